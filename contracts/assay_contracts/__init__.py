@@ -1,0 +1,1 @@
+"""Credit on a chain: contracts, the local chain, the outbox and credit verification."""

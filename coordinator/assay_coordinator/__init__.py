@@ -1,0 +1,1 @@
+"""The coordinator: assigns jobs, audits receipts, keeps the ledger."""

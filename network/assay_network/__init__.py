@@ -1,0 +1,1 @@
+"""py-libp2p made safe: hosts, dialing, framed calls and sessions."""

@@ -1,0 +1,1 @@
+"""A node: serves models to strangers and proves what it did."""

@@ -1,0 +1,1 @@
+"""The language of the network: messages, tickets, receipts, signatures. Pure; no I/O."""

@@ -1,0 +1,94 @@
+"""Operating errors: every failure a peer or a user can cause has one stable code.
+
+Codes are part of the protocol: they travel in `Error` frames and stand in docs/errors.md. A code is
+never renamed or reused. Assertions are for our own bugs and are not listed here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+CODES: Final[dict[str, str]] = {
+    # the wire
+    "malformed": "The bytes are not a message: bad msgpack, wrong type, missing or extra field.",
+    "oversized": "A frame, list or string is larger than its limit in limits.py.",
+    "unknown_message": "A message type this version must understand but does not.",
+    "unexpected_message": "A known message that does not belong here or now.",
+    "bad_signature": "The signature does not match the key and the signed bytes.",
+    "peer_gone": "The connection or stream ended before the exchange was complete.",
+    "timeout": "The peer did not answer in time.",
+    "unsupported_protocol": "The peer does not speak this protocol.",
+    "busy": "No capacity now; try again after retry_after_ms.",
+    "internal": "A fault of our own; it is in the log under its event name.",
+    # tickets and jobs
+    "ticket_expired": "The ticket's time is over.",
+    "ticket_not_mine": "The ticket names another node or another client.",
+    "ticket_replayed": "The ticket was already used.",
+    "wrong_coordinator": "The ticket is not signed by the coordinator this node works for.",
+    "nonce_mismatch": "The client nonce does not match its commitment in the ticket.",
+    "prompt_mismatch": "The prompt does not match its hash or count in the ticket.",
+    "prompt_too_long": "Prompt and answer do not fit the model's context.",
+    "model_unknown": "The model is not in the catalogue or not served here.",
+    "sampler_refused": "The sampler settings are out of range or not supported.",
+    "draining": "The node is leaving and takes no new jobs.",
+    "slow_reader": "The client stopped reading or acknowledging.",
+    "engine_failed": "The inference engine stopped; the job can be resumed elsewhere.",
+    "cancelled": "The client cancelled the job.",
+    # the coordinator
+    "no_capacity": "No node that fits the constraints is free.",
+    "insufficient_credit": "The account's available balance does not cover the job.",
+    "not_registered": "The node has no lease here.",
+    "suspended": "The node is suspended and gets no jobs.",
+    "unknown_ticket": "No such ticket was issued.",
+    "receipt_mismatch": "The receipt contradicts its ticket or an earlier receipt.",
+    "resume_refused": "The resume point is not the caller's, or does not match what was signed.",
+    "forbidden": "The caller may not do this.",
+    "rate_limited": "Too many requests or jobs at once from this account.",
+    "storage_failed": "The database could not commit; nothing was acknowledged.",
+    # files, models, keys, processes
+    "key_permissions": "The key file can be read by others; it must have mode 0600.",
+    "key_invalid": "The key file does not hold a 32-byte seed.",
+    "model_corrupt": "The model file's sha256 is not the one in its card.",
+    "model_missing": "The model file was not found and could not be fetched.",
+    "card_invalid": "The model card cannot be read or contradicts itself.",
+    "port_in_use": "The address is already in use or cannot be listened on.",
+    "disk_full": "The disk has no room; nothing half-written was kept.",
+    "config_invalid": "A configuration key or value is not known or not possible.",
+    "engine_missing": "The engine's library is not installed.",
+    # the chain and credit
+    "chain_mismatch": "The chain is not the one expected, or its history changed.",
+    "epoch_out_of_order": "The epoch is not the successor of the one on chain.",
+    "proof_invalid": "The proof does not lead from the leaf to the root.",
+}
+
+
+class AssayError(Exception):
+    """An operating error with a stable `code` (a key of CODES) and a message for people."""
+
+    def __init__(self, code: str, message: str = "", *, retry_after_ms: int | None = None) -> None:
+        assert code in CODES, code
+        super().__init__(message or CODES[code])
+        self.code = code
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class ProtocolError(AssayError):
+    """The peer broke the protocol: what it sent is not valid, whatever our state."""
+
+
+class PeerGone(AssayError):
+    """The connection or stream was lost; the request may or may not have run."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("peer_gone", message)
+
+
+class RemoteError(AssayError):
+    """The peer answered with an error of its own; its code is kept."""
