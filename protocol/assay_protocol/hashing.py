@@ -1,0 +1,141 @@
+"""The hashes that bind a job: prompt, nonce, seed, running output, leaves, commitment.
+
+All are BLAKE2b-256 with a personalization of their own, so no hash of one kind can pass for
+another. Prompt and output hashes are salted with the client's nonce: the coordinator holds them
+but cannot test guesses of a short prompt against them (invariant S3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from assay_protocol.errors import ProtocolError
+from assay_protocol.limits import LEAF_TOKENS
+
+_PROMPT: Final = b"assay prompt"
+_NONCE: Final = b"assay nonce"
+_SEED: Final = b"assay seed"
+_SEED_NAME: Final = b"assay seed name"
+_OUTPUT: Final = b"assay output"
+_LEAF: Final = b"assay leaf"
+_BRANCH: Final = b"assay branch"
+_COMMIT: Final = b"assay commit"
+
+
+def pack_tokens(tokens: Sequence[int]) -> bytes:
+    """Little-endian u32 each."""
+    return struct.pack(f"<{len(tokens)}I", *tokens)
+
+
+def unpack_tokens(data: bytes) -> tuple[int, ...]:
+    """The tokens in `data`; raises ProtocolError unless its length is a multiple of 4."""
+    if len(data) % 4:
+        raise ProtocolError("malformed", "token bytes must come in fours")
+    return struct.unpack(f"<{len(data) // 4}I", data)
+
+
+def unpack_logits(data: bytes) -> tuple[float, ...]:
+    """The f32 values in `data`; raises ProtocolError unless its length is a multiple of 4."""
+    if len(data) % 4:
+        raise ProtocolError("malformed", "logit bytes must come in fours")
+    return struct.unpack(f"<{len(data) // 4}f", data)
+
+
+def prompt_hash(nonce: bytes, prompt: bytes) -> bytes:
+    """Of the packed prompt tokens."""
+    return _blake(_PROMPT, nonce, prompt)
+
+
+def nonce_commitment(nonce: bytes) -> bytes:
+    return _blake(_NONCE, nonce)
+
+
+def job_seed(seed_ticket: bytes, nonce: bytes) -> bytes:
+    """The seed of the sampler's noise.
+
+    The ticket id is the coordinator's choice and unique to one job on one node; the nonce is the
+    client's, committed before the node is known. The node can steer neither, and no two nodes
+    ever share a seed, so no answer can be copied.
+    """
+    return _blake(_SEED, seed_ticket, nonce)
+
+
+def seed_hash(seed: bytes) -> bytes:
+    """What a receipt tells of the seed; the seed itself would open the salted hashes to guesses."""
+    return _blake(_SEED_NAME, seed)
+
+
+def commitment(nonce: bytes, reveal: bytes) -> bytes:
+    """An auditor's commitment to the encoded reveal body."""
+    return _blake(_COMMIT, nonce, reveal)
+
+
+class OutputHash:
+    """Running hash of an answer; `digest()` may be taken at any count."""
+
+    __slots__ = ("_hash", "count")
+
+    def __init__(self, ticket: bytes, nonce: bytes) -> None:
+        self._hash = hashlib.blake2b(ticket + nonce, digest_size=32, person=_OUTPUT)
+        self.count = 0
+
+    def update(self, tokens: bytes) -> None:
+        """Add packed tokens."""
+        assert len(tokens) % 4 == 0
+        self._hash.update(tokens)
+        self.count += len(tokens) // 4
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
+
+
+def leaf_hash(index: int, output_hash: bytes, logits: bytes) -> bytes:
+    """One leaf: up to 16 tokens, bound through the running hash after them, and their logits."""
+    return _blake(_LEAF, index.to_bytes(4, "little"), output_hash, logits)
+
+
+def leaf_hashes(ticket: bytes, nonce: bytes, output: bytes) -> tuple[bytes, ...]:
+    """The running output hash at the end of every leaf of the packed `output`."""
+    running = OutputHash(ticket, nonce)
+    step = 4 * LEAF_TOKENS
+    ends = []
+    for at in range(0, len(output), step):
+        running.update(output[at : at + step])
+        ends.append(running.digest())
+    return tuple(ends)
+
+
+def leaves_root(hashes: Sequence[bytes], logits: bytes) -> bytes:
+    """Merkle root over an answer's leaves; an answer of no tokens has a root of its own."""
+    step = 4 * LEAF_TOKENS
+    if len(hashes) != -(-len(logits) // step):
+        raise ProtocolError("malformed", "leaves and logits do not match in number")
+    leaves = [leaf_hash(i, h, logits[i * step : (i + 1) * step]) for i, h in enumerate(hashes)]
+    return _blake(_BRANCH, len(logits).to_bytes(4, "little"), _merkle(leaves))
+
+
+def _merkle(level: list[bytes]) -> bytes:
+    if not level:
+        return bytes(32)
+    while len(level) > 1:
+        odd = (
+            [level[-1]] if len(level) % 2 else []
+        )  # an odd node rises as it is, never paired twice
+        level = [_blake(_BRANCH, a, b) for a, b in zip(level[::2], level[1::2], strict=False)] + odd
+    return level[0]
+
+
+def _blake(person: bytes, *parts: bytes) -> bytes:
+    state = hashlib.blake2b(digest_size=32, person=person)
+    for part in _framed(parts):
+        state.update(part)
+    return state.digest()
+
+
+def _framed(parts: Iterable[bytes]) -> Iterable[bytes]:
+    for part in parts:
+        yield len(part).to_bytes(4, "little")
+        yield part

@@ -1,0 +1,45 @@
+"""What a receipt claims and what of it is paid.
+
+A receipt is the node's signed word; these are the checks that need no replay. Whether the tokens
+are the model's is for audits to say.
+"""
+
+from __future__ import annotations
+
+from assay_protocol.errors import ProtocolError
+from assay_protocol.hashing import job_seed, seed_hash
+from assay_protocol.limits import UNACKED_TOKENS_MAX
+from assay_protocol.messages import FINISH_REASONS, Receipt, Ticket
+
+
+def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
+    """Raise ProtocolError("receipt_mismatch") unless the receipt fits its ticket.
+
+    Checks identity, counts, the reason for the end, and that times are in order.
+    """
+    for name in ("ticket", "model", "prompt_hash", "n_in"):
+        if getattr(receipt, name) != getattr(ticket, name):
+            raise ProtocolError("receipt_mismatch", f"{name} is not the ticket's")
+    if receipt.n_out > ticket.max_tokens:
+        raise ProtocolError("receipt_mismatch", "more tokens than the ticket allows")
+    if receipt.finish not in FINISH_REASONS:
+        raise ProtocolError("receipt_mismatch", "unknown reason for the end")
+    if receipt.finish == "length" and receipt.n_out != ticket.max_tokens:
+        raise ProtocolError("receipt_mismatch", "ended by length before the ticket's length")
+    if not receipt.started_at <= receipt.first_at <= receipt.ended_at:
+        raise ProtocolError("receipt_mismatch", "times are out of order")
+
+
+def check_receipt_seed(receipt: Receipt, ticket: Ticket, nonce: bytes) -> None:
+    """Raise unless the receipt's seed is the one the ticket and the nonce fix."""
+    if receipt.seed_hash != seed_hash(job_seed(ticket.seed_ticket, nonce)):
+        raise ProtocolError("receipt_mismatch", "the seed is not the job's")
+
+
+def payable_tokens(n_out: int, acked: int) -> int:
+    """Answer tokens that are paid: what the client acknowledged and at most one window more.
+
+    The node stops sending when the window is full, so an honest node loses nothing, and one that
+    claims tokens nobody received gains at most the window.
+    """
+    return min(n_out, acked + UNACKED_TOKENS_MAX)

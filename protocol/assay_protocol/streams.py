@@ -1,0 +1,256 @@
+"""The token stream, sans I/O: one machine for the node's end and one for the client's.
+
+Neither side can later claim another count: the node signs the running output hash every
+CHECKPOINT_TOKENS tokens and at the end, the client signs acknowledgements of the same counts. The
+node must not have more than UNACKED_TOKENS_MAX tokens unacknowledged. Any violation is a
+ProtocolError and ends the stream; the machines hold no clock and do no I/O.
+
+Node:   ready -> chunk()* -> finish()          receive() may come at any time
+Client: start() -> receive()* -> finished      acknowledgements appear in the returned step
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assay_protocol.codec import decode, encode
+from assay_protocol.errors import CODES, ProtocolError, RemoteError
+from assay_protocol.hashing import (
+    OutputHash,
+    job_seed,
+    leaf_hashes,
+    leaves_root,
+    pack_tokens,
+    seed_hash,
+    unpack_tokens,
+)
+from assay_protocol.limits import CHECKPOINT_TOKENS, UNACKED_TOKENS_MAX
+from assay_protocol.messages import (
+    Ack,
+    Cancel,
+    Error,
+    Finished,
+    Progress,
+    Receipt,
+    SendAck,
+    StartJob,
+    Ticket,
+    TokenChunk,
+)
+from assay_protocol.receipts import check_receipt, check_receipt_seed
+from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Microseconds since the epoch: job started, first token, end."""
+
+    started_at: int
+    first_at: int
+    ended_at: int
+
+
+class NodeStream:
+    """The node's end: turns drawn tokens into frames, keeps counts, makes the receipt."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        nonce: bytes,
+        signer: Signer,
+        class_id: str,
+        verifier: Verifier = ED25519,
+    ) -> None:
+        self.ticket = ticket
+        self.acked = 0
+        self.last_ack: bytes | None = None
+        self.cancelled = False
+        self._nonce, self._signer, self._class_id = nonce, signer, class_id
+        self._verifier = verifier
+        self._hash = OutputHash(ticket.ticket, nonce)
+        self._signed_at = 0
+        self._output = bytearray()
+        self._logits = bytearray()
+        self._checkpoints: dict[int, bytes] = {0: self._hash.digest()}
+
+    @property
+    def count(self) -> int:
+        """Tokens sent so far."""
+        return self._hash.count
+
+    @property
+    def room(self) -> int:
+        """How many tokens may be sent before the client must acknowledge."""
+        return UNACKED_TOKENS_MAX - (self.count - self.acked)
+
+    @property
+    def output(self) -> bytes:
+        return bytes(self._output)
+
+    @property
+    def logits(self) -> bytes:
+        return bytes(self._logits)
+
+    def chunk(self, tokens: tuple[int, ...], logits: bytes) -> bytes:
+        """The frame for freshly drawn `tokens` and their raw f32 logits."""
+        assert 0 < len(tokens) <= self.room, "the caller waits for room"
+        assert len(logits) == 4 * len(tokens)
+        position, packed = self.count, pack_tokens(tokens)
+        self._hash.update(packed)
+        self._output += packed
+        self._logits += logits
+        progress = None
+        if self.count - self._signed_at >= CHECKPOINT_TOKENS:
+            progress = self._sign_progress()
+        return encode(TokenChunk(position=position, tokens=packed, progress=progress))
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame from the client: an acknowledgement or a cancellation."""
+        message = decode(frame)
+        if message is None:
+            return
+        if isinstance(message, SendAck):
+            self._take_ack(message.ack)
+        elif isinstance(message, Cancel):
+            self.cancelled = True
+        else:
+            raise ProtocolError("unexpected_message", type(message).__name__)
+
+    def finish(self, reason: str, times: Times) -> tuple[bytes, bytes]:
+        """The last frame and, for keeping, the signed receipt inside it."""
+        hashes = leaf_hashes(self.ticket.ticket, self._nonce, self.output)
+        receipt = Receipt(
+            ticket=self.ticket.ticket,
+            model=self.ticket.model,
+            class_id=self._class_id,
+            prompt_hash=self.ticket.prompt_hash,
+            seed_hash=seed_hash(job_seed(self.ticket.seed_ticket, self._nonce)),
+            output_hash=self._hash.digest(),
+            root=leaves_root(hashes, self.logits),
+            n_in=self.ticket.n_in,
+            n_out=self.count,
+            finish=reason,
+            started_at=times.started_at,
+            first_at=times.first_at,
+            ended_at=times.ended_at,
+        )
+        self._checkpoints[self.count] = receipt.output_hash
+        blob = seal(self._signer, receipt)
+        return encode(Finished(receipt=blob)), blob
+
+    def _sign_progress(self) -> bytes:
+        self._signed_at = self.count
+        self._checkpoints[self.count] = self._hash.digest()
+        return seal(
+            self._signer,
+            Progress(
+                ticket=self.ticket.ticket,
+                count=self.count,
+                output_hash=self._checkpoints[self.count],
+            ),
+        )
+
+    def _take_ack(self, blob: bytes) -> None:
+        ack = open_signed(Ack, blob, self.ticket.client, self._verifier)
+        if ack.ticket != self.ticket.ticket or ack.count < self.acked:
+            raise ProtocolError("unexpected_message", "the acknowledgement goes back")
+        if self._checkpoints.get(ack.count) != ack.output_hash:
+            raise ProtocolError("unexpected_message", "the acknowledgement is of other tokens")
+        self.acked, self.last_ack = ack.count, blob
+        for count in [count for count in self._checkpoints if count < ack.count]:
+            del self._checkpoints[count]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStep:
+    """What one received frame meant: new tokens, a frame to send back, the receipt at the end."""
+
+    tokens: tuple[int, ...] = ()
+    reply: bytes | None = None
+    receipt: Receipt | None = None
+
+
+class ClientStream:
+    """The client's end: checks every frame, acknowledges, and accepts only a fitting receipt."""
+
+    def __init__(
+        self, ticket: Ticket, nonce: bytes, signer: Signer, verifier: Verifier = ED25519
+    ) -> None:
+        self.ticket = ticket
+        self.last_progress: bytes | None = None
+        self.receipt_blob: bytes | None = None
+        self.tokens: list[int] = []
+        self._nonce, self._signer, self._verifier = nonce, signer, verifier
+        self._hash = OutputHash(ticket.ticket, nonce)
+        self._signed_count = 0
+
+    @property
+    def signed_count(self) -> int:
+        """Tokens covered by the node's last signature."""
+        return self._signed_count
+
+    def start(self, ticket_blob: bytes, prompt: bytes) -> bytes:
+        """The first frame."""
+        return encode(StartJob(ticket=ticket_blob, nonce=self._nonce, prompt=prompt))
+
+    def cancel(self) -> bytes:
+        return encode(Cancel())
+
+    def receive(self, frame: bytes) -> ClientStep:
+        """Take one frame from the node. Raises RemoteError if it carries the node's refusal."""
+        assert self.receipt_blob is None, "the stream is over"
+        message = decode(frame)
+        if message is None:
+            return ClientStep()
+        if isinstance(message, TokenChunk):
+            return self._take_tokens(message)
+        if isinstance(message, Finished):
+            return self._take_receipt(message.receipt)
+        if isinstance(message, Error):
+            raise remote_error(message)
+        raise ProtocolError("unexpected_message", type(message).__name__)
+
+    def _take_tokens(self, chunk: TokenChunk) -> ClientStep:
+        tokens = unpack_tokens(chunk.tokens)
+        if chunk.position != len(self.tokens):
+            raise ProtocolError("unexpected_message", "tokens out of order")
+        if len(self.tokens) + len(tokens) > self.ticket.max_tokens:
+            raise ProtocolError("oversized", "more tokens than the ticket allows")
+        self._hash.update(chunk.tokens)
+        self.tokens.extend(tokens)
+        if chunk.progress is None:
+            if len(self.tokens) - self._signed_count > UNACKED_TOKENS_MAX:
+                raise ProtocolError("unexpected_message", "the node stopped signing")
+            return ClientStep(tokens)
+        progress = open_signed(Progress, chunk.progress, self.ticket.node, self._verifier)
+        self._check_count(progress.ticket, progress.count, progress.output_hash)
+        self.last_progress, self._signed_count = chunk.progress, progress.count
+        return ClientStep(tokens, reply=self._ack())
+
+    def _take_receipt(self, blob: bytes) -> ClientStep:
+        receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)
+        check_receipt(receipt, self.ticket)
+        check_receipt_seed(receipt, self.ticket, self._nonce)
+        self._check_count(receipt.ticket, receipt.n_out, receipt.output_hash)
+        self.receipt_blob, self._signed_count = blob, receipt.n_out
+        return ClientStep(reply=self._ack(), receipt=receipt)
+
+    def _check_count(self, ticket: bytes, count: int, output_hash: bytes) -> None:
+        same = ticket == self.ticket.ticket and count == len(self.tokens)
+        if not same or output_hash != self._hash.digest():
+            raise ProtocolError("receipt_mismatch", "the node signed for other tokens")
+
+    def _ack(self) -> bytes:
+        ack = Ack(
+            ticket=self.ticket.ticket,
+            count=self._signed_count,
+            output_hash=self._hash.digest(),
+        )
+        return encode(SendAck(ack=seal(self._signer, ack)))
+
+
+def remote_error(message: Error) -> RemoteError:
+    """The peer's error as ours; a code we do not know is kept in the text."""
+    if message.code in CODES:
+        return RemoteError(message.code, message.detail, retry_after_ms=message.retry_after_ms)
+    return RemoteError("internal", f"{message.code}: {message.detail}")
