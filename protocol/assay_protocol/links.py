@@ -1,0 +1,12 @@
+"""The libp2p protocol ids: what travels where.
+
+SESSION: node or client <-> coordinator, one kept stream of requests and notices.
+JOB: client -> node, one stream a job (streams.py).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SESSION: Final = "/assay/session/1"
+JOB: Final = "/assay/job/1"
