@@ -1,0 +1,281 @@
+"""The model card: everything a client, a node and an auditor must agree on about one model.
+
+A card is computed from the GGUF file and names it by its sha256, so a node cannot serve another
+file under the same name, and a client can tokenize, render the chat template and detokenize
+without ever holding the file. The bytes of a card are canonical: one card has one encoding, and
+`card_digest` of those bytes names it. Rules:
+
+- `pieces[i]` are the exact bytes token i adds to the output; control tokens add none.
+- `texts` holds what a token is *written* as, for the tokens whose piece does not say it.
+- Any bytes give a card or `ProtocolError("card_invalid")`, never anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final
+
+import msgpack
+
+from assay_protocol.errors import ProtocolError
+from assay_protocol.limits import (
+    CARD_BYTES_MAX,
+    CARD_CONTEXT_MAX,
+    CARD_EOG_MAX,
+    CARD_LABEL_BYTES_MAX,
+    CARD_MERGES_MAX,
+    CARD_PIECE_BYTES_MAX,
+    CARD_PRICE_MAX,
+    CARD_SOURCE_BYTES_MAX,
+    CARD_TEMPLATE_BYTES_MAX,
+    CARD_TEXTS_MAX,
+    CARD_VOCAB_MAX,
+    MODEL_BYTES_MAX,
+)
+
+CARD_FORMAT: Final = "assay-card-1"
+_DIGEST_PERSON: Final = b"assay card"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_REPO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FILENAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+
+
+class TokenType(IntEnum):
+    """Kinds of token, with the numbers GGUF gives them (`tokenizer.ggml.token_type`)."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+SILENT: Final = frozenset({TokenType.UNKNOWN, TokenType.CONTROL, TokenType.UNUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where the file can be fetched: a repository of a Hugging Face style hub."""
+
+    hf_repo: str
+    filename: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """One model file. Sizes in bytes, prices in micro-credits per 1000 tokens.
+
+    `token_types` has one byte per token (TokenType); `merges` holds pairs of token ids in order
+    of rank; `texts` holds (token id, text) in ascending id. `eog` are the tokens that end an
+    answer, ascending. `price_in` is for prompt tokens, `price_out` for generated ones.
+    """
+
+    name: str
+    digest: bytes
+    size_bytes: int
+    architecture: str
+    quantization: str
+    context: int
+    n_vocab: int
+    bos: int | None
+    eos: int | None
+    add_bos: bool
+    eog: tuple[int, ...]
+    tokenizer_model: str
+    tokenizer_pre: str
+    pieces: tuple[bytes, ...]
+    token_types: bytes
+    merges: tuple[tuple[int, int], ...]
+    texts: tuple[tuple[int, str], ...]
+    chat_template: str
+    license: str
+    source: ModelSource | None
+    price_in: int
+    price_out: int
+
+
+def encode_card(card: ModelCard) -> bytes:
+    """Canonical bytes of `card`; raises ProtocolError("card_invalid") if it breaks a rule."""
+    _check(card)
+    source = card.source
+    data: bytes = msgpack.packb(
+        [
+            CARD_FORMAT,
+            card.name,
+            card.digest,
+            card.size_bytes,
+            card.architecture,
+            card.quantization,
+            card.context,
+            card.n_vocab,
+            card.bos,
+            card.eos,
+            card.add_bos,
+            list(card.eog),
+            card.tokenizer_model,
+            card.tokenizer_pre,
+            list(card.pieces),
+            card.token_types,
+            _pack_merges(card.merges),
+            [list(pair) for pair in card.texts],
+            card.chat_template,
+            card.license,
+            None if source is None else [source.hf_repo, source.filename, source.revision],
+            card.price_in,
+            card.price_out,
+        ],
+        use_bin_type=True,
+    )
+    _require(len(data) <= CARD_BYTES_MAX, "the card is too large")
+    return data
+
+
+def decode_card(data: bytes) -> ModelCard:
+    """The card in `data`; raises ProtocolError("card_invalid") for anything that is not one."""
+    _require(len(data) <= CARD_BYTES_MAX, "the card is too large")
+    try:
+        raw = msgpack.unpackb(data, raw=False, use_list=False, max_array_len=CARD_VOCAB_MAX)
+    except Exception as error:  # msgpack raises a dozen kinds; each means bytes that are no card
+        raise ProtocolError("card_invalid", "the card is not msgpack") from error
+    _require(type(raw) is tuple and len(raw) == 23, "the card has a wrong number of fields")
+    _require(raw[0] == CARD_FORMAT, "the card has an unknown format")
+    card = ModelCard(
+        name=raw[1],
+        digest=raw[2],
+        size_bytes=raw[3],
+        architecture=raw[4],
+        quantization=raw[5],
+        context=raw[6],
+        n_vocab=raw[7],
+        bos=raw[8],
+        eos=raw[9],
+        add_bos=raw[10],
+        eog=raw[11],
+        tokenizer_model=raw[12],
+        tokenizer_pre=raw[13],
+        pieces=raw[14],
+        token_types=raw[15],
+        merges=_unpack_merges(raw[16]),
+        texts=raw[17],
+        chat_template=raw[18],
+        license=raw[19],
+        source=_source(raw[20]),
+        price_in=raw[21],
+        price_out=raw[22],
+    )
+    _require(encode_card(card) == data, "the card is not in canonical form")
+    return card
+
+
+def card_digest(data: bytes) -> bytes:
+    """BLAKE2b-256 of an encoded card, personalized; the name of the card on the network."""
+    return hashlib.blake2b(data, digest_size=32, person=_DIGEST_PERSON).digest()
+
+
+def _check(card: ModelCard) -> None:
+    """Every rule of protocol/spec/model-card.md, on values of any type."""
+    _require(type(card.name) is str and bool(_NAME.fullmatch(card.name)), "bad model name")
+    _require(type(card.digest) is bytes and len(card.digest) == 32, "digest must be 32 bytes")
+    _integer(card.size_bytes, 1, MODEL_BYTES_MAX, "size_bytes")
+    for field in ("architecture", "quantization", "tokenizer_model", "tokenizer_pre", "license"):
+        _text(getattr(card, field), CARD_LABEL_BYTES_MAX, field)
+    _text(card.chat_template, CARD_TEMPLATE_BYTES_MAX, "chat_template")
+    _integer(card.context, 1, CARD_CONTEXT_MAX, "context")
+    _integer(card.n_vocab, 1, CARD_VOCAB_MAX, "n_vocab")
+    _integer(card.price_in, 0, CARD_PRICE_MAX, "price_in")
+    _integer(card.price_out, 0, CARD_PRICE_MAX, "price_out")
+    _require(type(card.add_bos) is bool, "add_bos is not a boolean")
+    _require(card.bos is not None or not card.add_bos, "add_bos without a bos token")
+    for token in (card.bos, card.eos):
+        if token is not None:
+            _integer(token, 0, card.n_vocab - 1, "a special token id")
+    _ascending(card.eog, card.n_vocab, CARD_EOG_MAX, "eog")
+    _check_vocabulary(card)
+    if card.source is not None:
+        _check_source(card.source)
+
+
+def _check_vocabulary(card: ModelCard) -> None:
+    _require(type(card.pieces) is tuple and len(card.pieces) == card.n_vocab, "pieces != n_vocab")
+    for piece in card.pieces:
+        _require(type(piece) is bytes and len(piece) <= CARD_PIECE_BYTES_MAX, "a bad piece")
+    _require(type(card.token_types) is bytes, "token_types is not bytes")
+    _require(len(card.token_types) == card.n_vocab, "token_types != n_vocab")
+    _require(set(card.token_types) <= set(TokenType), "an unknown token type")
+    for piece, kind in zip(card.pieces, card.token_types, strict=True):
+        _require(not piece or kind not in SILENT, "a control token with output bytes")
+    _require(type(card.merges) is tuple and len(card.merges) <= CARD_MERGES_MAX, "bad merges")
+    for merge in card.merges:
+        _require(type(merge) is tuple and len(merge) == 2, "a bad merge")
+        left, right = merge
+        _require(type(left) is int and 0 <= left < card.n_vocab, "a merge out of range")
+        _require(type(right) is int and 0 <= right < card.n_vocab, "a merge out of range")
+    _require(type(card.texts) is tuple and len(card.texts) <= CARD_TEXTS_MAX, "bad texts")
+    for pair in card.texts:
+        _require(type(pair) is tuple and len(pair) == 2, "a bad text")
+        _text(pair[1], CARD_PIECE_BYTES_MAX, "a token's text")
+        _require(pair[1] != "", "an empty token text")
+    _ascending(tuple(token for token, _ in card.texts), card.n_vocab, CARD_TEXTS_MAX, "texts")
+
+
+def _check_source(source: ModelSource) -> None:
+    """The names end in paths and addresses, so only plain ones pass: no `..`, no query."""
+    for value, shape in (
+        (source.hf_repo, _REPO),
+        (source.filename, _FILENAME),
+        (source.revision, _REVISION),
+    ):
+        _text(value, CARD_SOURCE_BYTES_MAX, "a source name")
+        _require(bool(shape.fullmatch(value)), "a bad source name")
+
+
+def _source(raw: Any) -> ModelSource | None:
+    if raw is None:
+        return None
+    _require(type(raw) is tuple and len(raw) == 3, "a bad source")
+    return ModelSource(hf_repo=raw[0], filename=raw[1], revision=raw[2])
+
+
+def _pack_merges(merges: tuple[tuple[int, int], ...]) -> bytes:
+    flat = [token for merge in merges for token in merge]
+    return struct.pack(f"<{len(flat)}I", *flat)
+
+
+def _unpack_merges(raw: Any) -> tuple[tuple[int, int], ...]:
+    _require(type(raw) is bytes and len(raw) % 8 == 0, "merges are not pairs of u32")
+    return tuple(struct.iter_unpack("<II", raw))
+
+
+def _ascending(ids: object, n_vocab: int, most: int, field: str) -> None:
+    _require(type(ids) is tuple, f"{field} is not a list")
+    assert isinstance(ids, tuple)
+    _require(len(ids) <= most, f"{field} is too long")
+    before = -1
+    for token in ids:
+        _integer(token, before + 1, n_vocab - 1, field)
+        before = token
+
+
+def _integer(value: object, least: int, most: int, field: str) -> None:
+    _require(type(value) is int and least <= value <= most, f"{field} is out of range")
+
+
+def _text(value: object, most: int, field: str) -> None:
+    _require(type(value) is str, f"{field} is not text")
+    try:
+        size = len(str(value).encode())
+    except UnicodeEncodeError as error:
+        raise ProtocolError("card_invalid", f"{field} is not UTF-8") from error
+    _require(size <= most, f"{field} is too long")
+
+
+def _require(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise ProtocolError("card_invalid", complaint)
