@@ -59,6 +59,7 @@ CODES: Final[dict[str, str]] = {
     "chain_mismatch": "The chain is not the one expected, or its history changed.",
     "epoch_out_of_order": "The epoch is not the successor of the one on chain.",
     "proof_invalid": "The proof does not lead from the leaf to the root.",
+    "contract_refused": "The contract reverted the call or transaction.",
 }
 
 

@@ -1,0 +1,68 @@
+"""The compiled contracts this package ships: what code is expected on chain, and how to call it.
+
+Readable in the base install: nothing of Ethereum is imported. Written by `assay_contracts.build`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One contract: creation and runtime code, 4-byte selectors by signature, names of errors."""
+
+    contract: str
+    bytecode: bytes
+    runtime_bytecode: bytes
+    immutable_references: tuple[tuple[int, int], ...]
+    selectors: dict[str, bytes]
+    errors: dict[bytes, str]
+    events: dict[bytes, str]
+    abi: tuple[dict[str, Any], ...]
+
+    def selector(self, name: str) -> bytes:
+        """The selector of the one function called `name`."""
+        (selector,) = (s for signature, s in self.selectors.items() if _name(signature) == name)
+        return selector
+
+    def is_code(self, code: bytes) -> bool:
+        """Whether deployed `code` is this contract, whatever its immutables were set to."""
+        return len(code) == len(self.runtime_bytecode) and self._blank(code) == self._blank(
+            self.runtime_bytecode
+        )
+
+    def error_name(self, output: bytes) -> str:
+        """The custom error in a revert's output, for people."""
+        return self.errors.get(output[:4], "reverted without a reason we know")
+
+    def _blank(self, code: bytes) -> bytes:
+        blanked = bytearray(code)
+        for start, length in self.immutable_references:
+            blanked[start : start + length] = bytes(length)
+        return bytes(blanked)
+
+
+@cache
+def load(contract: str) -> Artefact:
+    """The committed artefact of `contract`, e.g. "CreditLedger"."""
+    text = (files("assay_contracts") / "artifacts" / f"{contract}.json").read_text()
+    raw = json.loads(text)
+    return Artefact(
+        contract=raw["contract"],
+        bytecode=bytes.fromhex(raw["bytecode"]),
+        runtime_bytecode=bytes.fromhex(raw["runtime_bytecode"]),
+        immutable_references=tuple((start, size) for start, size in raw["immutable_references"]),
+        selectors={name: bytes.fromhex(hexed) for name, hexed in raw["selectors"].items()},
+        errors={bytes.fromhex(hexed): name for hexed, name in raw["errors"].items()},
+        events={bytes.fromhex(hexed): name for hexed, name in raw["events"].items()},
+        abi=tuple(raw["abi"]),
+    )
+
+
+def _name(signature: str) -> str:
+    return signature.partition("(")[0]

@@ -1,0 +1,117 @@
+"""Ways to read a chain when checking credit: any JSON-RPC node, or the local chain's own file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+import httpx
+
+from assay_protocol.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay_contracts.chain import LocalChain
+
+RPC_SECONDS: Final = 10.0
+ANSWER_BYTES_MAX: Final = 1 << 20
+
+
+class ChainReader(Protocol):
+    """What a verification asks of a chain; all of it at the newest block."""
+
+    def chain_id(self) -> int: ...
+    def code(self, address: bytes) -> bytes: ...
+    def call(self, to: bytes, data: bytes) -> bytes: ...
+
+
+class HttpChain:
+    """An Ethereum JSON-RPC node. Raises AssayError: "timeout", "peer_gone", "chain_mismatch"
+    (an answer that is none), "contract_refused" (the node reports an error)."""
+
+    def __init__(self, url: str, *, client: httpx.Client | None = None) -> None:
+        self._url = url
+        self._client = client or httpx.Client(timeout=RPC_SECONDS)
+
+    def chain_id(self) -> int:
+        return int.from_bytes(self._bytes("eth_chainId"))
+
+    def code(self, address: bytes) -> bytes:
+        return self._bytes("eth_getCode", _hex(address), "latest")
+
+    def call(self, to: bytes, data: bytes) -> bytes:
+        return self._bytes("eth_call", {"to": _hex(to), "data": _hex(data)}, "latest")
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _bytes(self, method: str, *params: Any) -> bytes:
+        answer = self._ask({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)})
+        if not isinstance(answer, dict):
+            raise AssayError("chain_mismatch", f"{method}: the node's answer is no JSON-RPC")
+        if answer.get("error") is not None:
+            raise AssayError("contract_refused", f"{method}: {str(answer['error'])[:200]}")
+        result = answer.get("result")
+        if not isinstance(result, str) or not result.startswith("0x"):
+            raise AssayError("chain_mismatch", f"{method}: the node's answer is no data")
+        digits = result[2:]
+        try:
+            return bytes.fromhex(digits if len(digits) % 2 == 0 else f"0{digits}")
+        except ValueError:
+            raise AssayError("chain_mismatch", f"{method}: the node's answer is no hex") from None
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        body = bytearray()
+        try:
+            with self._client.stream("POST", self._url, json=request) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > ANSWER_BYTES_MAX:
+                        raise AssayError("oversized", "the node's answer is larger than 1 MiB")
+            return json.loads(body)
+        except httpx.TimeoutException:
+            raise AssayError("timeout", f"no answer from {self._url}") from None
+        except httpx.HTTPError as error:
+            raise AssayError("peer_gone", f"{self._url}: {error}") from None
+        except ValueError:
+            raise AssayError("chain_mismatch", "the node's answer is no JSON") from None
+
+
+class FileChain:
+    """The local chain's SQLite file, read while its coordinator may be writing it.
+
+    Needs the `contracts` extra; raises AssayError("chain_mismatch") if the file is no chain.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        from assay_contracts.chain import LocalChain
+
+        self._chain: LocalChain = LocalChain.open(path, read_only=True)
+
+    def chain_id(self) -> int:
+        return self._chain.chain_id
+
+    def code(self, address: bytes) -> bytes:
+        return self._chain.code(address)
+
+    def call(self, to: bytes, data: bytes) -> bytes:
+        return self._chain.call(to, data)
+
+    def close(self) -> None:
+        self._chain.close()
+
+
+def _hex(raw: bytes) -> str:
+    return f"0x{raw.hex()}"
