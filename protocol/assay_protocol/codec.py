@@ -110,9 +110,7 @@ def decode(data: bytes) -> object | None:
     if len(data) > limits.MESSAGE_BYTES_MAX:
         raise ProtocolError("oversized", f"message of {len(data)} bytes")
     raw = _unpack(data)
-    if not isinstance(raw, dict) or type(raw.get(0)) is not int:
-        raise ProtocolError("malformed", "not a map with a type at key 0")
-    number = raw.pop(0)
+    number = _type_number(raw)
     cls = TYPES.get(number)
     if cls is None:
         if number % 2 == 1 and number > 0:
@@ -138,6 +136,18 @@ def _unpack(data: bytes) -> Any:
     if not canonical:
         raise ProtocolError("malformed", "not canonical msgpack")
     return raw
+
+
+def _type_number(raw: Any) -> int:
+    """The type in the first entry of `raw`, which is taken out.
+
+    The key's own type matters: False and 0.0 are equal to 0 in Python but other bytes on the wire.
+    """
+    first = next(iter(raw), None) if isinstance(raw, dict) else None
+    if type(first) is not int or first != 0 or type(raw[0]) is not int:
+        raise ProtocolError("malformed", "not a map that begins with a type at key 0")
+    number: int = raw.pop(0)
+    return number
 
 
 def _to_map(value: Any) -> dict[int, Any]:
@@ -187,7 +197,9 @@ def _split(hint: Any) -> tuple[Any, Any]:
 
 def _encoder(hint: Any) -> Callable[[Any], Any]:
     base, _ = _split(hint)
-    if base in (int, str, bytes, bool, float):
+    if base is float:
+        return float  # callers may write 1 for 1.0; the wire has one form
+    if base in (int, str, bytes, bool):
         return _identity
     if get_origin(base) is tuple:
         item = _encoder(get_args(base)[0])
