@@ -20,6 +20,7 @@ from assay_protocol.errors import ProtocolError
 
 SIGNATURE_BYTES: Final = 64
 SEED_BYTES: Final = 32
+PUBLIC_KEY_BYTES: Final = 32
 _M = TypeVar("_M")
 
 
@@ -62,6 +63,8 @@ class Ed25519:
     """The verifier of production: libsodium's strict checks."""
 
     def verify(self, public_key: bytes, data: bytes, signature: bytes) -> bool:
+        if len(signature) != SIGNATURE_BYTES or len(public_key) != PUBLIC_KEY_BYTES:
+            return False  # the binding below trusts both lengths
         try:
             crypto_sign_open(signature + data, public_key)
         except (BadSignatureError, ValueError, TypeError):
