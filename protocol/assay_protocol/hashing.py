@@ -82,6 +82,12 @@ class OutputHash:
         self._hash = hashlib.blake2b(ticket + nonce, digest_size=32, person=_OUTPUT)
         self.count = 0
 
+    def copy(self) -> OutputHash:
+        """A second hash that goes on from here, for tokens not accepted yet."""
+        twin = OutputHash.__new__(OutputHash)
+        twin._hash, twin.count = self._hash.copy(), self.count
+        return twin
+
     def update(self, tokens: bytes) -> None:
         """Add packed tokens."""
         assert len(tokens) % 4 == 0

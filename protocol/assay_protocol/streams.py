@@ -216,28 +216,30 @@ class ClientStream:
             raise ProtocolError("unexpected_message", "tokens out of order")
         if len(self.tokens) + len(tokens) > self.ticket.max_tokens:
             raise ProtocolError("oversized", "more tokens than the ticket allows")
-        self._hash.update(chunk.tokens)
+        if len(self.tokens) + len(tokens) - self._signed_count > UNACKED_TOKENS_MAX:
+            raise ProtocolError("unexpected_message", "the node stopped signing")
+        ahead = self._hash.copy()
+        ahead.update(chunk.tokens)
+        if chunk.progress is not None:  # a frame that fails here leaves nothing behind
+            progress = open_signed(Progress, chunk.progress, self.ticket.node, self._verifier)
+            self._check_signed(progress.ticket, progress.count, progress.output_hash, ahead)
+            self.last_progress, self._signed_count = chunk.progress, progress.count
+        self._hash = ahead
         self.tokens.extend(tokens)
-        if chunk.progress is None:
-            if len(self.tokens) - self._signed_count > UNACKED_TOKENS_MAX:
-                raise ProtocolError("unexpected_message", "the node stopped signing")
-            return ClientStep(tokens)
-        progress = open_signed(Progress, chunk.progress, self.ticket.node, self._verifier)
-        self._check_count(progress.ticket, progress.count, progress.output_hash)
-        self.last_progress, self._signed_count = chunk.progress, progress.count
-        return ClientStep(tokens, reply=self._ack())
+        return ClientStep(tokens, reply=None if chunk.progress is None else self._ack())
 
     def _take_receipt(self, blob: bytes) -> ClientStep:
         receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)
         check_receipt(receipt, self.ticket)
         check_receipt_seed(receipt, self.ticket, self._nonce)
-        self._check_count(receipt.ticket, receipt.n_out, receipt.output_hash)
+        self._check_signed(receipt.ticket, receipt.n_out, receipt.output_hash, self._hash)
         self.receipt_blob, self._signed_count = blob, receipt.n_out
         return ClientStep(reply=self._ack(), receipt=receipt)
 
-    def _check_count(self, ticket: bytes, count: int, output_hash: bytes) -> None:
-        same = ticket == self.ticket.ticket and count == len(self.tokens)
-        if not same or output_hash != self._hash.digest():
+    def _check_signed(
+        self, ticket: bytes, count: int, output_hash: bytes, held: OutputHash
+    ) -> None:
+        if ticket != self.ticket.ticket or (count, output_hash) != (held.count, held.digest()):
             raise ProtocolError("receipt_mismatch", "the node signed for other tokens")
 
     def _ack(self) -> bytes:
