@@ -1,0 +1,399 @@
+"""The client's job machine: from a prompt to a whole answer, whatever nodes do on the way.
+
+Rules it keeps:
+- The prompt goes to the node alone; the coordinator sees a salted hash (invariant S3).
+- Nothing of a node is believed before ClientStream checked it. A node that breaks the protocol,
+  vanishes or stalls is left, excluded, and the job goes on elsewhere.
+- Before the first token that is a new job. After it, it is the same one: the next node gets prompt
+  and answer so far, the same seed and the next position, so its first token is the one the lost
+  node would have drawn. The ticket must say so, or the job ends.
+- Every ticket ends: by a receipt handed in, by the ticket that resumed it, or by AbandonJob
+  (invariant P1). Attempts, waits and the whole are bounded by JobLimits (invariant B1).
+
+    READY -> ASKING -> STREAMING -> OVER
+    ASKING, STREAMING -> BACKING_OFF -> ASKING    a refusal, or a second failure in a row
+    STREAMING -> ENDING -> OVER                   cancelled: the receipt is awaited briefly
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from assay.events import (
+    AskTicket,
+    Begin,
+    CancelAsked,
+    CloseStream,
+    Effect,
+    Ended,
+    Event,
+    Granted,
+    HandIn,
+    Job,
+    JobLimits,
+    OpenStream,
+    Outcome,
+    Received,
+    Refused,
+    Resumed,
+    Segment,
+    SendFrame,
+    StreamLost,
+    Tick,
+    TokensDrawn,
+)
+from assay_protocol.errors import AssayError, ProtocolError, RemoteError
+from assay_protocol.hashing import nonce_commitment, pack_tokens, prompt_hash
+from assay_protocol.limits import PROMPT_TOKENS_MAX
+from assay_protocol.messages import (
+    AbandonJob,
+    Receipt,
+    ResumePoint,
+    SubmitJob,
+    SubmitReceipt,
+    Ticket,
+    TicketGrant,
+)
+from assay_protocol.signing import ED25519, Signer, Verifier
+from assay_protocol.streams import ClientStream
+from assay_protocol.tickets import check_grant, open_ticket
+
+EXCLUDE_MAX: Final = 16  # what SubmitJob carries
+
+# Another try may succeed where the coordinator answered so; any other refusal is the caller's.
+_ASK_AGAIN: Final = frozenset(
+    {"no_capacity", "busy", "rate_limited", "storage_failed", "internal", "timeout", "peer_gone"}
+)
+# No other node would answer otherwise.
+_HOPELESS: Final = frozenset({"prompt_too_long", "sampler_refused"})
+# The node is well, only not free: it may be asked again when nobody else is.
+_WELL: Final = frozenset({"busy", "draining", "rate_limited", "slow_reader", "ticket_expired"})
+
+
+class Phase(Enum):
+    """Where the job stands."""
+
+    READY = auto()
+    ASKING = auto()
+    STREAMING = auto()
+    BACKING_OFF = auto()
+    ENDING = auto()
+    OVER = auto()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One ticket on one node."""
+
+    ticket: Ticket
+    blob: bytes
+    stream: ClientStream
+    prompt: tuple[int, ...]
+    tokens: list[int] = field(default_factory=list)  # what the caller was given of them
+    progress: bytes | None = None  # the node's last signature under no more than those
+
+    def segment(self) -> Segment:
+        node, receipt = self.ticket.node, self.stream.receipt_blob
+        return Segment(node, self.blob, self.prompt, tuple(self.tokens), receipt)
+
+
+class JobMachine:
+    """Runs one `Job` as `signer`, with tickets signed by `coordinator` (its public key)."""
+
+    def __init__(
+        self,
+        job: Job,
+        signer: Signer,
+        coordinator: bytes,
+        limits: JobLimits = JobLimits(),
+        verifier: Verifier = ED25519,
+    ) -> None:
+        self.job, self.phase = job, Phase.READY
+        self.attempt = 0
+        self.held: list[int] = []  # the answer so far
+        self._signer, self._coordinator, self._verifier = signer, coordinator, verifier
+        self._limits = limits
+        self._runs: list[_Run] = []
+        self._asked: SubmitJob | None = None
+        self._bad: list[bytes] = []  # nodes that failed, oldest first
+        self._busy: list[bytes] = []  # nodes that were well but not free
+        self._failures = 0  # since the last token
+        self._reason: AssayError | None = None  # why the job is ENDING, unless the caller asked
+        self._now = self._phase_at = self._total_at = 0
+        self._effects: list[Effect] = []
+
+    @property
+    def wake_at(self) -> int | None:
+        """When a Tick is due; None if the machine waits for nothing."""
+        if self.phase in (Phase.READY, Phase.OVER):
+            return None
+        if self.phase is Phase.ENDING:
+            return self._phase_at
+        return min(self._phase_at, self._total_at)
+
+    def handle(self, now: int, event: Event) -> list[Effect]:
+        """Take one event at `now`; returns what to do, in order."""
+        self._now, self._effects = now, []
+        match event:
+            case Begin():
+                assert self.phase is Phase.READY
+                self._total_at = now + self._limits.total_us
+                self._ask()
+            case Granted(attempt, grant):
+                self._granted(attempt, grant)
+            case Refused(attempt, error):
+                if self.phase is Phase.ASKING and attempt == self.attempt:
+                    self._refused(error)
+            case Received(attempt, frame):
+                if self._streaming(attempt):
+                    self._received(frame)
+            case StreamLost(attempt, error):
+                if self._streaming(attempt):
+                    self._node_failed(error)
+            case CancelAsked():
+                self._stop(None)
+            case Tick():
+                self._tick()
+        return self._effects
+
+    # ---- asking ----
+
+    def _ask(self) -> None:
+        prompt = self.job.prompt + tuple(self.held)
+        if len(prompt) > PROMPT_TOKENS_MAX:
+            self._fail(AssayError("prompt_too_long"))
+            return
+        self.attempt += 1
+        last = self._runs[-1] if self.held else None
+        nonce = self.job.nonce
+        self._asked = SubmitJob(
+            model=self.job.model,
+            prompt_hash=prompt_hash(nonce, pack_tokens(prompt)),
+            n_in=len(prompt),
+            sampler=self.job.sampler,
+            max_tokens=self.job.max_tokens - len(self.held),
+            nonce_commitment=nonce_commitment(nonce),
+            exclude=() if self.job.only else tuple((self._busy + self._bad)[-EXCLUDE_MAX:]),
+            only=self.job.only,
+            resume=_resume_point(last) if last else None,
+        )
+        self._enter(Phase.ASKING, self._limits.ask_us)
+        self._effects.append(AskTicket(self.attempt, self._asked))
+
+    def _granted(self, attempt: int, grant: TicketGrant) -> None:
+        late = self.phase is not Phase.ASKING or attempt != self.attempt
+        try:
+            ticket = open_ticket(grant.ticket, self._coordinator, self._verifier)
+            if late:
+                self._effects.append(HandIn(AbandonJob(ticket=ticket.ticket)))
+                return
+            self._check_ticket(ticket, grant)
+        except ProtocolError as error:
+            if not late:
+                self._fail(error)
+            return
+        prompt = self.job.prompt + tuple(self.held)
+        stream = ClientStream(ticket, self.job.nonce, self._signer, self._verifier)
+        self._runs.append(_Run(ticket, grant.ticket, stream, prompt))
+        self._enter(Phase.STREAMING, self._limits.first_token_us)
+        first = stream.start(grant.ticket, pack_tokens(prompt))
+        self._effects.append(OpenStream(attempt, grant.route, first))
+
+    def _check_ticket(self, ticket: Ticket, grant: TicketGrant) -> None:
+        """The coordinator's word must be what was asked for, and go on where the answer stands."""
+        asked, job = self._asked, self.job
+        assert asked is not None
+        check_grant(ticket, asked, client=self._signer.public_key)
+        if ticket.node != grant.route.node:
+            raise ProtocolError("unexpected_message", "the route is to another node")
+        if any(run.ticket.ticket == ticket.ticket for run in self._runs):
+            raise ProtocolError("ticket_replayed")
+        if self.held and ticket.seed_ticket != self._runs[-1].ticket.seed_ticket:
+            raise ProtocolError("unexpected_message", "the ticket resumes with another seed")
+        if ticket.start != len(self.held):
+            raise ProtocolError("unexpected_message", "the ticket resumes at another token")
+        for price, most in (
+            (ticket.price_in, job.price_in_max),
+            (ticket.price_out, job.price_out_max),
+        ):
+            if most is not None and price > most:
+                raise ProtocolError(
+                    "unexpected_message", "the ticket costs more than the catalogue"
+                )
+
+    def _refused(self, error: AssayError) -> None:
+        if error.code not in _ASK_AGAIN:
+            self._fail(error)
+            return
+        if error.code == "no_capacity":
+            self._busy.clear()
+        self._try_again(error, at_once=False)
+
+    # ---- streaming ----
+
+    def _received(self, frame: bytes) -> None:
+        run = self._runs[-1]
+        try:
+            step = run.stream.receive(frame)
+            self._check_tokens(step.tokens)
+        except (ProtocolError, RemoteError) as error:
+            self._node_failed(error)
+            return
+        if step.tokens:
+            self._deliver(run, step.tokens)
+            run.progress = run.stream.last_progress
+        if step.reply is not None:
+            self._effects.append(SendFrame(self.attempt, step.reply))
+        if step.receipt is not None:
+            self._finished(run, step.receipt)
+
+    def _check_tokens(self, tokens: tuple[int, ...]) -> None:
+        """Tokens are the model's, and an end token is the last one."""
+        if any(token >= self.job.vocabulary for token in tokens):
+            raise ProtocolError("malformed", "a token outside the model's vocabulary")
+        stop = self.job.stop_tokens
+        if tokens and (self._complete() or any(token in stop for token in tokens[:-1])):
+            raise ProtocolError("unexpected_message", "tokens after the end of the answer")
+
+    def _deliver(self, run: _Run, tokens: tuple[int, ...]) -> None:
+        if not run.tokens and self.held:
+            before = next(one for one in reversed(self._runs) if one.tokens)
+            self._effects.append(Resumed(before.ticket.node, run.ticket.node, len(self.held)))
+        self._effects.append(TokensDrawn(len(self.held), tokens, run.ticket.node))
+        run.tokens.extend(tokens)
+        self.held.extend(tokens)
+        self._failures = 0
+        if self.phase is Phase.STREAMING:
+            self._enter(Phase.STREAMING, self._limits.stall_us)
+
+    def _finished(self, run: _Run, receipt: Receipt) -> None:
+        blob = run.stream.receipt_blob
+        assert blob is not None
+        self._effects.append(CloseStream(self.attempt, clean=True))
+        self._effects.append(HandIn(SubmitReceipt(receipt=blob)))
+        if self._complete():
+            self._end(self._finish_reason())
+        elif self.phase is Phase.ENDING:
+            self._end_stopped()
+        elif receipt.finish == "stop" and not self.job.stop_tokens:
+            self._end("stop")
+        elif receipt.finish == "stop":
+            # An honest node's last token is the model's end token: this one cut the answer short.
+            self._leave(run, ProtocolError("receipt_mismatch", "stopped without an end token"))
+        else:
+            self._leave(run, AssayError(receipt.finish))  # cancelled, slow_reader: not our doing
+
+    def _node_failed(self, error: AssayError) -> None:
+        """The stream is of no more use; the node's ticket is settled here or by a resume."""
+        run = self._runs[-1]
+        self._effects.append(CloseStream(self.attempt, clean=False))
+        if self._complete():
+            self._abandon()
+            self._end(self._finish_reason())
+        elif self.phase is Phase.ENDING:
+            self._abandon()
+            self._end_stopped()
+        elif error.code in _HOPELESS and isinstance(error, RemoteError):
+            self._fail(error)
+        else:
+            self._leave(run, error)
+
+    def _leave(self, run: _Run, error: AssayError) -> None:
+        well = isinstance(error, RemoteError) and error.code in _WELL
+        nodes = self._busy if well else self._bad
+        if run.ticket.node not in nodes:
+            nodes.append(run.ticket.node)
+        if not self.held:
+            self._abandon()
+        self._try_again(error, at_once=True)
+
+    # ---- trying again and ending ----
+
+    def _try_again(self, error: AssayError, *, at_once: bool) -> None:
+        """Back off and ask again. The first failure of a node after a token costs no wait."""
+        self._failures += 1
+        exponent = min(self._failures - (2 if at_once else 1), 16)
+        wait = 0
+        if exponent >= 0:
+            wait = min(self._limits.backoff_us << exponent, self._limits.backoff_max_us)
+            # Spread by the nonce, which is random: a machine draws nothing itself.
+            wait = wait * (128 + self.job.nonce[self.attempt % len(self.job.nonce)] // 2) // 256
+        if not at_once and error.retry_after_ms is not None:
+            wait = max(wait, error.retry_after_ms * 1_000)
+        if self.attempt >= self._limits.attempts_max or self._now + wait >= self._total_at:
+            self._fail(error)
+        elif wait:
+            self._enter(Phase.BACKING_OFF, wait)
+        else:
+            self._ask()
+
+    def _tick(self) -> None:
+        wake_at = self.wake_at
+        if wake_at is None or self._now < wake_at:
+            return
+        late = AssayError("timeout")
+        if self.phase is Phase.ENDING:
+            self._node_failed(late)
+        elif self._now >= self._total_at:
+            self._stop(AssayError("timeout", "the job's time is over"))
+        elif self.phase is Phase.ASKING:
+            self._refused(late)
+        elif self.phase is Phase.STREAMING:
+            self._node_failed(late)
+        else:
+            self._ask()
+
+    def _stop(self, reason: AssayError | None) -> None:
+        """Cancel: at the node if one is at work, and give it a moment to sign what it sent."""
+        if self.phase in (Phase.ENDING, Phase.OVER):
+            return
+        self._reason = reason
+        if self.phase is Phase.STREAMING:
+            self._effects.append(SendFrame(self.attempt, self._runs[-1].stream.cancel()))
+            self._enter(Phase.ENDING, self._limits.cancel_us)
+        else:
+            self._abandon()
+            self._end_stopped()
+
+    def _fail(self, error: AssayError) -> None:
+        self._abandon()
+        self._end("failed", error)
+
+    def _end_stopped(self) -> None:
+        self._end("failed" if self._reason else "cancelled", self._reason)
+
+    def _end(self, finish: str, error: AssayError | None = None) -> None:
+        self.phase = Phase.OVER
+        segments = tuple(run.segment() for run in self._runs)
+        outcome = Outcome(tuple(self.held), finish, error, segments, self.attempt)
+        self._effects.append(Ended(outcome))
+
+    def _abandon(self) -> None:
+        """End the newest ticket's reservation, unless a receipt or an earlier call did."""
+        if not self._runs or self._runs[-1].stream.receipt_blob is not None:
+            return
+        run = self._runs[-1]
+        body = AbandonJob(ticket=run.ticket.ticket, progress=run.progress)
+        self._effects.append(HandIn(body))
+        if not run.tokens and run.ticket.start == 0:
+            self._runs.pop()  # settled, and no part of the answer
+
+    def _complete(self) -> bool:
+        """Whether the answer ends here by itself, receipt or not."""
+        held, job = self.held, self.job
+        return len(held) == job.max_tokens or (bool(held) and held[-1] in job.stop_tokens)
+
+    def _finish_reason(self) -> str:
+        return "stop" if self.held[-1] in self.job.stop_tokens else "length"
+
+    def _enter(self, phase: Phase, for_us: int) -> None:
+        self.phase, self._phase_at = phase, self._now + for_us
+
+    def _streaming(self, attempt: int) -> bool:
+        return self.phase in (Phase.STREAMING, Phase.ENDING) and attempt == self.attempt
+
+
+def _resume_point(run: _Run) -> ResumePoint:
+    return ResumePoint(ticket=run.ticket.ticket, count=len(run.tokens), progress=run.progress)
