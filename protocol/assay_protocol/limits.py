@@ -17,6 +17,8 @@ CHECKPOINT_TOKENS: Final = 32  # the node signs the running hash this often
 UNACKED_TOKENS_MAX: Final = 128  # the node pauses sending beyond this
 LEAF_TOKENS: Final = 16
 TICKET_LIFETIME_SECONDS: Final = 600
+TEMPERATURE_MAX: Final = 4.0
+TOP_K_MAX: Final = 1 << 19
 
 # peers
 MODELS_PER_NODE_MAX: Final = 16

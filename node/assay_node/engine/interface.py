@@ -1,0 +1,117 @@
+"""What a node asks of an inference engine: generate, replay, benchmark.
+
+Engines know tokens and logits; they know nothing of tickets, peers or money. The same interface is
+kept by the llama.cpp engine (a child process) and by the scripted engine of the tests, so a node
+cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from assay_protocol.sampling import SamplerLike
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What is loaded and how it computes."""
+
+    model: bytes  # sha256 of the model file, 32 bytes
+    n_vocab: int
+    context: int  # tokens per sequence, prompt and answer together
+    slots: int  # sequences decoded at once
+    class_id: str  # numerics class: engine, commit, instruction set, road, kv type
+    eog: frozenset[int]  # tokens that end an answer
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Draw up to `max_tokens` after `prompt`; the first one stands at output position `start`.
+
+    On resume `start` > 0 and `prompt` already ends with the `start` tokens drawn elsewhere.
+    """
+
+    prompt: tuple[int, ...]
+    start: int
+    max_tokens: int
+    sampler: SamplerLike
+    seed: bytes  # 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Recompute the draws of `output`, whose first token stands at output position `start`."""
+
+    prompt: tuple[int, ...]
+    output: tuple[int, ...]
+    start: int
+    sampler: SamplerLike
+    seed: bytes  # 32 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next tokens of an answer. `finish` is set in the last chunk and only there."""
+
+    tokens: tuple[int, ...]
+    logits: bytes  # little-endian f32 each: the raw logit of the drawn token
+    finish: Finish | None  # "stop": the last token is in `eog`; "length": max_tokens reached
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One entry of each per output token."""
+
+    drawn: tuple[int, ...]  # what this engine would have drawn there
+    logits: bytes  # little-endian f32 each: this engine's raw logit of the *output* token
+    margins: tuple[float, ...]  # sampling.replay: logits by which the output token lost, or 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Measured rates in tokens per second, all slots together."""
+
+    prefill_tps: float
+    decode_tps: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the engine is now, and how often it had to be started again."""
+
+    running: int
+    waiting: int
+    free_slots: int
+    restarts: int
+
+
+class Engine(Protocol):
+    """One loaded model. Every method raises AssayError and nothing else of its own.
+
+    Codes: "engine_failed" (it died; resume elsewhere), "busy" (no room now), "prompt_too_long",
+    "malformed" (token outside the vocabulary, empty prompt), "sampler_refused".
+    """
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def load(self) -> Load: ...
+
+    def generate(self, request: Generate) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """Stream an answer. Leaving the context cancels the job within one step."""
+        ...
+
+    async def replay(self, request: Replay) -> Replayed:
+        """Teacher-force `output` in one prefill and draw again at every position."""
+        ...
+
+    async def benchmark(self) -> Benchmark:
+        """Measure this machine with this model; raises "busy" while jobs run."""
+        ...
