@@ -1,0 +1,413 @@
+"""The coordinator: one `match` over everything that can happen to it.
+
+It assigns jobs (scheduler), keeps the money (ledger, jobs), audits (lottery, audits, evidence,
+settlement) and closes epochs. It is never on the data path and never sees a prompt (S3). It is
+pure: the runtime gives it time, entropy and messages whose sender is authenticated, and carries
+out the effects in order, committing every `Save` before anything is sent (D1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from assay_coordinator.core.audits import Audits
+from assay_coordinator.core.entropy import Entropy
+from assay_coordinator.core.epochs import Epochs, post
+from assay_coordinator.core.events import (
+    Effect,
+    EpochPosted,
+    Event,
+    Log,
+    Lookup,
+    PeerLost,
+    Received,
+    Reply,
+    Save,
+    Tick,
+)
+from assay_coordinator.core.jobs import Equivocation, Jobs
+from assay_coordinator.core.ledger import MINT, Ledger, Purse
+from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.records import (
+    BalanceRow,
+    CreditRow,
+    EpochRow,
+    JobRow,
+    LineRow,
+    NodeRow,
+)
+from assay_coordinator.core.registry import Node, Registry
+from assay_coordinator.core.scheduler import Scheduler
+from assay_coordinator.core.settlement import Settlement
+from assay_protocol import limits
+from assay_protocol import messages as m
+from assay_protocol.errors import AssayError
+from assay_protocol.sampling import validate
+from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
+
+BUSY_RETRY_MS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One model of the catalogue."""
+
+    name: str
+    model: bytes
+    card: bytes
+    context: int
+    price_in: int
+    price_out: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What the tables hold at start: the working set, not the history."""
+
+    nodes: list[NodeRow]
+    balances: list[BalanceRow]
+    credit: list[CreditRow]
+    jobs: list[JobRow]  # open or recent, oldest first
+    lines: list[LineRow]  # of the running epoch
+    unposted: list[EpochRow]
+    last_epoch: EpochRow | None
+    next_posting: int
+    audits: int
+
+
+class Coordinator:
+    """Feed it events with `handle`; start it with `restore`."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        catalogue: Mapping[bytes, Listed],
+        signer: Signer,
+        secret: bytes,
+        verifier: Verifier = ED25519,
+    ) -> None:
+        self.policy, self.catalogue = policy, catalogue
+        self._signer, self._verifier = signer, verifier
+        self._entropy = Entropy(secret)
+        self.ledger = Ledger()
+        self.registry = Registry()
+        self.epochs = Epochs(self.ledger)
+        self.scheduler = Scheduler(policy, self.registry, self._entropy)
+        self.jobs = Jobs(policy, self.ledger, self.registry, self.epochs, self._entropy, verifier)
+        self.audits = Audits(policy, self.registry, self._entropy)
+        self.settlement = Settlement(
+            policy, self.ledger, self.registry, self.epochs, self.jobs, self.audits
+        )
+
+    def restore(self, now: int, stored: Stored) -> list[Effect]:
+        """Become what the tables say. Audits of drawn jobs begin again; epochs not yet known to be
+        on the chain are handed to it again (posting is idempotent)."""
+        self.ledger.restore(stored.balances, stored.credit, stored.next_posting)
+        self.registry.restore(stored.nodes)
+        self.epochs.restore(stored.last_epoch, stored.lines, now)
+        self.jobs.restore(stored.jobs)
+        self.audits.finished = stored.audits
+        self.jobs.booked = sum(row.jobs for row in stored.nodes)
+        self.ledger.check()
+        effects: list[Effect] = [post(row) for row in stored.unposted]
+        for job in list(self.jobs.jobs.values()):
+            if job.state == "drawn":
+                effects += self.audits.open(now, job)
+        return effects
+
+    def handle(self, now: int, event: Event) -> list[Effect]:
+        """Everything that follows from `event`. No input makes it raise but our own bugs."""
+        match event:
+            case Received(peer, request, message):
+                return self._received(now, peer, request, message)
+            case PeerLost(peer):
+                node = self.registry.get(peer)
+                if node is not None:
+                    self.registry.leave(node)
+                return []
+            case Tick():
+                return self._tick(now)
+            case EpochPosted(epoch):
+                return self._posted(epoch)
+
+    # ---- messages ----
+
+    def _received(self, now: int, peer: bytes, request: int, message: object) -> list[Effect]:
+        try:
+            effects, answer = self._answer(now, peer, request, message)
+        except Equivocation as proof:
+            effects = self._equivocated(now, proof)
+            answer = m.Error(code="receipt_mismatch", detail="two receipts for one ticket")
+        except AssayError as error:
+            effects, answer = [], _refusal(error)
+        if request and answer is not None:
+            effects.append(Reply(peer, request, answer))
+        return effects
+
+    def _answer(
+        self, now: int, peer: bytes, request: int, message: object
+    ) -> tuple[list[Effect], object | None]:
+        match message:
+            case m.SubmitJob():
+                return self._submit(now, peer, message)
+            case m.SubmitReceipt():
+                return self._receipt(now, peer, message)
+            case m.AbandonJob():
+                if message.progress is not None:
+                    self._check_progress(message.ticket, message.progress)
+                return self.jobs.abandon(now, peer, message.ticket), m.Done()
+            case m.Heartbeat():
+                return self._heartbeat(now, peer, message)
+            case m.Register():
+                return self._register(now, peer, message)
+            case m.GetAccount():
+                return self._welcome(now, peer), self._account(peer)
+            case m.GetModels():
+                return [], self._models(now)
+            case m.GetNetwork():
+                return [], self._network(now)
+            case m.GetPart(what=what, key=key, offset=offset):
+                return [Lookup(peer, request, what, key, offset)], None
+            case m.Grant():
+                return self._grant(now, peer, message)
+            case m.CloseEpoch():
+                self._check_operator(peer)
+                return self._close_epoch(now)
+            case (
+                m.AuditAccept()
+                | m.Transcript()
+                | m.AuditCommit()
+                | m.LeavesOpened()
+                | m.AuditReveal()
+                | m.AuditDecline()
+            ):
+                effects, verdicts = self.audits.receive(now, peer, message)
+                return [*effects, *self.settlement.settle(now, verdicts)], None
+            case _:
+                raise AssayError("unexpected_message", type(message).__name__)
+
+    def _submit(
+        self, now: int, client: bytes, job: m.SubmitJob
+    ) -> tuple[list[Effect], object | None]:
+        listed = self.catalogue.get(job.model)
+        if listed is None:
+            raise AssayError("model_unknown")
+        validate(job.sampler)
+        if job.n_in + job.max_tokens > listed.context:
+            raise AssayError("prompt_too_long", f"the model's context is {listed.context}")
+        if self.jobs.open_tickets(client) >= self.policy.open_tickets_max:
+            raise AssayError("rate_limited", retry_after_ms=BUSY_RETRY_MS)
+        welcome = self._welcome(now, client)
+        seed_ticket, start = self._resumed(client, job)
+        node = self.scheduler.pick(now, job)
+        if node is None:
+            raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
+        ticket = self._ticket(now, client, node, job, listed, seed_ticket, start)
+        blob = seal(self._signer, ticket)
+        effects = [*welcome, *self.jobs.issue(now, ticket, blob)]
+        node.issued += 1
+        route = m.Route(node=node.key, addresses=node.addresses)
+        return effects, m.TicketGrant(ticket=blob, route=route)
+
+    def _ticket(
+        self,
+        now: int,
+        client: bytes,
+        node: Node,
+        job: m.SubmitJob,
+        listed: Listed,
+        seed_ticket: bytes | None,
+        start: int,
+    ) -> m.Ticket:
+        ticket = self._entropy.fresh()
+        return m.Ticket(
+            ticket=ticket,
+            client=client,
+            node=node.key,
+            model=job.model,
+            prompt_hash=job.prompt_hash,
+            n_in=job.n_in,
+            sampler=job.sampler,
+            max_tokens=job.max_tokens,
+            start=start,
+            nonce_commitment=job.nonce_commitment,
+            seed_ticket=seed_ticket or ticket,
+            price_in=listed.price_in,
+            price_out=listed.price_out,
+            issued_at=now,
+            expires_at=now + self.policy.ticket_lifetime_us,
+            epoch=self.epochs.running,
+        )
+
+    def _resumed(self, client: bytes, job: m.SubmitJob) -> tuple[bytes | None, int]:
+        """The seed and start of a continuation: those of the ticket it continues."""
+        point = job.resume
+        if point is None:
+            return None, 0
+        old = self.jobs.jobs.get(point.ticket)
+        if old is None or old.ticket.client != client:
+            raise AssayError("resume_refused", "no such ticket of yours")
+        t = old.ticket
+        same = (t.model, t.sampler, t.nonce_commitment)
+        if same != (job.model, job.sampler, job.nonce_commitment) or point.count > t.max_tokens:
+            raise AssayError("resume_refused", "model, sampler and nonce must be the same")
+        if point.progress is not None:
+            self._check_progress(point.ticket, point.progress)
+        return t.seed_ticket, t.start + point.count
+
+    def _check_progress(self, ticket: bytes, blob: bytes) -> None:
+        job = self.jobs.jobs.get(ticket)
+        if job is None:
+            raise AssayError("unknown_ticket")
+        progress = open_signed(m.Progress, blob, job.ticket.node, self._verifier)
+        if progress.ticket != ticket:
+            raise AssayError("resume_refused", "the progress is of another ticket")
+
+    def _receipt(
+        self, now: int, peer: bytes, message: m.SubmitReceipt
+    ) -> tuple[list[Effect], object | None]:
+        job, effects = self.jobs.book(now, peer, message)
+        if effects and job.state == "drawn":
+            effects += self.audits.open(now, job)
+        return effects, m.ReceiptBooked(ticket=job.ticket.ticket, charged=job.charged)
+
+    def _equivocated(self, now: int, proof: Equivocation) -> list[Effect]:
+        node = self.registry.nodes[proof.job.ticket.node]
+        if node.row.state == "suspended":
+            return []
+        effects, verdicts = self.settlement.suspend(now, node, "equivocation")
+        return [*effects, *self.settlement.settle(now, verdicts)]
+
+    def _register(
+        self, now: int, peer: bytes, message: m.Register
+    ) -> tuple[list[Effect], object | None]:
+        for offer in message.offers:
+            if offer.model not in self.catalogue:
+                raise AssayError("model_unknown", offer.model.hex())
+        node = self.registry.register(peer, message, now + self.policy.lease_us)
+        answer = m.Registered(
+            heartbeat_ms=self.policy.heartbeat_us // 1000,
+            lease_ms=self.policy.lease_us // 1000,
+            state=node.row.state,
+            now_at=now,
+        )
+        log = Log("registered", (("node", peer.hex()), ("state", node.row.state)))
+        return [Save(node.row), log, *self.audits.assign(now)], answer
+
+    def _heartbeat(
+        self, now: int, peer: bytes, beat: m.Heartbeat
+    ) -> tuple[list[Effect], object | None]:
+        node = self.registry.get(peer)
+        if node is None or not node.present(now):
+            raise AssayError("not_registered")
+        self.registry.heartbeat(node, beat, now + self.policy.lease_us)
+        return [], m.HeartbeatAck(
+            state=node.row.state,
+            audits_passed=node.row.verified,
+            audits_failed=node.row.failed,
+            earned=self.ledger.balance("earned", peer),
+            escrow=self.ledger.balance("escrow", peer),
+        )
+
+    # ---- accounts ----
+
+    def _welcome(self, now: int, client: bytes) -> list[Effect]:
+        """The faucet's grant, once, on networks that have one."""
+        purse = Purse("available", client)
+        if not self.policy.faucet or purse in self.ledger.balances:
+            return []
+        return self.ledger.transfer(now, MINT, purse, self.policy.faucet, "faucet", client[:16])
+
+    def _grant(self, now: int, peer: bytes, grant: m.Grant) -> tuple[list[Effect], object | None]:
+        self._check_operator(peer)
+        purse = Purse("available", grant.account)
+        effects = self.ledger.transfer(now, MINT, purse, grant.amount, "grant", peer[:16])
+        return effects, self._account(grant.account)
+
+    def _check_operator(self, peer: bytes) -> None:
+        if peer not in self.policy.operators:
+            raise AssayError("forbidden")
+
+    def _account(self, key: bytes) -> m.Account:
+        balance = self.ledger.balance
+        return m.Account(
+            key=key,
+            available=balance("available", key),
+            reserved=balance("reserved", key),
+            escrow=balance("escrow", key),
+            earned=balance("earned", key),
+        )
+
+    # ---- epochs and time ----
+
+    def _close_epoch(self, now: int) -> tuple[list[Effect], object | None]:
+        effects = self.jobs.release_old(now)
+        closed, more = self.epochs.close(now)
+        log = Log("epoch_closed", (("epoch", closed.epoch), ("root", closed.root.hex())))
+        return [*effects, *more, log], closed
+
+    def _posted(self, epoch: int) -> list[Effect]:
+        return [Log("epoch_posted", (("epoch", epoch),))]
+
+    def _tick(self, now: int) -> list[Effect]:
+        effects = self.jobs.expire(now)
+        more, verdicts = self.audits.tick(now)
+        effects += [*more, *self.settlement.settle(now, verdicts)]
+        if now - self.epochs.opened_at >= self.policy.epoch_us:
+            effects += self._close_epoch(now)[0]
+        return effects
+
+    # ---- what is public ----
+
+    def _models(self, now: int) -> m.Models:
+        return m.Models(models=tuple(self._summary(now, one) for one in self.catalogue.values()))
+
+    def _summary(self, now: int, listed: Listed) -> m.ModelSummary:
+        nodes = [n for n in self.registry.serving(listed.model).values() if n.present(now)]
+        return m.ModelSummary(
+            name=listed.name,
+            model=listed.model,
+            card=listed.card,
+            context=listed.context,
+            price_in=listed.price_in,
+            price_out=listed.price_out,
+            nodes=len(nodes),
+            free_slots=sum(node.free_slots for node in nodes),
+        )
+
+    def _network(self, now: int) -> m.Network:
+        shown = list(self.registry.nodes.values())[: limits.SESSIONS_MAX]
+        last = self.epochs.last
+        return m.Network(
+            nodes=tuple(self._status(now, node) for node in shown),
+            jobs=self.jobs.booked,
+            audits=self.audits.finished,
+            epoch=last.epoch if last else 0,
+            epoch_root=last.root if last else b"",
+            treasury=self.ledger.balance("treasury"),
+        )
+
+    def _status(self, now: int, node: Node) -> m.NodeStatus:
+        row = node.row
+        return m.NodeStatus(
+            node=node.key,
+            operator=row.operator,
+            state=row.state if node.present(now) or row.state == "suspended" else "away",
+            models=tuple(node.offers),
+            jobs=row.jobs,
+            audits_passed=row.verified,
+            audits_failed=row.failed,
+            running=node.running,
+            free_slots=node.free_slots,
+            earned=self.ledger.balance("earned", node.key),
+            escrow=self.ledger.balance("escrow", node.key),
+        )
+
+
+def _refusal(error: AssayError) -> m.Error:
+    return m.Error(
+        code=error.code,
+        detail=error.message[:200],
+        retry_after_ms=error.retry_after_ms,
+    )

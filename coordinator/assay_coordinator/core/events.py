@@ -1,0 +1,100 @@
+"""What reaches the coordinator's core, and what it asks its runtime to do.
+
+The runtime commits every `Save` of an event before it releases any `Reply`, `Notify`, `Lookup` or
+`PostEpoch` of that event ("persist before send", invariant D1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assay_coordinator.core.records import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """`peer` (its authenticated key) sent a message; `request` is 0 when no answer is awaited."""
+
+    peer: bytes
+    request: int
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    """The last session of `peer` ended."""
+
+    peer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed. Sent every quarter of a second; late ticks are fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochPosted:
+    """The chain holds the epoch's root."""
+
+    epoch: int
+
+
+Event = Received | PeerLost | Tick | EpochPosted
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Make this row durable."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer a request."""
+
+    peer: bytes
+    request: int
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Send a notice to a connected peer; lost if it is not."""
+
+    peer: bytes
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Answer a `GetPart` from the stored documents; nothing of the core is needed."""
+
+    peer: bytes
+    request: int
+    what: str
+    key: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PostEpoch:
+    """Put this epoch's root on the chain, exactly once; then send `EpochPosted`."""
+
+    epoch: int
+    root: bytes
+    total: int
+    jobs: int
+    leaves: int
+    data_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Something an operator wants to see. Never holds a prompt, a token or a secret."""
+
+    event: str
+    fields: tuple[tuple[str, str | int], ...] = ()
+
+
+Effect = Save | Reply | Notify | Lookup | PostEpoch | Log

@@ -1,0 +1,314 @@
+"""A job from ticket to pay. Each state, and what moves it:
+
+    issued    -> held | drawn   its receipt is booked (once: L2), price moves to escrow
+    issued    -> expired        no receipt in time, or given up: the reservation goes back (P1)
+    held      -> released       later jobs or epochs went by: escrow is paid out
+    drawn     -> released       its audit passed
+    drawn     -> refunded       its audit failed, or the node could not prove its work
+    held|drawn-> refunded       the node was suspended
+
+No credit without a valid ticket (L3): only jobs in this table can be booked, and only a ticket
+signed here makes one. Signatures are checked before any state changes (S1).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from assay_coordinator.core.entropy import Entropy
+from assay_coordinator.core.epochs import Epochs
+from assay_coordinator.core.events import Effect, Save
+from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
+from assay_coordinator.core.lottery import drawn
+from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.records import JobRow
+from assay_coordinator.core.registry import Node, Registry
+from assay_protocol.errors import AssayError
+from assay_protocol.messages import Ack, Receipt, SubmitReceipt, Ticket
+from assay_protocol.receipts import check_receipt, payable_tokens
+from assay_protocol.signing import Verifier, digest, open_signed, peek
+from assay_protocol.tickets import job_price, reserve_price
+
+OPEN: Final = ("issued", "held", "drawn")
+FINAL: Final = ("released", "refunded", "expired")
+
+
+@dataclass(slots=True)
+class Job:
+    """One ticket in memory."""
+
+    ticket: Ticket
+    blob: bytes
+    state: str
+    reserved: int
+    deadline_at: int
+    charged: int = 0
+    receipt_blob: bytes = b""
+    held_epoch: int = 0
+    verdict: str = ""
+
+    def row(self) -> JobRow:
+        t = self.ticket
+        return JobRow(
+            t.ticket,
+            t.client,
+            t.node,
+            t.model,
+            self.state,
+            self.blob,
+            self.receipt_blob,
+            self.reserved,
+            self.charged,
+            self.deadline_at,
+            self.held_epoch,
+            self.verdict,
+        )
+
+    @property
+    def receipt(self) -> Receipt:
+        """Its booked receipt (checked when it was booked)."""
+        return peek(Receipt, self.receipt_blob)
+
+
+class Equivocation(Exception):
+    """The node signed two different receipts for one ticket."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.ticket.ticket.hex())
+        self.job = job
+
+
+class Jobs:
+    """All jobs whose money or idempotency still matters."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        ledger: Ledger,
+        registry: Registry,
+        epochs: Epochs,
+        entropy: Entropy,
+        verifier: Verifier,
+    ) -> None:
+        self._policy, self._ledger, self._registry = policy, ledger, registry
+        self._epochs, self._entropy, self._verifier = epochs, entropy, verifier
+        self.jobs: dict[bytes, Job] = {}
+        self._deadlines: list[tuple[int, bytes]] = []
+        self._held: dict[bytes, deque[bytes]] = {}
+        self._open: dict[bytes, int] = {}  # issued tickets by client
+        self.booked = 0
+
+    def restore(self, rows: Iterable[JobRow]) -> None:
+        """Take open jobs and those that may still be asked about, in the order of booking."""
+        for row in rows:
+            ticket = peek(Ticket, row.ticket_blob)
+            job = Job(ticket, row.ticket_blob, row.state, row.reserved, row.deadline_at)
+            job.charged, job.receipt_blob = row.charged, row.receipt_blob
+            job.held_epoch, job.verdict = row.held_epoch, row.verdict
+            self._add(job)
+            if job.state == "held":
+                self._held.setdefault(ticket.node, deque()).append(ticket.ticket)
+
+    # ---- issuing ----
+
+    def open_tickets(self, client: bytes) -> int:
+        return self._open.get(client, 0)
+
+    def issue(self, now: int, ticket: Ticket, blob: bytes) -> list[Effect]:
+        """Reserve the most the job can cost. Raises AssayError("insufficient_credit")."""
+        price = reserve_price(ticket)
+        self._afford(ticket.client, price)
+        job = Job(ticket, blob, "issued", price, ticket.expires_at + self._policy.receipt_grace_us)
+        self._add(job)
+        effects = self._spend_earned(now, ticket.client, price)
+        available, reserved = _purses(ticket.client)
+        effects += self._ledger.transfer(now, available, reserved, price, "reserve", ticket.ticket)
+        return [*effects, Save(job.row())]
+
+    def abandon(self, now: int, client: bytes, ticket: bytes) -> list[Effect]:
+        """The client gave the ticket up: wait only a little longer for the node's receipt."""
+        job = self.jobs.get(ticket)
+        if job is None or job.ticket.client != client:
+            raise AssayError("unknown_ticket")
+        if job.state == "issued":
+            self._set_deadline(job, min(job.deadline_at, now + self._policy.abandon_grace_us))
+            return [Save(job.row())]
+        return []
+
+    # ---- booking ----
+
+    def book(self, now: int, peer: bytes, message: SubmitReceipt) -> tuple[Job, list[Effect]]:
+        """Book a receipt, once. Raises AssayError, or Equivocation when the node signed two."""
+        claimed = peek(Receipt, message.receipt)
+        job = self.jobs.get(claimed.ticket)
+        if job is None or peer not in (job.ticket.node, job.ticket.client):
+            raise AssayError("unknown_ticket")
+        receipt = open_signed(Receipt, message.receipt, job.ticket.node, self._verifier)
+        check_receipt(receipt, job.ticket)
+        if job.state != "issued":
+            if job.receipt_blob and job.receipt_blob != message.receipt:
+                raise Equivocation(job)
+            if job.state == "expired":
+                raise AssayError("ticket_expired")
+            return job, []
+        acked = receipt.n_out if peer == job.ticket.client else self._acked(job, message.ack)
+        return job, self._book(now, job, receipt, message.receipt, acked)
+
+    def _acked(self, job: Job, blob: bytes | None) -> int:
+        if blob is None:
+            return 0
+        ack = open_signed(Ack, blob, job.ticket.client, self._verifier)
+        if ack.ticket != job.ticket.ticket:
+            raise AssayError("receipt_mismatch", "the acknowledgement is of another ticket")
+        return ack.count
+
+    def _book(self, now: int, job: Job, receipt: Receipt, blob: bytes, acked: int) -> list[Effect]:
+        ticket, node = job.ticket, self._registry.nodes[job.ticket.node]
+        price = job_price(ticket, payable_tokens(receipt.n_out, acked))
+        assert price <= job.reserved
+        job.receipt_blob = blob
+        effects = self._unreserve(now, job, job.reserved - price, "unused")
+        self._close_ticket(job)
+        if node.row.state == "suspended":
+            job.state, job.verdict = "refunded", "suspended"
+            return [*effects, *self._unreserve(now, job, price, "refund"), Save(job.row())]
+        job.charged, job.held_epoch = price, self._epochs.running
+        _, reserved = _purses(ticket.client)
+        effects += self._ledger.transfer(
+            now, reserved, Purse("escrow", ticket.node), price, "charge", ticket.ticket
+        )
+        self.booked += 1
+        effects.append(Save(self._registry.update(node, jobs=node.row.jobs + 1)))
+        if drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
+            job.state = "drawn"
+        else:
+            job.state = "held"
+            effects += self._hold(now, job)
+        return [*effects, Save(job.row())]
+
+    # ---- settling ----
+
+    def release(self, now: int, job: Job, verdict: str) -> list[Effect]:
+        """Pay the node; the treasury takes its fee; the line goes into the running epoch."""
+        assert job.state in ("held", "drawn")
+        job.state, job.verdict = "released", verdict
+        ticket, node = job.ticket.ticket, job.ticket.node
+        fee = job.charged * self._policy.fee_bps // 10_000
+        escrow = Purse("escrow", node)
+        effects = self._ledger.transfer(now, escrow, TREASURY, fee, "fee", ticket)
+        pay = job.charged - fee
+        effects += self._ledger.transfer(now, escrow, Purse("earned", node), pay, "pay", ticket)
+        effects += self._epochs.add_line(node, "job", ticket, digest(job.receipt_blob), pay)
+        return [*effects, Save(job.row())]
+
+    def refund(self, now: int, job: Job, verdict: str) -> list[Effect]:
+        """Give the client its money back in full."""
+        assert job.state in ("held", "drawn")
+        job.state, job.verdict = "refunded", verdict
+        available, _ = _purses(job.ticket.client)
+        escrow = Purse("escrow", job.ticket.node)
+        effects = self._ledger.transfer(
+            now, escrow, available, job.charged, "refund", job.ticket.ticket
+        )
+        return [*effects, Save(job.row())]
+
+    def refund_all(self, now: int, node: bytes, verdict: str) -> list[Effect]:
+        """Forfeit a suspended node's escrow to the clients it came from."""
+        effects: list[Effect] = []
+        for job in list(self.jobs.values()):
+            if job.ticket.node == node and job.state in ("held", "drawn"):
+                effects += self.refund(now, job, verdict)
+        self._held.pop(node, None)
+        assert self._ledger.balance("escrow", node) == 0, "escrow is what its open jobs hold"
+        return effects
+
+    def release_old(self, now: int) -> list[Effect]:
+        """At an epoch's close: pay out what was held for long enough."""
+        effects: list[Effect] = []
+        for queue in self._held.values():
+            while queue and self._held_long(self.jobs[queue[0]]):
+                effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
+        return effects
+
+    def expire(self, now: int) -> list[Effect]:
+        """End what waited too long; forget what is final and past asking."""
+        effects: list[Effect] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, ticket = heapq.heappop(self._deadlines)
+            job = self.jobs.get(ticket)
+            if job is None or job.deadline_at != at:
+                continue
+            if job.state == "issued":
+                job.state, job.verdict = "expired", "no_receipt"
+                effects += self._unreserve(now, job, job.reserved, "expire")
+                self._close_ticket(job)
+                effects.append(Save(job.row()))
+                self._set_deadline(job, now + self._policy.receipt_grace_us)
+            elif job.state in FINAL:
+                del self.jobs[ticket]
+            else:
+                self._set_deadline(job, now + self._policy.receipt_grace_us)
+        return effects
+
+    # ---- inside ----
+
+    def _add(self, job: Job) -> None:
+        self.jobs[job.ticket.ticket] = job
+        heapq.heappush(self._deadlines, (job.deadline_at, job.ticket.ticket))
+        if job.state == "issued":
+            client = job.ticket.client
+            self._open[client] = self._open.get(client, 0) + 1
+
+    def _set_deadline(self, job: Job, at: int) -> None:
+        job.deadline_at = at
+        heapq.heappush(self._deadlines, (at, job.ticket.ticket))
+
+    def _close_ticket(self, job: Job) -> None:
+        left = self._open[job.ticket.client] - 1
+        if left:
+            self._open[job.ticket.client] = left
+        else:
+            del self._open[job.ticket.client]
+
+    def _afford(self, client: bytes, price: int) -> None:
+        have = self._ledger.balance("available", client) + self._ledger.balance("earned", client)
+        if have < price:
+            raise AssayError("insufficient_credit", f"the job may cost {price}, you have {have}")
+
+    def _spend_earned(self, now: int, client: bytes, price: int) -> list[Effect]:
+        """A contributor pays with what it earned once nothing else is left."""
+        short = max(0, price - self._ledger.balance("available", client))
+        available, _ = _purses(client)
+        return self._ledger.transfer(
+            now, Purse("earned", client), available, short, "spend", client[:16]
+        )
+
+    def _unreserve(self, now: int, job: Job, amount: int, reason: str) -> list[Effect]:
+        available, reserved = _purses(job.ticket.client)
+        ticket = job.ticket.ticket
+        return self._ledger.transfer(now, reserved, available, amount, reason, ticket)
+
+    def _hold(self, now: int, job: Job) -> list[Effect]:
+        queue = self._held.setdefault(job.ticket.node, deque())
+        queue.append(job.ticket.ticket)
+        effects: list[Effect] = []
+        while len(queue) > self._policy.holdback_jobs:
+            effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
+        return effects
+
+    def _held_long(self, job: Job) -> bool:
+        return job.held_epoch + self._policy.holdback_epochs <= self._epochs.running
+
+
+def _purses(client: bytes) -> tuple[Purse, Purse]:
+    return Purse("available", client), Purse("reserved", client)
+
+
+def audit_pay(policy: Policy, job: Job, node: Node, ledger: Ledger) -> int:
+    """What a replay earns: a share of the job's price, as far as the treasury goes."""
+    assert node.key != job.ticket.node
+    return min(job.charged * policy.audit_pay_bps // 10_000, ledger.balance("treasury"))

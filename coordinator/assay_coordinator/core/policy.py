@@ -1,0 +1,56 @@
+"""Every number the coordinator decides by, in one place. All integers; times in microseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+SECOND: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The operator's settings. Defaults are those of VERIFICATION 5.9-5.10 unless said."""
+
+    # leases
+    heartbeat_us: int = 5 * SECOND
+    lease_us: int = 20 * SECOND
+
+    # jobs
+    ticket_lifetime_us: int = 600 * SECOND
+    receipt_grace_us: int = 3_600 * SECOND  # how long a reservation waits for its receipt
+    abandon_grace_us: int = 120 * SECOND  # the same, once the client gave the ticket up
+    open_tickets_max: int = 256  # per client
+    queue_per_slot: int = 2  # tickets a node may hold beyond its slots, per slot
+
+    # money
+    fee_bps: int = 1_000  # the treasury's share of a released job
+    audit_pay_bps: int = 5_000  # an auditor earns this share of the audited job's price
+    faucet: int = 0  # granted once to every new account; for networks without real value only
+
+    # audits
+    probation_audits: int = 20  # V0: every job is audited until this many passed
+    audit_bps_min: int = 500  # p_min
+    holdback_jobs: int = 60  # H: pay of undrawn jobs is held until this many more were done
+    holdback_epochs: int = 2  # ... or until this many epochs have closed
+    audit_stage_us: int = 60 * SECOND  # each step of an audit
+    audit_case_us: int = 900 * SECOND  # a drawn receipt has its verdict by then (L4)
+    audit_alone_us: int = 30 * SECOND  # an undecided case with nobody left to ask ends after this
+    audits_per_node: int = 2  # in flight on one auditor
+    replays_max: int = 3  # auditors that one job can be shown to
+    experienced_audits: int = 200  # auditors with this many passed audits go first
+
+    # epochs
+    epoch_us: int = 3_600 * SECOND
+    epoch_policy: bytes = bytes(32)
+
+    # who may grant credit and close epochs
+    operators: frozenset[bytes] = frozenset()
+
+    def audit_due(self, verified: int) -> tuple[int, int]:
+        """The audit rate after `verified` passed audits, as (numerator, denominator)."""
+        if verified < self.probation_audits:
+            return 1, 1
+        if self.probation_audits * 10_000 > verified * self.audit_bps_min:
+            return self.probation_audits, verified
+        return self.audit_bps_min, 10_000

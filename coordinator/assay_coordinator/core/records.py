@@ -1,0 +1,154 @@
+"""The rows the coordinator lives by. Tables are the truth: `Coordinator.restore` builds on these.
+
+Each class is one table; `KEY` names its primary key. Saving a row with the same key replaces it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """What must survive of a node: who it is and its standing. Leases do not."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("node",)
+    node: bytes
+    operator: bytes
+    state: str  # probation | active | suspended
+    jobs: int
+    verified: int  # audits passed as an executor
+    failed: int  # jobs refunded by a verdict
+    audits_done: int  # replays delivered as an auditor
+    audit_faults: int
+    evidence: int  # micro-nats
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRow:
+    """One purse: always the sum of its postings."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("purse", "owner")
+    purse: str
+    owner: bytes
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class PostingRow:
+    """One movement of money; append-only."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("seq",)
+    seq: int
+    at: int
+    source: str
+    source_owner: bytes
+    target: str
+    target_owner: bytes
+    amount: int
+    reason: str
+    ref: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRow:
+    """An account's lifetime credit and its permanent index in every epoch's tree."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("account",)
+    account: bytes
+    position: int
+    cumulative: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A ticket and what became of it."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("ticket",)
+    ticket: bytes
+    client: bytes
+    node: bytes
+    model: bytes
+    state: str  # see jobs.py
+    ticket_blob: bytes
+    receipt_blob: bytes
+    reserved: int
+    charged: int
+    deadline_at: int
+    held_epoch: int
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    """One line of an account's statement: what a job or an audit earned it in an epoch."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch", "account", "kind", "ref")
+    epoch: int
+    account: bytes
+    kind: str  # job | audit
+    ref: bytes
+    digest: bytes
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRow:
+    """One account's leaf in one epoch's tree."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch", "position")
+    epoch: int
+    position: int
+    account: bytes
+    cumulative: int
+    epoch_credit: int
+    receipts_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One closed epoch; `state` follows it onto the chain."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch",)
+    epoch: int
+    closed_at: int
+    root: bytes
+    total: int
+    jobs: int
+    leaves: int
+    data_hash: bytes
+    state: str  # queued | posted
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One finished replay of one job by one auditor."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("audit",)
+    audit: bytes
+    ticket: bytes
+    executor: bytes
+    auditor: bytes
+    at: int
+    replayed: int
+    mismatches: int
+    equal_logits: int
+    evidence: int  # micro-nats of this replay
+    outcome: str
+
+
+Row = (
+    NodeRow | BalanceRow | PostingRow | CreditRow | JobRow | LineRow | LeafRow | EpochRow | AuditRow
+)
+ROWS: tuple[type[Row], ...] = (
+    NodeRow,
+    BalanceRow,
+    PostingRow,
+    CreditRow,
+    JobRow,
+    LineRow,
+    LeafRow,
+    EpochRow,
+    AuditRow,
+)

@@ -1,0 +1,99 @@
+"""Who is here: nodes, their leases, loads and standing; who serves which model.
+
+A node is a key. Its standing (NodeRow) is for life and durable; its lease, offers and load are of
+this session and are not. States: probation (every job audited), active, suspended (no jobs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from assay_coordinator.core.records import NodeRow
+from assay_protocol.messages import Heartbeat, Offer, Register
+
+
+@dataclass(slots=True)
+class Node:
+    """One node: durable standing, and what its lease says."""
+
+    row: NodeRow
+    offers: dict[bytes, Offer] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ()
+    lease_until: int = 0
+    running: int = 0
+    waiting: int = 0
+    free_slots: int = 0
+    issued: int = 0  # tickets since the last heartbeat
+    draining: bool = False
+    auditing: int = 0
+
+    @property
+    def key(self) -> bytes:
+        return self.row.node
+
+    def present(self, now: int) -> bool:
+        return now < self.lease_until
+
+    def serves(self, now: int, model: bytes) -> bool:
+        return model in self.offers and self.present(now) and self.row.state != "suspended"
+
+    @property
+    def load(self) -> int:
+        return self.running + self.waiting + self.issued
+
+
+class Registry:
+    """All nodes by key, and the present ones by model."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[bytes, Node] = {}
+        self._by_model: dict[bytes, dict[bytes, Node]] = {}
+
+    def restore(self, rows: list[NodeRow]) -> None:
+        self.nodes = {row.node: Node(row) for row in rows}
+
+    def get(self, key: bytes) -> Node | None:
+        return self.nodes.get(key)
+
+    def serving(self, model: bytes) -> dict[bytes, Node]:
+        """Nodes that offer `model`; their leases are the caller's to check."""
+        return self._by_model.get(model, {})
+
+    def register(self, key: bytes, message: Register, lease_until: int) -> Node:
+        """Take or renew a lease. The operator of a key is fixed by its first registration."""
+        node = self.nodes.get(key)
+        if node is None:
+            row = NodeRow(key, message.operator, "probation", 0, 0, 0, 0, 0, 0)
+            node = self.nodes[key] = Node(row)
+        self._unlist(node)
+        node.offers = {offer.model: offer for offer in message.offers}
+        node.addresses = message.addresses
+        node.lease_until, node.draining = lease_until, False
+        node.running = node.waiting = node.issued = 0
+        node.free_slots = sum(offer.slots for offer in message.offers)
+        for model in node.offers:
+            self._by_model.setdefault(model, {})[key] = node
+        return node
+
+    def heartbeat(self, node: Node, beat: Heartbeat, lease_until: int) -> None:
+        node.running, node.waiting = beat.running, beat.waiting
+        node.free_slots, node.draining = beat.free_slots, beat.draining
+        node.issued, node.lease_until = 0, lease_until
+
+    def leave(self, node: Node) -> None:
+        """The lease ends now."""
+        node.lease_until = 0
+        self._unlist(node)
+        node.offers = {}
+
+    def update(self, node: Node, **changes: int | str) -> NodeRow:
+        """Change the standing; the returned row makes it durable."""
+        node.row = replace(node.row, **changes)  # type: ignore[arg-type]  # names are NodeRow's
+        return node.row
+
+    def _unlist(self, node: Node) -> None:
+        for model in node.offers:
+            listed = self._by_model.get(model, {})
+            listed.pop(node.key, None)
+            if not listed:
+                self._by_model.pop(model, None)

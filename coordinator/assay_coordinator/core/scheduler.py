@@ -1,0 +1,64 @@
+"""Which node gets a job: the least expected time among a few fitting candidates drawn at random.
+
+Looking at SAMPLE random nodes instead of all keeps the cost flat in the size of the network and
+spreads load better than "the best" for everybody (the power of two choices). Only when none of the
+sample fits are all nodes of the model looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from assay_coordinator.core.entropy import Entropy
+from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.registry import Node, Registry
+from assay_protocol.messages import Offer, SubmitJob
+
+SAMPLE: Final = 8
+
+
+class Scheduler:
+    """Picks nodes for jobs."""
+
+    def __init__(self, policy: Policy, registry: Registry, entropy: Entropy) -> None:
+        self._policy, self._registry, self._entropy = policy, registry, entropy
+
+    def pick(self, now: int, job: SubmitJob) -> Node | None:
+        """The node for `job`, or None if nothing that fits has room now."""
+        listed = list(self._registry.serving(job.model).values())
+        if not listed:
+            return None
+        best = self._best(now, job, self._sample(listed))
+        return best or self._best(now, job, listed)
+
+    def _sample(self, listed: Sequence[Node]) -> list[Node]:
+        if len(listed) <= SAMPLE:
+            return list(listed)
+        return [listed[self._entropy.below(len(listed))] for _ in range(SAMPLE)]
+
+    def _best(self, now: int, job: SubmitJob, candidates: Iterable[Node]) -> Node | None:
+        fitting = [node for node in candidates if self._fits(now, job, node)]
+        if not fitting:
+            return None
+        start = self._entropy.below(len(fitting))  # ties must not favour who registered first
+        turned = fitting[start:] + fitting[:start]
+        return min(turned, key=lambda node: expected_us(job, node.offers[job.model], node.load))
+
+    def _fits(self, now: int, job: SubmitJob, node: Node) -> bool:
+        if node.draining or not node.serves(now, job.model) or node.key in job.exclude:
+            return False
+        if job.only and node.key not in job.only:
+            return False
+        offer = node.offers[job.model]
+        if job.n_in + job.max_tokens > offer.context:
+            return False
+        return node.load < offer.slots * (1 + self._policy.queue_per_slot)
+
+
+def expected_us(job: SubmitJob, offer: Offer, load: int) -> int:
+    """Microseconds until the job would be done: prefill and decode at the measured rates, stretched
+    by the jobs it shares the slots with."""
+    prefill = job.n_in * 1_000_000_000 // max(1, offer.prefill_rate)
+    decode = job.max_tokens * 1_000_000_000 // max(1, offer.decode_rate)
+    return (prefill + decode) * (load + offer.slots) // offer.slots
