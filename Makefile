@@ -1,0 +1,36 @@
+# Programs are called by their path: the environment holds a `node` of ours, so it stays off PATH.
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
+
+.PHONY: setup test check demo bench docs vectors contracts test-contracts sim
+
+setup:  ## the environment, system packages, llama.cpp, the test model
+	VENV="$(VENV)" scripts/setup.sh
+
+test:  ## every test, with coverage
+	$(BIN)/pytest tests -p no:randomly --cov --cov-report=term
+
+check:  ## format, lint, types, tidy
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy $(SOURCES) bench && $(BIN)/pytest tests/test_tidy.py
+
+demo: setup  ## a whole network on this machine
+	$(BIN)/simnet demo
+
+bench:  ## every published figure; one JSON line each
+	for program in bench/*.py; do $(BIN)/python $$program || exit 1; done
+
+docs:  ## what docs promise about the code, checked
+	$(BIN)/pytest tests/test_tidy.py -k "spec or docs or invariant"
+
+vectors:  ## protocol/spec/vectors/messages.json from the code
+	$(BIN)/python protocol/spec/make_vectors.py
+
+contracts:  ## Solidity -> contracts/assay_contracts/artifacts
+	$(BIN)/python -m assay_contracts.build
+
+test-contracts:  ## the ledger contract and what follows it
+	$(BIN)/pytest tests/contracts
+
+sim:  ## the default scenario, bit for bit
+	$(BIN)/simnet run simnet/assay_simnet/scenarios/default.toml

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Make an environment that can run, test and simulate the whole network. Safe to run again.
+#
+#   VENV          the environment's folder (.venv)
+#   PYTHON        the interpreter for a new one (python3; 3.11 or newer)
+#   ASSAY_CACHE   where built wheels and the test model are kept (~/.cache/assay)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VENV:-.venv}
+python=${PYTHON:-python3}
+cache=${ASSAY_CACHE:-$HOME/.cache/assay}
+export ASSAY_CACHE="$cache" PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# fastecdsa (needed by libp2p) and llama.cpp are compiled here.
+missing=()
+command -v gcc >/dev/null || missing+=(gcc)
+command -v g++ >/dev/null || missing+=(g++)
+command -v make >/dev/null || missing+=(make)
+has_header() { echo "#include <$2>" | gcc -E -x c "-I$1" - >/dev/null 2>&1; }
+has_header . gmp.h || missing+=(libgmp-dev)
+headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+has_header "$headers" Python.h || missing+=(python3-dev)
+"$python" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+if ((${#missing[@]})); then
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    else
+        echo "setup: install these system packages first: ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "setup: $python is older than 3.11; run PYTHON=python3.11 make setup" >&2
+    exit 1
+}
+[[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
+pip=("$venv/bin/python" -m pip --quiet)
+"${pip[@]}" install --upgrade 'pip>=25.1'  # the first with --group
+
+# llama.cpp is compiled once per version and machine, for any CPU of that kind (GGML_NATIVE=OFF):
+# the exact class promises the same bits on another machine.
+version=$(sed -n 's/.*llama-cpp-python==\([0-9.]*\).*/\1/p' pyproject.toml)
+shopt -s nullglob
+wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl)
+if ((${#wheels[@]} == 0)); then
+    echo "setup: building llama-cpp-python $version (a few minutes, once)"
+    mkdir -p "$cache/wheels"
+    fresh=$(mktemp -d "$cache/wheels/build.XXXXXX")
+    trap 'rm -rf "$fresh"' EXIT
+    CMAKE_ARGS=-DGGML_NATIVE=OFF "${pip[@]}" wheel --no-deps --no-cache-dir \
+        --no-binary llama-cpp-python -w "$fresh" "llama-cpp-python==$version"
+    mv "$fresh"/*.whl "$cache/wheels/"
+    wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl)
+fi
+"${pip[@]}" install "${wheels[0]}"
+"${pip[@]}" install -e '.[all]' --group dev
+"$venv/bin/python" -m assay_node.models.fetch --test-model
+echo "setup: done; programs are in $venv/bin"
