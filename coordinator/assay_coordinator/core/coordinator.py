@@ -105,7 +105,7 @@ class Coordinator:
         on the chain are handed to it again (posting is idempotent)."""
         self.ledger.restore(stored.balances, stored.credit, stored.next_posting)
         self.registry.restore(stored.nodes)
-        self.epochs.restore(stored.last_epoch, stored.lines, now)
+        self.epochs.restore(stored.last_epoch, stored.unposted, stored.lines, now)
         self.jobs.restore(stored.jobs)
         self.audits.finished = stored.audits
         self.jobs.booked = sum(row.jobs for row in stored.nodes)
@@ -129,7 +129,7 @@ class Coordinator:
             case Tick():
                 return self._tick(now)
             case EpochPosted(epoch):
-                return self._posted(epoch)
+                return [*self.epochs.posted(epoch), Log("epoch_posted", (("epoch", epoch),))]
 
     # ---- messages ----
 
@@ -346,9 +346,6 @@ class Coordinator:
         closed, more = self.epochs.close(now)
         log = Log("epoch_closed", (("epoch", closed.epoch), ("root", closed.root.hex())))
         return [*effects, *more, log], closed
-
-    def _posted(self, epoch: int) -> list[Effect]:
-        return [Log("epoch_posted", (("epoch", epoch),))]
 
     def _tick(self, now: int) -> list[Effect]:
         effects = self.jobs.expire(now)

@@ -8,6 +8,7 @@ for the root to be posted. Accounts keep their index for life, so a leaf's place
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from assay_coordinator.core.events import Effect, PostEpoch, Save
 from assay_coordinator.core.ledger import Ledger
@@ -26,11 +27,15 @@ class Epochs:
         self.running = 1
         self.opened_at = 0
         self.last: EpochRow | None = None
+        self._unposted: dict[int, EpochRow] = {}
         self._lines: dict[bytes, list[LineRow]] = {}
         self._jobs = 0
 
-    def restore(self, last: EpochRow | None, lines: list[LineRow], now: int) -> None:
+    def restore(
+        self, last: EpochRow | None, unposted: list[EpochRow], lines: list[LineRow], now: int
+    ) -> None:
         """`lines` are those of the running epoch."""
+        self._unposted = {row.epoch: row for row in unposted}
         self.last, self.running = last, last.epoch + 1 if last else 1
         self.opened_at = last.closed_at if last else now
         self._lines = {}
@@ -73,12 +78,18 @@ class Epochs:
         closed = EpochRow(
             self.running, now, tree.root, total, self._jobs, len(leaves), data_hash, "queued"
         )
+        self._unposted[closed.epoch] = closed
         self.last, self.running, self.opened_at = closed, self.running + 1, now
         self._lines, self._jobs = {}, 0
         answer = EpochClosed(
             epoch=closed.epoch, root=closed.root, total=total, accounts=len(leaves)
         )
         return answer, [Save(closed), *map(Save, rows), post(closed)]
+
+    def posted(self, epoch: int) -> list[Effect]:
+        """The chain holds it; told twice is told once."""
+        row = self._unposted.pop(epoch, None)
+        return [] if row is None else [Save(replace(row, state="posted"))]
 
     def _leaf(self, account: bytes, cumulative: int) -> CreditLeaf:
         lines = [
