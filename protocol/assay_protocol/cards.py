@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
@@ -90,11 +90,11 @@ class ModelCard:
     eog: tuple[int, ...]
     tokenizer_model: str
     tokenizer_pre: str
-    pieces: tuple[bytes, ...]
-    token_types: bytes
-    merges: tuple[tuple[int, int], ...]
-    texts: tuple[tuple[int, str], ...]
-    chat_template: str
+    pieces: tuple[bytes, ...] = field(repr=False)
+    token_types: bytes = field(repr=False)
+    merges: tuple[tuple[int, int], ...] = field(repr=False)
+    texts: tuple[tuple[int, str], ...] = field(repr=False)
+    chat_template: str = field(repr=False)
     license: str
     source: ModelSource | None
     price_in: int
@@ -184,8 +184,8 @@ def _check(card: ModelCard) -> None:
     _require(type(card.name) is str and bool(_NAME.fullmatch(card.name)), "bad model name")
     _require(type(card.digest) is bytes and len(card.digest) == 32, "digest must be 32 bytes")
     _integer(card.size_bytes, 1, MODEL_BYTES_MAX, "size_bytes")
-    for field in ("architecture", "quantization", "tokenizer_model", "tokenizer_pre", "license"):
-        _text(getattr(card, field), CARD_LABEL_BYTES_MAX, field)
+    for label in ("architecture", "quantization", "tokenizer_model", "tokenizer_pre", "license"):
+        _text(getattr(card, label), CARD_LABEL_BYTES_MAX, label)
     _text(card.chat_template, CARD_TEMPLATE_BYTES_MAX, "chat_template")
     _integer(card.context, 1, CARD_CONTEXT_MAX, "context")
     _integer(card.n_vocab, 1, CARD_VOCAB_MAX, "n_vocab")
@@ -253,27 +253,27 @@ def _unpack_merges(raw: Any) -> tuple[tuple[int, int], ...]:
     return tuple(struct.iter_unpack("<II", raw))
 
 
-def _ascending(ids: object, n_vocab: int, most: int, field: str) -> None:
-    _require(type(ids) is tuple, f"{field} is not a list")
+def _ascending(ids: object, n_vocab: int, most: int, name: str) -> None:
+    _require(type(ids) is tuple, f"{name} is not a list")
     assert isinstance(ids, tuple)
-    _require(len(ids) <= most, f"{field} is too long")
+    _require(len(ids) <= most, f"{name} is too long")
     before = -1
     for token in ids:
-        _integer(token, before + 1, n_vocab - 1, field)
+        _integer(token, before + 1, n_vocab - 1, name)
         before = token
 
 
-def _integer(value: object, least: int, most: int, field: str) -> None:
-    _require(type(value) is int and least <= value <= most, f"{field} is out of range")
+def _integer(value: object, least: int, most: int, name: str) -> None:
+    _require(type(value) is int and least <= value <= most, f"{name} is out of range")
 
 
-def _text(value: object, most: int, field: str) -> None:
-    _require(type(value) is str, f"{field} is not text")
+def _text(value: object, most: int, name: str) -> None:
+    _require(type(value) is str, f"{name} is not text")
     try:
         size = len(str(value).encode())
     except UnicodeEncodeError as error:
-        raise ProtocolError("card_invalid", f"{field} is not UTF-8") from error
-    _require(size <= most, f"{field} is too long")
+        raise ProtocolError("card_invalid", f"{name} is not UTF-8") from error
+    _require(size <= most, f"{name} is too long")
 
 
 def _require(holds: bool, complaint: str) -> None:
