@@ -1,0 +1,221 @@
+"""Renders a model's chat template so that nothing a user types can become a control token.
+
+A template is written by the model's publisher; its `<|im_end|>` must become a control token. The
+same letters typed by a user must stay plain text, or a user could close their own message and
+speak as the system. So before rendering, every character of a message that control tokens are
+spelled with is exchanged for a private stand-in; after the rendered text was cut at its control
+tokens the stand-ins are exchanged back. What reaches the cut spelled as a control token was
+therefore spelled by the template. Only whole plain markers (`</think>`), which anybody may write
+and which templates look for, stay readable.
+
+The environment is that of the `transformers` library (sandboxed, `trim_blocks`,
+`lstrip_blocks`, `raise_exception`, `tojson` without escapes), so that published templates render
+alike. There is no `strftime_now`: a prompt must not depend on the hour it was rendered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+import jinja2
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from assay.tokenizer import Tokenizer, control_texts
+from assay_protocol.cards import ModelCard, TokenType
+from assay_protocol.errors import AssayError
+
+MESSAGES_MAX: Final = 4_096
+RENDERED_CHARACTERS_MAX: Final = 8 << 20
+NESTING_MAX: Final = 32
+# Templates build control tokens from the role (`<|` + role + `|>`), so only known ones pass.
+ROLES: Final = frozenset(
+    {"system", "developer", "user", "assistant", "tool", "function", "ipython", "model"}
+)
+_KEY: Final = re.compile(r"[A-Za-z0-9_.$-]{1,128}")
+_STAND_INS_FROM: Final = 0xF0000  # supplementary private use area A
+
+Message = Mapping[str, Any]
+
+
+class ChatTemplate:
+    """The chat template of one model, compiled once. `render` may be called from any thread."""
+
+    def __init__(self, card: ModelCard, tokenizer: Tokenizer | None = None) -> None:
+        """Raises AssayError "malformed" if the template does not compile or is missing, and what
+        `Tokenizer.from_card` raises if no tokenizer is given."""
+        if not card.chat_template:
+            raise AssayError("malformed", "the model has no chat template")
+        self._tokenizer = tokenizer or Tokenizer.from_card(card)
+        self._bos = card.bos if card.add_bos else None
+        self._source = card.chat_template
+        self._controls = control_texts(card)
+        self._plain = tuple(
+            text for token, text in card.texts if card.token_types[token] == TokenType.USER_DEFINED
+        )
+        written = dict(card.texts)
+        self._names = {
+            "bos_token": "" if card.bos is None else written.get(card.bos, ""),
+            "eos_token": "" if card.eos is None else written.get(card.eos, ""),
+        }
+        try:
+            self._template = _environment().from_string(card.chat_template)
+        except jinja2.TemplateError as error:
+            raise AssayError("malformed", f"the chat template is broken: {error}") from error
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> tuple[int, ...]:
+        """Prompt token ids for `messages` ({"role": ..., "content": ...}, more keys allowed).
+
+        Raises AssayError("malformed") for messages of another shape and for whatever the
+        template itself refuses, such as two user turns in a row.
+        """
+        _check_messages(messages)
+        guard = _Guard(self._controls, self._plain, [list(messages), tools, self._source])
+        rendered = self._render(
+            messages=[guard.message(message) for message in messages],
+            tools=None if tools is None else guard.value(tools),
+            add_generation_prompt=add_generation_prompt,
+        )
+        ids: list[int] = []
+        for part in self._tokenizer.split(rendered, special=True):
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                ids += self._tokenizer.encode(guard.restore(part), special=False)
+        if self._bos is not None and ids[:1] != [self._bos]:
+            ids.insert(0, self._bos)
+        return tuple(ids)
+
+    def _render(self, **context: Any) -> str:
+        pieces: list[str] = []
+        size = 0
+        try:
+            for piece in self._template.generate(**self._names, **context):
+                size += len(piece)
+                if size > RENDERED_CHARACTERS_MAX:
+                    raise AssayError("malformed", "the rendered prompt is too long")
+                pieces.append(piece)
+        except AssayError:
+            raise
+        except Exception as error:  # template code may raise anything: bad types, recursion, ...
+            raise AssayError("malformed", f"the chat template refused: {error}") from error
+        return "".join(pieces)
+
+
+def render_chat(
+    card: ModelCard,
+    messages: Sequence[Message],
+    *,
+    tokenizer: Tokenizer | None = None,
+) -> tuple[int, ...]:
+    """Prompt token ids for one chat; keep a `ChatTemplate` when there are many."""
+    return ChatTemplate(card, tokenizer).render(messages)
+
+
+class _Guard:
+    """Exchanges dangerous characters for stand-ins that occur nowhere else in this prompt."""
+
+    def __init__(self, controls: Iterable[str], plain: Sequence[str], used: object) -> None:
+        dangerous = sorted({char for text in controls for char in _spelling(text)})
+        taken = _characters(used)
+        free = (chr(code) for code in range(_STAND_INS_FROM, 0x110000) if chr(code) not in taken)
+        stand_ins = dict(zip(dangerous, free, strict=False))
+        self._hide = str.maketrans(stand_ins)
+        self._show = str.maketrans({stand_in: char for char, stand_in in stand_ins.items()})
+        # Plain markers (`</think>`) stay readable to the template: anybody may write them.
+        harmless = [text for text in plain if not any(_overlap(text, c) for c in controls)]
+        longest_first = sorted(map(re.escape, harmless), key=len, reverse=True)
+        self._keep = re.compile(f"({'|'.join(longest_first)})") if harmless else None
+
+    def message(self, message: Message) -> dict[str, Any]:
+        """The role stays as it is: it was checked against ROLES."""
+        guarded = self.value({key: value for key, value in message.items() if key != "role"})
+        return {"role": message["role"], **guarded}
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        if depth > NESTING_MAX:
+            raise AssayError("malformed", "a message is nested too deep")
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, Mapping):
+            return {_key(key): self.value(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+            return [self.value(item, depth + 1) for item in value]
+        raise AssayError("malformed", f"a message holds a {type(value).__name__}")
+
+    def restore(self, text: str) -> str:
+        return text.translate(self._show)
+
+    def _text(self, text: str) -> str:
+        if self._keep is None:
+            return text.translate(self._hide)
+        parts = self._keep.split(text)
+        return "".join(
+            part if i % 2 else part.translate(self._hide) for i, part in enumerate(parts)
+        )
+
+
+def _characters(used: object) -> set[str]:
+    try:
+        return set(json.dumps(used, ensure_ascii=False, default=dict))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise AssayError("malformed", "a message is not plain data") from error
+
+
+def _spelling(control: str) -> set[str]:
+    """The characters whose absence makes `control` unspellable: its marks, else all of it."""
+    marks = {char for char in control if not (char.isalnum() or char.isspace() or char == "_")}
+    return marks or set(control)
+
+
+def _overlap(plain: str, control: str) -> bool:
+    """Whether a piece of `plain` could be a piece of `control` by itself or at a seam."""
+    if control in plain or plain in control:
+        return True
+    ends = range(1, min(len(plain), len(control)))
+    return any(plain[-n:] == control[:n] or plain[:n] == control[-n:] for n in ends)
+
+
+def _check_messages(messages: Sequence[Message]) -> None:
+    if not 1 <= len(messages) <= MESSAGES_MAX:
+        raise AssayError("malformed", f"a chat has 1 to {MESSAGES_MAX} messages")
+    for message in messages:
+        role = message.get("role")
+        if not isinstance(role, str) or role not in ROLES:
+            raise AssayError("malformed", f"a role must be one of {', '.join(sorted(ROLES))}")
+        if "content" not in message:
+            raise AssayError("malformed", "a message has no content")
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise AssayError("malformed", "a key in a message is not a plain name")
+    return key
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    return environment
+
+
+def _to_json(value: object, indent: int | None = None) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
