@@ -1,0 +1,94 @@
+"""What this machine has to offer: GPUs by NVML, the rest by psutil.
+
+Detection never fails: a machine without NVIDIA's driver, or with a broken one, is a CPU machine.
+What the inference engine can really use is the engine's own business (`EngineInfo.device`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+_CPU_INFO: Final = Path("/proc/cpuinfo")
+_CPU_LABELS: Final = ("model name", "Model", "Hardware", "cpu model")
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """One machine. `device` is the first GPU's name, or "cpu"; sizes in bytes.
+
+    `vram_bytes` is the sum over all GPUs; `cores` are logical cores this process may use.
+    """
+
+    device: str
+    gpu_count: int
+    vram_bytes: int
+    cpu: str
+    cores: int
+    ram_bytes: int
+    disk_free_bytes: int
+
+
+def detect(directory: Path) -> Hardware:
+    """The machine as it is now; `directory` is where models are kept (it need not exist yet)."""
+    import psutil
+
+    names, vram_bytes = _nvidia()
+    present = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return Hardware(
+        device=names[0] if names else "cpu",
+        gpu_count=len(names),
+        vram_bytes=vram_bytes,
+        cpu=_cpu_model(),
+        cores=_cores(psutil),
+        ram_bytes=int(psutil.virtual_memory().total),
+        disk_free_bytes=shutil.disk_usage(present).free,
+    )
+
+
+def _nvidia() -> tuple[list[str], int]:
+    """Names of the GPUs and the sum of their memory; nothing if NVML is not there or not well."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+    except ImportError:
+        return [], 0
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return [], 0
+    try:
+        gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        names = [_text(nvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
+        return names, sum(int(nvml.nvmlDeviceGetMemoryInfo(gpu).total) for gpu in gpus)
+    except nvml.NVMLError:
+        return [], 0
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
+
+
+def _cpu_model() -> str:
+    """The CPU's name as its maker writes it; the architecture where no file tells."""
+    try:
+        lines = _CPU_INFO.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        label, _, value = line.partition(":")
+        if label.strip() in _CPU_LABELS and value.strip():
+            return value.strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _cores(psutil: Any) -> int:
+    """Cores in the affinity mask where the system has one: a container may own few of many."""
+    process = psutil.Process()
+    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else 0
+    return allowed or psutil.cpu_count() or 1
