@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay_protocol import limits
+from assay_protocol.cards import (
+    ModelCard,
+    ModelSource,
+    TokenType,
+    card_digest,
+    decode_card,
+    encode_card,
+)
+from assay_protocol.errors import ProtocolError
+
+VECTORS = Path(__file__).parents[2] / "protocol/spec/vectors/model_card.json"
+
+
+def small_card(**changes: Any) -> ModelCard:
+    card = ModelCard(
+        name="tiny-1",
+        digest=bytes(range(32)),
+        size_bytes=4096,
+        architecture="llama",
+        quantization="Q4_1",
+        context=512,
+        n_vocab=5,
+        bos=0,
+        eos=1,
+        add_bos=False,
+        eog=(1,),
+        tokenizer_model="gpt2",
+        tokenizer_pre="smollm",
+        pieces=(b"", b"", b"a", b"b", b"ab"),
+        token_types=bytes([3, 3, 1, 1, 1]),
+        merges=((2, 3),),
+        texts=((0, "<|start|>"), (1, "<|end|>")),
+        chat_template="{{ messages[0]['content'] }}",
+        license="apache-2.0",
+        source=ModelSource(hf_repo="someone/tiny", filename="tiny.gguf", revision="main"),
+        price_in=100,
+        price_out=300,
+    )
+    return replace(card, **changes)
+
+
+def decoded_or_refused(data: bytes) -> ModelCard | None:
+    """The card, or None if it was refused the one way it may be."""
+    code = None
+    try:
+        return decode_card(data)
+    except ProtocolError as error:
+        code = error.code
+    assert code == "card_invalid"
+    return None
+
+
+@settings(max_examples=40)
+@given(
+    name=st.text("abZ09._-", max_size=63).map("m".__add__),
+    digest=st.binary(min_size=32, max_size=32),
+    size_bytes=st.integers(1, limits.MODEL_BYTES_MAX),
+    license=st.text("aé日🙂 ", max_size=30),
+    chat_template=st.text("aé日🙂\n{}", max_size=60),
+    bos=st.none() | st.integers(0, 4),
+    eog=st.sets(st.integers(0, 4)).map(lambda ids: tuple(sorted(ids))),
+    merges=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=9).map(tuple),
+    price_out=st.integers(0, limits.CARD_PRICE_MAX),
+    with_source=st.booleans(),
+)
+def test_what_is_encoded_is_decoded(with_source: bool, **fields: Any) -> None:
+    card = small_card(**fields)
+    card = card if with_source else replace(card, source=None)
+    data = encode_card(card)
+    assert decode_card(data) == card
+    assert len(card_digest(data)) == 32
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_in_one_way(data: bytes) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        decode_card(data)
+    assert refused.value.code == "card_invalid"
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_damaged_card_is_refused_or_another_card(at: int, byte: int) -> None:
+    good = encode_card(small_card())
+    damaged = bytearray(good)
+    damaged[at % len(good)] = byte
+    card = decoded_or_refused(bytes(damaged))
+    assert card is None or encode_card(card) == damaged
+    assert (bytes(damaged) == good) == (card == small_card())
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.binary() | st.text("ab<"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("ab"), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(st.integers(0, 22), _VALUES)
+def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
+    raw = msgpack.unpackb(encode_card(small_card()), raw=False)
+    raw[field] = value
+    data = msgpack.packb(raw)
+    card = decoded_or_refused(data)
+    assert card is None or encode_card(card) == data
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": ""},
+        {"name": "../etc/passwd"},
+        {"name": "a\nb"},
+        {"digest": bytes(31)},
+        {"size_bytes": 0},
+        {"size_bytes": True},
+        {"size_bytes": limits.MODEL_BYTES_MAX + 1},
+        {"context": 0},
+        {"n_vocab": 6},
+        {"bos": 5},
+        {"eos": -1},
+        {"bos": None, "add_bos": True},
+        {"eog": (5,)},
+        {"eog": (2, 1)},
+        {"eog": (1, 1)},
+        {"pieces": (b"",) * 4},
+        {"pieces": (b"", b"", b"a", b"b", b"x" * (limits.CARD_PIECE_BYTES_MAX + 1))},
+        {"pieces": (b"<|start|>", b"", b"a", b"b", b"ab")},
+        {"token_types": bytes([3, 3, 1, 1, 7])},
+        {"token_types": bytes(4)},
+        {"merges": ((2, 5),)},
+        {"texts": ((1, "<|end|>"), (0, "<|start|>"))},
+        {"texts": ((0, ""),)},
+        {"texts": ((0, "\ud800"),)},
+        {"license": "x" * (limits.CARD_LABEL_BYTES_MAX + 1)},
+        {"chat_template": "x" * (limits.CARD_TEMPLATE_BYTES_MAX + 1)},
+        {"price_in": -1},
+        {"price_out": limits.CARD_PRICE_MAX + 1},
+        {"source": ModelSource(hf_repo="a/b", filename="../x.gguf", revision="main")},
+        {"source": ModelSource(hf_repo="a/b", filename="x/../y.gguf", revision="main")},
+        {"source": ModelSource(hf_repo="a/b", filename="/x.gguf", revision="main")},
+        {"source": ModelSource(hf_repo="a/b?c=d", filename="x.gguf", revision="main")},
+        {"source": ModelSource(hf_repo="a", filename="x.gguf", revision="main")},
+        {"source": ModelSource(hf_repo="a/b", filename="x.gguf", revision="")},
+    ],
+)
+def test_a_card_that_breaks_a_rule_is_not_encoded(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        encode_card(small_card(**changes))
+    assert refused.value.code == "card_invalid"
+
+
+def test_another_encoding_of_the_same_card_is_refused() -> None:
+    raw = msgpack.unpackb(encode_card(small_card()), raw=False)
+    body = msgpack.packb(raw)
+    longer = b"\xdc\x00\x17" + body[3:] if body[0] == 0xDC else b"\xdd\x00\x00\x00\x17" + body[1:]
+    assert decode_card(body) == small_card()
+    for other in (longer if longer != body else b"\xdd\x00\x00\x00\x17" + body[3:], body + b"\x00"):
+        with pytest.raises(ProtocolError):
+            decode_card(other)
+
+
+def test_token_types_are_those_of_gguf() -> None:
+    assert [kind.value for kind in TokenType] == [1, 2, 3, 4, 5, 6]
+
+
+def test_vectors() -> None:
+    vectors = json.loads(VECTORS.read_text())
+    for vector in vectors["cards"]:
+        data = bytes.fromhex(vector["encoded"])
+        card = decode_card(data)
+        assert card.name == vector["name"]
+        assert card.pieces == tuple(bytes.fromhex(piece) for piece in vector["pieces"])
+        assert card_digest(data).hex() == vector["card_digest"]
+        assert encode_card(card) == data
+    for vector in vectors["refused"]:
+        with pytest.raises(ProtocolError, match="card_invalid"):
+            decode_card(bytes.fromhex(vector["encoded"]))
