@@ -1,0 +1,1 @@
+"""What the core's effects become: rows in SQL, epochs on the chain, credit bundles."""

@@ -8,6 +8,7 @@ for the root to be posted. Accounts keep their index for life, so a leaf's place
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 
 from assay_coordinator.core.events import Effect, PostEpoch, Save
@@ -92,12 +93,14 @@ class Epochs:
         return [] if row is None else [Save(replace(row, state="posted"))]
 
     def _leaf(self, account: bytes, cumulative: int) -> CreditLeaf:
-        lines = [
-            CreditLine(line.kind, line.ref, line.digest, line.amount)
-            for line in self._lines.get(account, [])
-        ]
-        root, total = receipts_root(lines)
+        root, total = receipts_root(statement(self._lines.get(account, [])))
         return CreditLeaf(account, ROLE_COMPUTE, cumulative, total, root)
+
+
+def statement(rows: Iterable[LineRow]) -> list[CreditLine]:
+    """An account's lines in the order its tree has them: by kind, then by id."""
+    ordered = sorted(rows, key=lambda row: (row.kind, row.ref))
+    return [CreditLine(row.kind, row.ref, row.digest, row.amount) for row in ordered]
 
 
 def post(row: EpochRow) -> PostEpoch:

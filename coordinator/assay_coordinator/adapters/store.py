@@ -1,0 +1,162 @@
+"""The database: group commits of rows, and the working set at start. Synchronous; used in threads.
+
+SQLite (WAL, synchronous FULL) or anything SQLAlchemy speaks with the same upsert; PostgreSQL does.
+One thread writes. A commit is all or nothing: when it fails nothing of the batch was acknowledged.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import Any, Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from assay_coordinator.adapters.tables import TABLES
+from assay_coordinator.core.coordinator import Stored
+from assay_coordinator.core.jobs import OPEN
+from assay_coordinator.core.records import (
+    AuditRow,
+    BalanceRow,
+    CreditRow,
+    EpochRow,
+    JobRow,
+    LeafRow,
+    LineRow,
+    NodeRow,
+    PostingRow,
+    Row,
+)
+from assay_protocol.errors import AssayError
+
+BUSY_TIMEOUT_MS: Final = 5_000
+_MIGRATIONS: Final = "assay_coordinator:migrations"
+
+
+class Store:
+    """One database."""
+
+    def __init__(self, url: str) -> None:
+        """Open (and for SQLite create) it, and bring its tables to this version."""
+        self.engine = open_engine(url)
+        try:
+            migrate(self.engine)
+        except DBAPIError as error:
+            raise _failed(error) from error
+        self._upserts = {cls: self._upsert(cls) for cls in TABLES}
+
+    def commit(self, rows: Sequence[Row]) -> None:
+        """Make `rows` durable together. Raises AssayError("disk_full" or "storage_failed")."""
+        batches: dict[type[Row], dict[tuple[Any, ...], Row]] = {}
+        for row in rows:
+            key = tuple(getattr(row, name) for name in row.KEY)
+            batches.setdefault(type(row), {})[key] = row  # the last one wins
+        try:
+            with self.engine.begin() as connection:
+                for cls, batch in batches.items():
+                    self._write(connection, cls, list(batch.values()))
+        except DBAPIError as error:
+            raise _failed(error) from error
+        except OSError as error:
+            code = "disk_full" if error.errno == errno.ENOSPC else "storage_failed"
+            raise AssayError(code, str(error)) from error
+
+    def load(self, now: int) -> Stored:
+        """What the coordinator needs to go on; history stays in the tables."""
+        with self.engine.connect() as connection:
+            last = _newest_epoch(connection)
+            running = last.epoch + 1 if last else 1
+            jobs, lines, epochs = TABLES[JobRow], TABLES[LineRow], TABLES[EpochRow]
+            recent = or_(jobs.c.state.in_(OPEN), jobs.c.deadline_at > now)
+            top = connection.execute(select(func.max(TABLES[PostingRow].c.seq))).scalar()
+            audits = connection.execute(select(func.count()).select_from(TABLES[AuditRow]))
+            return Stored(
+                nodes=_rows(connection, NodeRow),
+                balances=_rows(connection, BalanceRow),
+                credit=_rows(connection, CreditRow),
+                jobs=_rows(connection, JobRow, recent),
+                lines=_rows(connection, LineRow, lines.c.epoch == running),
+                unposted=_rows(connection, EpochRow, epochs.c.state != "posted"),
+                last_epoch=last,
+                next_posting=(top or 0) + 1,
+                audits=int(audits.scalar_one()),
+            )
+
+    def rows(self, cls: type[Any], *where: Any) -> list[Any]:
+        """All rows of a table that match, for reports and bundles."""
+        with self.engine.connect() as connection:
+            return _rows(connection, cls, *where)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _write(self, connection: Connection, cls: type[Row], rows: list[Row]) -> None:
+        names = [column.name for column in TABLES[cls].columns]
+        values = [dict(zip(names, astuple(row), strict=True)) for row in rows]
+        connection.execute(self._upserts[cls], values)
+
+    def _upsert(self, cls: type[Row]) -> Any:
+        table = TABLES[cls]
+        dialect: Any = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        insert = dialect.insert(table)
+        if cls is PostingRow:  # append-only: a second posting with one number is our own bug
+            return insert
+        changed = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in cls.KEY}
+        return insert.on_conflict_do_update(index_elements=list(cls.KEY), set_=changed)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with the settings durability needs."""
+    engine = create_engine(url, poolclass=NullPool if url.endswith(":memory:") else None)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _sqlite_settings)
+    return engine
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to this version (Alembic)."""
+    config = Config()
+    config.set_main_option("script_location", _MIGRATIONS)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _sqlite_settings(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("pragma journal_mode=wal")
+    cursor.execute("pragma synchronous=full")  # acknowledged means durable (D1)
+    cursor.execute("pragma foreign_keys=on")
+    cursor.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.close()
+
+
+def _rows(connection: Connection, cls: type[Any], *where: Any) -> list[Any]:
+    table = TABLES[cls]
+    ordered = select(table).where(*where).order_by(*(table.c[name] for name in _order(cls)))
+    return [cls(*row) for row in connection.execute(ordered)]
+
+
+def _order(cls: type[Row]) -> tuple[str, ...]:
+    return ("deadline_at", "ticket") if cls is JobRow else cls.KEY
+
+
+def _newest_epoch(connection: Connection) -> EpochRow | None:
+    table = TABLES[EpochRow]
+    row = connection.execute(select(table).order_by(table.c.epoch.desc()).limit(1)).first()
+    return None if row is None else EpochRow(*row)
+
+
+def _failed(error: DBAPIError) -> AssayError:
+    text = str(error.orig)
+    code = "disk_full" if "disk is full" in text or "No space" in text else "storage_failed"
+    return AssayError(code, text)
+
+
+__all__ = ["LeafRow", "Store", "migrate", "open_engine"]
