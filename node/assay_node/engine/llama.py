@@ -1,0 +1,166 @@
+"""A thin layer over llama.cpp's C calls: a model, a context, a batch, and views of its logits.
+
+Imported only in the engine's child process (and by offline tools), because an assert in the library
+ends the process. Nothing here decides anything; loop.py does.
+
+Exact mode ("road 1"): flash attention on, one KV stream per sequence, at most PREFILL_CHUNK tokens
+of a sequence in one decode. Then decoding and prefill run the same kernels, row by row, and give
+the same bits for the quantized formats where selfcheck.py says so. What must be avoided: a copy of
+a *range* between KV streams aborts the process (so slots never copy), and chunks of 64 tokens or
+more take another attention kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_protocol.errors import AssayError
+
+try:
+    import llama_cpp
+    from llama_cpp import llama_cpp as _c
+except ImportError as missing:  # pragma: no cover - depends on the installation
+    raise AssayError("engine_missing", f"llama-cpp-python cannot be loaded: {missing}") from None
+
+VERSION: Final = "0.3.36"  # struct layouts change between releases
+PREFILL_CHUNK: Final = 48
+REPLAY_CHUNK: Final = 32
+_F16: Final = 1
+_FLASH_ON: Final = 1
+_LOG_WARNING: Final = 3
+_LOG_CONTINUE: Final = 5
+
+
+@_c.llama_log_callback
+def _log(level: int, text: bytes, _user_data: object) -> None:
+    if _LOG_WARNING <= level < _LOG_CONTINUE:
+        os.write(2, text)
+
+
+class Model:
+    """The weights, read once and shared by every context. Raises AssayError("engine_failed")."""
+
+    def __init__(self, path: Path) -> None:
+        _start_library()
+        self.handle: Any = _c.llama_model_load_from_file(
+            os.fsencode(path), _c.llama_model_default_params()
+        )
+        if not self.handle:
+            raise AssayError("engine_failed", f"llama.cpp cannot load {path.name}")
+        vocab: Any = _c.llama_model_get_vocab(self.handle)
+        self.n_vocab = int(_c.llama_vocab_n_tokens(vocab))
+        self.trained_context = int(_c.llama_model_n_ctx_train(self.handle))
+        self.eog = frozenset(t for t in range(self.n_vocab) if _c.llama_vocab_is_eog(vocab, t))
+
+    def close(self) -> None:
+        _c.llama_model_free(self.handle)
+
+
+class Context:
+    """KV memory for `sequences` sequences of `context` tokens each, and one batch to fill."""
+
+    def __init__(
+        self, model: Model, *, sequences: int, context: int, batch: int, threads: int
+    ) -> None:
+        self.n_vocab = model.n_vocab
+        params = _c.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = context * sequences, sequences
+        params.n_batch = params.n_ubatch = batch
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type, params.kv_unified = _FLASH_ON, False
+        params.type_k = params.type_v = _F16
+        params.no_perf = True
+        self._handle: Any = _c.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
+        self._memory: Any = _c.llama_get_memory(self._handle)
+        self.batch = Batch(batch)
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Forget all tokens of `sequence` from position `length` on."""
+        _c.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def decode(self) -> NDArray[np.float32]:
+        """Run the batch; float32[rows wanted, n_vocab], valid until the next call."""
+        rows = self.batch.wanted
+        code = _c.llama_decode(self._handle, self.batch.struct())
+        if code != 0:
+            raise AssayError("engine_failed", f"llama_decode returned {code}")
+        if rows == 0:
+            return np.empty((0, self.n_vocab), np.float32)
+        address = ctypes.cast(_c.llama_get_logits(self._handle), ctypes.c_void_p).value
+        assert address is not None
+        raw = (ctypes.c_float * (rows * self.n_vocab)).from_address(address)
+        return np.frombuffer(raw, np.float32).reshape(rows, self.n_vocab)
+
+    def close(self) -> None:
+        _c.llama_free(self._handle)
+
+
+class Batch:
+    """A llama_batch whose arrays are numpy arrays: filled by slices, copied never."""
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._counts = np.ones(capacity, np.int32)
+        self._sequences = np.zeros(capacity, np.int32)
+        self._wanted = np.zeros(capacity, np.int8)
+        self._pointers = self._sequences.ctypes.data + np.arange(capacity, dtype=np.uint64) * 4
+        ints = ctypes.POINTER(ctypes.c_int32)
+        self._struct = _c.llama_batch()
+        self._struct.token = self._tokens.ctypes.data_as(ints)
+        self._struct.embd = None
+        self._struct.pos = self._positions.ctypes.data_as(ints)
+        self._struct.n_seq_id = self._counts.ctypes.data_as(ints)
+        self._struct.seq_id = ctypes.cast(self._pointers.ctypes.data, ctypes.POINTER(ints))
+        self._struct.logits = self._wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8))
+        self._size = 0
+        self.wanted = 0
+
+    def clear(self) -> None:
+        self._size = self.wanted = 0
+
+    def add(self, tokens: Sequence[int], position: int, sequence: int, *, wanted: int) -> None:
+        """Append consecutive tokens of a sequence; logits are wanted after the last `wanted`."""
+        begin, end = self._size, self._size + len(tokens)
+        assert end <= len(self._tokens), "batch is full"
+        self._tokens[begin:end] = tokens
+        self._positions[begin:end] = np.arange(position, position + len(tokens))
+        self._sequences[begin:end] = sequence
+        self._wanted[begin:end] = 0
+        self._wanted[end - wanted : end] = 1
+        self._size, self.wanted = end, self.wanted + wanted
+
+    def struct(self) -> Any:
+        self._struct.n_tokens = self._size
+        return self._struct
+
+
+def class_id() -> str:
+    """The numerics class of exact mode here: engine, commit, instruction set, road, kv type."""
+    flags = _c.llama_print_system_info().decode()
+    isa = next(
+        (name for name in ("AVX512", "AVX2", "AVX", "NEON") if f"{name} = 1" in flags), "base"
+    )
+    return f"llama.cpp/{_commit()}/cpu-{isa.lower()}/fa-split{PREFILL_CHUNK}/kv-f16"
+
+
+def _commit() -> str:
+    library = ctypes.CDLL(str(Path(llama_cpp.__path__[0]) / "lib" / "libggml-base.so"))
+    library.ggml_commit.restype = ctypes.c_char_p
+    return str(library.ggml_commit().decode()).removesuffix("-dirty")
+
+
+def _start_library() -> None:
+    if llama_cpp.__version__ != VERSION:
+        raise AssayError("engine_missing", f"llama-cpp-python {VERSION} is needed")
+    _c.llama_log_set(_log, ctypes.c_void_p(0))
+    _c.llama_backend_init()

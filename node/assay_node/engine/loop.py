@@ -1,0 +1,183 @@
+"""The decode loop of one model: every running job advances by one step at a time.
+
+Owned by one thread, used by the child process, the self-check and the benchmarks. Answers are
+batched; replays run in a context of their own, one piece between two steps, so an audit never
+stops a stream for longer than REPLAY_CHUNK tokens take.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_node.engine import llama
+from assay_node.engine.batcher import Batcher, Feed
+from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_protocol import sampling
+from assay_protocol.errors import AssayError
+
+WAITING_MAX: Final = 256
+REPLAYS_MAX: Final = 16
+
+Event = tuple[int, Chunk | Replayed | AssayError]
+
+
+@dataclass(slots=True)
+class _Answer:
+    request: Generate
+    position: int  # output position of the next draw
+
+
+@dataclass(slots=True)
+class _Replaying:
+    job: int
+    request: Replay
+    fed: int = 0
+    drawn: list[int] = field(default_factory=list)
+    logits: list[bytes] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+
+
+class DecodeLoop:
+    """A model with `slots` sequences of `context` tokens. Raises AssayError on opening."""
+
+    def __init__(
+        self, path: Path, digest: bytes, *, slots: int, context: int, threads: int
+    ) -> None:
+        self._model = llama.Model(path)
+        context = min(context, self._model.trained_context)
+        self._context = llama.Context(
+            self._model,
+            sequences=slots,
+            context=context,
+            batch=llama.PREFILL_CHUNK + slots,
+            threads=threads,
+        )
+        self._threads = threads
+        self._replayer: llama.Context | None = None  # made by the first replay
+        self._batcher = Batcher(
+            slots=slots, context=context, chunk=llama.PREFILL_CHUNK, waiting_max=WAITING_MAX
+        )
+        self._answers: dict[int, _Answer] = {}
+        self._replays: deque[_Replaying] = deque()
+        self.info = EngineInfo(
+            model=digest,
+            n_vocab=self._model.n_vocab,
+            context=context,
+            slots=slots,
+            class_id=llama.class_id(),
+            eog=self._model.eog,
+            device="cpu",
+        )
+
+    @property
+    def idle(self) -> bool:
+        return not self._answers and not self._replays
+
+    def generate(self, job: int, request: Generate) -> None:
+        self._batcher.submit(job, request.prompt, request.max_tokens)
+        self._answers[job] = _Answer(request, request.start)
+
+    def replay(self, job: int, request: Replay) -> None:
+        if len(self._replays) >= REPLAYS_MAX:
+            raise AssayError("busy")
+        self._replays.append(_Replaying(job, request))
+
+    def cancel(self, job: int) -> None:
+        """Forget a job of either kind; nothing happens if it is over."""
+        self._batcher.cancel(job)
+        self._answers.pop(job, None)
+        self._replays = deque(replaying for replaying in self._replays if replaying.job != job)
+
+    def step(self) -> list[Event]:
+        """One decode of the running answers, and one piece of the oldest replay."""
+        events = self._answer_step()
+        if self._replays:
+            events += self._replay_step(self._replays[0])
+        return events
+
+    def close(self) -> None:
+        self._context.close()
+        if self._replayer is not None:
+            self._replayer.close()
+        self._model.close()
+
+    def _answer_step(self) -> list[Event]:
+        feeds = self._batcher.plan()
+        if not feeds:
+            return []
+        batch = self._context.batch
+        batch.clear()
+        for feed in feeds:
+            if feed.fresh:
+                self._context.truncate(feed.slot, feed.position)
+            batch.add(feed.tokens, feed.position, feed.slot, wanted=int(feed.draws))
+        logits = self._context.decode()
+        return self._draw(logits, [feed for feed in feeds if feed.draws])
+
+    def _draw(self, logits: NDArray[np.float32], feeds: list[Feed]) -> list[Event]:
+        if not feeds:
+            return []
+        answers = [self._answers[feed.job] for feed in feeds]
+        tokens = sampling.draw_rows(
+            logits,
+            [answer.request.sampler for answer in answers],
+            [answer.request.seed for answer in answers],
+            [answer.position for answer in answers],
+        )
+        values = logits[np.arange(len(feeds)), tokens].astype("<f4")
+        events: list[Event] = []
+        for row, (feed, answer, token) in enumerate(zip(feeds, answers, tokens, strict=True)):
+            answer.position += 1
+            finish = self._batcher.drawn(feed.job, token, ends=token in self.info.eog)
+            if finish is not None:
+                del self._answers[feed.job]
+            events.append((feed.job, Chunk((token,), values[row].tobytes(), finish)))
+        return events
+
+    def _replay_step(self, state: _Replaying) -> list[Event]:
+        """Teacher-force the next piece; all but the last output token are fed."""
+        context = self._replay_context()
+        request = state.request
+        tokens = (request.prompt + request.output)[:-1]
+        piece = tokens[state.fed : state.fed + llama.REPLAY_CHUNK]
+        end = state.fed + len(piece)
+        wanted = min(len(piece), max(0, end - len(request.prompt) + 1))
+        if state.fed == 0:
+            context.truncate(0, 0)
+        context.batch.clear()
+        context.batch.add(piece, state.fed, 0, wanted=wanted)
+        logits = context.decode()
+        state.fed = end
+        if wanted:
+            _compare(state, logits)
+        if end < len(tokens):
+            return []
+        self._replays.popleft()
+        result = Replayed(tuple(state.drawn), b"".join(state.logits), tuple(state.margins))
+        return [(state.job, result)]
+
+    def _replay_context(self) -> llama.Context:
+        if self._replayer is None:
+            self._replayer = llama.Context(
+                self._model,
+                sequences=1,
+                context=self.info.context,
+                batch=llama.REPLAY_CHUNK,
+                threads=self._threads,
+            )
+        return self._replayer
+
+
+def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:
+    request, done = state.request, len(state.drawn)
+    given = request.output[done : done + len(logits)]
+    compared = sampling.replay(logits, given, request.sampler, request.seed, request.start + done)
+    state.drawn += compared.drawn
+    state.margins += compared.margins
+    state.logits.append(logits[np.arange(len(given)), given].astype("<f4").tobytes())

@@ -1,0 +1,42 @@
+"""What an engine refuses before it computes anything: the same checks in every engine.
+
+llama.cpp answers some of these by ending the process, so they are made on our side of the pipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assay_node.engine.interface import EngineInfo, Generate, Replay
+from assay_protocol import sampling
+from assay_protocol.errors import AssayError
+
+
+def check_generate(info: EngineInfo, request: Generate) -> None:
+    """Raises AssayError: "malformed", "prompt_too_long" or "sampler_refused"."""
+    _check_tokens(info, request.prompt)
+    if request.max_tokens < 1 or request.start < 0:
+        raise AssayError("malformed", "max_tokens must be positive and start not negative")
+    _check_draw(info, len(request.prompt) + request.max_tokens, request)
+
+
+def check_replay(info: EngineInfo, request: Replay) -> None:
+    """Raises AssayError: "malformed", "prompt_too_long" or "sampler_refused"."""
+    _check_tokens(info, request.prompt)
+    _check_tokens(info, request.output)
+    if request.start < 0:
+        raise AssayError("malformed", "start must not be negative")
+    _check_draw(info, len(request.prompt) + len(request.output), request)
+
+
+def _check_tokens(info: EngineInfo, tokens: Sequence[int]) -> None:
+    if not tokens or min(tokens) < 0 or max(tokens) >= info.n_vocab:
+        raise AssayError("malformed", "tokens are missing or not in the vocabulary")
+
+
+def _check_draw(info: EngineInfo, length: int, request: Generate | Replay) -> None:
+    if length > info.context:
+        raise AssayError("prompt_too_long", f"{length} tokens, {info.context} fit")
+    if len(request.seed) != sampling.SEED_BYTES:
+        raise AssayError("malformed", "a seed has 32 bytes")
+    sampling.validate(request.sampler)

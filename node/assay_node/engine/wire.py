@@ -1,0 +1,134 @@
+"""What travels in the frames between supervisor and worker, and its shape.
+
+parent -> child: open, generate, replay, cancel. child -> parent: ready, refused (at opening),
+alive (at least every ALIVE_SECONDS, from the decode loop itself), events (one frame a step).
+Malformed frames raise AssayError("engine_failed").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import numpy as np
+
+from assay_node.engine.frames import frame
+from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_protocol.errors import CODES, AssayError
+from assay_protocol.hashing import pack_tokens, unpack_tokens
+from assay_protocol.sampling import SamplerLike
+
+ALIVE_SECONDS: Final = 1.0
+
+Event = tuple[int, Chunk | Replayed | AssayError]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the child needs to load the model; the caller has checked the file's digest."""
+
+    path: str
+    digest: bytes
+    slots: int
+    context: int
+    threads: int
+
+    def frame(self) -> bytes:
+        return frame("open", self.path, self.digest, self.slots, self.context, self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampler:
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+
+
+def generate_frame(job: int, request: Generate) -> bytes:
+    return frame(
+        "generate",
+        job,
+        pack_tokens(request.prompt),
+        request.start,
+        request.max_tokens,
+        _settings(request.sampler),
+        request.seed,
+    )
+
+
+def replay_frame(job: int, request: Replay) -> bytes:
+    return frame(
+        "replay",
+        job,
+        pack_tokens(request.prompt),
+        pack_tokens(request.output),
+        request.start,
+        _settings(request.sampler),
+        request.seed,
+    )
+
+
+def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
+    _, job, prompt, start, max_tokens, sampler, seed = fields
+    return job, Generate(unpack_tokens(prompt), start, max_tokens, _Sampler(*sampler), seed)
+
+
+def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
+    _, job, prompt, output, start, sampler, seed = fields
+    request = Replay(unpack_tokens(prompt), unpack_tokens(output), start, _Sampler(*sampler), seed)
+    return job, request
+
+
+def ready_frame(info: EngineInfo) -> bytes:
+    eog = sorted(info.eog)
+    return frame(
+        "ready", info.model, info.n_vocab, info.context, info.slots, info.class_id, eog, info.device
+    )
+
+
+def read_ready(fields: Sequence[Any]) -> EngineInfo:
+    _, model, n_vocab, context, slots, class_id, eog, device = fields
+    return EngineInfo(model, n_vocab, context, slots, class_id, frozenset(eog), device)
+
+
+def events_frame(events: Sequence[Event]) -> bytes:
+    return frame("events", [_pack_event(job, event) for job, event in events])
+
+
+def read_events(fields: Sequence[object]) -> list[Event]:
+    """The events of one frame; raises AssayError("engine_failed") if they have another shape."""
+    try:
+        return [_read_event(entry) for entry in cast(list[Any], fields[1])]
+    except (TypeError, ValueError, IndexError, AssayError) as broken:
+        raise AssayError("engine_failed", "the engine's pipe is garbled") from broken
+
+
+def _pack_event(job: int, event: Chunk | Replayed | AssayError) -> list[object]:
+    match event:
+        case Chunk():
+            return ["chunk", job, pack_tokens(event.tokens), event.logits, event.finish]
+        case Replayed():
+            margins = np.array(event.margins, "<f8").tobytes()
+            return ["replayed", job, pack_tokens(event.drawn), event.logits, margins]
+        case AssayError():
+            return ["failed", job, event.code, event.message]
+
+
+def _read_event(entry: list[Any]) -> Event:
+    kind, job, *rest = entry
+    match kind, rest:
+        case "chunk", [tokens, logits, "stop" | "length" | None as finish]:
+            return job, Chunk(unpack_tokens(tokens), bytes(logits), finish)
+        case "replayed", [drawn, logits, margins]:
+            values = tuple(np.frombuffer(margins, "<f8").tolist())
+            return job, Replayed(unpack_tokens(drawn), bytes(logits), values)
+        case "failed", [str() as code, str() as message] if code in CODES:
+            return job, AssayError(code, message)
+        case _:
+            raise ValueError(kind)
+
+
+def _settings(sampler: SamplerLike) -> list[float]:
+    return [sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p]
