@@ -155,7 +155,7 @@ class Run:
                 self.nodes[attempt] = FakeNode(first, self.end_at)
             case SendFrame(attempt, frame):
                 lies = attempt in self.faults and self.faults[attempt].lie is not None
-                with suppress(ProtocolError if lies else ()):
+                with suppress(*([ProtocolError] if lies else [])):
                     self.nodes[attempt].stream.receive(frame)
             case CloseStream(attempt):
                 assert attempt not in self.closed

@@ -1,0 +1,153 @@
+"""What a client keeps of an answer so that it can prove, alone and later, what it was given.
+
+A record holds the texts the receipt's salted hashes stand for, so it is as private as the prompt:
+files are made with mode 0600 and nothing here is ever sent. A file is a row of records, each with
+its length in front (u32, big-endian), only ever appended to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.hashing import unpack_tokens
+from assay_protocol.limits import OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
+
+RECORD_FORMAT: Final = "assay-receipt-1"
+SIGNED_BYTES_MAX: Final = 2_048
+RECORD_BYTES_MAX: Final = 4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX) + 2 * SIGNED_BYTES_MAX + 512
+_LENGTH_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptRecord:
+    """One node's part of an answer: both signed blobs, and the preimages of their hashes.
+
+    `coordinator` is the 32-byte key the ticket was accepted under; `prompt` and `output` are packed
+    tokens (little-endian u32 each).
+    """
+
+    coordinator: bytes
+    ticket: bytes
+    receipt: bytes
+    nonce: bytes
+    prompt: bytes
+    output: bytes
+
+    @property
+    def prompt_tokens(self) -> tuple[int, ...]:
+        return unpack_tokens(self.prompt)
+
+    @property
+    def output_tokens(self) -> tuple[int, ...]:
+        return unpack_tokens(self.output)
+
+    def encode(self) -> bytes:
+        """Canonical bytes; `decode` gives the record back."""
+        fields = (self.coordinator, self.ticket, self.receipt, self.nonce, self.prompt, self.output)
+        data: bytes = msgpack.packb([RECORD_FORMAT, *fields])
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes) -> ReceiptRecord:
+        """The record in `data`; raises ProtocolError("malformed") for anything else."""
+        _require(len(data) <= RECORD_BYTES_MAX, "the record is too large")
+        try:
+            raw: Any = msgpack.unpackb(data)
+        except Exception as error:  # msgpack raises a dozen kinds; each means bytes of no record
+            raise ProtocolError("malformed", "not a receipt record") from error
+        _require(type(raw) is list and len(raw) == 7, "not a receipt record")
+        _require(raw[0] == RECORD_FORMAT, "not a receipt record of a known format")
+        _require(all(type(part) is bytes for part in raw[1:]), "a field is not bytes")
+        sizes = (
+            (32, 32),
+            (65, SIGNED_BYTES_MAX),
+            (65, SIGNED_BYTES_MAX),
+            (32, 32),
+            (4, 4 * PROMPT_TOKENS_MAX),
+            (0, 4 * OUTPUT_TOKENS_MAX),
+        )
+        for part, (least, most) in zip(raw[1:], sizes, strict=True):
+            _require(least <= len(part) <= most, "a field has a wrong size")
+        _require(len(raw[5]) % 4 == 0 and len(raw[6]) % 4 == 0, "token bytes must come in fours")
+        record = cls(
+            coordinator=raw[1],
+            ticket=raw[2],
+            receipt=raw[3],
+            nonce=raw[4],
+            prompt=raw[5],
+            output=raw[6],
+        )
+        _require(record.encode() == data, "not in canonical form")
+        return record
+
+
+class ReceiptStore:
+    """An append-only file of records; what a crash left half-written is cut off when opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists():
+            data = path.read_bytes()
+            whole = _whole_bytes(data)
+            if whole < len(data):
+                os.truncate(path, whole)
+
+    def append(self, records: Iterable[ReceiptRecord]) -> None:
+        """Durable when it returns; raises AssayError("storage_failed")."""
+        data = b"".join(_framed(record) for record in records)
+        try:
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(file, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+        except OSError as error:
+            raise AssayError("storage_failed", str(error)) from error
+
+
+def read_records(data: bytes) -> tuple[ReceiptRecord, ...]:
+    """All records of a file's bytes; raises ProtocolError("malformed") if any of it is not one."""
+    records = []
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+        at += _LENGTH_BYTES
+        _require(0 < size <= min(RECORD_BYTES_MAX, len(data) - at), "a record is cut short")
+        records.append(ReceiptRecord.decode(data[at : at + size]))
+        at += size
+    _require(bool(records), "the file is empty")
+    return tuple(records)
+
+
+def write_records(records: Sequence[ReceiptRecord]) -> bytes:
+    """The bytes of a file that `read_records` reads."""
+    return b"".join(_framed(record) for record in records)
+
+
+def _framed(record: ReceiptRecord) -> bytes:
+    data = record.encode()
+    return len(data).to_bytes(_LENGTH_BYTES, "big") + data
+
+
+def _whole_bytes(data: bytes) -> int:
+    """Length of the longest start of `data` that is whole records, by their lengths."""
+    at = 0
+    while at + _LENGTH_BYTES <= len(data):
+        end = at + _LENGTH_BYTES + int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+        if end > len(data):
+            break
+        at = end
+    return at
+
+
+def _require(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise ProtocolError("malformed", complaint)

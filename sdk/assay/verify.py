@@ -1,0 +1,135 @@
+"""Check a receipt offline: who signed what, and that it is about these tokens and no others.
+
+Needs the base install only and trusts nobody: every step recomputes what it checks. What a single
+client cannot check is said, not hidden: the Merkle root covers the raw logits, which only the node
+and an auditor hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from assay.records import ReceiptRecord
+from assay_protocol.errors import ProtocolError
+from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash
+from assay_protocol.messages import Receipt, Ticket
+from assay_protocol.receipts import check_receipt, check_receipt_seed
+from assay_protocol.signing import ED25519, open_signed
+from assay_protocol.tickets import job_price, open_ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One check: `ok` is None if it cannot be made from what a client holds."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """`ok` if no check failed. `price` is in micro-credits, None without a valid ticket."""
+
+    ok: bool
+    steps: tuple[Step, ...]
+    price: int | None = None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(step.name for step in self.steps if step.ok is False)
+
+
+def verify(record: ReceiptRecord, coordinator: bytes | None = None) -> Verification:
+    """Check one record, under `coordinator`'s key if given, else under the key it names itself."""
+    key = record.coordinator if coordinator is None else coordinator
+    try:
+        ticket = open_ticket(record.ticket, key)
+    except ProtocolError as error:
+        return _result([Step("ticket signature", False, str(error))])
+    steps = [Step("ticket signature", True, f"signed by coordinator {key.hex()[:16]}")]
+    try:
+        receipt = open_signed(Receipt, record.receipt, ticket.node, ED25519)
+    except ProtocolError as error:
+        return _result([*steps, Step("receipt signature", False, str(error))])
+    steps.append(Step("receipt signature", True, f"signed by node {ticket.node.hex()[:16]}"))
+    steps += _content_steps(record, ticket, receipt)
+    steps.append(Step("leaves root", None, "covers the raw logits: an audit checks it"))
+    price = job_price(ticket, receipt.n_out)
+    tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
+    steps.append(Step("price", True, f"at most {price} micro-credits for {tokens}"))
+    return _result(steps, price)
+
+
+def verify_answer(
+    records: Sequence[ReceiptRecord], coordinator: bytes | None = None
+) -> Verification:
+    """Check the records of one resumed answer, in order, and that each goes on from the last.
+
+    A node that vanished left no receipt: its part is in the next record's prompt, where the step
+    "continues" shows it as tokens of the answer without a receipt of their own.
+    """
+    steps: list[Step] = []
+    price = 0
+    for index, record in enumerate(records):
+        one = verify(record, coordinator)
+        steps += [Step(f"{index + 1}: {s.name}", s.ok, s.detail) for s in one.steps]
+        price += one.price or 0
+        if index and one.ok:
+            steps.append(_continues(records[index - 1], record, f"{index + 1}: continues"))
+    return _result(steps, price)
+
+
+def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> list[Step]:
+    def seed() -> bool:
+        check_receipt_seed(receipt, ticket, record.nonce)
+        return nonce_commitment(record.nonce) == ticket.nonce_commitment
+
+    def output() -> bool:
+        running = OutputHash(ticket.ticket, record.nonce)
+        running.update(record.output)
+        return (running.digest(), running.count) == (receipt.output_hash, receipt.n_out)
+
+    def prompt() -> bool:
+        right = prompt_hash(record.nonce, record.prompt) == ticket.prompt_hash
+        return right and len(record.prompt) == 4 * ticket.n_in
+
+    def counts() -> bool:
+        check_receipt(receipt, ticket)
+        return True
+
+    return [
+        _step("receipt fits ticket", counts, f"model {ticket.model.hex()[:16]}, {receipt.finish}"),
+        _step(
+            "seed", seed, "fixed by the ticket and this client's nonce before the node was known"
+        ),
+        _step("prompt", prompt, f"these {ticket.n_in} tokens"),
+        _step("output", output, f"these {receipt.n_out} tokens"),
+    ]
+
+
+def _continues(before: ReceiptRecord, after: ReceiptRecord, name: str) -> Step:
+    first = open_ticket(before.ticket, before.coordinator)
+    then = open_ticket(after.ticket, after.coordinator)
+    if first.seed_ticket != then.seed_ticket or before.nonce != after.nonce:
+        return Step(name, False, "another seed: the parts are not of one answer")
+    held = before.prompt + before.output
+    if not after.prompt.startswith(held):
+        return Step(name, False, "the prompt is not the earlier part")
+    between = (len(after.prompt) - len(held)) // 4
+    if then.start != first.start + len(before.output) // 4 + between:
+        return Step(name, False, "the parts do not meet")
+    return Step(name, True, f"from token {then.start}, {between} of them without a receipt")
+
+
+def _step(name: str, check: Callable[[], bool], detail: str) -> Step:
+    try:
+        held = check()
+    except ProtocolError as error:
+        return Step(name, False, error.message)
+    return Step(name, held, detail if held else "does not match")
+
+
+def _result(steps: Sequence[Step], price: int | None = None) -> Verification:
+    return Verification(all(step.ok is not False for step in steps), tuple(steps), price)
