@@ -1,0 +1,92 @@
+"""Whether this node starts a job: the checks on a stream's first frame, in one order.
+
+Nothing is remembered and no work is done before the coordinator's signature is checked (invariant
+S1), and a ticket is used up only by being admitted: a client refused with `busy` may come back with
+the same one. A used ticket is remembered until it expires, so no job runs twice (L2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from assay_node.core.parameters import Parameters, Served
+from assay_protocol.codec import decode_as
+from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.messages import StartJob, Ticket
+from assay_protocol.sampling import validate
+from assay_protocol.signing import ED25519, Verifier
+from assay_protocol.tickets import check_start, open_ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A job this node took on. `prompt` is the tokens, `start` the frame they came in."""
+
+    ticket: Ticket
+    ticket_blob: bytes
+    start: StartJob
+    prompt: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What admission must know of the node now. `closed` is the code to refuse all jobs with."""
+
+    running: int
+    closed: str | None = None
+
+
+class Admission:
+    """Decides on first frames and remembers used tickets."""
+
+    def __init__(
+        self,
+        *,
+        coordinator: bytes,
+        node: bytes,
+        served: Served,
+        parameters: Parameters,
+        used: Mapping[bytes, int] | None = None,
+        verifier: Verifier = ED25519,
+    ) -> None:
+        """`used` maps ticket ids of an earlier run to their expiry in microseconds."""
+        self._coordinator, self._node, self._served = coordinator, node, served
+        self._parameters, self._verifier = parameters, verifier
+        self._used: dict[bytes, int] = dict(used or {})
+
+    def admit(self, now: int, frame: bytes, client: bytes, standing: Standing) -> Admitted:
+        """The job in `frame`, its ticket now used up.
+
+        Raises AssayError with the code the client is told: malformed, unexpected_message,
+        wrong_coordinator, ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch,
+        ticket_replayed, `standing.closed`, model_unknown, prompt_too_long, sampler_refused or busy
+        (which says when to come back).
+        """
+        start = decode_as(StartJob, frame)
+        ticket = open_ticket(start.ticket, self._coordinator, self._verifier)
+        prompt = check_start(ticket, start, node=self._node, client=client, now_us=now)
+        if ticket.ticket in self._used:
+            raise ProtocolError("ticket_replayed")
+        if standing.closed is not None:
+            raise AssayError(standing.closed)
+        self._check_model(ticket, prompt)
+        self._take_place(now, ticket, standing)
+        return Admitted(ticket, start.ticket, start, prompt)
+
+    def _check_model(self, ticket: Ticket, prompt: tuple[int, ...]) -> None:
+        if ticket.model != self._served.model:
+            raise AssayError("model_unknown")
+        if ticket.n_in + ticket.max_tokens > self._served.context:
+            raise AssayError("prompt_too_long")
+        if not prompt or max(prompt) >= self._served.n_vocab or ticket.start > len(prompt):
+            raise ProtocolError("malformed", "a token or the start is outside the model or prompt")
+        validate(ticket.sampler)
+
+    def _take_place(self, now: int, ticket: Ticket, standing: Standing) -> None:
+        if len(self._used) >= self._parameters.tickets_max:
+            self._used = {key: end for key, end in self._used.items() if end > now}
+        places = self._served.slots + self._parameters.queue_max
+        if standing.running >= places or len(self._used) >= self._parameters.tickets_max:
+            raise AssayError("busy", retry_after_ms=self._parameters.busy_retry_ms)
+        self._used[ticket.ticket] = ticket.expires_at

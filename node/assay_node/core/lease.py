@@ -1,0 +1,91 @@
+"""The node's place in the network: registered, kept alive by heartbeats, taken again when lost.
+
+At most one request (Register or Heartbeat) is under way. A refusal `not_registered` means the lease
+is gone: register again at once, then with growing, jittered waits. No session, no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from assay_node.core.outbox import backoff
+from assay_node.core.parameters import Parameters
+from assay_node.core.sealing import Secrets
+from assay_protocol.messages import Heartbeat, HeartbeatAck, Register, Registered
+
+
+@dataclass(slots=True)
+class Repute:
+    """What the coordinator last said of this node. Money in micro-credits."""
+
+    state: str = "unregistered"
+    reason: str = ""
+    audits_passed: int = 0
+    audits_failed: int = 0
+    earned: int = 0
+    escrow: int = 0
+    clock_skew_us: int = 0  # coordinator's clock minus ours
+
+
+class Lease:
+    """Decides when to register and when to send a heartbeat."""
+
+    def __init__(
+        self, register: Callable[[], Register], parameters: Parameters, secrets: Secrets
+    ) -> None:
+        self.repute = Repute()
+        self._register, self._parameters, self._secrets = register, parameters, secrets
+        self._connected = self._registered = self._asking = self._told_draining = False
+        self._until = self._due_at = self._tries = 0
+        self._heartbeat_us = self._lease_us = 0
+
+    @property
+    def registered(self) -> bool:
+        return self._registered
+
+    def held(self, now: int) -> bool:
+        """Whether tickets may still be honoured: they outlive the lease they were given under."""
+        return now < self._until + self._parameters.lease_grace_us and self._until > 0
+
+    def connected(self) -> None:
+        self._connected, self._asking, self._registered = True, False, False
+        self._due_at = self._tries = 0
+
+    def disconnected(self) -> None:
+        self._connected = self._registered = self._asking = False
+
+    def due(self, now: int, heartbeat: Heartbeat) -> Register | Heartbeat | None:
+        """The request to send now, if any; it counts as under way."""
+        turned = self._registered and heartbeat.draining and not self._told_draining
+        if not self._connected or self._asking or (now < self._due_at and not turned):
+            return None
+        self._asking = True
+        if not self._registered:
+            return self._register()
+        self._told_draining = heartbeat.draining
+        return heartbeat
+
+    def answered(self, now: int, answer: Registered | HeartbeatAck) -> None:
+        """The lease runs anew."""
+        self._asking, self._tries = False, 0
+        self.repute.state = answer.state
+        if isinstance(answer, Registered):
+            self._registered, self._told_draining = True, False
+            self._heartbeat_us, self._lease_us = answer.heartbeat_ms * 1000, answer.lease_ms * 1000
+            self.repute.clock_skew_us = answer.now_at - now
+        else:
+            self.repute.audits_passed = answer.audits_passed
+            self.repute.audits_failed = answer.audits_failed
+            self.repute.earned, self.repute.escrow = answer.earned, answer.escrow
+        self._until = now + self._lease_us
+        self._due_at = now + self._heartbeat_us
+
+    def refused(self, now: int, code: str) -> None:
+        """No lease this time."""
+        self._asking = False
+        if code == "not_registered" and self._registered:
+            self._registered, self._due_at = False, now
+            return
+        self._due_at = now + backoff(self._parameters, self._secrets, self._tries)
+        self._tries += 1

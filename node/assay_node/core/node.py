@@ -1,0 +1,367 @@
+"""The node: one `handle(now, event) -> list[Effect]` over jobs, audits, receipts and the lease.
+
+    serving --Drain--> draining --no job, all receipts booked, no audit owed--> drained
+
+What it decides: which jobs to start, what to send and when, what to keep for audits, when to
+register, what is still owed. `now` is microseconds since the epoch. Peers' bytes never raise here:
+a bad frame of a client ends that client's stream, a bad message of the coordinator is logged.
+Invariants: L2, L3 (a receipt for every job the client got tokens of), S1, B1, P1, D1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from assay_node.core import effects as do
+from assay_node.core import events as on
+from assay_node.core.admission import Admission, Standing
+from assay_node.core.auditor import Auditor
+from assay_node.core.lease import Lease, Repute
+from assay_node.core.outbox import Outbox, Owed
+from assay_node.core.parameters import Parameters, Served
+from assay_node.core.sealing import NaclSealing, Sealing, Secrets
+from assay_node.core.service import Service
+from assay_node.core.transcripts import Transcripts
+from assay_protocol.codec import decode, encode
+from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.limits import TEXT_BYTES_MAX
+from assay_protocol.messages import (
+    AuditTask,
+    Error,
+    Heartbeat,
+    HeartbeatAck,
+    Offer,
+    OpenLeaves,
+    ReceiptBooked,
+    Register,
+    Registered,
+    RevealRequest,
+    StandingChanged,
+    Transcript,
+    TranscriptRequest,
+)
+from assay_protocol.signing import ED25519, Signer, Verifier
+
+_Step = Callable[[Service], list[do.Effect]]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a node tells of itself when it registers."""
+
+    operator: bytes
+    addresses: tuple[str, ...]
+    software: str
+    device: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts since the start."""
+
+    jobs_done: int = 0
+    jobs_failed: int = 0
+    jobs_refused: int = 0
+    tokens: int = 0
+    audits_done: int = 0
+    receipts_booked: int = 0
+    receipts_refused: int = 0
+
+
+class Node:
+    """One node's whole state. Feed it events, do what it says."""
+
+    def __init__(
+        self,
+        *,
+        signer: Signer,
+        coordinator: bytes,
+        served: Served,
+        profile: Profile,
+        seed: bytes,
+        parameters: Parameters | None = None,
+        sealing: Sealing | None = None,
+        verifier: Verifier = ED25519,
+        owed: Iterable[Owed] = (),
+        used: Mapping[bytes, int] | None = None,
+    ) -> None:
+        """`seed`: 32 fresh random bytes of this run; `owed` and `used`: of earlier runs."""
+        self.served, self.tally, self.drained = served, Tally(), False
+        self._parameters = parameters or Parameters()
+        self._signer, self._verifier, self._profile = signer, verifier, profile
+        bounds, sealing, secrets = self._parameters, sealing or NaclSealing(), Secrets(seed)
+        self._admission = Admission(
+            coordinator=coordinator,
+            node=signer.public_key,
+            served=served,
+            parameters=bounds,
+            used=used,
+            verifier=verifier,
+        )
+        self._jobs: dict[int, Service] = {}
+        self._transcripts = Transcripts(bounds, sealing)
+        self._auditor = Auditor(served, bounds, sealing, secrets)
+        self._outbox = Outbox(bounds, secrets)
+        self._lease = Lease(self._register, bounds, secrets)
+        self._requests: dict[int, bytes | None] = {}  # the receipt's ticket, None for the lease
+        self._last_request = 0
+        self._draining_at: int | None = None
+        for receipt in owed:
+            self._outbox.restore(receipt)
+
+    @property
+    def repute(self) -> Repute:
+        return self._lease.repute
+
+    @property
+    def registered(self) -> bool:
+        return self._lease.registered
+
+    @property
+    def draining(self) -> bool:
+        return self._draining_at is not None
+
+    @property
+    def running(self) -> int:
+        """Jobs the engine works on or has queued."""
+        return sum(job.running for job in self._jobs.values())
+
+    @property
+    def receipts_owed(self) -> int:
+        return len(self._outbox)
+
+    def handle(self, now: int, event: on.Event) -> list[do.Effect]:
+        """What to do now that `event` happened."""
+        effects = self._take(now, event)
+        if not isinstance(event, (on.Drawn, on.StreamFrame)):  # these are many and can wait
+            effects += self._follow_up(now)
+        return effects
+
+    def _take(self, now: int, event: on.Event) -> list[do.Effect]:  # the one match
+        match event:
+            case on.Drawn(stream, chunk):
+                return self._step(now, stream, lambda job: job.drawn(now, chunk))
+            case on.StreamFrame(stream, frame):
+                return self._step(now, stream, lambda job: job.frame(now, frame))
+            case on.StreamLost(stream):
+                return self._step(now, stream, lambda job: job.lost(now))
+            case on.EngineStopped(stream, code):
+                return self._step(now, stream, lambda job: job.cut("engine_failed", code))
+            case on.StreamOpened():
+                return self._open(now, event)
+            case on.Answered(request, body):
+                return self._answered(now, request, body)
+            case on.Failed(request, code):
+                return self._refused(now, request, code)
+            case on.Noticed(body):
+                return self._noticed(now, body)
+            case on.ReplayDone(audit, replayed):
+                self.tally.audits_done += 1
+                return self._auditor.replayed(audit, replayed)
+            case on.ReplayFailed(audit, code):
+                return self._auditor.replay_failed(audit, code)
+            case on.ReceiptSaved(ticket):
+                self._outbox.saved(ticket)
+            case on.ReceiptNotSaved(ticket, code):
+                return self._outbox.not_saved(now, ticket, code)
+            case on.SessionUp():
+                self._lease.connected()
+                self._outbox.hurry()
+            case on.SessionDown():
+                self._lease.disconnected()
+                self._requests = {key: of for key, of in self._requests.items() if of is not None}
+            case on.Drain():
+                return self._drain(now)
+            case on.Tick():
+                return self._tick(now)
+        return []
+
+    def _open(self, now: int, event: on.StreamOpened) -> list[do.Effect]:
+        assert event.stream not in self._jobs, "stream numbers are used once"
+        try:
+            admitted = self._admission.admit(now, event.frame, event.client, self._standing(now))
+        except AssayError as error:
+            self.tally.jobs_refused += 1
+            return _refuse(event.stream, error)
+        job = Service(
+            now,
+            event.stream,
+            admitted,
+            signer=self._signer,
+            class_id=self.served.class_id,
+            parameters=self._parameters,
+            verifier=self._verifier,
+        )
+        self._jobs[event.stream] = job
+        return job.begin()
+
+    def _standing(self, now: int) -> Standing:
+        closed = self._outbox.blocked
+        if self.draining:
+            closed = "draining"
+        elif self.repute.state == "suspended":
+            closed = "suspended"
+        elif not self._lease.held(now):
+            closed = "not_registered"
+        return Standing(self.running, closed)
+
+    def _step(self, now: int, stream: int, step: _Step) -> list[do.Effect]:
+        """Let one job take an event, then take from it what it leaves behind."""
+        job = self._jobs.get(stream)
+        if job is None:
+            return []
+        sent, was_running = job.n_out, job.running
+        effects = step(job)
+        self.tally.tokens += job.n_out - sent
+        return effects + self._collect(now, job, was_running)
+
+    def _collect(self, now: int, job: Service, was_running: bool) -> list[do.Effect]:
+        effects: list[do.Effect] = []
+        settled = job.settled
+        if was_running and settled is not None:
+            self.tally.jobs_done += 1
+            owed = Owed(settled.ticket, settled.ticket_blob, settled.receipt, settled.ack)
+            effects += self._outbox.add(owed)
+            self._transcripts.keep(job.kept(now))
+            fields = (("finish", settled.finish), ("n_out", settled.n_out))
+            effects.append(do.Log("job_finished", fields))
+        if job.over:
+            del self._jobs[job.stream]
+            if settled is not None:
+                effects += self._outbox.settle(settled.ticket, job.last_ack)
+            else:
+                self.tally.jobs_failed += 1
+                effects.append(do.Log("job_failed", (("n_out", job.n_out),)))
+        return effects
+
+    def _answered(self, now: int, request: int, body: bytes) -> list[do.Effect]:
+        try:
+            answer = decode(body)
+        except ProtocolError as error:
+            return self._refused(now, request, error.code)
+        ticket = self._requests.get(request)
+        match answer:
+            case Registered() | HeartbeatAck() if request in self._requests and ticket is None:
+                del self._requests[request]
+                self._lease.answered(now, answer)
+                return []
+            case ReceiptBooked() if ticket is not None and answer.ticket == ticket:
+                del self._requests[request]
+                self.tally.receipts_booked += 1
+                return self._outbox.booked(answer)
+            case Error():
+                return self._refused(now, request, answer.code)
+        return self._refused(now, request, "unexpected_message")
+
+    def _refused(self, now: int, request: int, code: str) -> list[do.Effect]:
+        if request not in self._requests:
+            return []
+        ticket = self._requests.pop(request)
+        if ticket is None:
+            self._lease.refused(now, code)
+            return [do.Log("lease_refused", (("code", code),))]
+        before = len(self._outbox)
+        effects = self._outbox.refused(now, ticket, code)
+        self.tally.receipts_refused += before - len(self._outbox)
+        return effects
+
+    def _noticed(self, now: int, body: bytes) -> list[do.Effect]:
+        try:
+            message = decode(body)
+        except ProtocolError as error:
+            return [do.Log("bad_notice", (("code", error.code),))]
+        match message:
+            case AuditTask():
+                return self._auditor.task(now, message, "draining" if self.draining else None)
+            case Transcript():
+                return self._auditor.transcript(message)
+            case RevealRequest():
+                return self._auditor.reveal(message)
+            case TranscriptRequest():
+                return [do.Notify(encode(self._transcripts.seal(message)))]
+            case OpenLeaves():
+                return [do.Notify(encode(self._transcripts.open_leaves(message)))]
+            case StandingChanged():
+                self.repute.state, self.repute.reason = message.state, message.reason
+                return [do.Log("standing_changed", (("state", message.state),))]
+            case None:
+                return []
+        return [do.Log("bad_notice", (("code", "unexpected_message"),))]
+
+    def _drain(self, now: int) -> list[do.Effect]:
+        if self._draining_at is None:
+            self._draining_at = now
+            return self._auditor.decline_open("draining")
+        return []
+
+    def _tick(self, now: int) -> list[do.Effect]:
+        effects: list[do.Effect] = []
+        for stream in tuple(self._jobs):
+            effects += self._step(now, stream, lambda job: job.tick(now))
+        if self._draining_at is not None and now >= self._draining_at + self._parameters.drain_us:
+            for stream in tuple(self._jobs):
+                effects += self._step(now, stream, lambda job: job.cut("draining"))
+        self._transcripts.expire(now)
+        self._auditor.expire(now)
+        return effects
+
+    def _follow_up(self, now: int) -> list[do.Effect]:
+        """What any event may have made due: receipts, the lease, the end of a drain."""
+        if self.drained:
+            return []
+        effects, sends = self._outbox.due(now, may_send=self._lease.registered)
+        effects += [self._request(message, ticket) for ticket, message in sends]
+        message = self._lease.due(now, self._heartbeat())
+        if message is not None:
+            effects.append(self._request(message, None))
+        if self._is_drained(now):
+            self.drained = True
+            effects.append(do.Drained())
+        return effects
+
+    def _is_drained(self, now: int) -> bool:
+        if self._draining_at is None:
+            return False
+        bounds = self._parameters
+        if now >= self._draining_at + bounds.drain_us + bounds.deliver_us:
+            return True  # what is still owed is durable and goes out at the next start
+        return not self._jobs and not self._outbox and self._auditor.owed == 0
+
+    def _request(self, message: object, ticket: bytes | None) -> do.Request:
+        self._last_request += 1
+        self._requests[self._last_request] = ticket
+        return do.Request(self._last_request, encode(message))
+
+    def _heartbeat(self) -> Heartbeat:
+        running, slots = self.running, self.served.slots
+        return Heartbeat(
+            running=min(running, slots),
+            waiting=max(0, running - slots),
+            free_slots=0 if self.draining else max(0, slots - running),
+            draining=self.draining,
+        )
+
+    def _register(self) -> Register:
+        served, profile = self.served, self._profile
+        offer = Offer(
+            model=served.model,
+            class_id=served.class_id,
+            slots=served.slots,
+            context=served.context,
+            prefill_rate=served.prefill_rate,
+            decode_rate=served.decode_rate,
+        )
+        return Register(
+            operator=profile.operator,
+            offers=(offer,),
+            addresses=profile.addresses,
+            software=profile.software,
+            device=profile.device,
+        )
+
+
+def _refuse(stream: int, error: AssayError) -> list[do.Effect]:
+    detail = error.message.encode()[:TEXT_BYTES_MAX].decode(errors="ignore")
+    message = Error(code=error.code, detail=detail, retry_after_ms=error.retry_after_ms)
+    return [do.SendFrame(stream, encode(message), last=True), do.CloseStream(stream)]

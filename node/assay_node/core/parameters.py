@@ -1,0 +1,49 @@
+"""What one node serves and the bounds it keeps: the constants of its core, by name and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from assay_protocol.limits import TICKET_LIFETIME_SECONDS
+
+SECOND_US: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The one model this node serves, as the engine loaded it. Rates: thousandths of tokens/s."""
+
+    model: bytes
+    class_id: str
+    slots: int
+    context: int
+    n_vocab: int
+    eog: frozenset[int]
+    prefill_rate: int
+    decode_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Bounds and times of a node; every default is what production uses."""
+
+    queue_max: int = 8  # jobs admitted beyond the engine's slots
+    tickets_max: int = 65_536  # used tickets remembered until they expire
+    busy_retry_ms: int = 500
+    slow_reader_us: int = 30 * SECOND_US  # without an acknowledgement that makes room
+    stalled_us: int = 300 * SECOND_US  # without a token from the engine
+    final_ack_us: int = 2 * SECOND_US  # to wait for the acknowledgement of the receipt
+    lease_grace_us: int = TICKET_LIFETIME_SECONDS * SECOND_US  # tickets outlive a lost lease
+    transcripts_max: int = 4_096
+    transcript_bytes_max: int = 256 * 1024 * 1024
+    transcript_age_us: int = 3_600 * SECOND_US
+    audits_max: int = 4  # replays taken on at once as an auditor
+    reveals_max: int = 1_024  # finished audits remembered to answer again
+    outbox_max: int = 10_000
+    outbox_in_flight_max: int = 16
+    retry_base_us: int = SECOND_US
+    retry_max_us: int = 60 * SECOND_US
+    drain_us: int = 60 * SECOND_US  # for running jobs
+    deliver_us: int = 10 * SECOND_US  # more, to hand in receipts
+    tick_us: int = 250_000

@@ -1,0 +1,238 @@
+"""One job's life on a node: drawn tokens in, frames out, a receipt at the end.
+
+    running --last token sent, cancel, loss, slow reader--> closing --final ack or time--> over
+       \\--engine failed, told to cut--> over (no receipt: the client's signed Progress pays)
+
+The node never sends beyond the client's window (streams.py); tokens there is no room for wait here,
+and the engine is asked for more only when none wait, so a client that stops reading stops its own
+job and nothing else. However a running job ends on the client's side, the node makes a receipt for
+what it sent: with the client's last acknowledgement it proves what is owed (L3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from assay_node.core.admission import Admitted
+from assay_node.core.effects import (
+    CloseStream,
+    Effect,
+    NextChunk,
+    SendFrame,
+    StartGenerate,
+    StopGenerate,
+)
+from assay_node.core.parameters import Parameters
+from assay_node.core.transcripts import Kept
+from assay_node.engine.interface import Chunk, Generate
+from assay_protocol.codec import encode
+from assay_protocol.errors import ProtocolError
+from assay_protocol.hashing import job_seed
+from assay_protocol.limits import TEXT_BYTES_MAX, TOKENS_PER_FRAME_MAX
+from assay_protocol.messages import Error
+from assay_protocol.signing import ED25519, Signer, Verifier
+from assay_protocol.streams import NodeStream, Times
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a job leaves: the signed receipt, the client's last ack, and how it ended."""
+
+    ticket: bytes
+    ticket_blob: bytes
+    receipt: bytes
+    ack: bytes | None
+    finish: str
+    n_out: int
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Tokens drawn but not yet sent, and the reason for the end if the last is among them."""
+
+    tokens: list[int] = field(default_factory=list)
+    logits: bytearray = field(default_factory=bytearray)
+    finish: str | None = None
+
+
+class Service:
+    """Serves one admitted job. After every call look at `settled` and `over`."""
+
+    def __init__(
+        self,
+        now: int,
+        stream: int,
+        admitted: Admitted,
+        *,
+        signer: Signer,
+        class_id: str,
+        parameters: Parameters,
+        verifier: Verifier = ED25519,
+    ) -> None:
+        ticket, start = admitted.ticket, admitted.start
+        self.stream, self.ticket = stream, ticket
+        self.settled: Settled | None = None
+        self.over = False
+        self._admitted, self._parameters = admitted, parameters
+        self._frames = NodeStream(ticket, start.nonce, signer, class_id, verifier)
+        self._waiting = _Waiting()
+        self._started_at = self._heard_at = self._drew_at = self._ended_at = now
+        self._first_at: int | None = None
+        self._lost = False
+
+    @property
+    def running(self) -> bool:
+        """Whether the engine may still be at work for it."""
+        return self.settled is None and not self.over
+
+    @property
+    def n_out(self) -> int:
+        """Tokens sent so far."""
+        return self._frames.count
+
+    @property
+    def last_ack(self) -> bytes | None:
+        """The client's newest signed acknowledgement."""
+        return self._frames.last_ack
+
+    def begin(self) -> list[Effect]:
+        """Ask the engine for the answer."""
+        ticket = self.ticket
+        generate = Generate(
+            prompt=self._admitted.prompt,
+            start=ticket.start,
+            max_tokens=ticket.max_tokens,
+            sampler=ticket.sampler,
+            seed=job_seed(ticket.seed_ticket, self._admitted.start.nonce),
+        )
+        return [StartGenerate(self.stream, generate)]
+
+    def drawn(self, now: int, chunk: Chunk) -> list[Effect]:
+        """The engine's next tokens."""
+        if not self.running:
+            return []
+        waiting = self._waiting
+        total = self.n_out + len(waiting.tokens) + len(chunk.tokens)
+        if total > self.ticket.max_tokens or len(chunk.logits) != 4 * len(chunk.tokens):
+            return self.cut("engine_failed", "the engine drew more than it was asked for")
+        self._drew_at = now
+        waiting.tokens.extend(chunk.tokens)
+        waiting.logits += chunk.logits
+        waiting.finish = chunk.finish
+        return self._flow(now)
+
+    def frame(self, now: int, frame: bytes) -> list[Effect]:
+        """A frame of the client: an acknowledgement or a cancellation."""
+        acked = self._frames.acked
+        try:
+            self._frames.receive(frame)
+        except ProtocolError as error:
+            return self._misbehaved(now, error)
+        if self._frames.acked > acked:
+            self._heard_at = now
+        if not self.running:
+            return self._close_if_acked()
+        if self._frames.cancelled:
+            return self._finish(now, "cancelled")
+        return self._flow(now) if self._waiting.tokens else []
+
+    def lost(self, now: int) -> list[Effect]:
+        """The client is gone: what it got is owed all the same."""
+        self._lost = True
+        if not self.running:
+            self.over = True
+            return []
+        effects = self._finish(now, "cancelled")
+        self.over = True
+        return effects
+
+    def cut(self, code: str, detail: str = "") -> list[Effect]:
+        """End without a receipt; the error tells the client to resume elsewhere."""
+        if not self.running:
+            return []
+        self.over = True
+        text = detail[:TEXT_BYTES_MAX]
+        frame = encode(Error(code=code, detail=text))
+        return [
+            StopGenerate(self.stream),
+            SendFrame(self.stream, frame, last=True),
+            CloseStream(self.stream),
+        ]
+
+    def tick(self, now: int) -> list[Effect]:
+        """End what takes too long."""
+        bounds = self._parameters
+        if not self.running:
+            if not self.over and now - self._ended_at >= bounds.final_ack_us:
+                return self._close()
+            return []
+        if (
+            self._waiting.tokens
+            and now - max(self._heard_at, self._drew_at) >= bounds.slow_reader_us
+        ):
+            return self._finish(now, "slow_reader")
+        if not self._waiting.tokens and now - self._drew_at >= bounds.stalled_us:
+            return self.cut("engine_failed", "no token in time")
+        return []
+
+    def kept(self, now: int) -> Kept:
+        """What an auditor may ask for later."""
+        start = self._admitted.start
+        frames = self._frames
+        return Kept(
+            self.ticket.ticket, start.nonce, start.prompt, frames.output, frames.logits, now
+        )
+
+    def _flow(self, now: int) -> list[Effect]:
+        """Send what there is room for; then finish or ask for more."""
+        effects: list[Effect] = []
+        waiting = self._waiting
+        while waiting.tokens and (n := min(self._frames.room, TOKENS_PER_FRAME_MAX)) > 0:
+            if self._first_at is None:
+                self._first_at = now
+            tokens, logits = tuple(waiting.tokens[:n]), bytes(waiting.logits[: 4 * n])
+            del waiting.tokens[:n], waiting.logits[: 4 * n]
+            effects.append(SendFrame(self.stream, self._frames.chunk(tokens, logits)))
+        if waiting.tokens:
+            return effects
+        if waiting.finish is not None:
+            return effects + self._finish(now, waiting.finish)
+        return [*effects, NextChunk(self.stream)]
+
+    def _finish(self, now: int, reason: str) -> list[Effect]:
+        """Sign the receipt; tell the client unless it is gone."""
+        assert self.running
+        early = self._waiting.finish is None or bool(self._waiting.tokens)
+        first_at = now if self._first_at is None else self._first_at
+        first_at = max(first_at, self._started_at)  # clocks may step back, receipts must not
+        self._ended_at = max(now, first_at)
+        times = Times(self._started_at, first_at, self._ended_at)
+        frame, receipt = self._frames.finish(reason, times)
+        self.settled = Settled(
+            ticket=self.ticket.ticket,
+            ticket_blob=self._admitted.ticket_blob,
+            receipt=receipt,
+            ack=self.last_ack,
+            finish=reason,
+            n_out=self.n_out,
+        )
+        effects: list[Effect] = [StopGenerate(self.stream)] if early else []
+        if not self._lost:
+            effects.append(SendFrame(self.stream, frame, last=True))
+        return effects
+
+    def _misbehaved(self, now: int, error: ProtocolError) -> list[Effect]:
+        """The client broke the protocol: tell it, and treat it as gone."""
+        if not self.running:
+            return self._close()
+        self._lost = True
+        effects = self._finish(now, "cancelled")
+        frame = encode(Error(code=error.code, detail=error.message[:TEXT_BYTES_MAX]))
+        return [*effects, SendFrame(self.stream, frame, last=True), *self._close()]
+
+    def _close_if_acked(self) -> list[Effect]:
+        return self._close() if self._frames.acked >= self.n_out and not self.over else []
+
+    def _close(self) -> list[Effect]:
+        self.over = True
+        return [CloseStream(self.stream)]

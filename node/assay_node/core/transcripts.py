@@ -1,0 +1,95 @@
+"""What a node can still show of its answers, in memory only, and the executor's side of audits.
+
+A transcript (nonce, prompt, answer, logits) opens an answer to an auditor. It never touches a disk:
+prompts belong to clients. Bounds are count, bytes and age; past them the node must admit
+`transcript_lost`, so the age bound is longer than the coordinator takes to draw and audit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from assay_node.core.parameters import Parameters
+from assay_node.core.sealing import Sealing
+from assay_protocol.codec import encode
+from assay_protocol.errors import ProtocolError
+from assay_protocol.hashing import leaf_hashes
+from assay_protocol.messages import (
+    AuditDecline,
+    LeavesOpened,
+    OpenLeaves,
+    Transcript,
+    TranscriptBody,
+    TranscriptRequest,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One answer: packed tokens, packed f32 logits and the client's nonce."""
+
+    ticket: bytes
+    nonce: bytes
+    prompt: bytes
+    output: bytes
+    logits: bytes
+    kept_at: int
+
+    @property
+    def size(self) -> int:
+        """Bytes held, near enough."""
+        return len(self.prompt) + len(self.output) + len(self.logits) + 256
+
+
+class Transcripts:
+    """Answers by ticket, oldest out first."""
+
+    def __init__(self, parameters: Parameters, sealing: Sealing) -> None:
+        self._parameters, self._sealing = parameters, sealing
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, kept: Kept) -> None:
+        """Add an answer and let the oldest go until the bounds hold."""
+        assert kept.ticket not in self._kept, "a ticket runs once"
+        self._kept[kept.ticket] = kept
+        self._bytes += kept.size
+        self.expire(kept.kept_at)
+
+    def expire(self, now: int) -> None:
+        """Let go of answers that are too old or too many."""
+        bounds = self._parameters
+        while self._kept:
+            oldest = next(iter(self._kept.values()))
+            if (
+                len(self._kept) <= bounds.transcripts_max
+                and self._bytes <= bounds.transcript_bytes_max
+                and now - oldest.kept_at <= bounds.transcript_age_us
+            ):
+                return
+            del self._kept[oldest.ticket]
+            self._bytes -= oldest.size
+
+    def seal(self, request: TranscriptRequest) -> Transcript | AuditDecline:
+        """The answer to the coordinator: sealed, so that only the auditor can read it."""
+        kept = self._kept.get(request.ticket)
+        if kept is None:
+            return AuditDecline(audit=request.audit, code="transcript_lost")
+        body = TranscriptBody(nonce=kept.nonce, prompt=kept.prompt, output=kept.output)
+        try:
+            sealed = self._sealing.seal(encode(body), request.box_key)
+        except ProtocolError as error:
+            return AuditDecline(audit=request.audit, code=error.code)
+        return Transcript(audit=request.audit, sealed=sealed)
+
+    def open_leaves(self, request: OpenLeaves) -> LeavesOpened | AuditDecline:
+        """The preimages of the receipt's leaves."""
+        kept = self._kept.get(request.ticket)
+        if kept is None:
+            return AuditDecline(audit=request.audit, code="transcript_lost")
+        hashes = leaf_hashes(kept.ticket, kept.nonce, kept.output)
+        return LeavesOpened(audit=request.audit, hashes=b"".join(hashes), logits=kept.logits)
