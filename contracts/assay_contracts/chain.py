@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import rlp
 from eth.constants import CREATE_CONTRACT_ADDRESS, ZERO_ADDRESS
 from eth.exceptions import (
     BlockNotFound,
@@ -225,15 +224,15 @@ class LocalChain:
         if len(raw) > TRANSACTION_BYTES_MAX:
             raise AssayError("oversized", "a transaction of more than 128 KiB")
         with self._lock, self._store.block():
+            parent = self._chain.get_canonical_head()
+            transaction = self._decode(raw, parent)
+            vm_class = self._chain.get_vm_class_for_block_number(parent.block_number + 1)
+            self._chain.header = vm_class.create_header_from_parent(
+                parent, timestamp=max(parent.timestamp + 1, self._clock())
+            )
             try:
-                parent = self._chain.get_canonical_head()
-                transaction = self._chain.get_vm(parent).get_transaction_builder().decode(raw)
-                vm_class = self._chain.get_vm_class_for_block_number(parent.block_number + 1)
-                self._chain.header = vm_class.create_header_from_parent(
-                    parent, timestamp=max(parent.timestamp + 1, self._clock())
-                )
                 _, _, (computation,) = self._chain.mine_all((transaction,))
-            except (ValidationError, rlp.DecodingError, VMError) as error:
+            except (ValidationError, VMError) as error:
                 raise AssayError("chain_mismatch", f"no valid transaction: {error}") from None
             if computation.is_error:
                 raise ContractRefused(bytes(computation.output), _reason(computation))
@@ -304,6 +303,13 @@ class LocalChain:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _decode(self, raw: bytes, head: Any) -> Any:
+        try:
+            return self._chain.get_vm(head).get_transaction_builder().decode(raw)
+        except Exception as error:  # rlp and py-evm raise a dozen kinds for foreign bytes
+            kind = type(error).__name__
+            raise AssayError("chain_mismatch", f"the bytes are no transaction: {kind}") from None
 
     def _header(self, number: int | None) -> Any:
         if number is None:

@@ -32,6 +32,7 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
         mode = "ro" if read_only else "rwc"
+        self._read_only = read_only
         self._writing = False
         self._cache: dict[bytes, bytes] = {}
         try:
@@ -57,18 +58,25 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """One SQLite transaction; rolled back, cache included, if the body raises."""
+        """One SQLite transaction; rolled back, cache included, if the body raises.
+
+        Raises AssayError("storage_failed") if SQLite cannot write: read-only, locked, or disk full.
+        """
+        if self._read_only:
+            raise AssayError("storage_failed", "the chain is open for reading only")
         try:
             self._connection.execute("begin immediate")
-        except sqlite3.Error as error:
-            raise AssayError("storage_failed", f"the chain cannot be written: {error}") from None
-        self._writing = True
-        try:
+            self._writing = True
             yield
             self._connection.execute("commit")
-        except BaseException:
+        except BaseException as error:
             self._cache.clear()
-            self._connection.execute("rollback")
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            if isinstance(error, sqlite3.Error):
+                raise AssayError(
+                    "storage_failed", f"the chain cannot be written: {error}"
+                ) from error
             raise
         finally:
             self._writing = False
