@@ -36,7 +36,7 @@ fi
     exit 1
 }
 [[ -x $venv/bin/python ]] || "$python" -m venv "$venv"
-pip=("$venv/bin/python" -m pip --quiet)
+pip=("$venv/bin/python" -m pip -qq)
 "${pip[@]}" install --upgrade 'pip>=25.1'  # the first with --group
 
 # llama.cpp is compiled once per version and machine, for any CPU of that kind (GGML_NATIVE=OFF):

@@ -1,0 +1,18 @@
+"""Settings all tests share.
+
+Hypothesis draws the same examples on every run, so a red run means a change of ours;
+`--hypothesis-profile=deep` draws many more at random, to look for what we have not met.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+_SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "assay", deadline=None, max_examples=40, derandomize=True, suppress_health_check=_SLOW_IS_FINE
+)
+settings.register_profile(
+    "deep", deadline=None, max_examples=2_000, suppress_health_check=_SLOW_IS_FINE
+)
+settings.load_profile("assay")

@@ -1,0 +1,78 @@
+"""The vectors in protocol/spec/vectors/messages.json are what this implementation does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from assay_protocol import codec, hashing, messages
+from assay_protocol.errors import ProtocolError
+from assay_protocol.signing import Identity, digest, open_signed
+
+_FILE = Path(__file__).resolve().parents[2] / "protocol" / "spec" / "vectors" / "messages.json"
+VECTORS = json.loads(_FILE.read_text())
+
+
+def _named(kind: str) -> Any:
+    return pytest.mark.parametrize("vector", VECTORS[kind], ids=lambda vector: vector["name"])
+
+
+def test_the_file_is_what_make_vectors_writes(make_vectors: ModuleType) -> None:
+    assert _FILE.read_text() == make_vectors.render(), "run `make vectors`"
+
+
+@_named("messages")
+def test_messages_decode_to_their_fields_and_encode_to_their_bytes(
+    vector: dict[str, Any], make_vectors: ModuleType
+) -> None:
+    data = bytes.fromhex(vector["hex"])
+    value = codec.decode(data)
+    assert type(value) is codec.TYPES[vector["type"]]
+    assert make_vectors.to_json(value) == vector["fields"]
+    assert codec.encode(value) == data
+
+
+@_named("refused")
+def test_refusals(vector: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        codec.decode(bytes.fromhex(vector["hex"]))
+    assert caught.value.code == vector["error"]
+
+
+@_named("ignored")
+def test_what_is_ignored(vector: dict[str, Any]) -> None:
+    value = codec.decode(bytes.fromhex(vector["hex"]))
+    known = bytes.fromhex(vector["as"]) if "as" in vector else None
+    assert (None if value is None else codec.encode(value)) == known
+
+
+@_named("signed")
+def test_signed_blobs(vector: dict[str, Any]) -> None:
+    signer = Identity(bytes.fromhex(vector["seed"]))
+    body, blob = bytes.fromhex(vector["body"]), bytes.fromhex(vector["blob"])
+    assert signer.public_key.hex() == vector["key"]
+    assert signer.sign(bytes.fromhex(vector["domain"]) + body) + body == blob
+    cls = getattr(messages, vector["name"])
+    assert codec.encode(open_signed(cls, blob, signer.public_key)) == body
+    assert digest(blob).hex() == vector["digest"]
+
+
+def test_hashes() -> None:
+    known = VECTORS["hashes"]
+    ticket, nonce = bytes.fromhex(known["ticket"]), bytes.fromhex(known["nonce"])
+    prompt = bytes.fromhex(known["prompt_hash"]["prompt"])
+    assert hashing.prompt_hash(nonce, prompt).hex() == known["prompt_hash"]["is"]
+    assert hashing.nonce_commitment(nonce).hex() == known["nonce_commitment"]
+    seed = hashing.job_seed(ticket, nonce)
+    assert (seed.hex(), hashing.seed_hash(seed).hex()) == (known["job_seed"], known["seed_hash"])
+    for answer in known["answers"]:
+        output = bytes.fromhex(answer["output"])
+        ends = hashing.leaf_hashes(ticket, nonce, output)
+        assert [end.hex() for end in ends] == answer["leaf_ends"]
+        assert not ends or ends[-1].hex() == answer["output_hash"]
+        root = hashing.leaves_root(ends, bytes.fromhex(answer["logits"]))
+        assert root.hex() == answer["root"]
