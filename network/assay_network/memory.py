@@ -16,9 +16,10 @@ import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
+import trio.testing
 from libp2p.abc import IListener, ITransport
 from libp2p.connection_types import ConnectionType
 from libp2p.io.exceptions import ConnectionClosedError
@@ -39,6 +40,7 @@ RETRANSMIT_SECONDS: Final = 0.2  # TCP's first retransmission; each further one 
 RETRANSMITS_MAX: Final = 8
 REFUSED_SECONDS: Final = 0.01
 SECURITY: Final = "/memory"
+_Result = TypeVar("_Result")
 
 
 class MemoryNetwork:
@@ -54,7 +56,7 @@ class MemoryNetwork:
     ) -> None:
         """`latency` in seconds one way, `bandwidth` in bytes/s, `loss` a chance per message."""
         self.latency, self.bandwidth, self.loss = latency, bandwidth, loss
-        self.random = random.Random(seed)
+        self.seed = seed
         self.bytes_sent = 0
         self.messages_sent = 0
         self.listeners: dict[str, _Listener] = {}
@@ -62,6 +64,7 @@ class MemoryNetwork:
         self._frozen: set[bytes] = set()
         self._blocked: set[frozenset[bytes]] = set()
         self._addresses = 0
+        self._pairs: collections.Counter[tuple[bytes, bytes]] = collections.Counter()
 
     def address(self) -> str:
         """A fresh multiaddress to listen on."""
@@ -101,9 +104,32 @@ class MemoryNetwork:
             return True
         return frozenset((one, other)) in self._blocked
 
+    def chance(self, local: bytes, remote: bytes) -> random.Random:
+        """The randomness of one end of a new connection.
+
+        Each end has its own, so that what one connection draws cannot depend on the order in which
+        trio runs the tasks of the others.
+        """
+        self._pairs[local, remote] += 1
+        number = self._pairs[local, remote]
+        return random.Random(f"{self.seed}/{local.hex()}/{remote.hex()}/{number}")
+
     def _wake(self) -> None:
         for end in self.ends:
             end.wake()
+
+
+def run_virtual(function: Callable[..., Awaitable[_Result]], *args: Any, seed: int = 0) -> _Result:
+    """`trio.run` in virtual time, the same every time: no real waiting, seeded scheduling.
+
+    trio tosses a coin for the order of tasks that are ready at the same instant, on purpose and
+    from a generator of its own; how frames are joined into messages depends on it.
+    """
+    from trio._core import _run as scheduler  # the coin has no public name
+
+    scheduler._r.seed(seed)
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    return trio.run(function, *args, clock=clock)  # type: ignore[no-any-return]  # stubs: Any
 
 
 class MemoryTransport(ITransport):  # type: ignore[misc]  # libp2p is untyped
@@ -201,6 +227,7 @@ class _End:
         self.local, self.remote = local, remote
         self.is_initiator = initiator
         self._network = network
+        self._random = network.chance(local, remote)
         self._inbox: collections.deque[tuple[float, bytes]] = collections.deque()
         self._inbox_bytes = 0
         self._changed = trio.lowlevel.ParkingLot()
@@ -276,7 +303,7 @@ class _End:
         probability = self._network.loss(self.local, self.remote)
         wait, pause = 0.0, RETRANSMIT_SECONDS
         for _ in range(RETRANSMITS_MAX):
-            if probability <= 0.0 or self._network.random.random() >= probability:
+            if probability <= 0.0 or self._random.random() >= probability:
                 break
             wait, pause = wait + pause, pause * 2
         return wait
