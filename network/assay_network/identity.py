@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from libp2p.peer.id import ID
 
 PUBLIC_KEY_BYTES: Final = 32
+_TEXT_CHARS_MAX: Final = 64  # a peer id has 52
 # identity multihash (0x00) of 36 bytes (0x24): protobuf field 1 = key type Ed25519 (1),
 # field 2 = 32 bytes of key. See the libp2p specification, "Peer IDs and Keys".
 _ID_PREFIX: Final = bytes.fromhex("002408011220")
@@ -68,3 +69,31 @@ def _id_bytes(public_key: bytes) -> bytes:
     if len(public_key) != PUBLIC_KEY_BYTES:
         raise ProtocolError("malformed", "a public key is 32 bytes")
     return _ID_PREFIX + public_key
+
+
+def peer_key(text: str) -> bytes:
+    """The public key of a peer id as people write it; the inverse of `peer_text`.
+
+    Raises ProtocolError("malformed") for anything but an Ed25519 peer id.
+    """
+    number = 0
+    for character in text:
+        place = _BASE58.find(character)
+        if place < 0 or len(text) > _TEXT_CHARS_MAX:
+            raise ProtocolError("malformed", f"not a peer id: {text[:80]}")
+        number = number * 58 + place
+    key = (number & ((1 << 256) - 1)).to_bytes(PUBLIC_KEY_BYTES, "big")
+    if peer_text(key) != text:
+        raise ProtocolError("malformed", f"not an Ed25519 peer id: {text[:80]}")
+    return key
+
+
+def split_address(address: str) -> bytes:
+    """The public key at the end of a multiaddress (".../p2p/12D3Koo…").
+
+    Raises ProtocolError("malformed") when it names none.
+    """
+    place, found, text = address.rpartition("/p2p/")
+    if not found or not place.startswith("/"):
+        raise ProtocolError("malformed", f"an address must end in /p2p/<peer id>: {address[:80]}")
+    return peer_key(text)
