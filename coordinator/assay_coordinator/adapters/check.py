@@ -1,0 +1,98 @@
+"""Checks the books from the tables alone: what an auditor of the coordinator would recompute."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from assay_coordinator.adapters.store import Store
+from assay_coordinator.core.records import (
+    BalanceRow,
+    CreditRow,
+    EpochRow,
+    JobRow,
+    LeafRow,
+    LineRow,
+    PostingRow,
+)
+from assay_protocol.credit_tree import CreditLeaf, account_tree
+
+
+def check_books(url: str) -> list[str]:
+    """What is wrong, one line each, named by invariant; empty when all is well."""
+    store = Store(url)
+    try:
+        postings: list[PostingRow] = store.rows(PostingRow)
+        findings = _balances(store, postings) + _jobs(store, postings) + _credit(store, postings)
+        return findings + _epochs(store)
+    finally:
+        store.close()
+
+
+def _balances(store: Store, postings: list[PostingRow]) -> list[str]:
+    sums: Counter[tuple[str, bytes]] = Counter()
+    for posting in postings:
+        sums[posting.source, posting.source_owner] -= posting.amount
+        sums[posting.target, posting.target_owner] += posting.amount
+    rows = {(row.purse, row.owner): row.amount for row in store.rows(BalanceRow)}
+    wrong = [key for key in set(sums) | set(rows) if sums[key] != rows.get(key, 0)]
+    found = [
+        f"L1: purse {kind} of {owner.hex()} is not the sum of its postings" for kind, owner in wrong
+    ]
+    found += [
+        f"L1: purse {k} of {o.hex()} is negative"
+        for (k, o), n in sums.items()
+        if n < 0 and k != "mint"
+    ]
+    numbers = [posting.seq for posting in postings]
+    if numbers != list(range(1, len(numbers) + 1)):
+        found.append("L1: postings are not numbered without gaps")
+    return found
+
+
+def _jobs(store: Store, postings: list[PostingRow]) -> list[str]:
+    jobs: dict[bytes, JobRow] = {row.ticket: row for row in store.rows(JobRow)}
+    charges = Counter(p.ref for p in postings if p.reason == "charge")
+    found = [f"L2: ticket {ref.hex()} charged {n} times" for ref, n in charges.items() if n > 1]
+    found += [f"L3: charge without ticket {ref.hex()}" for ref in charges if ref not in jobs]
+    for row in jobs.values():
+        if row.charged and not row.receipt_blob:
+            found.append(f"L3: ticket {row.ticket.hex()} charged without a receipt")
+    escrow: Counter[bytes] = Counter()
+    for row in jobs.values():
+        escrow[row.node] += row.charged if row.state in ("held", "drawn") else 0
+    for balance in store.rows(BalanceRow):
+        if balance.purse == "escrow" and balance.amount != escrow[balance.owner]:
+            found.append(f"L1: escrow of {balance.owner.hex()} is not what its open jobs hold")
+    return found
+
+
+def _credit(store: Store, postings: list[PostingRow]) -> list[str]:
+    earned: Counter[bytes] = Counter()
+    for posting in postings:
+        if posting.target == "earned":
+            earned[posting.target_owner] += posting.amount
+    lines: Counter[bytes] = Counter()
+    for line in store.rows(LineRow):
+        lines[line.account] += line.amount
+    found = []
+    for row in store.rows(CreditRow):
+        if not row.cumulative == earned[row.account] == lines[row.account]:
+            found.append(f"L1: credit of {row.account.hex()} is not what was paid to it")
+    return found
+
+
+def _epochs(store: Store) -> list[str]:
+    leaves: dict[int, list[LeafRow]] = {}
+    for leaf in store.rows(LeafRow):
+        leaves.setdefault(leaf.epoch, []).append(leaf)
+    found = []
+    for epoch in store.rows(EpochRow):
+        tree = account_tree(
+            [
+                CreditLeaf(row.account, 0, row.cumulative, row.epoch_credit, row.receipts_root)
+                for row in leaves.get(epoch.epoch, [])
+            ]
+        )
+        if (tree.root, tree.total) != (epoch.root, epoch.total):
+            found.append(f"L5: epoch {epoch.epoch} has another root than its leaves")
+    return found

@@ -1,0 +1,169 @@
+"""Assembles a coordinator: key, tables, chain, catalogue, host; runs it until told to stop."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+
+from assay_contracts.rpc import rpc_app, serve_rpc
+from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.store import Store
+from assay_coordinator.core.coordinator import Coordinator, Listed
+from assay_coordinator.core.policy import Policy
+from assay_coordinator.runtime import Backends, Runtime
+from assay_network.host import open_host
+from assay_network.keystore import load_or_create_key
+from assay_network.session import serve_sessions
+from assay_protocol.cards import card_digest, decode_card
+from assay_protocol.errors import AssayError
+from assay_protocol.links import SESSION
+from assay_protocol.signing import Identity
+
+CARD_FILES: Final = "*.card"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one coordinator is run. Paths default to places under `data_dir`."""
+
+    data_dir: Path
+    listen: tuple[str, ...]
+    database: str | None = None
+    catalogue: tuple[Path, ...] = ()
+    rpc: tuple[str, int] | None = None
+    policy: Policy = field(default_factory=Policy)
+
+
+async def run_coordinator(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises AssayError if it cannot start.
+
+    Prints one JSON line when ready: {"event": "ready", "address": ..., "rpc": ...}.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
+    cards, listed = read_catalogue(settings.catalogue)
+    with _opened(settings, identity) as (store, anchor):
+        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed)
+        async with (
+            open_host(identity.seed, settings.listen) as host,
+            trio.open_nursery() as nursery,
+        ):
+            started = trio.Event()
+            nursery.start_soon(runtime.run, started)
+            await started.wait()
+            serve_sessions(host, SESSION, runtime.opened, runtime.closed)
+            rpc = await _start_rpc(nursery, settings, anchor)
+            _settle_heap()
+            _ready(host.addresses, rpc)
+            await _until_signal()
+            nursery.cancel_scope.cancel()
+    log.info("stopped")
+    return 0
+
+
+def make_runtime(
+    policy: Policy,
+    identity: Identity,
+    store: Store,
+    anchor: Anchor,
+    cards: Mapping[bytes, bytes],
+    listed: Mapping[bytes, Listed],
+) -> Runtime:
+    """The core with its backends, not yet running."""
+    deployment = anchor.deployment
+
+    def bundle(account: bytes) -> bytes:
+        return credit_bundle(store, deployment.chain_id, deployment.address, account)
+
+    return Runtime(
+        lambda: Coordinator(policy, listed, identity, os.urandom(32)),
+        Backends(commit=store.commit, load=store.load, bundle=bundle, post=anchor.post),
+        cards,
+        lambda: time.time_ns() // 1000,
+    )
+
+
+def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[bytes, Listed]]:
+    """The cards in `paths` (files, or folders of *.card): by model, raw and listed.
+
+    Raises AssayError("card_invalid") naming the file.
+    """
+    files = [
+        file
+        for path in paths
+        for file in (sorted(path.glob(CARD_FILES)) if path.is_dir() else [path])
+    ]
+    cards: dict[bytes, bytes] = {}
+    listed: dict[bytes, Listed] = {}
+    for file in files:
+        try:
+            raw = file.read_bytes()
+            card = decode_card(raw)
+        except (OSError, AssayError) as error:
+            raise AssayError("card_invalid", f"{file}: {error}") from error
+        cards[card.digest] = raw
+        listed[card.digest] = Listed(
+            name=card.name,
+            model=card.digest,
+            card=card_digest(raw),
+            context=card.context,
+            price_in=card.price_in,
+            price_out=card.price_out,
+        )
+    return cards, listed
+
+
+@contextmanager
+def _opened(settings: Settings, identity: Identity) -> Any:
+    url = settings.database or f"sqlite:///{settings.data_dir / 'coordinator.db'}"
+    store = Store(url)
+    try:
+        anchor = Anchor(settings.data_dir / "chain.db", identity.seed, store.engine)
+        try:
+            yield store, anchor
+        finally:
+            anchor.close()
+    finally:
+        store.close()
+
+
+async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
+    if settings.rpc is None:
+        return None
+    binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+    return str(binds[0])
+
+
+def _settle_heap() -> None:
+    """What start-up made lives for ever: keep the collector from walking it (NETWORK 3.5)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
+def _ready(addresses: tuple[str, ...], rpc: str | None) -> None:
+    line = {"event": "ready", "address": addresses[0], "addresses": list(addresses), "rpc": rpc}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+async def _until_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            return

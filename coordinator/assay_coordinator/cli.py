@@ -1,0 +1,156 @@
+"""`coordinator`: run one, and act on it as its operator.
+
+Exit codes: 0 done, 1 an operating error (printed as `code: message`), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from assay_protocol.errors import AssayError
+
+DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
+
+DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/4600"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The console script."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except AssayError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="coordinator", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    start = _verb(verbs, "start", _start, "run a coordinator")
+    start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
+    start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
+    start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
+    start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC, read-only")
+    start.add_argument("--policy", type=Path, metavar="TOML")
+    start.add_argument("--operator", action="append", default=[], metavar="KEY")
+    start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
+    _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
+    grant = _remote(verbs, "grant", _grant, "give an account credit")
+    grant.add_argument("account", metavar="KEY")
+    grant.add_argument("amount", type=int, metavar="MICROCREDITS")
+    _remote(verbs, "close-epoch", _close_epoch, "close the running epoch now")
+    return parser
+
+
+def _verb(verbs: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
+    parser.add_argument("--data-dir", type=Path, default=DEFAULT_DATA)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    parser = _verb(verbs, name, run, text)
+    parser.add_argument("--coordinator", required=True, metavar="MULTIADDR")
+    parser.add_argument("--key", type=Path, required=True, help="an operator's key file")
+    return parser
+
+
+def _start(args: argparse.Namespace) -> int:
+    import structlog
+    import trio
+
+    from assay_coordinator.app import Settings, run_coordinator
+    from assay_coordinator.policy_file import read_policy
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    operators = frozenset(_key(text) for text in args.operator)
+    policy = read_policy(args.policy, faucet=args.faucet, operators=operators)
+    data_dir = args.data_dir.expanduser()
+    settings = Settings(
+        data_dir=data_dir,
+        listen=tuple(args.listen or [DEFAULT_LISTEN]),
+        database=args.database,
+        catalogue=tuple(args.catalogue or [data_dir / "catalogue"]),
+        rpc=_host_port(args.rpc),
+        policy=policy,
+    )
+    return trio.run(run_coordinator, settings)
+
+
+def _keys(args: argparse.Namespace) -> int:
+    from assay_network.keystore import load_or_create_key
+    from assay_protocol.signing import Identity
+
+    data_dir = args.data_dir.expanduser()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
+    sys.stdout.write(identity.public_key.hex() + "\n")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from assay_coordinator.adapters.check import check_books
+
+    findings = check_books(f"sqlite:///{args.data_dir.expanduser() / 'coordinator.db'}")
+    for line in findings or ["the books are in order"]:
+        sys.stdout.write(line + "\n")
+    return 1 if findings else 0
+
+
+def _grant(args: argparse.Namespace) -> int:
+    from assay_protocol.messages import Account, Grant
+
+    return _ask(args, Grant(account=_key(args.account), amount=args.amount), Account)
+
+
+def _close_epoch(args: argparse.Namespace) -> int:
+    from assay_protocol.messages import CloseEpoch, EpochClosed
+
+    return _ask(args, CloseEpoch(), EpochClosed)
+
+
+def _ask(args: argparse.Namespace, request: object, answer: type[Any]) -> int:
+    import trio
+
+    from assay_coordinator.operator import ask
+    from assay_network.keystore import load_or_create_key
+
+    seed = load_or_create_key(args.key)
+    reply = trio.run(partial(ask, seed, args.coordinator, request, answer))
+    fields = {k: v.hex() if isinstance(v, bytes) else v for k, v in asdict(reply).items()}
+    sys.stdout.write(json.dumps(fields) + "\n")
+    return 0
+
+
+def _key(text: str) -> bytes:
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise AssayError("config_invalid", f"a key is 64 hex digits, not {text!r}")
+    return key
+
+
+def _host_port(text: str | None) -> tuple[str, int] | None:
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit():
+        raise AssayError("config_invalid", f"HOST:PORT wanted, not {text!r}")
+    return host, int(port)
+
+
+__all__: Sequence[str] = ("main",)

@@ -1,0 +1,37 @@
+"""The operator's policy file: TOML with the names of core.policy.Policy, and no others."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from assay_coordinator.core.policy import Policy
+from assay_protocol.errors import AssayError
+
+_NOT_IN_FILES = frozenset({"operators", "epoch_policy"})
+
+
+def read_policy(path: Path | None, **overrides: Any) -> Policy:
+    """The policy in `path` with `overrides` on top (None is no override).
+
+    Raises AssayError("config_invalid") naming the key and the nearest known one.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise AssayError("config_invalid", f"{path}: {error}") from error
+    known = [item.name for item in fields(Policy) if item.name not in _NOT_IN_FILES]
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise AssayError("config_invalid", f"{path}: unknown key {key}{hint}")
+        if type(value) is not int or value < 0:
+            raise AssayError("config_invalid", f"{path}: {key} must be a whole number, 0 or more")
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    return Policy(**values)

@@ -1,0 +1,267 @@
+"""Turns the core's effects into I/O: one loop that handles, commits, then sends.
+
+Events wait in one bounded queue. The loop takes all that are there, runs the core over them,
+commits every row in one transaction (group commit) and only then releases the messages: what a
+peer is told has survived (D1). If a commit fails, nothing of the batch is acknowledged and the
+core is rebuilt from the tables, which are the truth.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from assay_coordinator.core.coordinator import Coordinator, Stored
+from assay_coordinator.core.events import (
+    Effect,
+    EpochPosted,
+    Event,
+    Log,
+    Lookup,
+    Notify,
+    PeerLost,
+    PostEpoch,
+    Received,
+    Reply,
+    Save,
+    Tick,
+)
+from assay_coordinator.core.records import Row
+from assay_network.session import Session
+from assay_protocol import messages as m
+from assay_protocol.codec import decode, encode
+from assay_protocol.errors import AssayError
+from assay_protocol.limits import SESSION_REQUESTS_MAX, SESSIONS_MAX
+
+QUEUE_EVENTS_MAX: Final = 65_536
+BATCH_EVENTS_MAX: Final = 2_048
+TICK_SECONDS: Final = 0.25
+PART_BYTES: Final = 512 * 1024
+BUNDLES_CACHED_MAX: Final = 64
+POSTS_WAITING_MAX: Final = 65_536
+POST_RETRY_SECONDS: Final = 5.0
+
+log = structlog.get_logger()
+
+Commit = Callable[[list[Row]], None]  # synchronous; raises AssayError
+Load = Callable[[int], Stored]
+Bundle = Callable[[bytes], bytes]  # synchronous; raises AssayError
+Post = Callable[[PostEpoch], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backends:
+    """What the runtime needs of the world; each is called in a thread."""
+
+    commit: Commit
+    load: Load
+    bundle: Bundle
+    post: Post
+
+
+class Runtime:
+    """A running coordinator; `serve_sessions` feeds `opened` and `closed`."""
+
+    def __init__(
+        self,
+        make_core: Callable[[], Coordinator],
+        backends: Backends,
+        cards: Mapping[bytes, bytes],
+        clock: Callable[[], int],
+    ) -> None:
+        self._make_core, self._backends, self._cards, self._clock = (
+            make_core,
+            backends,
+            cards,
+            clock,
+        )
+        self.core = make_core()
+        self._queue: deque[Event] = deque()
+        self._wake = trio.Event()
+        self._requests: dict[int, tuple[Session, int]] = {}
+        self._next_request = 0
+        self._sessions: dict[bytes, list[Session]] = {}
+        self._bundles: OrderedDict[bytes, bytes] = OrderedDict()
+        self._writer = trio.CapacityLimiter(1)
+        self._readers = trio.CapacityLimiter(2)
+        self._to_post, self._posts = trio.open_memory_channel[PostEpoch](POSTS_WAITING_MAX)
+        self._now = 0
+
+    async def run(self, started: trio.Event) -> None:
+        """Restore from the tables, set `started`, serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._release(await self._restored())
+            nursery.start_soon(self._tick_loop)
+            nursery.start_soon(self._post_loop)
+            started.set()
+            await self._handle_loop()
+
+    # ---- sessions ----
+
+    def opened(self, session: Session) -> Callable[[Session, int, bytes], None]:
+        self._sessions.setdefault(session.peer, []).append(session)
+        return self._on_frame
+
+    def closed(self, session: Session) -> None:
+        mine = self._sessions.get(session.peer, [])
+        if session in mine:
+            mine.remove(session)
+        if not mine:
+            self._sessions.pop(session.peer, None)
+            self._put(PeerLost(session.peer))
+
+    def _on_frame(self, session: Session, request_id: int, body: bytes) -> None:
+        try:
+            message = decode(body)
+        except AssayError as error:
+            self._refuse(session, request_id, error)
+            return
+        if message is None:
+            if request_id:
+                self._refuse(session, request_id, AssayError("unknown_message"))
+            return
+        if len(self._queue) >= QUEUE_EVENTS_MAX:
+            self._refuse(session, request_id, AssayError("busy", retry_after_ms=1_000))
+            return
+        self._put(Received(session.peer, self._track(session, request_id), message))
+
+    def _track(self, session: Session, request_id: int) -> int:
+        """A number of ours for this request; the core answers by it. 0 awaits no answer."""
+        if not request_id:
+            return 0
+        self._next_request += 1
+        self._requests[self._next_request] = (session, request_id)
+        assert len(self._requests) <= SESSIONS_MAX * SESSION_REQUESTS_MAX
+        return self._next_request
+
+    def _refuse(self, session: Session, request_id: int, error: AssayError) -> None:
+        if request_id:
+            session.reply(request_id, encode(_refusal(error)))
+
+    # ---- the loop ----
+
+    def _put(self, event: Event) -> None:
+        self._queue.append(event)
+        self._wake.set()
+
+    async def _handle_loop(self) -> None:
+        while True:
+            if not self._queue:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            batch: list[Effect] = []
+            for _ in range(min(len(self._queue), BATCH_EVENTS_MAX)):
+                batch += self.core.handle(self._time(), self._queue.popleft())
+            await self._carry_out(batch)
+
+    async def _carry_out(self, batch: list[Effect]) -> None:
+        rows = [effect.row for effect in batch if isinstance(effect, Save)]
+        if rows:
+            try:
+                await trio.to_thread.run_sync(self._backends.commit, rows, limiter=self._writer)
+            except AssayError as error:
+                await self._recover(batch, error)
+                return
+        self._release(batch)
+
+    async def _recover(self, batch: list[Effect], error: AssayError) -> None:
+        """Nothing of the batch happened. Say so, and become what the tables say."""
+        log.error("commit_failed", code=error.code, detail=error.message)
+        for effect in batch:
+            if isinstance(effect, Reply | Lookup):
+                self._answer(effect.request, m.Error(code="storage_failed", detail=error.code))
+        self._release(await self._restored())
+
+    async def _restored(self) -> list[Effect]:
+        stored = await trio.to_thread.run_sync(
+            self._backends.load, self._time(), limiter=self._writer
+        )
+        self.core = self._make_core()
+        return self.core.restore(self._time(), stored)
+
+    def _release(self, batch: list[Effect]) -> None:
+        for effect in batch:
+            match effect:
+                case Save():
+                    continue
+                case Reply(_, request, message):
+                    self._answer(request, message)
+                case Notify(peer, message):
+                    self._notify(peer, message)
+                case Lookup():
+                    self._nursery.start_soon(self._look_up, effect)
+                case PostEpoch():
+                    self._to_post.send_nowait(effect)
+                case Log(event, fields):
+                    log.info(event, **dict(fields))
+
+    def _answer(self, request: int, message: object) -> None:
+        session, request_id = self._requests.pop(request)
+        session.reply(request_id, encode(message))
+
+    def _notify(self, peer: bytes, message: object) -> None:
+        sessions = self._sessions.get(peer)
+        if sessions:
+            sessions[-1].notify(encode(message))
+
+    # ---- the slow things ----
+
+    async def _look_up(self, wanted: Lookup) -> None:
+        try:
+            document = await self._document(wanted)
+            part = document[wanted.offset : wanted.offset + PART_BYTES]
+            self._answer(wanted.request, m.Part(total=len(document), data=part))
+        except AssayError as error:
+            self._answer(wanted.request, _refusal(error))
+
+    async def _document(self, wanted: Lookup) -> bytes:
+        if wanted.what == "card":
+            if wanted.key not in self._cards:
+                raise AssayError("model_unknown")
+            return self._cards[wanted.key]
+        if wanted.what != "credit":
+            raise AssayError("unexpected_message", "only cards and credit come in parts")
+        cached = self._bundles.get(wanted.key)
+        if wanted.offset and cached is not None:
+            return cached
+        bundle = await trio.to_thread.run_sync(
+            self._backends.bundle, wanted.key, limiter=self._readers
+        )
+        self._bundles[wanted.key] = bundle
+        while len(self._bundles) > BUNDLES_CACHED_MAX:
+            self._bundles.popitem(last=False)
+        return bundle
+
+    async def _post_loop(self) -> None:
+        async for effect in self._posts:
+            while True:
+                try:
+                    await trio.to_thread.run_sync(
+                        self._backends.post, effect, limiter=self._readers
+                    )
+                except AssayError as error:
+                    log.error("epoch_not_posted", epoch=effect.epoch, code=error.code)
+                    await trio.sleep(POST_RETRY_SECONDS)
+                else:
+                    self._put(EpochPosted(effect.epoch))
+                    break
+
+    async def _tick_loop(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            self._put(Tick())
+
+    def _time(self) -> int:
+        """Microseconds since the epoch; never goes back while we run."""
+        self._now = max(self._now, self._clock())
+        return self._now
+
+
+def _refusal(error: AssayError) -> m.Error:
+    return m.Error(code=error.code, detail=error.message[:200], retry_after_ms=error.retry_after_ms)
