@@ -78,6 +78,7 @@ def _start(args: argparse.Namespace) -> int:
     operators = frozenset(_key(text) for text in args.operator)
     policy = read_policy(args.policy, faucet=args.faucet, operators=operators)
     data_dir = args.data_dir.expanduser()
+    (data_dir / "catalogue").mkdir(parents=True, exist_ok=True)
     settings = Settings(
         data_dir=data_dir,
         listen=tuple(args.listen or [DEFAULT_LISTEN]),
