@@ -1,0 +1,1 @@
+"""Engines: what turns prompts into tokens, and checks others' tokens. Start with interface.py."""

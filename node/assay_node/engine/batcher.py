@@ -57,7 +57,7 @@ class Batcher:
     """The jobs of one context: waiting, running, and what each slot holds."""
 
     def __init__(self, *, slots: int, context: int, chunk: int, waiting_max: int) -> None:
-        assert slots > 0 and chunk > 0 and context > 1
+        assert min(slots, chunk, context) > 0
         self._context, self._chunk, self._waiting_max = context, chunk, waiting_max
         self._waiting: deque[_Job] = deque()
         self._running: dict[int, _Job] = {}
@@ -74,7 +74,8 @@ class Batcher:
 
     def submit(self, job: int, prompt: Sequence[int], max_tokens: int) -> None:
         """Queue a job; raises AssayError("prompt_too_long" or "busy")."""
-        assert prompt and max_tokens > 0 and job not in self._running
+        assert min(len(prompt), max_tokens) > 0
+        assert job not in self._running
         if len(prompt) + max_tokens > self._context:
             raise AssayError("prompt_too_long")
         if len(self._waiting) >= self._waiting_max + len(self._free):

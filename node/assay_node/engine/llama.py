@@ -38,10 +38,12 @@ _LOG_WARNING: Final = 3
 _LOG_CONTINUE: Final = 5
 
 
-@_c.llama_log_callback
-def _log(level: int, text: bytes, _user_data: object) -> None:
+def _print_warning(level: int, text: bytes, _user_data: object) -> None:
     if _LOG_WARNING <= level < _LOG_CONTINUE:
         os.write(2, text)
+
+
+_log = _c.llama_log_callback(_print_warning)  # kept: the library holds only a pointer
 
 
 class Model:
@@ -98,7 +100,7 @@ class Context:
         address = ctypes.cast(_c.llama_get_logits(self._handle), ctypes.c_void_p).value
         assert address is not None
         raw = (ctypes.c_float * (rows * self.n_vocab)).from_address(address)
-        return np.frombuffer(raw, np.float32).reshape(rows, self.n_vocab)
+        return np.ctypeslib.as_array(raw).reshape(rows, self.n_vocab)
 
     def close(self) -> None:
         _c.llama_free(self._handle)

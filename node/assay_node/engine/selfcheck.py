@@ -6,6 +6,7 @@ library build. This generates several answers at once, replays each, and counts 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from assay_node.engine.interface import Chunk, Generate, Replay, Replayed
-from assay_node.engine.loop import DecodeLoop
+from assay_node.engine.loop import DecodeLoop, Event
 
 _PROMPT_LENGTHS: Final = (5, 40, 75, 130, 23, 64, 200, 12)
 
@@ -59,19 +60,15 @@ def _compare(loop: DecodeLoop, requests: list[Generate]) -> Exactness:
     logits = dict.fromkeys(written, b"")
     for number, request in enumerate(requests):
         loop.generate(number, request)
+    for number, event in _drain(loop):
+        if isinstance(event, Chunk):
+            written[number] += event.tokens
+            logits[number] += event.logits
     replayed: dict[int, Replayed] = {}
-    while not loop.idle:
-        for number, event in loop.step():
-            if isinstance(event, Chunk):
-                written[number] += event.tokens
-                logits[number] += event.logits
     for number, request in enumerate(requests):
-        loop.replay(
-            number,
-            Replay(request.prompt, tuple(written[number]), 0, request.sampler, request.seed),
-        )
-        while not loop.idle:
-            replayed |= {n: event for n, event in loop.step() if isinstance(event, Replayed)}
+        output = tuple(written[number])
+        loop.replay(number, Replay(request.prompt, output, 0, request.sampler, request.seed))
+        replayed |= {n: event for n, event in _drain(loop) if isinstance(event, Replayed)}
     here = np.frombuffer(b"".join(logits[number] for number in written), "<f4")
     there = np.frombuffer(b"".join(replayed[number].logits for number in written), "<f4")
     drawn = [token for number in written for token in replayed[number].drawn]
@@ -84,6 +81,11 @@ def _compare(loop: DecodeLoop, requests: list[Generate]) -> Exactness:
         margin_max=max(m for number in written for m in replayed[number].margins),
         class_id=loop.info.class_id,
     )
+
+
+def _drain(loop: DecodeLoop) -> Iterator[Event]:
+    while not loop.idle:
+        yield from loop.step()
 
 
 def _request(number: int, tokens: int, n_vocab: int) -> Generate:

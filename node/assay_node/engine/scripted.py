@@ -1,0 +1,186 @@
+"""A scripted engine: the engine interface over a language model that is only arithmetic.
+
+For tests and simulations. Its logits are a pure function of (model seed, last tokens, place in the
+text) over a small vocabulary, drawn by the same sampler as everywhere, so resume, replay, audit and
+cheating behave as with a real model: a replay of an honest answer is exact to the bit, and one by
+another script is not. Its class id and device say "scripted"; it never passes for a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import trio
+
+from assay_node.engine.benchmark import measure
+from assay_node.engine.interface import (
+    Benchmark,
+    Chunk,
+    EngineInfo,
+    Finish,
+    Generate,
+    Load,
+    Replay,
+    Replayed,
+)
+from assay_node.engine.requests import check_generate, check_replay
+from assay_protocol import sampling
+from assay_protocol.errors import AssayError
+
+END: Final = 0  # the one end-of-generation token
+_MEMORY: Final = 4  # how many last tokens the next logits depend on
+_SPREAD: Final = 8.0  # logits lie in [-_SPREAD / 2, _SPREAD / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A scripted language model and the ways it is told to misbehave."""
+
+    model: bytes = b"scripted model".ljust(32, b".")  # its digest, and the seed of its logits
+    n_vocab: int = 256
+    end_bias: float = -4.0  # added to the end token's logit: lower means longer answers
+    perturbation: float = 0.0  # > 0: a cheaper model, whose logits are off by up to this much
+    seconds_per_token: float = 0.0
+    seconds_per_prompt_token: float = 0.0
+    die_at: int | None = None  # fail every running job when this many tokens were drawn in all
+
+
+class ScriptedEngine:
+    """Open it with open_scripted_engine."""
+
+    def __init__(self, script: Script, *, slots: int, context: int, waiting_max: int) -> None:
+        self.info = EngineInfo(
+            model=script.model,
+            n_vocab=script.n_vocab,
+            context=context,
+            slots=slots,
+            class_id="scripted",
+            eog=frozenset({END}),
+            device="scripted",
+        )
+        self._script = script
+        self._waiting_max = waiting_max
+        self._slots = trio.Semaphore(slots)
+        self._jobs = 0
+        self._running = 0
+        self._drawn = 0
+        self._restarts = 0
+
+    @property
+    def load(self) -> Load:
+        return Load(
+            running=self._running,
+            waiting=self._jobs - self._running,
+            free_slots=self.info.slots - self._running,
+            restarts=self._restarts,
+        )
+
+    def die(self) -> None:
+        """Fail every running job with "engine_failed"; jobs begun later are served."""
+        self._restarts += 1
+
+    @asynccontextmanager
+    async def generate(self, request: Generate) -> AsyncIterator[AsyncIterator[Chunk]]:
+        check_generate(self.info, request)
+        if self._jobs >= self.info.slots + self._waiting_max:
+            raise AssayError("busy")
+        self._jobs += 1
+        try:
+            async with self._slots:
+                self._running += 1
+                try:
+                    yield _Answer(self, request, self._restarts)
+                finally:
+                    self._running -= 1
+        finally:
+            self._jobs -= 1
+
+    async def replay(self, request: Replay) -> Replayed:
+        check_replay(self.info, request)
+        life = self._restarts
+        length = len(request.prompt) + len(request.output)
+        await trio.sleep(self._script.seconds_per_prompt_token * length)
+        self._check_alive(life)
+        text = request.prompt + request.output
+        rows = np.stack([self.logits(text[:end]) for end in range(len(request.prompt), len(text))])
+        compared = sampling.replay(
+            rows, request.output, request.sampler, request.seed, request.start
+        )
+        logits = rows[np.arange(len(rows)), request.output].astype("<f4")
+        return Replayed(compared.drawn, logits.tobytes(), compared.margins)
+
+    async def benchmark(self) -> Benchmark:
+        return await measure(self)
+
+    def logits(self, text: Sequence[int]) -> sampling.Logits:
+        """float32[n_vocab]: what the script says comes after `text`."""
+        logits: sampling.Reals = _SPREAD * (self._uniform(text, b"") - 0.5)
+        if self._script.perturbation:
+            logits += 2 * self._script.perturbation * (self._uniform(text, b"cheaper") - 0.5)
+        logits[END] += self._script.end_bias
+        return logits.astype(np.float32)
+
+    async def advance(self, request: Generate, drawn: list[int], life: int) -> Chunk:
+        """Draw the next token after `drawn` and append it."""
+        script = self._script
+        reading = len(request.prompt) * script.seconds_per_prompt_token if not drawn else 0.0
+        await trio.sleep(reading + script.seconds_per_token)
+        if script.die_at is not None and self._drawn == script.die_at:
+            self._drawn += 1  # once
+            self.die()
+        self._check_alive(life)
+        logits = self.logits(request.prompt + tuple(drawn))
+        token = sampling.draw(logits, request.sampler, request.seed, request.start + len(drawn))
+        drawn.append(token)
+        self._drawn += 1
+        finish: Finish | None
+        finish = "stop" if token == END else "length" if len(drawn) == request.max_tokens else None
+        return Chunk((token,), np.float32(logits[token]).astype("<f4").tobytes(), finish)
+
+    def _uniform(self, text: Sequence[int], salt: bytes) -> sampling.Reals:
+        """float64[n_vocab] in [0, 1) from the last tokens and their place."""
+        state = np.array([len(text), *text[-_MEMORY:]], "<u8").tobytes()
+        digest = hashlib.blake2b(state, key=self._script.model, person=salt, digest_size=16)
+        words = np.frombuffer(digest.digest(), "<u4").astype(np.uint64)
+        blocks = np.arange((self._script.n_vocab + 3) // 4, dtype=np.uint64)
+        counter = np.zeros((4, len(blocks)), np.uint64)
+        counter[0], counter[1], counter[2] = words[0], words[1], blocks
+        noise = sampling.philox(counter, words[2:].reshape(2, 1))
+        words = noise.T.reshape(-1)[: self._script.n_vocab]
+        return words.astype(np.float64) * 2.0**-32
+
+    def _check_alive(self, life: int) -> None:
+        if life != self._restarts:
+            raise AssayError("engine_failed", "the script told the engine to die")
+
+
+class _Answer:
+    """One answer being drawn, one token a chunk."""
+
+    def __init__(self, engine: ScriptedEngine, request: Generate, life: int) -> None:
+        self._engine, self._request, self._life = engine, request, life
+        self._drawn: list[int] = []
+        self._over = False
+
+    def __aiter__(self) -> _Answer:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        if self._over:
+            raise StopAsyncIteration
+        chunk = await self._engine.advance(self._request, self._drawn, self._life)
+        self._over = chunk.finish is not None
+        return chunk
+
+
+@asynccontextmanager
+async def open_scripted_engine(
+    script: Script | None = None, *, slots: int = 4, context: int = 2048, waiting_max: int = 16
+) -> AsyncIterator[ScriptedEngine]:
+    """An engine that lives in this process; nothing to start, nothing to stop."""
+    yield ScriptedEngine(script or Script(), slots=slots, context=context, waiting_max=waiting_max)

@@ -1,0 +1,150 @@
+"""The scripted engine keeps the engine interface; a cheaper script is told apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import trio
+
+from assay_node.engine.interface import Engine, Generate, Replay
+from assay_node.engine.scripted import Script, open_scripted_engine
+from assay_protocol.errors import AssayError
+
+LONG = Script(end_bias=-50.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+
+
+REQUEST = Generate((3, 1, 4, 1, 5), 0, 40, Settings(), bytes(range(32)))
+
+
+async def _write(engine: Engine, request: Generate) -> tuple[tuple[int, ...], bytes, str | None]:
+    tokens: tuple[int, ...] = ()
+    logits, finish = b"", None
+    async with engine.generate(request) as chunks:
+        async for chunk in chunks:
+            assert finish is None
+            tokens, logits, finish = tokens + chunk.tokens, logits + chunk.logits, chunk.finish
+    return tokens, logits, finish
+
+
+def _replay(request: Generate, output: tuple[int, ...]) -> Replay:
+    return Replay(request.prompt, output, request.start, request.sampler, request.seed)
+
+
+async def test_a_replay_of_an_honest_answer_is_exact() -> None:
+    async with open_scripted_engine(LONG) as engine:
+        tokens, logits, finish = await _write(engine, REQUEST)
+        replayed = await engine.replay(_replay(REQUEST, tokens))
+    assert (len(tokens), finish) == (40, "length")
+    assert replayed.drawn == tokens
+    assert replayed.logits == logits
+    assert set(replayed.margins) == {0.0}
+
+
+async def test_a_cheaper_script_is_seen_in_tokens_and_logits() -> None:
+    async with (
+        open_scripted_engine(replace(LONG, perturbation=1.0)) as cheap,
+        open_scripted_engine(LONG) as honest,
+    ):
+        tokens, logits, _ = await _write(cheap, replace(REQUEST, max_tokens=200))
+        replayed = await honest.replay(_replay(REQUEST, tokens))
+    wrong = sum(a != b for a, b in zip(tokens, replayed.drawn, strict=True))
+    assert wrong > 20
+    assert max(replayed.margins) > 0.1
+    assert np.mean(np.frombuffer(logits, "<f4") != np.frombuffer(replayed.logits, "<f4")) > 0.9
+
+
+async def test_another_model_seed_is_another_model() -> None:
+    async with (
+        open_scripted_engine(LONG) as one,
+        open_scripted_engine(replace(LONG, model=bytes(32))) as other,
+    ):
+        assert (await _write(one, REQUEST))[0] != (await _write(other, REQUEST))[0]
+
+
+async def test_an_answer_resumed_elsewhere_is_the_same_answer() -> None:
+    async with open_scripted_engine(LONG) as engine:
+        whole, _, _ = await _write(engine, REQUEST)
+        rest = replace(REQUEST, prompt=REQUEST.prompt + whole[:13], start=13, max_tokens=27)
+        assert (await _write(engine, rest))[0] == whole[13:]
+
+
+async def test_the_end_token_stops_an_answer() -> None:
+    async with open_scripted_engine(Script(end_bias=6.0)) as engine:
+        tokens, _, finish = await _write(engine, replace(REQUEST, max_tokens=2_000))
+    assert finish == "stop"
+    assert tokens[-1] in engine.info.eog
+    assert tokens.count(0) == 1
+
+
+async def test_death_fails_running_jobs_and_later_jobs_are_served() -> None:
+    async with open_scripted_engine(replace(LONG, die_at=5)) as engine:
+        with pytest.raises(AssayError) as caught:
+            await _write(engine, REQUEST)
+        assert caught.value.code == "engine_failed"
+        assert engine.load.restarts == 1
+        assert len((await _write(engine, REQUEST))[0]) == 40
+
+
+async def test_slots_limit_and_latency_passes(autojump_clock: trio.abc.Clock) -> None:
+    script = replace(LONG, seconds_per_token=0.1)
+    async with open_scripted_engine(script, slots=1, waiting_max=1) as engine:
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_write, engine, replace(REQUEST, max_tokens=10))
+            nursery.start_soon(_write, engine, replace(REQUEST, max_tokens=10))
+            await trio.sleep(0.05)
+            assert (engine.load.running, engine.load.waiting) == (1, 1)
+            assert engine.load.free_slots == 0
+            with pytest.raises(AssayError) as caught:
+                await _write(engine, REQUEST)
+            assert caught.value.code == "busy"
+        assert trio.current_time() - began == pytest.approx(2.0)
+        assert engine.load.free_slots == 1
+
+
+async def test_leaving_the_context_cancels(autojump_clock: trio.abc.Clock) -> None:
+    async with open_scripted_engine(replace(LONG, seconds_per_token=1.0)) as engine:
+        async with engine.generate(REQUEST) as chunks:
+            await anext(chunks)
+            assert engine.load.running == 1
+        assert engine.load.running == 0
+        assert engine.load.free_slots == engine.info.slots
+
+
+async def test_benchmark_measures_the_script(autojump_clock: trio.abc.Clock) -> None:
+    script = replace(LONG, seconds_per_token=0.1, seconds_per_prompt_token=0.01)
+    async with open_scripted_engine(script, slots=2) as engine:
+        rates = await engine.benchmark()
+    assert rates.prefill_tps == pytest.approx(256 / 2.66, rel=0.01)
+    assert rates.decode_tps == pytest.approx(64 / 3.21, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (replace(REQUEST, prompt=()), "malformed"),
+        (replace(REQUEST, prompt=(256,)), "malformed"),
+        (replace(REQUEST, prompt=(-1,)), "malformed"),
+        (replace(REQUEST, max_tokens=0), "malformed"),
+        (replace(REQUEST, seed=b"short"), "malformed"),
+        (replace(REQUEST, prompt=(1,) * 2_010), "prompt_too_long"),
+        (replace(REQUEST, sampler=Settings(top_p=2.0)), "sampler_refused"),
+    ],
+)
+async def test_bad_requests_are_refused(request_: Generate, code: str) -> None:
+    async with open_scripted_engine() as engine:
+        with pytest.raises(AssayError) as caught:
+            await _write(engine, request_)
+        assert caught.value.code == code
+        with pytest.raises(AssayError):
+            await engine.replay(_replay(request_, (1,) * 40 if request_.max_tokens else ()))
