@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 import trio
+
 from assay_network.host import open_host
 from assay_network.identity import split_address
 from assay_network.session import Session, open_session
@@ -105,7 +106,7 @@ async def coordinator(folder: Path, profile: Path | None) -> AsyncIterator[tuple
         yield process, ready["address"]
     finally:
         process.terminate()
-        with trio.move_on_after(20, shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 20):
             await process.wait()
 
 
