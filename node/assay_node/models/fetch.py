@@ -26,7 +26,7 @@ from assay_protocol.errors import AssayError
 CACHE_DIRECTORY: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
 MODELS_DIRECTORY: Final = CACHE_DIRECTORY / "models"
 SPARE_BYTES: Final = 64 << 20  # room left for everything else on the disk
-ATTEMPTS_MAX: Final = 5
+ATTEMPTS_MAX: Final = 3  # each is several tries with growing pauses inside the hub library
 PIP_SECONDS_MAX: Final = 900
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -125,15 +125,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _download(card: ModelCard, partial: Path, progress: Progress) -> Path:
     """The complete file inside `partial`, by up to ATTEMPTS_MAX connections."""
-    os.environ["HF_HUB_DISABLE_XET"] = "1"  # the plain road resumes; the other adds a daemon cache
-    from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors, hf_hub_download
 
-    constants.HF_HUB_DISABLE_XET = True
+    _settle_hub_library()
+    absent = (
+        errors.RemoteEntryNotFoundError,
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+    )
     assert card.source is not None
     for attempt in range(1, ATTEMPTS_MAX + 1):
         try:
@@ -147,15 +146,28 @@ def _download(card: ModelCard, partial: Path, progress: Progress) -> Path:
                     tqdm_class=_progress_bar(card.size_bytes, progress),
                 )
             )
-        except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        except absent as error:
             raise AssayError("model_missing", f"the hub has no {card.source.filename}") from error
         except Exception as error:
             # OSError, RuntimeError and the HTTP client's own family: all mean a lost connection.
             if _no_room(error):
                 raise
-            if attempt == ATTEMPTS_MAX:
+            unreachable = isinstance(error, errors.LocalEntryNotFoundError)  # retried inside
+            if unreachable or attempt == ATTEMPTS_MAX:
                 raise AssayError("model_missing", "the hub cannot be reached") from error
     raise AssertionError("the last attempt returns or raises")
+
+
+def _settle_hub_library() -> None:
+    """Xet off: the plain road resumes. Telemetry off: it asks the hub about this machine's tools.
+
+    The environment is read when the library is first imported, maybe before us, so both are set.
+    """
+    from huggingface_hub import constants
+
+    for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ[name] = "1"
+        setattr(constants, name, True)
 
 
 def _progress_bar(total: int, progress: Progress) -> type[Any]:
