@@ -1,0 +1,314 @@
+"""One node process from start to end: key, model, engine, rates, network, then serve until told.
+
+Each step is checked before the next and fails with one stable code. The model file is verified
+against its card by `prepare_model`, a step of its own before `engine_factory` is called; both can
+be given by the caller, as tests and simulations do. First signal: drain, exit 0; second: exit 130.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from assay_network.host import Host, open_host
+from assay_network.keystore import load_or_create_key
+from assay_node.config import Settings
+from assay_node.coordinator import Coordinator, fetch_card, parse_coordinator
+from assay_node.core import events as on
+from assay_node.core.node import Node, Profile
+from assay_node.core.parameters import SECOND_US, Parameters, Served
+from assay_node.engine.interface import Engine
+from assay_node.runtime import NodeRuntime
+from assay_node.status import Meter, Status, notify_systemd, snapshot, write_status
+from assay_node.store import ReceiptStore
+from assay_protocol.cards import ModelCard, decode_card
+from assay_protocol.errors import AssayError
+from assay_protocol.signing import Identity
+
+SOFTWARE: Final = "assay-node/0.1"
+KEY_FILE: Final = "node.key"
+RECEIPTS_FILE: Final = "receipts.sqlite"
+BENCHMARK_FILE: Final = "benchmark.json"
+BENCHMARK_SECONDS_MAX: Final = 120.0
+EXIT_DRAINED: Final = 0
+EXIT_CANCELLED: Final = 130
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What to load: the card the node serves under and its checked file; neither if scripted."""
+
+    card: ModelCard | None
+    path: Path | None
+
+    @property
+    def digest(self) -> bytes:
+        assert self.card is not None, "only the scripted engine has no card"
+        return self.card.digest
+
+
+PrepareModel = Callable[[Settings, ModelCard | None], Prepared]
+EngineFactory = Callable[[Settings, Prepared], AbstractAsyncContextManager[Engine]]
+OpenHost = Callable[[bytes, tuple[str, ...]], AbstractAsyncContextManager[Host]]
+Report = Callable[[Status], None]
+
+
+def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
+    """Find or fetch the card's file and check its sha256. Blocks on disk and network.
+
+    Raises AssayError config_invalid, card_invalid, model_missing, model_corrupt or disk_full.
+    """
+    if settings.engine == "scripted":
+        return Prepared(None, None)
+    if card is None:
+        raise AssayError("config_invalid", "a model card is needed: card, or fetch_card")
+    from assay_node.models.store import ModelStore
+
+    store = ModelStore(settings.directory / "models")
+    if settings.model:
+        return Prepared(card, store.find(card, Path(settings.model)))
+    return Prepared(card, store.find_or_fetch(card))
+
+
+def open_engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextManager[Engine]:
+    """The engine the settings name. "scripted" is simulated and says so in its device and class."""
+    if settings.engine == "scripted":
+        from assay_node.engine.scripted import open_scripted_engine
+
+        return open_scripted_engine(slots=settings.slots, context=settings.context)
+    from assay_node.engine.supervisor import open_llama_engine
+
+    assert prepared.path is not None, "a llama engine needs a file"
+    return open_llama_engine(
+        prepared.path,
+        prepared.digest,
+        slots=settings.slots,
+        context=settings.context,
+        threads=settings.threads,
+    )
+
+
+def read_card(settings: Settings) -> ModelCard | None:
+    """The card the settings name; raises AssayError("card_invalid") if it cannot be read."""
+    if not settings.card:
+        return None
+    try:
+        return decode_card(Path(settings.card).read_bytes())
+    except OSError as error:
+        raise AssayError("card_invalid", f"cannot read {settings.card}") from error
+
+
+async def run_node(
+    settings: Settings,
+    *,
+    prepare: PrepareModel = prepare_model,
+    engine_factory: EngineFactory = open_engine,
+    host_factory: OpenHost = open_host,
+    report: Report | None = None,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    parameters: Parameters | None = None,
+    stop: trio.Event | None = None,
+) -> int:
+    """Serve until drained; the exit code. `report` gets a Status every status_interval.
+
+    `stop` drains like a first signal; where it is given, no signal handler is installed. Raises
+    AssayError for everything that prevents a start.
+    """
+    coordinator = parse_coordinator(settings.coordinator)
+    directory = _prepare_directory(settings.directory)
+    identity = Identity(load_or_create_key(directory / KEY_FILE))
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(host_factory(identity.seed, settings.listen))
+        card = await _card(settings, host, coordinator)
+        prepared = await trio.to_thread.run_sync(prepare, settings, card)
+        engine = await stack.enter_async_context(engine_factory(settings, prepared))
+        served = await _served(settings, prepared, engine, directory)
+        store = await trio.to_thread.run_sync(ReceiptStore, directory / RECEIPTS_FILE)
+        stack.callback(store.close)
+        bounds = parameters or Parameters(drain_us=settings.drain_timeout * SECOND_US)
+        operator = bytes.fromhex(settings.operator) or identity.public_key
+        node = Node(
+            signer=identity,
+            coordinator=coordinator.key,
+            served=served,
+            profile=Profile(
+                operator, settings.announce or host.addresses, SOFTWARE, engine.info.device
+            ),
+            seed=os.urandom(32),
+            parameters=bounds,
+            owed=store.owed(),
+            used=store.used_tickets(clock()),
+        )
+        runtime = NodeRuntime(
+            node,
+            host=host,
+            engine=engine,
+            store=store,
+            coordinator=coordinator,
+            clock=clock,
+            tick_seconds=bounds.tick_us / SECOND_US,
+        )
+        watch = _Watch(settings, runtime, host, engine, clock, report, directory)
+        return await _serve(runtime, watch, stop)
+
+
+class _Watch:
+    """Looks at the node now and then and tells the owner."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: NodeRuntime,
+        host: Host,
+        engine: Engine,
+        clock: Callable[[], int],
+        report: Report | None,
+        directory: Path,
+    ) -> None:
+        self._settings, self._runtime, self._host = settings, runtime, host
+        self._engine, self._clock, self._report = engine, clock, report
+        self._directory, self._meter = directory, Meter(clock())
+        self._restarts = 0
+
+    async def run(self) -> None:
+        while True:
+            self.look()
+            await trio.sleep(self._settings.status_interval)
+
+    def look(self) -> None:
+        """Write and report one status; a full disk must not stop the node."""
+        now, runtime = self._clock(), self._runtime
+        load = self._engine.load
+        status = snapshot(
+            runtime.node,
+            load,
+            now=now,
+            rate=self._meter.rate(now, runtime.node.tally.tokens),
+            key=self._host.public_key,
+            addresses=self._host.addresses,
+            engine=self._settings.engine,
+            device=self._engine.info.device,
+            connected=runtime.connected,
+        )
+        if load.restarts > self._restarts:
+            log.warning("engine_restarted", restarts=load.restarts)
+            self._restarts = load.restarts
+        try:
+            write_status(self._directory, status)
+        except OSError as error:
+            log.warning("status_not_written", reason=error.strerror)
+        if self._report is not None:
+            self._report(status)
+
+
+async def _serve(runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None) -> int:
+    cancelled = False
+
+    async def until_told() -> None:
+        nonlocal cancelled
+        await runtime.started.wait()
+        if stop is not None:
+            await stop.wait()
+            runtime.post(on.Drain())
+            return
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                if runtime.node.draining:
+                    cancelled = True
+                    nursery.cancel_scope.cancel()
+                    return
+                log.info("draining")
+                notify_systemd("STOPPING=1")
+                runtime.post(on.Drain())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(until_told)
+        nursery.start_soon(watch.run)
+        notify_systemd("READY=1")
+        await runtime.run()
+        watch.look()
+        nursery.cancel_scope.cancel()
+    return EXIT_CANCELLED if cancelled else EXIT_DRAINED
+
+
+async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> ModelCard | None:
+    """The card named, or the coordinator's card of the model file."""
+    if not settings.fetch_card or settings.card:
+        return read_card(settings)
+    if not settings.model:
+        raise AssayError("config_invalid", "fetch_card needs model, the file to ask for")
+    from assay_node.models.card import file_sha256
+
+    try:
+        digest = await trio.to_thread.run_sync(file_sha256, Path(settings.model))
+    except OSError as error:
+        raise AssayError("model_missing", f"cannot read {settings.model}") from error
+    card, _ = await fetch_card(host, coordinator, digest)
+    return card
+
+
+async def _served(
+    settings: Settings, prepared: Prepared, engine: Engine, directory: Path
+) -> Served:
+    """What the engine offers, with rates measured now or remembered."""
+    info = engine.info
+    model = info.model if prepared.card is None else prepared.card.digest
+    prefill, decode = await measured_rates(settings, engine, model, directory)
+    return Served(
+        model=model,
+        class_id=info.class_id,
+        slots=info.slots,
+        context=info.context,
+        n_vocab=info.n_vocab,
+        eog=info.eog,
+        prefill_rate=prefill,
+        decode_rate=decode,
+    )
+
+
+async def measured_rates(
+    settings: Settings, engine: Engine, model: bytes, directory: Path, *, fresh: bool = False
+) -> tuple[int, int]:
+    """Prefill and decode rates in thousandths of tokens/s, measured once per model and device."""
+    info = engine.info
+    name = f"{model.hex()} {info.class_id} {info.device} {info.slots} {settings.threads}"
+    file = directory / BENCHMARK_FILE
+    try:
+        known = json.loads(file.read_text())
+        prefill, decode = known[name]
+        if not fresh and type(prefill) is int and type(decode) is int:
+            return prefill, decode
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    with trio.move_on_after(BENCHMARK_SECONDS_MAX) as scope:
+        result = await engine.benchmark()
+    if scope.cancelled_caught:
+        raise AssayError("engine_failed", "the benchmark did not end in time")
+    rates = (round(result.prefill_tps * 1000), round(result.decode_tps * 1000))
+    log.info("benchmark", prefill_tps=result.prefill_tps, decode_tps=result.decode_tps)
+    known[name] = rates
+    try:
+        file.write_text(json.dumps(known))
+    except OSError as error:
+        log.warning("benchmark_not_kept", reason=error.strerror)
+    return rates
+
+
+def _prepare_directory(directory: Path) -> Path:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssayError("config_invalid", f"data_dir: {error.strerror}") from error
+    return directory
