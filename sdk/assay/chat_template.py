@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import jinja2
@@ -124,7 +124,8 @@ def render_chat(
 class _Guard:
     """Exchanges dangerous characters for stand-ins that occur nowhere else in this prompt."""
 
-    def __init__(self, controls: Iterable[str], plain: Sequence[str], used: object) -> None:
+    def __init__(self, controls: Sequence[str], plain: Sequence[str], used: object) -> None:
+        self._controls = controls
         dangerous = sorted({char for text in controls for char in _spelling(text)})
         taken = _characters(used)
         free = (chr(code) for code in range(_STAND_INS_FROM, 0x110000) if chr(code) not in taken)
@@ -149,13 +150,21 @@ class _Guard:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, Mapping):
-            return {_key(key): self.value(item, depth + 1) for key, item in value.items()}
+            return {self._key(key): self.value(item, depth + 1) for key, item in value.items()}
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
             return [self.value(item, depth + 1) for item in value]
         raise AssayError("malformed", f"a message holds a {type(value).__name__}")
 
     def restore(self, text: str) -> str:
         return text.translate(self._show)
+
+    def _key(self, key: object) -> str:
+        """Templates look keys up, so they cannot be exchanged; only plain names may pass."""
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise AssayError("malformed", "a key in a message is not a plain name")
+        if any(control in key for control in self._controls):
+            raise AssayError("malformed", "a key in a message is a control token")
+        return key
 
     def _text(self, text: str) -> str:
         if self._keep is None:
@@ -196,12 +205,6 @@ def _check_messages(messages: Sequence[Message]) -> None:
             raise AssayError("malformed", f"a role must be one of {', '.join(sorted(ROLES))}")
         if "content" not in message:
             raise AssayError("malformed", "a message has no content")
-
-
-def _key(key: object) -> str:
-    if not isinstance(key, str) or not _KEY.fullmatch(key):
-        raise AssayError("malformed", "a key in a message is not a plain name")
-    return key
 
 
 def _environment() -> ImmutableSandboxedEnvironment:

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.tokenizer import Tokenizer, control_texts
+from assay_protocol.cards import ModelCard
+from assay_protocol.errors import AssayError, ProtocolError
+
+BYTE = 5  # id of byte 0 in the vocabulary below
+
+
+def byte_card(pre: str = "smollm", **changes: Any) -> ModelCard:
+    """Five markers, then every byte, then `12`, `123` and ` a`, made by merges."""
+    merged = (b"12", b"123", b" a")
+    pieces = (b"", b"", b"", b"<tool>", b"", *(bytes([byte]) for byte in range(256)), *merged)
+    card = ModelCard(
+        name="bytes",
+        digest=bytes(32),
+        size_bytes=1,
+        architecture="llama",
+        quantization="",
+        context=64,
+        n_vocab=len(pieces),
+        bos=0,
+        eos=1,
+        add_bos=False,
+        eog=(1,),
+        tokenizer_model="gpt2",
+        tokenizer_pre=pre,
+        pieces=pieces,
+        token_types=bytes([3, 3, 3, 4, 5]) + bytes([1]) * (len(pieces) - 5),
+        merges=((BYTE + 49, BYTE + 50), (BYTE + 256, BYTE + 51), (BYTE + 32, BYTE + 97)),
+        texts=((0, "<s>"), (1, "</s>"), (2, "<s><s>"), (3, "<tool>"), (4, "<unused>")),
+        chat_template="{{ messages }}",
+        license="",
+        source=None,
+        price_in=0,
+        price_out=0,
+    )
+    return replace(card, **changes)
+
+
+TOKENIZER = Tokenizer.from_card(byte_card())
+
+
+def ids(text: str) -> tuple[int, ...]:
+    return tuple(BYTE + byte for byte in text.encode())
+
+
+@settings(max_examples=60)
+@given(st.text(st.characters(codec="utf-8"), max_size=60), st.booleans())
+def test_decoding_gives_back_what_was_encoded(text: str, special: bool) -> None:
+    written = text.replace("s>", "s >")  # no control tokens, which decode to nothing
+    assert TOKENIZER.decode(TOKENIZER.encode(written, special=special)) == written
+
+
+def test_markers_are_tokens_only_when_asked_for() -> None:
+    assert TOKENIZER.encode("x<s>y</s>") == (*ids("x"), 0, *ids("y"), 1)
+    assert TOKENIZER.encode("x<s>y", special=False) == ids("x<s>y")
+    assert TOKENIZER.encode("<tool>", special=False) == (3,)
+    assert TOKENIZER.encode("<unused>") == ids("<unused>")
+
+
+def test_the_longest_marker_wins() -> None:
+    assert TOKENIZER.encode("<s><s><s>") == (2, 0)
+    assert TOKENIZER.encode("x<s> <s><s>") == (*ids("x"), 0, *ids(" "), 2)
+
+
+def test_the_start_token_comes_only_by_request_and_if_the_model_has_one() -> None:
+    assert TOKENIZER.encode("x", bos=True) == ids("x")
+    wants_bos = Tokenizer.from_card(byte_card(add_bos=True))
+    assert wants_bos.encode("x", bos=True) == (0, *ids("x"))
+    assert wants_bos.encode("x") == ids("x")
+
+
+@pytest.mark.parametrize(
+    ("pre", "text", "pieces"),
+    [
+        ("smollm", "123 a", [b"1", b"2", b"3", b" a"]),
+        ("gpt-2", "123 a", [b"123", b" a"]),
+        ("qwen2", "123 a", [b"1", b"2", b"3", b" a"]),
+        ("llama-bpe", "123123", [b"123", b"123"]),
+        ("gpt-2", "1\n a", [b"1", b"\n", b" a"]),
+    ],
+)
+def test_words_are_cut_as_the_card_says(pre: str, text: str, pieces: list[bytes]) -> None:
+    card = byte_card(pre)
+    assert [card.pieces[i] for i in Tokenizer.from_card(card).encode(text)] == pieces
+
+
+def test_control_tokens_decode_to_nothing_and_broken_bytes_show() -> None:
+    assert TOKENIZER.decode([0, *ids("a"), 1]) == "a"
+    assert TOKENIZER.decode([*ids("a"), BYTE + 0xC3]) == "a\ufffd"
+    with pytest.raises(ProtocolError):
+        TOKENIZER.decode([len(byte_card().pieces)])
+
+
+def test_text_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(AssayError) as refused:
+        TOKENIZER.encode("a\ud800")
+    assert refused.value.code == "malformed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"tokenizer_model": "llama"}, "model_unknown"),
+        ({"tokenizer_pre": "tekken"}, "model_unknown"),
+        ({"merges": ((BYTE + 97, BYTE + 98),)}, "card_invalid"),
+        ({"merges": ((3, BYTE),)}, "card_invalid"),
+        ({"pieces": (*byte_card().pieces[:-1], b"12")}, "card_invalid"),
+        ({"pieces": (*byte_card().pieces[:-1], b"")}, "card_invalid"),
+    ],
+)
+def test_a_vocabulary_we_cannot_serve_is_refused(changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(AssayError) as refused:
+        Tokenizer.from_card(byte_card(**changes))
+    assert refused.value.code == code
+
+
+def test_control_texts_are_those_that_steer_the_model() -> None:
+    assert set(control_texts(byte_card())) == {"<s>", "</s>", "<s><s>"}
