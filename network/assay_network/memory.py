@@ -129,7 +129,7 @@ def run_virtual(function: Callable[..., Awaitable[_Result]], *args: Any, seed: i
 
     scheduler._r.seed(seed)
     clock = trio.testing.MockClock(autojump_threshold=0)
-    return trio.run(function, *args, clock=clock)  # type: ignore[no-any-return]  # stubs: Any
+    return trio.run(function, *args, clock=clock)
 
 
 class MemoryTransport(ITransport):  # type: ignore[misc]  # libp2p is untyped

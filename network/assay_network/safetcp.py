@@ -47,6 +47,7 @@ class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
         super().__init__(stream)
         self.closed = trio.Event()
         self.authenticated = False
+        self.released = trio.Event()  # its inbound slot in the swarm is free again
         self._buffer = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
@@ -144,6 +145,7 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
                 nursery.cancel_scope.cancel()
         finally:
             self._handshaking.pop(stream, None)
+            stream.released.set()
             await stream.close()
 
     async def _run_handler(self, stream: SafeStream, scope: trio.CancelScope) -> None:
@@ -162,6 +164,8 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
             oldest = next(iter(self._handshaking))
             del self._handshaking[oldest]
             await oldest.close()
+            with trio.move_on_after(SLOT_GRACE_SECONDS):
+                await oldest.released.wait()
         self._handshaking[stream] = None
 
 
