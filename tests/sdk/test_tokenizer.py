@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from assay.tokenizer import Tokenizer, control_texts
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError, ProtocolError
+from card_cases import small_card
 
 BYTE = 5  # id of byte 0 in the vocabulary below
 
@@ -18,29 +19,13 @@ def byte_card(pre: str = "smollm", **changes: Any) -> ModelCard:
     """Five markers, then every byte, then `12`, `123` and ` a`, made by merges."""
     merged = (b"12", b"123", b" a")
     pieces = (b"", b"", b"", b"<tool>", b"", *(bytes([byte]) for byte in range(256)), *merged)
-    card = ModelCard(
-        name="bytes",
-        digest=bytes(32),
-        size_bytes=1,
-        architecture="llama",
-        quantization="",
-        context=64,
+    card = small_card(
         n_vocab=len(pieces),
-        bos=0,
-        eos=1,
-        add_bos=False,
-        eog=(1,),
-        tokenizer_model="gpt2",
         tokenizer_pre=pre,
         pieces=pieces,
         token_types=bytes([3, 3, 3, 4, 5]) + bytes([1]) * (len(pieces) - 5),
         merges=((BYTE + 49, BYTE + 50), (BYTE + 256, BYTE + 51), (BYTE + 32, BYTE + 97)),
         texts=((0, "<s>"), (1, "</s>"), (2, "<s><s>"), (3, "<tool>"), (4, "<unused>")),
-        chat_template="{{ messages }}",
-        license="",
-        source=None,
-        price_in=0,
-        price_out=0,
     )
     return replace(card, **changes)
 

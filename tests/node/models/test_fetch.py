@@ -22,6 +22,7 @@ from assay_node.models.fetch import fetch_from_hub, fetch_test_model, fetch_whee
 from assay_node.models.store import ModelStore
 from assay_protocol.cards import ModelCard, ModelSource
 from assay_protocol.errors import AssayError
+from card_cases import small_card
 
 CONTENT = bytes(range(256)) * (6 << 14)  # 24 MiB: half of it is more than one chunk of the client
 COMMIT = "c" * 40
@@ -90,29 +91,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def make_card(content: bytes = CONTENT, filename: str = "tiny.gguf") -> ModelCard:
-    return ModelCard(
+    return small_card(
         name="tiny",
         digest=hashlib.sha256(content).digest(),
         size_bytes=len(content),
-        architecture="llama",
-        quantization="Q4_1",
-        context=8,
-        n_vocab=1,
-        bos=None,
-        eos=None,
-        add_bos=False,
-        eog=(),
-        tokenizer_model="gpt2",
-        tokenizer_pre="smollm",
-        pieces=(b"a",),
-        token_types=b"\x01",
-        merges=(),
-        texts=(),
-        chat_template="",
-        license="",
         source=ModelSource(hf_repo="someone/tiny", filename=filename, revision="main"),
-        price_in=0,
-        price_out=0,
     )
 
 

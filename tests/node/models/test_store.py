@@ -13,35 +13,14 @@ from assay_node.models.card import file_sha256
 from assay_node.models.store import VERIFIED_FILE, ModelStore
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
+from card_cases import small_card
 
 CONTENT = b"the weights" * 100
 
 
-def card_for(content: bytes, name: str = "tiny") -> ModelCard:
-    return ModelCard(
-        name=name,
-        digest=hashlib.sha256(content).digest(),
-        size_bytes=len(content),
-        architecture="llama",
-        quantization="Q4_1",
-        context=8,
-        n_vocab=1,
-        bos=None,
-        eos=None,
-        add_bos=False,
-        eog=(),
-        tokenizer_model="gpt2",
-        tokenizer_pre="smollm",
-        pieces=(b"a",),
-        token_types=b"\x01",
-        merges=(),
-        texts=(),
-        chat_template="",
-        license="",
-        source=None,
-        price_in=0,
-        price_out=0,
-    )
+def card_for(content: bytes) -> ModelCard:
+    digest = hashlib.sha256(content).digest()
+    return small_card(name="tiny", digest=digest, size_bytes=len(content), source=None)
 
 
 @pytest.fixture
