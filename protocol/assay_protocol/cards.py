@@ -279,3 +279,14 @@ def _text(value: object, most: int, name: str) -> None:
 def _require(holds: bool, complaint: str) -> None:
     if not holds:
         raise ProtocolError("card_invalid", complaint)
+
+
+def _byte_characters() -> tuple[str, ...]:
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    moved = iter(range(256, 512))
+    return tuple(chr(byte) if byte in printable else chr(next(moved)) for byte in range(256))
+
+
+# How byte-level BPE writes each byte as one character: GPT-2's `bytes_to_unicode` table, in which
+# printable bytes stand for themselves and the others are moved to U+0100 and on.
+BYTE_CHARACTERS: Final = _byte_characters()

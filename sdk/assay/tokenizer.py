@@ -14,7 +14,7 @@ from typing import Any, Final
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as _HfTokenizer
 
-from assay_protocol.cards import ModelCard, TokenType
+from assay_protocol.cards import BYTE_CHARACTERS, ModelCard, TokenType
 from assay_protocol.detokenizer import Detokenizer
 from assay_protocol.errors import AssayError, ProtocolError
 
@@ -145,14 +145,4 @@ def _byte_level_bpe(card: ModelCard) -> _HfTokenizer:
 
 
 def _byte_level_text(piece: bytes) -> str:
-    return "".join([_CHARACTER_OF[byte] for byte in piece])
-
-
-def _character_table() -> tuple[str, ...]:
-    """GPT-2's table (`bytes_to_unicode`), the inverse of what built the card's pieces."""
-    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    moved = iter(range(256, 512))
-    return tuple(chr(byte) if byte in printable else chr(next(moved)) for byte in range(256))
-
-
-_CHARACTER_OF: Final = _character_table()
+    return "".join([BYTE_CHARACTERS[byte] for byte in piece])

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from assay_protocol.cards import SILENT, ModelCard, ModelSource, TokenType, encode_card
+from assay_protocol.cards import (
+    BYTE_CHARACTERS,
+    SILENT,
+    ModelCard,
+    ModelSource,
+    TokenType,
+    encode_card,
+)
 from assay_protocol.errors import AssayError, ProtocolError
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -255,14 +261,4 @@ def _byte_level_piece(text: str) -> bytes:
         raise ProtocolError("card_invalid", "a token is not byte-level text") from error
 
 
-def _byte_table() -> dict[str, int]:
-    """GPT-2's table (`bytes_to_unicode`): printable bytes stand for themselves, others are moved
-    to U+0100 and on."""
-    printable: Sequence[int] = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    moved = [byte for byte in range(256) if byte not in set(printable)]
-    table = {chr(byte): byte for byte in printable}
-    table.update({chr(256 + i): byte for i, byte in enumerate(moved)})
-    return table
-
-
-_BYTE_OF: Final = _byte_table()
+_BYTE_OF: Final = {character: byte for byte, character in enumerate(BYTE_CHARACTERS)}
