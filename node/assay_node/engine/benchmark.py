@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from assay_node.engine.interface import Benchmark, Engine, Generate
 from assay_protocol.errors import AssayError
+from assay_protocol.messages import Sampler
 
 PREFILL_TOKENS: Final = 256
 DECODE_TOKENS: Final = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
+_SAMPLER: Final = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
 async def measure(engine: Engine) -> Benchmark:
@@ -50,7 +43,7 @@ def _request(engine: Engine, number: int, length: int, max_tokens: int) -> Gener
     """Arbitrary tokens; every prompt differs from its start, so no prefix is reused."""
     ordinary = [t for t in range(min(engine.info.n_vocab, 4096)) if t not in engine.info.eog]
     prompt = tuple(ordinary[(7919 * i + 31 * number + 1) % len(ordinary)] for i in range(length))
-    return Generate(prompt, 0, max_tokens, _Settings(), bytes([number % 256]) * 32)
+    return Generate(prompt, 0, max_tokens, _SAMPLER, bytes([number % 256]) * 32)
 
 
 def _rate(tokens: int, seconds: float) -> float:

@@ -41,7 +41,10 @@ class Child:
     async def live(self, silence_seconds: float) -> AssayError:
         """Run until the child is dead, and say why. It is dead, too, when this is cancelled."""
         command = [sys.executable, "-m", "assay_node.engine.worker"]
-        process = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        # A session of its own: Ctrl-C is for the node, which ends the child in its own time.
+        process = await trio.lowlevel.open_process(
+            command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+        )
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_complaint, process)

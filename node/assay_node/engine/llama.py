@@ -32,6 +32,7 @@ except ImportError as missing:  # pragma: no cover - depends on the installation
 VERSION: Final = "0.3.36"  # struct layouts change between releases
 PREFILL_CHUNK: Final = 48
 REPLAY_CHUNK: Final = 32
+_ISAS: Final = ("AVX512", "AVX2", "AVX", "NEON")  # best first
 _F16: Final = 1
 _FLASH_ON: Final = 1
 _LOG_WARNING: Final = 3
@@ -146,13 +147,16 @@ class Batch:
         return self._struct
 
 
+def device() -> str:
+    """Where llama.cpp computes: "gpu" if this build has a backend that takes layers off the CPU."""
+    return "gpu" if _c.llama_supports_gpu_offload() else "cpu"
+
+
 def class_id() -> str:
     """The numerics class of exact mode here: engine, commit, instruction set, road, kv type."""
     flags = _c.llama_print_system_info().decode()
-    isa = next(
-        (name for name in ("AVX512", "AVX2", "AVX", "NEON") if f"{name} = 1" in flags), "base"
-    )
-    return f"llama.cpp/{_commit()}/cpu-{isa.lower()}/fa-split{PREFILL_CHUNK}/kv-f16"
+    isa = next((name for name in _ISAS if f"{name} = 1" in flags), "base").lower()
+    return f"llama.cpp/{_commit()}/{device()}-{isa}/fa-split{PREFILL_CHUNK}/kv-f16"
 
 
 def _commit() -> str:

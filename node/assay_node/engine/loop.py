@@ -72,7 +72,7 @@ class DecodeLoop:
             slots=slots,
             class_id=llama.class_id(),
             eog=self._model.eog,
-            device="cpu",
+            device=llama.device(),
         )
 
     @property

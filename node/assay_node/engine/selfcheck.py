@@ -15,16 +15,10 @@ import numpy as np
 
 from assay_node.engine.interface import Chunk, Generate, Replay, Replayed
 from assay_node.engine.loop import DecodeLoop, Event
+from assay_protocol.messages import Sampler
 
 _PROMPT_LENGTHS: Final = (5, 40, 75, 130, 23, 64, 200, 12)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
+_SAMPLER: Final = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,10 @@ def _drain(loop: DecodeLoop) -> Iterator[Event]:
 
 
 def _request(number: int, tokens: int, n_vocab: int) -> Generate:
-    """A prompt of arbitrary tokens: what they say does not matter, what they compute does."""
+    """Arbitrary tokens: what they say does not matter, what they compute does.
+
+    Two of three prompts begin like others, so the prefixes kept in slots are reused, too.
+    """
     length = _PROMPT_LENGTHS[number % len(_PROMPT_LENGTHS)]
-    prompt = tuple((7919 * (i + 1) + 104_729 * number) % n_vocab for i in range(length))
-    return Generate(prompt, 0, tokens, _Settings(), bytes([number]) * 32)
+    prompt = tuple((7919 * (i + 1) + 104_729 * (number % 3)) % n_vocab for i in range(length))
+    return Generate(prompt, 0, tokens, _SAMPLER, bytes([number]) * 32)

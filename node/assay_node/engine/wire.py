@@ -17,6 +17,7 @@ from assay_node.engine.frames import frame
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_protocol.errors import CODES, AssayError
 from assay_protocol.hashing import pack_tokens, unpack_tokens
+from assay_protocol.messages import Sampler
 from assay_protocol.sampling import SamplerLike
 
 ALIVE_SECONDS: Final = 1.0
@@ -36,14 +37,6 @@ class Opening:
 
     def frame(self) -> bytes:
         return frame("open", self.path, self.digest, self.slots, self.context, self.threads)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sampler:
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
 
 
 def generate_frame(job: int, request: Generate) -> bytes:
@@ -72,12 +65,12 @@ def replay_frame(job: int, request: Replay) -> bytes:
 
 def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
     _, job, prompt, start, max_tokens, sampler, seed = fields
-    return job, Generate(unpack_tokens(prompt), start, max_tokens, _Sampler(*sampler), seed)
+    return job, Generate(unpack_tokens(prompt), start, max_tokens, _sampler(sampler), seed)
 
 
 def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
     _, job, prompt, output, start, sampler, seed = fields
-    request = Replay(unpack_tokens(prompt), unpack_tokens(output), start, _Sampler(*sampler), seed)
+    request = Replay(unpack_tokens(prompt), unpack_tokens(output), start, _sampler(sampler), seed)
     return job, request
 
 
@@ -132,3 +125,8 @@ def _read_event(entry: list[Any]) -> Event:
 
 def _settings(sampler: SamplerLike) -> list[float]:
     return [sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p]
+
+
+def _sampler(settings: Sequence[Any]) -> Sampler:
+    temperature, top_k, top_p, min_p = settings
+    return Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +10,9 @@ from assay_node.engine import wire
 from assay_node.engine.frames import Deframer, frame
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_protocol.errors import AssayError
+from assay_protocol.messages import Sampler
 
-
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 0.5
-    top_k: int = 3
-    top_p: float = 0.9
-    min_p: float = 0.1
+SAMPLER = Sampler(temperature=0.5, top_k=3, top_p=0.9, min_p=0.1)
 
 
 def _through_the_pipe(data: bytes) -> list[object]:
@@ -59,11 +52,11 @@ def test_any_bytes_give_frames_or_engine_failed(data: bytes) -> None:
 
 
 def test_requests_arrive_as_sent() -> None:
-    generate = Generate((1, 2, 70_000), 4, 9, Settings(), bytes(32))
+    generate = Generate((1, 2, 70_000), 4, 9, SAMPLER, bytes(32))
     job, got = wire.read_generate(_through_the_pipe(wire.generate_frame(7, generate)))
     assert (job, got.prompt, got.start, got.max_tokens) == (7, (1, 2, 70_000), 4, 9)
     assert (got.sampler.temperature, got.sampler.top_k) == (0.5, 3)
-    replay = Replay((1,), (2, 3), 1, Settings(), bytes(32))
+    replay = Replay((1,), (2, 3), 1, SAMPLER, bytes(32))
     job, back = wire.read_replay(_through_the_pipe(wire.replay_frame(8, replay)))
     assert (job, back.prompt, back.output, back.start, back.seed) == (8, (1,), (2, 3), 1, bytes(32))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,18 +16,14 @@ from assay_node.engine.quantize import requantize
 from assay_node.engine.selfcheck import selfcheck
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
+from assay_protocol.messages import Sampler
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 TIMEOUT_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
+SAMPLER = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
 def _model() -> Path:
@@ -39,7 +35,7 @@ def _model() -> Path:
 
 def _request(number: int, max_tokens: int = 24) -> Generate:
     prompt = tuple(500 + (37 * i + 911 * number) % 40_000 for i in range(10 + 31 * number))
-    return Generate(prompt, 0, max_tokens, Settings(), bytes([number]) * 32)
+    return Generate(prompt, 0, max_tokens, SAMPLER, bytes([number]) * 32)
 
 
 async def _write(
@@ -103,7 +99,7 @@ async def test_a_resumed_answer_goes_on_exactly(engine: LlamaEngine) -> None:
 
 async def test_another_seed_is_seen_in_the_tokens(engine: LlamaEngine) -> None:
     out: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
-    request = replace(_request(2, 40), sampler=Settings(temperature=1.5))
+    request = replace(_request(2, 40), sampler=replace(SAMPLER, temperature=1.5))
     await _write(engine, request, out)
     claim = replace(request, seed=b"\xff" * 32)
     replayed = await engine.replay(_replay(claim, out[request][0]))
@@ -145,15 +141,14 @@ async def test_a_killed_child_fails_its_jobs_and_is_started_again(engine: LlamaE
 
 
 async def _write_when_there_is_room(engine: Engine) -> list[int]:
-    """The waits the engine asked for before it served."""
+    """The waits, in milliseconds, the engine asked for before it served."""
     waits: list[int] = []
     while True:
         try:
             await _write(engine, _request(0, 4), {})
         except AssayError as error:
-            if error.code != "busy":
+            if error.code != "busy" or error.retry_after_ms is None:
                 raise
-            assert error.retry_after_ms
             waits.append(error.retry_after_ms)
             await trio.sleep(error.retry_after_ms / 1000)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,19 +11,15 @@ import trio
 from assay_node.engine.interface import Engine, Generate, Replay
 from assay_node.engine.scripted import Script, open_scripted_engine
 from assay_protocol.errors import AssayError
+from assay_protocol.messages import Sampler
 
 LONG = Script(end_bias=-50.0)
 
 
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
+SAMPLER = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
-REQUEST = Generate((3, 1, 4, 1, 5), 0, 40, Settings(), bytes(range(32)))
+REQUEST = Generate((3, 1, 4, 1, 5), 0, 40, SAMPLER, bytes(range(32)))
 
 
 async def _write(engine: Engine, request: Generate) -> tuple[tuple[int, ...], bytes, str | None]:
@@ -138,7 +134,7 @@ async def test_benchmark_measures_the_script(autojump_clock: trio.abc.Clock) -> 
         (replace(REQUEST, max_tokens=0), "malformed"),
         (replace(REQUEST, seed=b"short"), "malformed"),
         (replace(REQUEST, prompt=(1,) * 2_010), "prompt_too_long"),
-        (replace(REQUEST, sampler=Settings(top_p=2.0)), "sampler_refused"),
+        (replace(REQUEST, sampler=replace(SAMPLER, top_p=2.0)), "sampler_refused"),
     ],
 )
 async def test_bad_requests_are_refused(request_: Generate, code: str) -> None:
