@@ -7,7 +7,7 @@ Rules it keeps:
 - Before the first token that is a new job. After it, it is the same one: the next node gets prompt
   and answer so far, the same seed and the next position, so its first token is the one the lost
   node would have drawn. The ticket must say so, or the job ends.
-- Every ticket ends: by a receipt handed in, by the ticket that resumed it, or by AbandonJob
+- Every ticket ends: by a receipt handed in, or by AbandonJob with what its node last signed
   (invariant P1). Attempts, waits and the whole are bounded by JobLimits (invariant B1).
 
     READY -> ASKING -> STREAMING -> OVER
@@ -194,6 +194,7 @@ class JobMachine:
             if not late:
                 self._fail(error)
             return
+        self._abandon()  # the ticket this one resumes; not before, so that it could be resumed
         prompt = self.job.prompt + tuple(self.held)
         stream = ClientStream(ticket, self.job.nonce, self._signer, self._verifier)
         self._runs.append(_Run(ticket, grant.ticket, stream, prompt))

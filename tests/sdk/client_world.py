@@ -72,7 +72,7 @@ class FakeCoordinator:
     asked: list[SubmitJob] = field(default_factory=list)
     handed_in: list[SubmitReceipt | AbandonJob] = field(default_factory=list)
 
-    def grant(self, asked: SubmitJob) -> TicketGrant:
+    def grant(self, asked: SubmitJob, client: bytes = CLIENT.public_key) -> TicketGrant:
         self.asked.append(asked)
         keys = [node_key(i).public_key for i in range(self.nodes)]
         free = [key for key in keys if key not in asked.exclude]
@@ -86,7 +86,7 @@ class FakeCoordinator:
             start, seed_ticket = self._resumed(asked)
         ticket = Ticket(
             ticket=ticket_id,
-            client=CLIENT.public_key,
+            client=client,
             node=free[0],
             model=asked.model,
             prompt_hash=asked.prompt_hash,
@@ -127,13 +127,17 @@ class FakeCoordinator:
 class FakeNode:
     """One job on one node: frames out, frames in."""
 
-    def __init__(self, first: bytes, end_at: int | None = None, chunk: int = 3) -> None:
+    def __init__(
+        self,
+        first: bytes,
+        end_at: int | None = None,
+        chunk: int = 3,
+        client: bytes = CLIENT.public_key,
+    ) -> None:
         start = decode_as(StartJob, first)
         ticket = open_ticket(start.ticket, COORDINATOR.public_key)
         self.key = next(k for k in map(node_key, range(32)) if k.public_key == ticket.node)
-        prompt = check_start(
-            ticket, start, node=self.key.public_key, client=CLIENT.public_key, now_us=1
-        )
+        prompt = check_start(ticket, start, node=self.key.public_key, client=client, now_us=1)
         self.stream = NodeStream(ticket, start.nonce, self.key, "test/cpu")
         self.ticket, self._context, self._end_at, self._chunk = ticket, list(prompt), end_at, chunk
         self._seed = job_seed(ticket.seed_ticket, start.nonce)

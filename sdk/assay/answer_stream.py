@@ -1,0 +1,137 @@
+"""One answer as an asynchronous stream: enter it to begin, iterate it to read, leave it to cancel.
+
+    async with client.stream_chat(messages) as stream:
+        async for event in stream:      # Delta or Resumed
+            ...
+    stream.result                       # Completion
+
+Leaving before the end cancels: the node is told, signs for what it sent, and the receipt is handed
+in. That takes at most JobLimits.cancel_us and is not interrupted by a cancellation from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from assay.answers import Completion, Delta, JobFailed, Usage
+from assay.events import Job, Outcome, Resumed
+from assay.records import ReceiptRecord
+from assay_protocol.detokenizer import Detokenizer
+from assay_protocol.hashing import pack_tokens
+
+if TYPE_CHECKING:
+    from assay.job_run import JobRun
+
+LEAVE_SECONDS: Final = 10.0  # a bound on our own faults; the machine's own limit comes first
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job under way, and what is needed to make text and records of it."""
+
+    job: Job
+    pieces: tuple[bytes, ...]
+    run: JobRun
+    coordinator: bytes
+    keep: Callable[[tuple[ReceiptRecord, ...]], None]
+
+
+class AnswerStream:
+    """Iterates over Delta and Resumed. Raises JobFailed, with what came before, on failure."""
+
+    def __init__(self, start: Callable[[], Awaitable[Started]]) -> None:
+        self._start = start
+        self._started: Started | None = None
+        self._result: Completion | None = None
+        self._events: AsyncIterator[Delta | Resumed] | None = None
+
+    @property
+    def result(self) -> Completion:
+        """The answer, once the stream was read to its end or left."""
+        assert self._result is not None, "the stream has not ended"
+        return self._result
+
+    async def whole(self) -> Completion:
+        """Read it all."""
+        async with self:
+            async for _ in self:
+                continue
+        return self.result
+
+    async def cancel(self) -> None:
+        """Stop the answer here; `result` then has what came, with its receipt if the node signed.
+
+        Raises only what keeping the receipt raises. On an ended stream it does nothing.
+        """
+        started = self._started
+        assert started is not None, "enter the stream first"
+        started.run.cancel()
+        with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
+            await started.run.ended.wait()
+        if self._result is None and started.run.outcome is not None:
+            self._settle(started, started.run.outcome)
+
+    async def __aenter__(self) -> AnswerStream:
+        assert self._started is None, "a stream is entered once"
+        self._started = await self._start()
+        self._events = self._read(self._started)
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Delta | Resumed]:
+        assert self._events is not None, "enter the stream first: async with"
+        return self._events
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.cancel()
+
+    async def _read(self, started: Started) -> AsyncIterator[Delta | Resumed]:
+        text = Detokenizer(started.pieces)
+        async for notice in started.run.notices:
+            if isinstance(notice, Resumed):
+                yield notice
+                continue
+            yield Delta(text.push(notice.tokens), notice.tokens, notice.node)
+        outcome = started.run.outcome
+        assert outcome is not None, "notices end with the job"
+        if (rest := text.flush()) and outcome.segments:
+            yield Delta(rest, (), outcome.segments[-1].node)
+        self._settle(started, outcome)
+        if outcome.error is not None:
+            raise JobFailed(outcome.error, self.result) from outcome.error
+
+    def _settle(self, started: Started, outcome: Outcome) -> None:
+        """Make the result, and keep the receipts, once."""
+        if self._result is not None:
+            return
+        text = Detokenizer(started.pieces)
+        receipts = tuple(
+            ReceiptRecord(
+                coordinator=started.coordinator,
+                ticket=one.ticket,
+                receipt=one.receipt,
+                nonce=started.job.nonce,
+                prompt=pack_tokens(one.prompt),
+                output=pack_tokens(one.tokens),
+            )
+            for one in outcome.segments
+            if one.receipt is not None
+        )
+        self._result = Completion(
+            text=text.push(outcome.tokens) + text.flush(),
+            tokens=outcome.tokens,
+            finish_reason=outcome.finish,
+            usage=Usage(len(started.job.prompt), len(outcome.tokens)),
+            receipts=receipts,
+            nodes=tuple(one.node for one in outcome.segments if one.tokens),
+        )
+        started.keep(receipts)

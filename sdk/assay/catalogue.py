@@ -1,0 +1,117 @@
+"""Models as a client needs them: found in the coordinator's list, their cards checked and kept.
+
+A card is named by its digest, so a copy on disk is as good as a fresh one once that is checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from assay_protocol.cards import ModelCard, card_digest, decode_card
+from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.limits import CARD_BYTES_MAX
+from assay_protocol.messages import GetModels, Models, ModelSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from assay.chat_template import ChatTemplate
+    from assay.coordinator_link import CoordinatorLink
+    from assay.tokenizer import Tokenizer
+
+
+@dataclass(slots=True)
+class Model:
+    """One model: what the coordinator says of it, and its card."""
+
+    summary: ModelSummary
+    card: ModelCard
+    _tokenizer: Tokenizer | None = None
+    _template: ChatTemplate | None = None
+
+    async def tokens_of_text(self, text: str) -> tuple[int, ...]:
+        """Prompt tokens of plain `text`; control tokens written in it stay text."""
+        return (await self._made_tokenizer()).encode(text, special=False, bos=True)
+
+    async def tokens_of_chat(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
+        """Prompt tokens of a chat under the model's template."""
+        from assay.chat_template import ChatTemplate
+
+        if self._template is None:
+            self._template = ChatTemplate(self.card, await self._made_tokenizer())
+        return self._template.render(messages)
+
+    async def _made_tokenizer(self) -> Tokenizer:
+        from assay.tokenizer import Tokenizer
+
+        if self._tokenizer is None:
+            self._tokenizer = await trio.to_thread.run_sync(Tokenizer.from_card, self.card)
+        return self._tokenizer
+
+
+class Catalogue:
+    """The coordinator's models; cards are kept under `folder`, if given."""
+
+    def __init__(self, link: CoordinatorLink, folder: Path | None) -> None:
+        self._link, self._folder = link, folder
+        self._models: dict[bytes, Model] = {}
+
+    async def summaries(self) -> tuple[ModelSummary, ...]:
+        return (await self._link.read(Models, GetModels())).models
+
+    async def model(self, name: str | None) -> Model:
+        """The model of that name or hex digest; without one, the only model or the most served.
+
+        Raises AssayError("model_unknown"), ProtocolError("card_invalid").
+        """
+        offered = await self.summaries()
+        if name is None:
+            found = max(offered, key=lambda one: one.nodes, default=None)
+        else:
+            found = next((m for m in offered if name in (m.name, m.model.hex())), None)
+        if found is None:
+            raise AssayError("model_unknown", f"no model {name!r} is offered")
+        known = self._models.get(found.card)
+        if known is None:
+            known = self._models[found.card] = Model(found, await self._card(found))
+        known.summary = found
+        return known
+
+    async def _card(self, summary: ModelSummary) -> ModelCard:
+        path = self._folder and self._folder / f"{summary.card.hex()}.card"
+        data = _read(path)
+        if data is None or card_digest(data) != summary.card:
+            data = await self._link.document("card", summary.model, CARD_BYTES_MAX)
+            if card_digest(data) != summary.card:
+                raise ProtocolError("card_invalid", "the card is not the one it is named as")
+            _write(path, data)
+        card = decode_card(data)
+        if card.digest != summary.model:
+            raise ProtocolError("card_invalid", "the card is of another model")
+        return card
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return None
+
+
+def _write(path: Path | None, data: bytes) -> None:
+    """Keep a card whole or not at all; a cache that cannot be written is only slower."""
+    if path is None:
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        os.replace(draft, path)

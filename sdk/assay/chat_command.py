@@ -1,0 +1,161 @@
+"""`assay chat`, `job submit`, `network` and `account`: the commands that talk to the network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from assay.answers import Completion
+from assay.cli import FAILED, OK, print_json
+from assay.client import BlockingStream, Client
+from assay.events import Resumed
+from assay.records import write_records
+from assay.verify import verify_answer
+from assay_protocol.errors import AssayError
+
+
+def connect(options: argparse.Namespace) -> Client:
+    """A client as the options say; the key, cards and receipts are kept in the user's folders."""
+    if not options.coordinator:
+        raise AssayError("config_invalid", "give --coordinator or set ASSAY_COORDINATOR")
+    data = Path(platformdirs.user_data_dir("assay"))
+    return Client(
+        options.coordinator,
+        key_path=options.key or data / "client.key",
+        cache=Path(platformdirs.user_cache_dir("assay")) / "cards",
+        receipts=data / "receipts",
+    )
+
+
+def chat(options: argparse.Namespace) -> int:
+    """Ask once (a prompt, or a pipe), or talk until the end of input."""
+    once = " ".join(options.prompt) or (None if sys.stdin.isatty() else sys.stdin.read())
+    with connect(options) as client:
+        if once is not None:
+            return _ask(client, [{"role": "user", "content": once}], options)[0]
+        return _talk(client, options)
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Run one job; write its receipt records to --receipt."""
+    prompt = " ".join(options.prompt) or sys.stdin.read()
+    with connect(options) as client:
+        if options.raw:
+            stream = client.stream_complete(prompt, **_job_options(options))
+            code, result = _show(stream, options)
+        else:
+            code, result = _ask(client, [{"role": "user", "content": prompt}], options)
+    if options.receipt:
+        options.receipt.touch(mode=0o600)
+        options.receipt.write_bytes(write_records(result.receipts))
+    return code
+
+
+def network(options: argparse.Namespace) -> int:
+    """Nodes and totals."""
+    with connect(options) as client:
+        state = client.network()
+    if options.json:
+        print_json(asdict(state))
+        return OK
+    print(f"{len(state.nodes)} nodes, {state.jobs} jobs, {state.audits} audits, {state.epoch=}")
+    for node in state.nodes:
+        audits = f"{node.audits_passed} audits passed, {node.audits_failed} failed"
+        print(f"  {node.node.hex()[:16]}  {node.state:<10}  {node.jobs} jobs  {audits}")
+    return OK
+
+
+def account(options: argparse.Namespace) -> int:
+    """This key's balances."""
+    with connect(options) as client:
+        balances = asdict(client.account())
+    if options.json:
+        print_json(balances)
+        return OK
+    print(f"key        {balances.pop('key').hex()}")
+    for name, amount in balances.items():
+        print(f"{name:<10} {amount / 1e6:.6f} credits")
+    return OK
+
+
+def _talk(client: Client, options: argparse.Namespace) -> int:
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            return OK
+        if not line.strip():
+            continue
+        messages.append({"role": "user", "content": line})
+        try:
+            _, result = _ask(client, messages, options)
+        except AssayError as error:
+            print(f"assay: {error}", file=sys.stderr)
+            messages.pop()
+            continue
+        messages.append({"role": "assistant", "content": result.text})
+
+
+def _ask(
+    client: Client, messages: list[dict[str, str]], options: argparse.Namespace
+) -> tuple[int, Completion]:
+    return _show(client.stream_chat(messages, **_job_options(options)), options)
+
+
+def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Completion]:
+    """Print an answer as it comes, and below it, on standard error, who drew it and how fast."""
+    started = time.monotonic()
+    resumed: list[Resumed] = []
+    with stream:
+        for event in stream:
+            if isinstance(event, Resumed):
+                resumed.append(event)
+            elif not options.json:
+                print(event.text, end="", flush=True)
+    seconds = max(time.monotonic() - started, 1e-6)
+    result = stream.result
+    check = verify_answer(result.receipts)
+    verified = bool(result.receipts) and check.ok
+    if options.json:
+        print_json(_summary(result, seconds, resumed, verified))
+    else:
+        print()
+        nodes = " -> ".join(node.hex()[:16] for node in result.nodes)
+        word = "verified" if verified else "NOT VERIFIED" if result.receipts else "none"
+        again = f", resumed at token {', '.join(str(r.at_token) for r in resumed)}"
+        print(
+            f"[node {nodes}, {len(result.tokens)} tokens, {len(result.tokens) / seconds:.1f} tok/s"
+            f"{again if resumed else ''}, receipt {word}]",
+            file=sys.stderr,
+        )
+    return (OK if check.ok else FAILED), result
+
+
+def _summary(
+    result: Completion, seconds: float, resumed: list[Resumed], verified: bool
+) -> dict[str, Any]:
+    return {
+        "text": result.text,
+        "finish_reason": result.finish_reason,
+        "usage": asdict(result.usage),
+        "nodes": list(result.nodes),
+        "resumed_at": [event.at_token for event in resumed],
+        "receipt_verified": verified,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _job_options(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "model": options.model,
+        "max_tokens": options.max_tokens,
+        "temperature": options.temperature,
+    }

@@ -1,0 +1,144 @@
+"""The `assay` command: one umbrella over everything, quick to start.
+
+Exit codes: 0 done, and what was checked holds; 1 it failed or does not hold; 2 the command line is
+wrong or something it needs is not installed. With --json, standard output is JSON and nothing else.
+Parts that need an extra are imported when used, and the message names the extra when it is absent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from assay_protocol.errors import AssayError
+
+OK, FAILED, USAGE = 0, 1, 2
+_HAND_OVERS: Final = {
+    "node": ("assay_node.cli", "node"),
+    "coordinator": ("assay_coordinator.cli", "coordinator"),
+    "simnet": ("assay_simnet.cli", "simnet"),
+    "gateway": ("assay.gateway.cli", "p2p"),
+}
+
+
+class MissingExtra(Exception):
+    """A command needs an extra that is not installed."""
+
+    def __init__(self, extra: str, module: str) -> None:
+        super().__init__(f"this needs {module!r}: pip install 'assay-network[{extra}]'")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments and arguments[0] in _HAND_OVERS:
+            return _hand_over(arguments[0], arguments[1:])
+        options = parser().parse_args(arguments)
+        run: Any = options.run
+        return int(run(options))
+    except AssayError as error:
+        print(f"assay: {error}", file=sys.stderr)
+        return FAILED
+    except MissingExtra as error:
+        print(f"assay: {error}", file=sys.stderr)
+        return USAGE
+    except OSError as error:
+        print(f"assay: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of the commands that are not handed over."""
+    top = argparse.ArgumentParser(
+        prog="assay",
+        description="Use the Assay network.",
+        epilog="also: assay node|coordinator|simnet|gateway ... "
+        "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chat = commands.add_parser("chat", help="talk to a model; a prompt or a pipe asks once")
+    _add_job_options(chat)
+    chat.set_defaults(run=_run("assay.chat_command", "chat", "p2p"))
+    job = commands.add_parser("job", help="run single jobs").add_subparsers(
+        dest="verb", required=True, metavar="VERB"
+    )
+    submit = job.add_parser("submit", help="run one job and keep its receipt")
+    _add_job_options(submit)
+    submit.add_argument("--raw", action="store_true", help="plain text, without a chat template")
+    submit.add_argument("--receipt", type=Path, help="file to write the receipt records to")
+    submit.set_defaults(run=_run("assay.chat_command", "submit", "p2p"))
+    check = commands.add_parser("verify", help="check a receipt file offline")
+    check.add_argument("file", type=Path)
+    check.add_argument("--coordinator", help="public key (hex) the tickets must be signed with")
+    check.add_argument("--json", action="store_true")
+    check.set_defaults(run=_run("assay.verify_command", "verify_file", ""))
+    for name, text in (("network", "nodes and totals"), ("account", "your balances")):
+        one = commands.add_parser(name, help=text)
+        _add_coordinator_options(one)
+        one.set_defaults(run=_run("assay.chat_command", name, "p2p"))
+    _add_credit(commands)
+    return top
+
+
+def _add_credit(commands: Any) -> None:
+    credit = commands.add_parser("credit", help="check what an account has earned")
+    verbs = credit.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in (("verify", "walk receipts to the root on chain"), ("show", "print it")):
+        verb = verbs.add_parser(name, help=text)
+        _add_coordinator_options(verb)
+        verb.add_argument("--bundle", type=Path, help="a bundle file instead of the coordinator's")
+        verb.add_argument("--account", help="public key (hex); yours by default")
+        if name == "verify":
+            verb.add_argument("--chain", required=True, help="JSON-RPC URL or local chain file")
+            verb.add_argument("--receipts", type=Path, help="your own receipts, from the node")
+            verb.add_argument("--ledger", help="address (hex) the operator published")
+        verb.set_defaults(run=_run("assay.credit_command", name, "contracts"))
+
+
+def _add_coordinator_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--coordinator", default=os.environ.get("ASSAY_COORDINATOR"))
+    command.add_argument("--key", type=Path, default=os.environ.get("ASSAY_KEY"))
+    command.add_argument("--json", action="store_true")
+
+
+def _add_job_options(command: argparse.ArgumentParser) -> None:
+    _add_coordinator_options(command)
+    command.add_argument("prompt", nargs="*", help="asked once; else read from the pipe")
+    command.add_argument("--model")
+    command.add_argument("--max-tokens", type=int)
+    command.add_argument("--temperature", type=float, default=0.7)
+
+
+def _run(module: str, function: str, extra: str) -> Any:
+    return lambda options: getattr(_load(module, extra), function)(options)
+
+
+def _hand_over(name: str, arguments: list[str]) -> int:
+    module, extra = _HAND_OVERS[name]
+    return int(_load(module, extra).main(arguments) or OK)
+
+
+def _load(module: str, extra: str) -> Any:
+    """Import our own `module`; what it cannot find belongs to `extra`."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(extra or "all", error.name or module) from error
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output; bytes as hex."""
+    print(json.dumps(value, default=lambda item: item.hex(), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""`assay credit verify|show`: one account's credit, checked against the chain by this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from dataclasses import asdict
+from typing import Any
+
+from assay.cli import FAILED, OK, print_json
+from assay.verify_command import MARKS, key_of
+from assay_contracts.verify import CreditBundle, FileChain, HttpChain, verify_bundle
+from assay_protocol.errors import AssayError
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Every step from receipts to the root on chain; exit 0 only if all hold."""
+    bundle = _bundle(options)
+    own = None
+    if options.receipts:
+        raw = options.receipts.read_bytes()
+        own = CreditBundle.decode(raw).lines
+    ledger = None
+    if options.ledger:
+        with contextlib.suppress(ValueError):
+            ledger = bytes.fromhex(options.ledger.removeprefix("0x"))
+        if ledger is None:
+            raise AssayError("config_invalid", f"not an address: {options.ledger!r}")
+    report = verify_bundle(bundle, _chain(options.chain), own, ledger=ledger)
+    if options.json:
+        print_json(asdict(report))
+    else:
+        for step in report.steps:
+            print(f"{MARKS[step.ok]:<7}  {step.name}: {step.detail}")
+        print("the credit holds" if report.ok else "the credit DOES NOT HOLD")
+    return OK if report.ok else FAILED
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print what the bundle says, unchecked."""
+    values = asdict(_bundle(options))
+    if options.json:
+        print_json(values)
+        return OK
+    for name, value in values.items():
+        size = f"{len(value)} entries" if isinstance(value, list | tuple) else None
+        text = value.hex() if isinstance(value, bytes) else value
+        print(f"{name}: {size or text}")
+    return OK
+
+
+def _bundle(options: argparse.Namespace) -> CreditBundle:
+    if options.bundle:
+        return CreditBundle.decode(options.bundle.read_bytes())
+    from assay.chat_command import connect
+
+    with connect(options) as client:
+        account = key_of(options.account) if options.account else None
+        return CreditBundle.decode(client.credit_bundle(account))
+
+
+def _chain(where: str) -> Any:
+    if where.startswith(("http://", "https://")):
+        return HttpChain(where)
+    return FileChain(where)

@@ -1,0 +1,217 @@
+"""The asynchronous client: straight to the nodes over libp2p, in trio.
+
+    async with AsyncClient.connect(coordinator=..., key_path=...) as client:
+        async with client.stream_chat([{"role": "user", "content": "Hello"}]) as stream:
+            async for event in stream:
+                ...
+
+Text is made here from the tokens the receipt's hash covers, with the card the model's digest names:
+what is shown is what was signed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from assay.answer_stream import AnswerStream, Started
+from assay.answers import Completion
+from assay.catalogue import Catalogue, Model
+from assay.coordinator_link import CoordinatorLink
+from assay.core import JobMachine
+from assay.events import Job, JobLimits
+from assay.job_run import JobRun
+from assay.records import ReceiptRecord, ReceiptStore
+from assay_network.host import Host, open_host
+from assay_network.identity import public_key
+from assay_network.keystore import load_or_create_key
+from assay_network.scopes import single_errors
+from assay_protocol.errors import AssayError
+from assay_protocol.limits import OUTPUT_TOKENS_MAX
+from assay_protocol.messages import (
+    Account,
+    GetAccount,
+    GetNetwork,
+    ModelSummary,
+    Network,
+    Sampler,
+)
+from assay_protocol.signing import Identity
+
+MAX_TOKENS: Final = 512  # of an answer, unless the caller says otherwise
+BUNDLE_BYTES_MAX: Final = 64 << 20
+
+Message = Mapping[str, Any]
+
+
+class AsyncClient:
+    """One account on one coordinator; made by `connect`, usable from any task of that scope."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        host: Host,
+        link: CoordinatorLink,
+        nursery: trio.Nursery,
+        *,
+        cache: Path | None,
+        receipts: Path | None,
+        limits: JobLimits,
+    ) -> None:
+        self.public_key = identity.public_key
+        self._identity, self._host, self._link, self._nursery = identity, host, link, nursery
+        self._catalogue = Catalogue(link, cache)
+        self._receipts = ReceiptStore(receipts) if receipts else None
+        self._limits = limits
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        coordinator: str,
+        *,
+        key_path: Path | str | None = None,
+        seed: bytes | None = None,
+        cache: Path | None = None,
+        receipts: Path | None = None,
+        limits: JobLimits = JobLimits(),
+        transports: list[Any] | None = None,
+    ) -> AsyncIterator[AsyncClient]:
+        """A client of the coordinator at a multiaddress that ends in /p2p/<peer id>.
+
+        The account is the key in `key_path` (made if missing) or of the 32-byte `seed`; with
+        neither it is new and lasts as long as the client. `cache` is a folder for model cards,
+        `receipts` a file records are appended to. Raises AssayError "config_invalid",
+        "key_permissions", "key_invalid".
+        """
+        coordinator_key = coordinator_key_of(coordinator)
+        if seed is None:
+            seed = load_or_create_key(Path(key_path)) if key_path else secrets.token_bytes(32)
+        with single_errors():
+            async with open_host(seed, transports=transports) as host, trio.open_nursery() as tasks:
+                link = CoordinatorLink(host, coordinator_key, [coordinator])
+                client = cls(
+                    Identity(seed), host, link, tasks, cache=cache, receipts=receipts, limits=limits
+                )
+                tasks.start_soon(link.run)
+                try:
+                    yield client
+                finally:
+                    await link.flush()
+                    tasks.cancel_scope.cancel()
+
+    async def models(self) -> tuple[ModelSummary, ...]:
+        """What the network serves."""
+        return await self._catalogue.summaries()
+
+    async def account(self) -> Account:
+        """This account's balances, in micro-credits."""
+        return await self._link.read(Account, GetAccount())
+
+    async def network(self) -> Network:
+        """The public state of the network."""
+        return await self._link.read(Network, GetNetwork())
+
+    async def credit_bundle(self, account: bytes | None = None) -> bytes:
+        """The newest proof of an account's credit, as `assay credit verify` reads it."""
+        key = self.public_key if account is None else account
+        return await self._link.document("credit", key, BUNDLE_BYTES_MAX)
+
+    def stream_chat(
+        self, messages: Sequence[Message], *, model: str | None = None, **options: Any
+    ) -> AnswerStream:
+        """The answer to a chat, as it is drawn. `options`: see `make_job`."""
+
+        async def start() -> Started:
+            found = await self._catalogue.model(model)
+            return self._start(found, await found.tokens_of_chat(messages), **options)
+
+        return AnswerStream(start)
+
+    def stream_complete(
+        self, prompt: str | Sequence[int], *, model: str | None = None, **options: Any
+    ) -> AnswerStream:
+        """What the model writes after `prompt`, plain text or token ids. `options`: `make_job`."""
+
+        async def start() -> Started:
+            found = await self._catalogue.model(model)
+            tokens = await found.tokens_of_text(prompt) if isinstance(prompt, str) else prompt
+            return self._start(found, tuple(tokens), **options)
+
+        return AnswerStream(start)
+
+    async def chat(self, messages: Sequence[Message], **options: Any) -> Completion:
+        """A whole answer to a chat. Raises JobFailed, which holds what came before."""
+        return await self.stream_chat(messages, **options).whole()
+
+    async def complete(self, prompt: str | Sequence[int], **options: Any) -> Completion:
+        """A whole continuation of `prompt`. Raises JobFailed."""
+        return await self.stream_complete(prompt, **options).whole()
+
+    def _start(self, model: Model, prompt: tuple[int, ...], **options: Any) -> Started:
+        job = make_job(model, prompt, **options)
+        machine = JobMachine(job, self._identity, self._link.public_key, self._limits)
+        run = JobRun(machine, self._host, self._link, self._nursery)
+        run.start()
+        return Started(job, model.card.pieces, run, self._link.public_key, self._keep)
+
+    def _keep(self, receipts: tuple[ReceiptRecord, ...]) -> None:
+        if self._receipts is not None and receipts:
+            self._receipts.append(receipts)
+
+
+def make_job(
+    model: Model,
+    prompt: tuple[int, ...],
+    *,
+    max_tokens: int | None = None,
+    temperature: float = 0.7,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    nodes: Sequence[bytes] = (),
+) -> Job:
+    """The job of one answer; temperature 0 draws the likeliest token, `nodes` allows only those.
+
+    There is no seed to choose: it comes from a fresh nonce and the ticket, so that nobody can
+    steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context.
+    """
+    if max_tokens is not None and not 1 <= max_tokens <= OUTPUT_TOKENS_MAX:
+        raise ValueError(f"max_tokens must be 1 to {OUTPUT_TOKENS_MAX}")
+    context = min(model.card.context, model.summary.context)
+    wanted = max_tokens or max(1, min(MAX_TOKENS, context - len(prompt)))
+    if len(prompt) + wanted > context:
+        raise AssayError("prompt_too_long", f"the model's context is {context} tokens")
+    if not prompt:
+        raise ValueError("the prompt is empty")
+    return Job(
+        model=model.summary.model,
+        prompt=prompt,
+        sampler=Sampler(
+            temperature=float(temperature), top_k=top_k, top_p=float(top_p), min_p=float(min_p)
+        ),
+        max_tokens=wanted,
+        nonce=secrets.token_bytes(32),
+        stop_tokens=frozenset(model.card.eog),
+        vocabulary=model.card.n_vocab,
+        only=tuple(nodes),
+        price_in_max=model.summary.price_in,
+        price_out_max=model.summary.price_out,
+    )
+
+
+def coordinator_key_of(address: str) -> bytes:
+    """The 32-byte key in a multiaddress ending in /p2p/<peer id>; AssayError("config_invalid")."""
+    from libp2p.peer.id import ID
+
+    try:
+        return public_key(ID.from_base58(address.rpartition("/p2p/")[2]))
+    except (ValueError, AssayError) as error:
+        raise AssayError(
+            "config_invalid", f"not a coordinator's address, which ends in /p2p/<id>: {address!r}"
+        ) from error

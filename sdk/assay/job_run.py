@@ -1,0 +1,171 @@
+"""Runs one JobMachine with trio: its effects become sessions, streams and sleeps, and back.
+
+The run outlives the caller's interest: after a cancellation it still takes the receipt and gives
+late tickets back, in the client's own nursery. The machine sees trio's clock in microseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from assay.events import (
+    AskTicket,
+    Begin,
+    CancelAsked,
+    CloseStream,
+    Effect,
+    Ended,
+    Event,
+    Granted,
+    HandIn,
+    OpenStream,
+    Outcome,
+    Received,
+    Refused,
+    Resumed,
+    SendFrame,
+    StreamLost,
+    Tick,
+    TokensDrawn,
+)
+from assay_network.scopes import single_errors
+from assay_protocol.errors import AssayError, PeerGone
+from assay_protocol.links import JOB
+from assay_protocol.messages import TicketGrant
+
+if TYPE_CHECKING:
+    from assay.coordinator_link import CoordinatorLink
+    from assay.core import JobMachine
+    from assay_network.frames import Frames
+    from assay_network.host import Host
+
+EVENTS_WAITING_MAX: Final = 64  # a node that sends faster waits
+FRAMES_WAITING_MAX: Final = 4_096  # acknowledgements, one per 32 tokens: never reached
+
+
+class JobRun:
+    """One job under way. `notices` gives TokensDrawn and Resumed, and ends when the job does."""
+
+    def __init__(
+        self, machine: JobMachine, host: Host, link: CoordinatorLink, nursery: trio.Nursery
+    ) -> None:
+        self.outcome: Outcome | None = None
+        self.ended = trio.Event()
+        # At most one notice per token of an answer, so a caller who reads late holds little.
+        self._notify, self.notices = trio.open_memory_channel[TokensDrawn | Resumed](math.inf)
+        self._put, self._events = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
+        self._machine, self._host, self._link, self._nursery = machine, host, link, nursery
+        self._streams: dict[int, _Stream] = {}
+        self._cancel_asked = False
+
+    def start(self) -> None:
+        """Begin; the run goes on in the nursery."""
+        self._nursery.start_soon(self._run)
+
+    def cancel(self) -> None:
+        """Want no more tokens; `ended` is set when the node has signed or was left."""
+        if not self._cancel_asked and self.outcome is None:
+            self._cancel_asked = True
+            self._handle(CancelAsked())
+            self._nursery.start_soon(self._send, Tick())  # so that the new deadline is seen
+
+    async def _run(self) -> None:
+        self._handle(Begin())
+        try:
+            while self.outcome is None:
+                self._handle(await self._next_event())
+        finally:
+            self._events.close()
+            self._notify.close()
+            for stream in self._streams.values():
+                stream.frames_in.close()
+
+    async def _next_event(self) -> Event:
+        wake_at = self._machine.wake_at
+        assert wake_at is not None, "a machine that is not over waits for something"
+        event: Event = Tick()
+        with trio.CancelScope(deadline=wake_at / 1e6):
+            event = await self._events.receive()
+        return event
+
+    def _handle(self, event: Event) -> None:
+        # Rounded up, so that a Tick is never too early by the rounding of a float.
+        for effect in self._machine.handle(math.ceil(trio.current_time() * 1e6), event):
+            self._do(effect)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case AskTicket():
+                self._nursery.start_soon(self._ask, effect)
+            case OpenStream(attempt):
+                self._streams[attempt] = _Stream()
+                self._nursery.start_soon(self._stream, effect, self._streams[attempt])
+            case SendFrame(attempt, frame):
+                self._streams[attempt].send(frame)
+            case CloseStream(attempt, clean):
+                self._streams.pop(attempt).close(clean)
+            case HandIn(body):
+                self._link.hand_in(body)
+            case TokensDrawn() | Resumed():
+                self._notify.send_nowait(effect)
+            case Ended(outcome):
+                self.outcome = outcome
+                self.ended.set()
+
+    async def _ask(self, effect: AskTicket) -> None:
+        event: Event
+        try:
+            event = Granted(effect.attempt, await self._link.ask(TicketGrant, effect.body))
+        except AssayError as error:
+            event = Refused(effect.attempt, error)
+        await self._send(event)
+
+    async def _send(self, event: Event) -> None:
+        try:
+            await self._put.send(event)
+        except trio.BrokenResourceError:
+            self._handle(event)  # the job is over; a ticket that comes now must be given back
+
+    async def _stream(self, effect: OpenStream, stream: _Stream) -> None:
+        attempt, route = effect.attempt, effect.route
+        with stream.scope:
+            try:
+                async with self._host.open(
+                    route.node, JOB, effect.first, addresses=route.addresses
+                ) as frames:
+                    with single_errors():
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(stream.carry, frames, nursery.cancel_scope)
+                            while True:
+                                await self._send(Received(attempt, await frames.receive()))
+            except AssayError as error:
+                await self._send(StreamLost(attempt, error))
+
+
+class _Stream:
+    """What leaves on one job stream: frames wait here until it is open."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.frames_in, self._frames_out = trio.open_memory_channel[bytes](FRAMES_WAITING_MAX)
+
+    def send(self, frame: bytes) -> None:
+        self.frames_in.send_nowait(frame)
+
+    def close(self, clean: bool) -> None:
+        """Let what was sent arrive and end the stream, or cut it now."""
+        self.frames_in.close()
+        if not clean:
+            self.scope.cancel()
+
+    async def carry(self, frames: Frames, reading: trio.CancelScope) -> None:
+        try:
+            async for frame in self._frames_out:
+                await frames.send(frame)
+            await frames.finish()
+        except PeerGone:
+            return  # the reader learns the same, and tells
+        reading.cancel()

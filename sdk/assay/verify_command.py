@@ -1,0 +1,42 @@
+"""`assay verify FILE`: the steps of offline verification, for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from assay.cli import FAILED, OK, print_json
+from assay.records import read_records
+from assay.verify import Verification, verify
+from assay_protocol.errors import AssayError
+
+MARKS = {True: "ok", False: "FAILED", None: "not checked"}
+
+
+def verify_file(options: argparse.Namespace) -> int:
+    """Check every record of the file on its own; exit 0 only if all hold."""
+    key = key_of(options.coordinator) if options.coordinator else None
+    results = [verify(record, key) for record in read_records(options.file.read_bytes())]
+    if options.json:
+        print_json([asdict(result) for result in results])
+    else:
+        for number, result in enumerate(results, 1):
+            _print(number, result)
+    return OK if all(result.ok for result in results) else FAILED
+
+
+def key_of(text: str) -> bytes:
+    """A 32-byte public key written as hex; raises AssayError("config_invalid")."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise AssayError("config_invalid", f"not a public key of 64 hex digits: {text!r}")
+    return key
+
+
+def _print(number: int, result: Verification) -> None:
+    print(f"receipt {number}: {'holds' if result.ok else 'DOES NOT HOLD'}")
+    for step in result.steps:
+        print(f"  {MARKS[step.ok]:<11}  {step.name}: {step.detail}")
