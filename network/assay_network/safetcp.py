@@ -105,6 +105,7 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
         self._handler = handler
         self._listeners: list[trio.SocketListener] = []
         self._scope = trio.CancelScope()
+        self._admission = trio.Lock()
         self._handshaking: dict[SafeStream, None] = {}  # oldest first
 
     async def listen(self, maddr: Multiaddr) -> None:
@@ -133,7 +134,8 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
 
     async def _on_socket(self, socket: trio.SocketStream) -> None:
         stream = SafeStream(socket)
-        await self._admit(stream)
+        async with self._admission:  # in turn, so that evicted sockets leave before others enter
+            await self._admit(stream)
         try:
             async with trio.open_nursery() as nursery:
                 _upgrading.set(stream)

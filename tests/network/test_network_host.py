@@ -71,7 +71,7 @@ async def test_both_sides_can_open_and_disconnect() -> None:
 
 async def a_sees(host: Host, peer: bytes, connected: bool) -> None:
     with trio.fail_after(3):
-        while host.connected(peer) != connected:  # noqa: ASYNC110 - no event to wait for
+        while host.connected(peer) != connected:
             await trio.sleep(0.01)
 
 
