@@ -17,17 +17,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from eth.constants import CREATE_CONTRACT_ADDRESS, ZERO_ADDRESS
-from eth.exceptions import (
-    BlockNotFound,
-    HeaderNotFound,
-    TransactionNotFound,
-    VMError,
-)
-from eth.vm.spoof import SpoofTransaction
 from eth_keys import keys
 from eth_utils import ValidationError
 
+from assay_contracts.evm import (
+    CREATE_CONTRACT_ADDRESS,
+    ZERO_ADDRESS,
+    AtomicDB,
+    BlockNotFound,
+    HeaderNotFound,
+    SpoofTransaction,
+    TransactionNotFound,
+    VMError,
+)
 from assay_contracts.genesis import Genesis, address_of, chain_class, contract_address
 from assay_contracts.kv import SqliteStore
 from assay_protocol.errors import AssayError
@@ -349,8 +351,6 @@ def _recorded_genesis(store: SqliteStore) -> Genesis | None:
 
 
 def _check_genesis(chain: Any, wanted: Genesis, recorded: Genesis | None) -> None:
-    from eth.db.atomic import AtomicDB
-
     expected = wanted.create(AtomicDB()).get_canonical_block_header_by_number(0).hash
     found = chain.get_canonical_block_header_by_number(0).hash
     # The chain id is not part of a header, so it is compared on its own.

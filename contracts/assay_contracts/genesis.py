@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from eth.chains.base import MiningChain
-from eth.constants import ZERO_ADDRESS
-from eth.vm.forks.prague import PragueVM
+import rlp
 from eth_keys import keys
 from eth_utils import keccak
 
+from assay_contracts.evm import ZERO_ADDRESS, MiningChain, PragueVM
 from assay_protocol.errors import ProtocolError
 
 CHAIN_ID: Final = 0xA55A  # of a local chain unless the operator chooses another
@@ -82,7 +81,5 @@ def contract_address(creator: bytes, nonce: int) -> bytes:
     """Where `creator`'s transaction number `nonce` puts the contract it creates (yellow paper
     7).
     """
-    import rlp
-
     digest: bytes = keccak(rlp.encode([creator, nonce]))
     return digest[12:]

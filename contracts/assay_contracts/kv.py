@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from eth.db.atomic import AtomicDB
-from eth.db.backends.base import BaseDB
-
+from assay_contracts.evm import AtomicDB, BaseDB
 from assay_protocol.errors import AssayError
 
 CACHE_ENTRIES_MAX: Final = 50_000

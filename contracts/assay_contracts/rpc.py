@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any, Final, Protocol
 
@@ -89,10 +90,11 @@ async def serve_rpc(
 async def _read_body(request: Request) -> bytes | None:
     body = bytearray()
     with trio.move_on_after(BODY_SECONDS) as scope:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                return None
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    return None
     return None if scope.cancelled_caught else bytes(body)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import rlp
-from eth.db.atomic import AtomicDB
 
 from assay_contracts.artefact import load
 from assay_contracts.chain import ContractRefused, LocalChain
+from assay_contracts.evm import AtomicDB
 from assay_contracts.genesis import (
     GENESIS_SECONDS,
     Genesis,
@@ -232,6 +232,7 @@ def test_kill_minus_nine_leaves_whole_blocks(chain_path: Path) -> None:
     program = """
 import sys
 from assay_contracts.chain import LocalChain
+from assay_contracts.evm import AtomicDB
 from assay_contracts.genesis import Genesis, address_of, poster_key
 key = poster_key(bytes(range(32)))
 with LocalChain.open(sys.argv[1], genesis=Genesis(address_of(key))) as chain:
@@ -254,3 +255,14 @@ with LocalChain.open(sys.argv[1], genesis=Genesis(address_of(key))) as chain:
             head = chain.head_block().number
             assert acknowledged <= head <= acknowledged + 1
             assert chain.nonce(POSTER) == head
+
+
+@pytest.mark.slow
+def test_importing_the_chain_keeps_the_recursion_limit() -> None:
+    """A raised limit lets nested JSON overflow the C stack (see evm.py)."""
+    program = (
+        "import sys; limit = sys.getrecursionlimit(); import assay_contracts.chain;"
+        "print(limit == sys.getrecursionlimit())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
