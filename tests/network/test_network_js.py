@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,11 +92,15 @@ async def test_js_dials_us(js_folder: Path, muxer: str) -> None:
 async def test_we_dial_js(js_folder: Path, muxer: str) -> None:
     async with trio.open_nursery() as nursery, open_host(b"\x02" * 32, muxer=muxer) as host:
         process = await nursery.start(
-            lambda **status: trio.run_process(
-                command("listen"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=js_folder,
-                check=False, **status,
+            partial(
+                trio.run_process,
+                command("listen"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=js_folder,
+                check=False,
             )
-        )  # fmt: skip
+        )
         with trio.fail_after(30):
             address = (await process.stdout.receive_some(4096)).decode().strip()
             peer = identity.public_key(ID.from_base58(address.split("/p2p/")[1]))
