@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 import trio
 
 from assay_contracts.rpc import rpc_app, serve_rpc
@@ -26,6 +25,7 @@ from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.host import open_host
 from assay_network.keystore import load_or_create_key
+from assay_network.logs import get_logger
 from assay_network.session import serve_sessions
 from assay_protocol.cards import card_digest, decode_card
 from assay_protocol.errors import AssayError
@@ -34,7 +34,7 @@ from assay_protocol.signing import Identity
 
 CARD_FILES: Final = "*.card"
 
-log = structlog.get_logger()
+log = get_logger("coordinator")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

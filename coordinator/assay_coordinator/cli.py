@@ -68,13 +68,13 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
 
 
 def _start(args: argparse.Namespace) -> int:
-    import structlog
     import trio
 
     from assay_coordinator.app import Settings, run_coordinator
     from assay_coordinator.policy_file import read_policy
+    from assay_network.logs import configure_logs
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_logs()
     operators = frozenset(_key(text) for text in args.operator)
     policy = read_policy(args.policy, faucet=args.faucet, operators=operators)
     data_dir = args.data_dir.expanduser()

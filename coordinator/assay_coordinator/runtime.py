@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 
 from assay_coordinator.core.coordinator import Coordinator, Stored
@@ -32,6 +31,7 @@ from assay_coordinator.core.events import (
     Tick,
 )
 from assay_coordinator.core.records import Row
+from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
@@ -46,7 +46,7 @@ BUNDLES_CACHED_MAX: Final = 64
 POSTS_WAITING_MAX: Final = 65_536
 POST_RETRY_SECONDS: Final = 5.0
 
-log = structlog.get_logger()
+log = get_logger("coordinator")
 
 Commit = Callable[[list[Row]], None]  # synchronous; raises AssayError
 Load = Callable[[int], Stored]

@@ -21,12 +21,12 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
 import trio
 from libp2p.abc import IMuxedConn
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 
+from assay_network.logs import get_logger
 from assay_network.safetcp import mark_authenticated
 from assay_network.scopes import shielded
 from assay_network.yamux_stream import (
@@ -55,7 +55,7 @@ FLUSH_SECONDS_MAX: Final = 0.25
 CLOSE_SECONDS_MAX: Final = 2.0
 _NORMAL, _PROTOCOL_ERROR = 0, 1  # GO_AWAY codes
 
-log = structlog.get_logger()
+log = get_logger("fastyamux")
 OnClose = Callable[[], Awaitable[None] | None]
 
 

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
-import structlog
 import trio
 from libp2p.network.exceptions import SwarmException
 from libp2p.tools.anyio_service import background_trio_service
@@ -27,6 +26,7 @@ from multiaddr import Multiaddr
 
 from assay_network import identity
 from assay_network.frames import STREAM_FAILURES, ByteBudget, Frames
+from assay_network.logs import get_logger
 from assay_network.negotiation import ByteStream, answer, proposal
 from assay_network.scopes import shielded, single_errors
 from assay_network.swarm import build_swarm
@@ -52,7 +52,7 @@ PING_PROTOCOL: Final = "/ipfs/ping/1.0.0"
 PING_IDLE_SECONDS_MAX: Final = 60.0
 PING_BYTES: Final = 32
 
-log = structlog.get_logger()
+log = get_logger("host")
 
 
 @asynccontextmanager

@@ -21,10 +21,10 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-import structlog
 import trio
 
 from assay_network.frames import Frames
+from assay_network.logs import get_logger
 from assay_network.scopes import shielded
 from assay_protocol.errors import AssayError, PeerGone, ProtocolError
 from assay_protocol.limits import (
@@ -44,7 +44,7 @@ _ID_MAX: Final = (1 << 32) - 1
 
 OnFrame = Callable[["Session", int, bytes], None]
 
-log = structlog.get_logger()
+log = get_logger("kept_stream")
 
 
 class Session:

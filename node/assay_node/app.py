@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trio
 
 from assay_network.host import Host, open_host
 from assay_network.keystore import load_or_create_key
+from assay_network.logs import get_logger
 from assay_node.config import Settings
 from assay_node.coordinator import Coordinator, fetch_card, parse_coordinator
 from assay_node.core import events as on
@@ -43,7 +43,7 @@ BENCHMARK_SECONDS_MAX: Final = 120.0
 EXIT_DRAINED: Final = 0
 EXIT_CANCELLED: Final = 130
 
-log = structlog.get_logger()
+log = get_logger("node")
 
 
 @dataclass(frozen=True, slots=True)

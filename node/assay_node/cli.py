@@ -133,18 +133,9 @@ def _start(given: argparse.Namespace) -> int:
 
 def _log_to_stderr() -> None:
     """One JSON object a log event, apart from the status lines on stdout."""
-    import structlog
+    from assay_network.logs import configure_logs
 
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure_logs()
 
 
 def _status(given: argparse.Namespace) -> int:

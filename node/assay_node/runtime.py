@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 import trio
 
 from assay_network.frames import Frames
 from assay_network.host import Host
+from assay_network.logs import get_logger
 from assay_network.session import Session, open_session
 from assay_node.coordinator import Coordinator
 from assay_node.core import effects as do
@@ -41,7 +41,7 @@ RECONNECT_SECONDS: Final = (1.0, 60.0)  # first and longest wait, before jitter
 DISK_BATCH_MAX: Final = 256
 LAST_FRAMES_SECONDS: Final = 1.0
 
-log = structlog.get_logger()
+log = get_logger("node")
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final
 
 from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.entropy import Entropy
@@ -40,13 +42,13 @@ from assay_coordinator.core.records import (
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.scheduler import Scheduler
 from assay_coordinator.core.settlement import Settlement
-from assay_protocol import limits
 from assay_protocol import messages as m
 from assay_protocol.errors import AssayError
 from assay_protocol.sampling import validate
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
 
-BUSY_RETRY_MS = 1_000
+BUSY_RETRY_MS: Final = 1_000
+NODES_SHOWN_MAX: Final = 1_024  # of at most 0.8 kB each: the answer must fit a frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +136,17 @@ class Coordinator:
     # ---- messages ----
 
     def _received(self, now: int, peer: bytes, request: int, message: object) -> list[Effect]:
+        greets = isinstance(message, m.SubmitJob | m.GetAccount)
+        effects = self._welcome(now, peer) if greets else []  # stays, even if the rest is refused
+        answer: object | None
         try:
-            effects, answer = self._answer(now, peer, request, message)
+            more, answer = self._answer(now, peer, request, message)
+            effects += more
         except Equivocation as proof:
-            effects = self._equivocated(now, proof)
+            effects += self._equivocated(now, proof)
             answer = m.Error(code="receipt_mismatch", detail="two receipts for one ticket")
         except AssayError as error:
-            effects, answer = [], _refusal(error)
+            answer = _refusal(error)
         if request and answer is not None:
             effects.append(Reply(peer, request, answer))
         return effects
@@ -162,7 +168,7 @@ class Coordinator:
             case m.Register():
                 return self._register(now, peer, message)
             case m.GetAccount():
-                return self._welcome(now, peer), self._account(peer)
+                return [], self._account(peer)
             case m.GetModels():
                 return [], self._models(now)
             case m.GetNetwork():
@@ -198,14 +204,13 @@ class Coordinator:
             raise AssayError("prompt_too_long", f"the model's context is {listed.context}")
         if self.jobs.open_tickets(client) >= self.policy.open_tickets_max:
             raise AssayError("rate_limited", retry_after_ms=BUSY_RETRY_MS)
-        welcome = self._welcome(now, client)
         seed_ticket, start = self._resumed(client, job)
         node = self.scheduler.pick(now, job)
         if node is None:
             raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
         ticket = self._ticket(now, client, node, job, listed, seed_ticket, start)
         blob = seal(self._signer, ticket)
-        effects = [*welcome, *self.jobs.issue(now, ticket, blob)]
+        effects = self.jobs.issue(now, ticket, blob)
         node.issued += 1
         route = m.Route(node=node.key, addresses=node.addresses)
         return effects, m.TicketGrant(ticket=blob, route=route)
@@ -252,6 +257,8 @@ class Coordinator:
         same = (t.model, t.sampler, t.nonce_commitment)
         if same != (job.model, job.sampler, job.nonce_commitment) or point.count > t.max_tokens:
             raise AssayError("resume_refused", "model, sampler and nonce must be the same")
+        if job.n_in != t.n_in + point.count:  # else `start` is not where the answer begins
+            raise AssayError("resume_refused", "the prompt must be the old one and the tokens held")
         if point.progress is not None:
             self._check_progress(point.ticket, point.progress)
         return t.seed_ticket, t.start + point.count
@@ -374,7 +381,9 @@ class Coordinator:
         )
 
     def _network(self, now: int) -> m.Network:
-        shown = list(self.registry.nodes.values())[: limits.SESSIONS_MAX]
+        nodes = self.registry.nodes.values()
+        away = (node for node in nodes if not node.present(now))
+        shown = islice(chain((n for n in nodes if n.present(now)), away), NODES_SHOWN_MAX)
         last = self.epochs.last
         return m.Network(
             nodes=tuple(self._status(now, node) for node in shown),

@@ -90,7 +90,12 @@ class Epochs:
     def posted(self, epoch: int) -> list[Effect]:
         """The chain holds it; told twice is told once."""
         row = self._unposted.pop(epoch, None)
-        return [] if row is None else [Save(replace(row, state="posted"))]
+        if row is None:
+            return []
+        row = replace(row, state="posted")
+        if self.last is not None and self.last.epoch == epoch:
+            self.last = row
+        return [Save(row)]
 
     def _leaf(self, account: bytes, cumulative: int) -> CreditLeaf:
         root, total = receipts_root(statement(self._lines.get(account, [])))

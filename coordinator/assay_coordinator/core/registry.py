@@ -38,6 +38,10 @@ class Node:
         return model in self.offers and self.present(now) and self.row.state != "suspended"
 
     @property
+    def slots(self) -> int:
+        return sum(offer.slots for offer in self.offers.values())
+
+    @property
     def load(self) -> int:
         return self.running + self.waiting + self.issued
 
@@ -70,14 +74,14 @@ class Registry:
         node.addresses = message.addresses
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = node.issued = 0
-        node.free_slots = sum(offer.slots for offer in message.offers)
+        node.free_slots = node.slots
         for model in node.offers:
             self._by_model.setdefault(model, {})[key] = node
         return node
 
     def heartbeat(self, node: Node, beat: Heartbeat, lease_until: int) -> None:
         node.running, node.waiting = beat.running, beat.waiting
-        node.free_slots, node.draining = beat.free_slots, beat.draining
+        node.free_slots, node.draining = min(beat.free_slots, node.slots), beat.draining
         node.issued, node.lease_until = 0, lease_until
 
     def leave(self, node: Node) -> None:

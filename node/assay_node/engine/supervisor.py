@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
 import trio
 
+from assay_network.logs import get_logger
 from assay_node.engine import wire
 from assay_node.engine.benchmark import measure
 from assay_node.engine.channels import Results
@@ -42,7 +42,7 @@ HEALTHY_SECONDS: Final = 60.0  # a child that lived this long resets the back-of
 WAITING_MAX: Final = 64
 REPLAYS_MAX: Final = 8
 
-_log = structlog.get_logger("assay.engine")
+_log = get_logger("engine")
 
 
 class LlamaEngine:

@@ -1,0 +1,1 @@
+"""Adversaries, each one a node like any other but for one thing it does."""

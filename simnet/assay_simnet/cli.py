@@ -1,0 +1,23 @@
+"""`simnet`: run scenarios of the whole network on one machine.
+
+Exit codes: 0 all that was promised happened, 1 something did not, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The console script."""
+    parser = argparse.ArgumentParser(prog="simnet", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    text = "real processes, a real model: chats, a cheat caught, a node killed, credit verified"
+    demo = verbs.add_parser("demo", help=text, description=text)
+    demo.add_argument("--report", type=Path, default=Path("demo-report.json"))
+    demo.add_argument("--keep", type=Path, help="keep logs and databases in this folder")
+    args = parser.parse_args(argv)
+    from assay_simnet.demo import run_demo
+
+    return run_demo(args.report, args.keep)

@@ -1,0 +1,1 @@
+"""How a scenario is carried out. `real`: separate OS processes on loopback, real models."""
