@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_protocol import sampling
@@ -91,7 +91,6 @@ _SAMPLERS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     rng=st.integers(0, 2**32 - 1),
     size=st.sampled_from([1, 3, 97, 1_024, 1_500]),
@@ -109,7 +108,6 @@ def test_draw_is_the_spec(
 
 
 @given(rng=st.integers(0, 2**32 - 1), samplers=st.lists(_SAMPLERS, min_size=1, max_size=6))
-@settings(max_examples=30, deadline=None)
 def test_rows_are_drawn_as_if_alone(rng: int, samplers: list[Settings]) -> None:
     logits = np.stack([_logits(rng + row, 1_500) for row in range(len(samplers))])
     seeds = [bytes([row]) * 32 for row in range(len(samplers))]
@@ -151,7 +149,6 @@ def test_replay_of_own_draws_has_no_margin() -> None:
     assert result.margins == (0.0,) * 20
 
 
-@settings(max_examples=60, deadline=None)
 @given(rng=st.integers(0, 2**32 - 1), sampler=_SAMPLERS, amplitude=st.floats(0.001, 1.0))
 def test_drift_below_the_margin_cannot_explain_a_token(
     rng: int, sampler: Settings, amplitude: float

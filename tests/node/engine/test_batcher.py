@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_node.engine.batcher import Batcher, Feed
@@ -131,7 +131,6 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(slots=st.integers(1, 4), steps=_STEPS)
 def test_every_plan_can_be_decoded_and_every_job_ends(
     slots: int, steps: list[tuple[str, object]]

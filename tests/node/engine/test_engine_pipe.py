@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_node.engine import wire
@@ -40,7 +40,6 @@ _PLAIN = st.recursive(
 
 
 @given(st.binary(min_size=1, max_size=64) | st.lists(_PLAIN).map(lambda v: frame("events", *v)))
-@settings(max_examples=300)
 def test_any_bytes_give_frames_or_engine_failed(data: bytes) -> None:
     codes = set()
     try:
