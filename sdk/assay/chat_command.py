@@ -64,7 +64,9 @@ def network(options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(state))
         return OK
-    print(f"{len(state.nodes)} nodes, {state.jobs} jobs, {state.audits} audits, {state.epoch=}")
+    print(
+        f"{len(state.nodes)} nodes, {state.jobs} jobs, {state.audits} audits, epoch {state.epoch}"
+    )
     for node in state.nodes:
         audits = f"{node.audits_passed} audits passed, {node.audits_failed} failed"
         print(f"  {node.node.hex()[:16]}  {node.state:<10}  {node.jobs} jobs  {audits}")

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from assay.cli import FAILED, OK, print_json
 from assay.verify_command import MARKS, key_of
-from assay_contracts.verify import CreditBundle, FileChain, HttpChain, verify_bundle
+from assay_contracts.verify import CreditBundle, FileChain, HttpChain, receipt_digest, verify_bundle
+from assay_protocol.credit_tree import CreditLine
 from assay_protocol.errors import AssayError
+
+RECEIPT_LINE: Final = "job"  # the kind of a line that stands for a booked receipt
 
 
 def verify(options: argparse.Namespace) -> int:
     """Every step from receipts to the root on chain; exit 0 only if all hold."""
     bundle = _bundle(options)
-    own = None
-    if options.receipts:
-        raw = options.receipts.read_bytes()
-        own = CreditBundle.decode(raw).lines
+    own = _own_lines(bundle, options.receipts.read_text()) if options.receipts else None
     ledger = None
     if options.ledger:
         with contextlib.suppress(ValueError):
@@ -57,6 +59,29 @@ def _bundle(options: argparse.Namespace) -> CreditBundle:
     with connect(options) as client:
         account = key_of(options.account) if options.account else None
         return CreditBundle.decode(client.credit_bundle(account))
+
+
+def _own_lines(bundle: CreditBundle, exported: str) -> tuple[CreditLine, ...]:
+    """The lines that one's own receipts, as `node credit receipts` writes them, must have.
+
+    A line's job is recognised by its ticket and must be of the very receipt signed here. Jobs that
+    are not in the bundle were booked in another epoch, or not at all: they are counted.
+    """
+    own: dict[bytes, bytes] = {}
+    for text in exported.splitlines():
+        try:
+            row = json.loads(text)
+            own[bytes.fromhex(row["ticket"])] = receipt_digest(bytes.fromhex(row["receipt"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise AssayError("malformed", "not a file of exported receipts") from error
+    lines = tuple(
+        CreditLine(line.kind, line.id, own[line.id], line.amount)
+        for line in bundle.lines
+        if line.kind == RECEIPT_LINE and line.id in own
+    )
+    elsewhere = len(own) - len({line.id for line in lines})
+    print(f"{elsewhere} of your receipts are not in epoch {bundle.epoch}", file=sys.stderr)
+    return lines
 
 
 def _chain(where: str) -> Any:

@@ -63,6 +63,7 @@ class JobRun:
 
     def start(self) -> None:
         """Begin; the run goes on in the nursery."""
+        self._handle(Begin())
         self._nursery.start_soon(self._run)
 
     def cancel(self) -> None:
@@ -73,7 +74,6 @@ class JobRun:
             self._nursery.start_soon(self._send, Tick())  # so that the new deadline is seen
 
     async def _run(self) -> None:
-        self._handle(Begin())
         try:
             while self.outcome is None:
                 self._handle(await self._next_event())

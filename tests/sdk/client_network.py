@@ -92,6 +92,8 @@ class FakeNetwork:
                 return m.Models(models=(self.summary(),))
             case m.GetAccount():
                 return m.Account(key=peer, available=7, reserved=0, escrow=0, earned=0)
+            case m.GetNetwork():
+                return m.Network(nodes=(), jobs=3, audits=1, epoch=2, epoch_root=b"", treasury=0)
             case m.GetPart():
                 self.parts += 1
                 data = self.card[message.offset : message.offset + PART_BYTES]

@@ -85,6 +85,17 @@ async def test_leaving_the_stream_cancels_and_hands_the_receipt_in(autojump_cloc
     assert [type(body) for body in fake.coordinator.handed_in] == [SubmitReceipt]
 
 
+async def test_leaving_at_once_asks_nobody_for_long(autojump_clock: object) -> None:
+    fake = FakeNetwork()
+    async with connected(fake) as client:
+        async with client.stream_complete((11, 12, 13)) as stream:
+            started = trio.current_time()
+        assert trio.current_time() - started < 3.0
+        assert (stream.result.tokens, stream.result.finish_reason) == ((), "cancelled")
+    settled = [type(body) for body in fake.coordinator.handed_in]
+    assert settled == [AbandonJob] * len(fake.coordinator.tickets)
+
+
 async def test_a_cancelled_task_cancels_its_job(autojump_clock: object) -> None:
     fake = FakeNetwork()
     async with connected(fake) as client:

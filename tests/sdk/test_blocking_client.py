@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -61,6 +62,25 @@ def test_the_blocking_client_answers_streams_and_cancels() -> None:
     assert len(handed_in) == 3
     with pytest.raises(AssayError, match="closed"):
         client.models()
+
+
+def test_an_interrupt_cancels_the_job_and_leaves_the_client_usable() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    fake = FakeNetwork(pause=0.01, coordinator=FakeCoordinator())
+    with serving(fake), Client(fake.address, seed=CLIENT.seed) as client:
+        client.models()
+        before = signal.signal(signal.SIGALRM, interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 0.15)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                client.complete((11,), max_tokens=2_000)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert len(client.complete((11,), max_tokens=3).tokens) == 3
+    assert [type(one) for one in fake.coordinator.handed_in] == [SubmitReceipt, SubmitReceipt]
 
 
 def test_what_is_wrong_at_the_start_is_raised_here() -> None:

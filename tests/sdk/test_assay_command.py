@@ -1,0 +1,132 @@
+"""The `assay` command: exit codes, hand-overs, offline checks, and jobs on loopback."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from assay import cli, credit_command, read_records
+from assay.records import write_records
+from assay_protocol.messages import Receipt
+from assay_protocol.signing import peek
+from sdk.client_network import FakeNetwork
+from sdk.client_world import COORDINATOR, FakeCoordinator
+from sdk.test_blocking_client import serving
+from sdk.test_receipt_verify import RECORD
+
+
+def test_verify_prints_every_step_and_answers_by_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true, false = tmp_path / "true", tmp_path / "false"
+    true.write_bytes(write_records([RECORD]))
+    false.write_bytes(write_records([RECORD, replace(RECORD, output=RECORD.output[4:])]))
+    key = COORDINATOR.public_key.hex()
+    assert cli.main(["verify", str(true), "--coordinator", key]) == 0
+    assert "not checked  leaves root" in capsys.readouterr().out
+    assert cli.main(["verify", str(true), "--coordinator", "09" * 32]) == 1
+    capsys.readouterr()
+    assert cli.main(["verify", str(false), "--json"]) == 1
+    one, other = json.loads(capsys.readouterr().out)
+    assert (one["ok"], other["ok"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["verify", "/nonexistent"], 1),
+        (["verify", __file__], 1),
+        (["verify", __file__, "--coordinator", "xyz"], 1),
+        (["account"], 1),
+        (["chat", "--coordinator", "nowhere", "hello"], 1),
+    ],
+)
+def test_failures_are_one_line_and_exit_code_1(
+    arguments: list[str],
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ASSAY_COORDINATOR", raising=False)
+    assert cli.main(arguments) == code
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_wrong_command_line_is_exit_code_2() -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["nonsense"])
+    assert caught.value.code == 2
+
+
+def test_a_missing_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "assay_coordinator.cli", None)
+    assert cli.main(["coordinator", "start"]) == 2
+    assert "assay-network[coordinator]" in capsys.readouterr().err
+
+
+def test_node_and_its_like_are_handed_over_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    module = ModuleType("assay_node.cli")
+    module.main = lambda argv: seen.append(argv) or 5  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "assay_node.cli", module)
+    assert cli.main(["node", "start", "--help"]) == 5
+    assert seen == [["start", "--help"]]
+
+
+def test_jobs_and_questions_on_loopback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("assay.catalogue.Model.tokens_of_text", _tokens)
+    monkeypatch.setattr("assay.catalogue.Model.tokens_of_chat", _tokens)
+    fake = FakeNetwork(lose_after={0: 9}, pause=0.001, coordinator=FakeCoordinator())
+    receipt = tmp_path / "receipt"
+    with serving(fake):
+        where = ["--coordinator", fake.address]
+        job = ["job", "submit", *where, "--raw", "--max-tokens", "30", "--receipt", str(receipt)]
+        assert cli.main([*job, "hello"]) == 0
+        shown = capsys.readouterr()
+        assert len(shown.out.split()) == 30
+        assert "resumed at token 9, receipt verified" in shown.err
+        monkeypatch.setattr("sys.stdin", io.StringIO("piped"))
+        assert cli.main(["chat", *where, "--json", "--max-tokens", "5"]) == 0
+        assert json.loads(capsys.readouterr().out)["receipt_verified"] is True
+        assert cli.main(["network", *where]) == 0
+        assert "3 jobs" in capsys.readouterr().out
+        assert cli.main(["account", *where, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["available"] == 7
+    assert len(read_records(receipt.read_bytes())) == 1
+    assert stat.S_IMODE(receipt.stat().st_mode) == 0o600
+    assert cli.main(["verify", str(receipt)]) == 0
+
+
+async def _tokens(*_: object) -> tuple[int, ...]:
+    return (11, 12)
+
+
+def test_own_receipts_are_matched_by_ticket(capsys: pytest.CaptureFixture[str]) -> None:
+    from assay_contracts.verify import receipt_digest
+    from assay_protocol.credit_tree import CreditLine
+
+    ticket = peek(Receipt, RECORD.receipt).ticket
+    lines = (CreditLine("job", ticket, b"\x09" * 32, 5), CreditLine("audit", ticket, b"\1" * 32, 1))
+    rows = [(ticket, RECORD.receipt), (b"\x08" * 16, b"other")]
+    exported = "\n".join(json.dumps({"ticket": t.hex(), "receipt": r.hex()}) for t, r in rows)
+    bundle = Namespace(lines=lines, epoch=3)
+    own = credit_command._own_lines(bundle, exported)  # type: ignore[arg-type]  # two fields used
+    assert own == (CreditLine("job", ticket, receipt_digest(RECORD.receipt), 5),)
+    assert "1 of your receipts are not in epoch 3" in capsys.readouterr().err
