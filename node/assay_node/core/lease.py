@@ -44,6 +44,13 @@ class Lease:
     def registered(self) -> bool:
         return self._registered
 
+    @property
+    def farewell_said(self) -> bool:
+        """Whether the coordinator knows that the node drains, or cannot be told."""
+        if not self._connected:
+            return True
+        return self._registered and self._told_draining and not self._asking
+
     def held(self, now: int) -> bool:
         """Whether tickets may still be honoured: they outlive the lease they were given under."""
         return now < self._until + self._parameters.lease_grace_us and self._until > 0

@@ -1,6 +1,6 @@
 """The node: one `handle(now, event) -> list[Effect]` over jobs, audits, receipts and the lease.
 
-    serving --Drain--> draining --no job, all receipts booked, no audit owed--> drained
+    serving --Drain--> draining --no job, receipts booked, no audit owed, said so--> drained
 
 What it decides: which jobs to start, what to send and when, what to keep for audits, when to
 register, what is still owed. `now` is microseconds since the epoch. Peers' bytes never raise here:
@@ -326,7 +326,9 @@ class Node:
         bounds = self._parameters
         if now >= self._draining_at + bounds.drain_us + bounds.deliver_us:
             return True  # what is still owed is durable and goes out at the next start
-        return not self._jobs and not self._outbox and self._auditor.owed == 0
+        if self._jobs or self._outbox or self._auditor.owed:
+            return False
+        return self._lease.farewell_said or now >= self._draining_at + bounds.deliver_us
 
     def _request(self, message: object, ticket: bytes | None) -> do.Request:
         self._last_request += 1

@@ -1,0 +1,170 @@
+"""One job's life: flow control, the ways it ends, and the receipt each leaves."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay_node.core import effects as do
+from assay_node.core import events as on
+from assay_node.core.parameters import Parameters
+from assay_protocol.codec import decode, encode
+from assay_protocol.errors import RemoteError
+from assay_protocol.hashing import job_seed
+from assay_protocol.limits import UNACKED_TOKENS_MAX
+from assay_protocol.messages import Ack, Receipt, SendAck
+from assay_protocol.receipts import check_receipt
+from assay_protocol.signing import open_signed, seal
+from node.core.node_bench import (
+    CLIENT,
+    END,
+    NODE,
+    NOW,
+    SECOND,
+    SERVED,
+    Bench,
+    finished_job,
+    make_bench,
+    make_ticket,
+    nonce_of,
+)
+
+
+def long_bench(**bounds: int) -> Bench:
+    from dataclasses import replace
+
+    return make_bench(served=replace(SERVED, context=2_048), parameters=Parameters(**bounds))
+
+
+def receipt_of(bench: Bench) -> Receipt:
+    saves = bench.of(do.SaveReceipt)
+    return open_signed(Receipt, saves[-1].receipt, NODE.public_key)
+
+
+def test_the_engine_is_asked_for_the_job_of_the_ticket() -> None:
+    bench = make_bench()
+    ticket = make_ticket(1, start=2, seed_ticket=b"first ticket id.")
+    bench.start(4, ticket)
+    [asked] = bench.of(do.StartGenerate)
+    assert asked.stream == 4
+    assert asked.generate.prompt == (5, 6, 7)
+    assert (asked.generate.start, asked.generate.max_tokens) == (2, 8)
+    assert asked.generate.seed == job_seed(b"first ticket id.", nonce_of(1))
+
+
+def test_a_finished_job_leaves_a_receipt_the_client_accepts_and_acknowledges() -> None:
+    bench = make_bench()
+    client = finished_job(bench)
+    receipt = receipt_of(bench)
+    check_receipt(receipt, client.end.ticket)
+    assert client.end.tokens == [11, 12, 13, 14, 15, END]
+    assert (receipt.finish, receipt.n_out) == ("stop", 6)
+    first, last = bench.of(do.SaveReceipt)
+    assert first.ack is None
+    ack = open_signed(Ack, last.ack, CLIENT.public_key)
+    assert (ack.count, ack.output_hash) == (6, receipt.output_hash)
+    assert bench.of(do.CloseStream) == [do.CloseStream(1)]
+    assert not bench.of(do.StopGenerate)
+
+
+def test_each_chunk_that_fits_asks_for_the_next() -> None:
+    bench = make_bench()
+    client = bench.start(1, make_ticket(1))
+    assert do.NextChunk(1) in client.draw(11)
+    assert do.NextChunk(1) not in client.draw(END, finish="stop")
+
+
+def test_a_client_that_does_not_acknowledge_gets_no_more_than_the_window() -> None:
+    bench = long_bench()
+    client = bench.start(1, make_ticket(1, max_tokens=300))
+    effects = client.draw(*[9] * 200)
+    assert len(client.end.tokens) == UNACKED_TOKENS_MAX
+    assert not bench.of(do.NextChunk, effects)
+    client.reply()
+    assert len(client.end.tokens) == 200
+    assert bench.of(do.NextChunk)
+
+
+def test_a_slow_reader_ends_with_a_receipt_for_what_was_sent() -> None:
+    bench = long_bench()
+    client = bench.start(1, make_ticket(1, max_tokens=300))
+    client.draw(*[9] * 200)
+    bench.later(30 * SECOND - 1)
+    assert not bench.of(do.SaveReceipt)
+    bench.later(1)
+    receipt = receipt_of(bench)
+    assert (receipt.finish, receipt.n_out) == ("slow_reader", UNACKED_TOKENS_MAX)
+    assert bench.of(do.StopGenerate)
+
+
+def test_cancelling_gives_the_receipt_for_what_was_sent() -> None:
+    bench = make_bench()
+    client = bench.start(1, make_ticket(1))
+    client.draw(11, 12)
+    client.hear(bench.post(on.StreamFrame(1, client.end.cancel())))
+    assert (receipt_of(bench).finish, receipt_of(bench).n_out) == ("cancelled", 2)
+    assert bench.of(do.StopGenerate)
+    client.reply()
+    assert bench.of(do.CloseStream)
+
+
+def test_a_lost_client_still_owes_what_it_got() -> None:
+    bench = long_bench()
+    client = bench.start(1, make_ticket(1, max_tokens=300))
+    client.draw(*[9] * 40)
+    client.reply()
+    client.draw(9, 9)
+    bench.post(on.StreamLost(1))
+    receipt, [save] = receipt_of(bench), bench.of(do.SaveReceipt)
+    assert (receipt.finish, receipt.n_out) == ("cancelled", 42)
+    assert open_signed(Ack, save.ack, CLIENT.public_key).count == 40
+    assert bench.node.running == 0
+
+
+def test_a_failed_engine_leaves_no_receipt_and_tells_the_client() -> None:
+    bench = make_bench()
+    client = bench.start(1, make_ticket(1))
+    client.draw(11)
+    with pytest.raises(RemoteError) as caught:
+        client.hear(bench.post(on.EngineStopped(1, "engine_failed")))
+    assert caught.value.code == "engine_failed"
+    assert not bench.of(do.SaveReceipt)
+    assert bench.node.tally.jobs_failed == 1
+
+
+def test_a_silent_engine_is_a_failed_one() -> None:
+    bench = make_bench()
+    bench.start(1, make_ticket(1))
+    effects = bench.later(300 * SECOND)
+    assert do.StopGenerate(1) in effects
+    assert bench.node.running == 0
+
+
+def test_a_false_acknowledgement_ends_the_stream_with_the_last_good_one() -> None:
+    bench = make_bench()
+    client = bench.start(1, make_ticket(1))
+    client.draw(11)
+    false = Ack(ticket=client.end.ticket.ticket, count=1, output_hash=b"x" * 32)
+    effects = bench.post(on.StreamFrame(1, encode(SendAck(ack=seal(CLIENT, false)))))
+    [save] = bench.of(do.SaveReceipt)
+    assert save.ack is None
+    [frame] = [e for e in effects if isinstance(e, do.SendFrame)]
+    assert type(decode(frame.frame)).__name__ == "Error"
+    assert do.CloseStream(1) in effects
+
+
+def test_a_client_that_never_acknowledges_the_receipt_is_not_waited_for() -> None:
+    bench = make_bench()
+    client = bench.start(1, make_ticket(1))
+    client.draw(END, finish="stop")
+    assert not bench.of(do.CloseStream)
+    bench.later(2 * SECOND)
+    assert bench.of(do.CloseStream) == [do.CloseStream(1)]
+
+
+def test_times_stay_in_order_when_the_clock_steps_back() -> None:
+    bench = make_bench()
+    client = bench.start(1, make_ticket(1))
+    bench.now = NOW - 5 * SECOND
+    client.draw(END, finish="stop")
+    receipt = receipt_of(bench)
+    assert receipt.started_at <= receipt.first_at <= receipt.ended_at

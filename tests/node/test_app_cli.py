@@ -1,0 +1,160 @@
+"""The owner's commands: what they print and the exit codes they promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from assay_network.host import open_host
+from assay_node.cli import main
+from assay_node.status import Status, notify_systemd, read_status, write_status
+from assay_node.store import ReceiptStore
+from assay_protocol.errors import AssayError
+from assay_protocol.messages import Heartbeat, Register
+from node.app_world import COORDINATOR, FakeCoordinator
+from node.test_app_store import saved
+
+
+def status_at(at: int, phase: str = "serving") -> Status:
+    texts = dict.fromkeys(("node", "engine", "device", "model", "state", "reason"), "x")
+    counts = dict.fromkeys(Status.__slots__, 0)
+    fields = counts | texts | {"at": at, "phase": phase, "addresses": (), "connected": True}
+    return Status(**fields)  # type: ignore[arg-type]  # filled by name
+
+
+def test_keys_are_made_once_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--data-dir", str(tmp_path)]
+    assert main(["keys", "show", *where]) == 1
+    assert main(["keys", "new", *where]) == 0
+    made = capsys.readouterr().out
+    assert main(["keys", "show", *where]) == 0
+    assert capsys.readouterr().out == made
+    assert main(["keys", "new", *where]) == 1
+    assert capsys.readouterr().err.startswith("key_invalid: ")
+
+
+def test_status_tells_a_running_node_from_a_dead_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--data-dir", str(tmp_path)]
+    assert main(["status", *where]) == 2
+    import time
+
+    write_status(tmp_path, status_at(time.time_ns() // 1000))
+    assert main(["status", *where, "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["phase"] == "serving"
+    write_status(tmp_path, status_at(1))
+    assert main(["status", *where]) == 3
+    (tmp_path / "status.json").write_text("[]")
+    assert main(["status", *where]) == 2
+    (tmp_path / "status.json").write_text('{"old": 1}')
+    assert main(["status", *where]) == 2
+
+
+def test_receipts_are_exported_as_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ReceiptStore(tmp_path / "receipts.sqlite")
+    store.write([saved(1), saved(2, b"ack")], [])
+    store.close()
+    assert main(["credit", "receipts", "--data-dir", str(tmp_path)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["ack"] for line in lines] == [None, b"ack".hex()]
+    assert lines[0]["state"] == "saved"
+
+
+def test_the_benchmark_prints_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["benchmark", "--engine", "scripted", "--data-dir", str(tmp_path)]) == 0
+    rates = json.loads(capsys.readouterr().out)
+    assert rates["prefill_tps"] > 0
+    assert rates["decode_tps"] > 0
+
+
+def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = f"{COORDINATOR.public_key.hex()}@/ip4/127.0.0.1/tcp/{port}"
+    argv = ["doctor", "--data-dir", str(tmp_path), "--listen", "/ip4/127.0.0.1/tcp/0"]
+    assert main([*argv, "--coordinator", where, "--model", "/nowhere.gguf"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "ok   key",
+        "ok   disk",
+        "FAIL model",
+        "ok   port",
+        "FAIL coordinator",
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["start", "--slots", "0"],
+        ["start", "--slots", "many"],
+        ["start", "--engine", "scripted"],
+        ["nonsense"],
+        [],
+    ],
+)
+def test_wrong_usage_has_its_own_exit_code(argv: list[str]) -> None:
+    assert main(argv) == 2
+
+
+def test_a_card_of_no_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["models", "card", str(tmp_path / "none.gguf"), "-o", str(tmp_path / "none.card")]
+    assert main(argv) == 1
+    assert capsys.readouterr().err.startswith("model_missing: ")
+
+
+def test_systemd_is_told_only_if_it_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify_systemd("READY=1")
+    path = tmp_path / "notify"
+    with ExitStack() as stack:
+        inbox = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        inbox.bind(str(path))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        notify_systemd("READY=1")
+        assert inbox.recv(64) == b"READY=1"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    notify_systemd("READY=1")
+
+
+def test_no_status_is_an_error_with_a_code(tmp_path: Path) -> None:
+    with pytest.raises(AssayError) as caught:
+        read_status(tmp_path)
+    assert caught.value.code == "config_invalid"
+
+
+@pytest.mark.end_to_end
+async def test_a_started_node_registers_and_drains_on_the_first_signal(tmp_path: Path) -> None:
+    async with open_host(COORDINATOR.seed, ["/ip4/127.0.0.1/tcp/0"]) as host:
+        coordinator = FakeCoordinator(host)
+        argv = ["start", "--coordinator", host.addresses[0], "--engine", "scripted", "--json"]
+        argv += ["--data-dir", str(tmp_path), "--listen", "/ip4/127.0.0.1/tcp/0"]
+        code = f"import sys; from assay_node.cli import main; sys.exit(main({argv!r}))"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment
+        )
+        try:
+            with trio.fail_after(30):
+                while not any(isinstance(m, Register) for m in coordinator.heard):
+                    await coordinator.stirred.wait()
+                process.send_signal(signal.SIGTERM)
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+        last = [m for m in coordinator.heard if isinstance(m, Heartbeat)][-1]
+        assert last.draining
+    assert read_status(tmp_path)["phase"] == "drained"
