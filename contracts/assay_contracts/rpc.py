@@ -174,9 +174,12 @@ def _call(chain: LocalChain, params: list[Any]) -> str:
     transaction = params[0]
     sender = _data(transaction.get("from", "0x" + "00" * 20), 20)
     data = _data(transaction.get("data", transaction.get("input", "0x")))
-    return _hex(
-        chain.call(_data(transaction.get("to"), 20), data, sender=sender, at=_tag(params, 1))
-    )
+    to, at = _data(transaction.get("to"), 20), _tag(params, 1)
+    # An address without code answers nothing. It may be a precompile, though, and py-evm's pairings
+    # take a second each: one call within its gas could keep the chain's lock for minutes.
+    if not chain.code(to, at=at):
+        return "0x"
+    return _hex(chain.call(to, data, sender=sender, at=at))
 
 
 def _get_code(chain: LocalChain, params: list[Any]) -> str:

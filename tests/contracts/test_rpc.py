@@ -89,6 +89,13 @@ def test_a_call_reads_now_and_then(chain: LocalChain, posted: CreditLedgerClient
     assert int(ask(chain, "eth_call", {"to": call["to"], "input": call["data"]}), 16) == 1
 
 
+@pytest.mark.parametrize("address", [2, 8, 15])
+def test_precompiles_are_not_for_callers(chain: LocalChain, address: int) -> None:
+    """py-evm's pairing precompiles are slow enough to stop the chain for everybody."""
+    call = {"to": hexed(address.to_bytes(20)), "data": "0x" + "00" * 192 * 200}
+    assert ask(chain, "eth_call", call) == "0x"
+
+
 def test_a_revert_carries_the_error(chain: LocalChain, posted: CreditLedgerClient) -> None:
     data = ledger_abi.post_call(1, Header(bytes(32), 0, 0, 0, bytes(32), bytes(32)))
     call = {"to": hexed(posted.address), "data": hexed(data), "from": hexed(posted.poster)}
