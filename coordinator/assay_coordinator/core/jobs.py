@@ -99,19 +99,24 @@ class Jobs:
         self.jobs: dict[bytes, Job] = {}
         self._deadlines: list[tuple[int, bytes]] = []
         self._held: dict[bytes, deque[bytes]] = {}
+        self._unpaid: dict[bytes, dict[bytes, None]] = {}  # held and drawn tickets by node
         self._open: dict[bytes, int] = {}  # issued tickets by client
         self.booked = 0
 
     def restore(self, rows: Iterable[JobRow]) -> None:
-        """Take open jobs and those that may still be asked about, in the order of booking."""
+        """Take open jobs and those that may still be asked about. A table keeps no order: held pay
+        is queued by the epoch of booking, then by the ticket's time."""
         for row in rows:
             ticket = peek(Ticket, row.ticket_blob)
             job = Job(ticket, row.ticket_blob, row.state, row.reserved, row.deadline_at)
             job.charged, job.receipt_blob = row.charged, row.receipt_blob
             job.held_epoch, job.verdict = row.held_epoch, row.verdict
             self._add(job)
-            if job.state == "held":
-                self._held.setdefault(ticket.node, deque()).append(ticket.ticket)
+            if job.state in ("held", "drawn"):
+                self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
+        held = [job for job in self.jobs.values() if job.state == "held"]
+        for job in sorted(held, key=lambda job: (job.held_epoch, job.ticket.issued_at)):
+            self._held.setdefault(job.ticket.node, deque()).append(job.ticket.ticket)
 
     # ---- issuing ----
 
@@ -134,10 +139,11 @@ class Jobs:
         job = self.jobs.get(ticket)
         if job is None or job.ticket.client != client:
             raise AssayError("unknown_ticket")
-        if job.state == "issued":
-            self._set_deadline(job, min(job.deadline_at, now + self._policy.abandon_grace_us))
-            return [Save(job.row())]
-        return []
+        sooner = now + self._policy.abandon_grace_us
+        if job.state != "issued" or job.deadline_at <= sooner:
+            return []
+        self._set_deadline(job, sooner)
+        return [Save(job.row())]
 
     # ---- booking ----
 
@@ -158,17 +164,26 @@ class Jobs:
         acked = receipt.n_out if peer == job.ticket.client else self._acked(job, message.ack)
         return job, self._book(now, job, receipt, message.receipt, acked)
 
-    def _acked(self, job: Job, blob: bytes | None) -> int:
+    def unpaid(self, node: bytes) -> list[Job]:
+        """Its held and drawn jobs."""
+        return [self.jobs[ticket] for ticket in self._unpaid.get(node, ())]
+
+    def _acked(self, job: Job, blob: bytes | None) -> int | None:
+        """The tokens the client signed for; None if it signed nothing."""
         if blob is None:
-            return 0
+            return None
         ack = open_signed(Ack, blob, job.ticket.client, self._verifier)
         if ack.ticket != job.ticket.ticket:
             raise AssayError("receipt_mismatch", "the acknowledgement is of another ticket")
         return ack.count
 
-    def _book(self, now: int, job: Job, receipt: Receipt, blob: bytes, acked: int) -> list[Effect]:
+    def _book(
+        self, now: int, job: Job, receipt: Receipt, blob: bytes, acked: int | None
+    ) -> list[Effect]:
         ticket, node = job.ticket, self._registry.nodes[job.ticket.node]
-        price = job_price(ticket, payable_tokens(receipt.n_out, acked))
+        price = job_price(ticket, payable_tokens(receipt.n_out, acked or 0))
+        if receipt.n_out == 0 and acked is None:
+            price = 0  # no token shows that the prompt was read, nor does the client say so
         assert price <= job.reserved
         job.receipt_blob = blob
         effects = self._unreserve(now, job, job.reserved - price, "unused")
@@ -181,6 +196,7 @@ class Jobs:
         effects += self._ledger.transfer(
             now, reserved, Purse("escrow", ticket.node), price, "charge", ticket.ticket
         )
+        self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
         self.booked += 1
         effects.append(Save(self._registry.update(node, jobs=node.row.jobs + 1)))
         if drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
@@ -194,8 +210,7 @@ class Jobs:
 
     def release(self, now: int, job: Job, verdict: str) -> list[Effect]:
         """Pay the node; the treasury takes its fee; the line goes into the running epoch."""
-        assert job.state in ("held", "drawn")
-        job.state, job.verdict = "released", verdict
+        self._settle(job, "released", verdict)
         ticket, node = job.ticket.ticket, job.ticket.node
         fee = job.charged * self._policy.fee_bps // 10_000
         escrow = Purse("escrow", node)
@@ -207,8 +222,7 @@ class Jobs:
 
     def refund(self, now: int, job: Job, verdict: str) -> list[Effect]:
         """Give the client its money back in full."""
-        assert job.state in ("held", "drawn")
-        job.state, job.verdict = "refunded", verdict
+        self._settle(job, "refunded", verdict)
         available, _ = _purses(job.ticket.client)
         escrow = Purse("escrow", job.ticket.node)
         effects = self._ledger.transfer(
@@ -219,9 +233,8 @@ class Jobs:
     def refund_all(self, now: int, node: bytes, verdict: str) -> list[Effect]:
         """Forfeit a suspended node's escrow to the clients it came from."""
         effects: list[Effect] = []
-        for job in list(self.jobs.values()):
-            if job.ticket.node == node and job.state in ("held", "drawn"):
-                effects += self.refund(now, job, verdict)
+        for job in self.unpaid(node):
+            effects += self.refund(now, job, verdict)
         self._held.pop(node, None)
         assert self._ledger.balance("escrow", node) == 0, "escrow is what its open jobs hold"
         return effects
@@ -229,9 +242,11 @@ class Jobs:
     def release_old(self, now: int) -> list[Effect]:
         """At an epoch's close: pay out what was held for long enough."""
         effects: list[Effect] = []
-        for queue in self._held.values():
+        for node, queue in list(self._held.items()):
             while queue and self._held_long(self.jobs[queue[0]]):
                 effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
+            if not queue:
+                del self._held[node]
         return effects
 
     def expire(self, now: int) -> list[Effect]:
@@ -246,8 +261,8 @@ class Jobs:
                 job.state, job.verdict = "expired", "no_receipt"
                 effects += self._unreserve(now, job, job.reserved, "expire")
                 self._close_ticket(job)
-                effects.append(Save(job.row()))
                 self._set_deadline(job, now + self._policy.receipt_grace_us)
+                effects.append(Save(job.row()))
             elif job.state in FINAL:
                 del self.jobs[ticket]
             else:
@@ -262,6 +277,14 @@ class Jobs:
         if job.state == "issued":
             client = job.ticket.client
             self._open[client] = self._open.get(client, 0) + 1
+
+    def _settle(self, job: Job, state: str, verdict: str) -> None:
+        assert job.state in ("held", "drawn")
+        job.state, job.verdict = state, verdict
+        unpaid = self._unpaid[job.ticket.node]
+        del unpaid[job.ticket.ticket]
+        if not unpaid:
+            del self._unpaid[job.ticket.node]
 
     def _set_deadline(self, job: Job, at: int) -> None:
         job.deadline_at = at

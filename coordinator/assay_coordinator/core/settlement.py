@@ -53,9 +53,8 @@ class Settlement:
     def suspend(self, now: int, node: Node, reason: str) -> tuple[list[Effect], list[Verdict]]:
         """No more jobs; escrow goes back to the clients; its findings count for nothing."""
         effects: list[Effect] = [Save(self._registry.update(node, state="suspended"))]
-        for job in list(self._jobs.jobs.values()):
-            if job.ticket.node == node.key and job.state == "drawn":
-                self._audits.drop(job.ticket.ticket)
+        for job in self._jobs.unpaid(node.key):
+            self._audits.drop(job.ticket.ticket)
         effects += self._jobs.refund_all(now, node.key, "suspended")
         more, verdicts = self._audits.distrust(now, node.key)
         notice = StandingChanged(state="suspended", reason=reason)

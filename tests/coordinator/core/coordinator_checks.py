@@ -1,0 +1,211 @@
+"""What must hold of a coordinator after every event, checked from its tables and its memory.
+
+The ids are those of docs/INVARIANTS.md. Tables and memory are summed up apart, so a change that
+reaches one of them only is seen at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from assay_coordinator.core.coordinator import Coordinator
+from assay_coordinator.core.epochs import statement
+from assay_coordinator.core.evidence import CONVICTION
+from assay_coordinator.core.records import (
+    BalanceRow,
+    CreditRow,
+    EpochRow,
+    JobRow,
+    LeafRow,
+    LineRow,
+    NodeRow,
+    PostingRow,
+)
+from assay_protocol.credit_tree import CreditLeaf, account_tree, receipts_root
+from coordinator.core.coordinator_world import START, World
+
+
+def check_all(world: World) -> None:
+    check_money(world)
+    check_charges(world)
+    check_deadlines(world)
+    check_root(world)
+    check_bounds(world)
+
+
+def check_money(world: World) -> None:
+    """L1: balances are what was posted, in memory and in the tables; credit is what was earned."""
+    ledger = world.coordinator.ledger
+    ledger.check()
+    sums: Counter[tuple[str, bytes]] = Counter()
+    earned: Counter[bytes] = Counter()
+    postings = world.store.rows(PostingRow)
+    for p in postings:
+        assert p.amount > 0
+        sums[p.source, p.source_owner] -= p.amount
+        sums[p.target, p.target_owner] += p.amount
+        if p.target == "earned":
+            earned[p.target_owner] += p.amount
+    assert sorted(p.seq for p in postings) == list(range(1, len(postings) + 1))
+    rows = {(b.purse, b.owner): b.amount for b in world.store.rows(BalanceRow)}
+    assert rows == {tuple(purse): amount for purse, amount in ledger.balances.items()}
+    assert all(sums[key] == rows.get(key, 0) for key in {*sums, *rows})
+    credit = {c.account: c.cumulative for c in world.store.rows(CreditRow)}
+    lines: Counter[bytes] = Counter()
+    for line in world.store.rows(LineRow):
+        lines[line.account] += line.amount
+    assert credit == dict(earned) == dict(lines)
+    check_escrow(world)
+
+
+def check_escrow(world: World) -> None:
+    """A purse that holds money for jobs holds exactly those jobs' money."""
+    escrow: Counter[bytes] = Counter()
+    reserved: Counter[bytes] = Counter()
+    for job in world.store.rows(JobRow):
+        if job.state in ("held", "drawn"):
+            escrow[job.node] += job.charged
+        elif job.state == "issued":
+            reserved[job.client] += job.reserved
+    for purse, amount in world.coordinator.ledger.balances.items():
+        if purse.kind == "escrow":
+            assert amount == escrow[purse.owner]
+        elif purse.kind == "reserved":
+            assert amount == reserved[purse.owner]
+
+
+def check_charges(world: World) -> None:
+    """L2: at most one charge a ticket. L3: every charge has a ticket that was issued."""
+    by_ticket: defaultdict[bytes, Counter[str]] = defaultdict(Counter)
+    for p in world.store.rows(PostingRow):
+        if p.reason in ("charge", "pay", "refund", "fee", "expire", "reserve"):
+            by_ticket[p.ref][p.reason] += 1
+    for ticket, reasons in by_ticket.items():
+        assert max(reasons.values()) == 1, reasons
+        assert ticket in world.issued, "L3: money moved for a ticket nobody was given"
+        assert not (reasons["pay"] and reasons["refund"])
+        assert not reasons["pay"] or reasons["charge"]
+
+
+def check_deadlines(world: World) -> None:
+    """L4 and P1, given that a tick has just happened or time has not passed since the last one."""
+    now, policy = world.now, world.policy
+    for case in world.coordinator.audits.cases.values():
+        assert case.deadline_at <= now + policy.audit_case_us
+    for job in world.coordinator.jobs.jobs.values():
+        assert job.deadline_at <= now + policy.ticket_lifetime_us + policy.receipt_grace_us
+        if job.state == "drawn":
+            assert job.ticket.ticket in world.coordinator.audits.cases, "L4: nobody decides it"
+
+
+def check_root(world: World) -> None:
+    """L5: the last root is of the leaves in the tables, and they of the lines and lifetimes."""
+    epochs = sorted(world.store.rows(EpochRow), key=lambda row: row.epoch)
+    assert [row.epoch for row in epochs] == list(range(1, len(epochs) + 1))
+    if not epochs:
+        return
+    last = epochs[-1]
+    cumulative: Counter[bytes] = Counter()
+    lines: defaultdict[bytes, list[LineRow]] = defaultdict(list)
+    for line in world.store.rows(LineRow):
+        if line.epoch <= last.epoch:
+            cumulative[line.account] += line.amount
+        if line.epoch == last.epoch:
+            lines[line.account].append(line)
+    leaves = sorted(
+        (leaf for leaf in world.store.rows(LeafRow) if leaf.epoch == last.epoch),
+        key=lambda leaf: leaf.position,
+    )
+    made = []
+    for leaf in leaves:
+        root, total = receipts_root(statement(lines[leaf.account]))
+        made.append(CreditLeaf(leaf.account, 0, cumulative[leaf.account], total, root))
+    assert {leaf.account for leaf in leaves} == set(cumulative)
+    tree = account_tree(made)
+    assert (tree.root, tree.total) == (last.root, last.total)
+
+
+def check_bounds(world: World) -> None:
+    """B1: every map is explained by open jobs and cases."""
+    jobs, audits, registry = (
+        world.coordinator.jobs,
+        world.coordinator.audits,
+        world.coordinator.registry,
+    )
+    drawn = {key for key, job in jobs.jobs.items() if job.state == "drawn"}
+    assert set(audits.cases) == drawn
+    running = {c.replay.audit for c in audits.cases.values() if c.replay is not None}
+    assert set(audits._by_audit) == running
+    waiting = {key for key, c in audits.cases.items() if c.replay is None}
+    assert waiting <= set(audits._waiting)
+    assert len(audits._waiting) <= len(jobs.jobs)
+    at_work = Counter(c.replay.auditor for c in audits.cases.values() if c.replay is not None)
+    for key, one in registry.nodes.items():
+        assert one.auditing == at_work[key] <= world.policy.audits_per_node
+    held = {key: job for key, job in jobs.jobs.items() if job.state == "held"}
+    queued = [ticket for queue in jobs._held.values() for ticket in queue]
+    assert sorted(queued) == sorted(held)
+    unpaid = {ticket for tickets in jobs._unpaid.values() for ticket in tickets}
+    assert unpaid == drawn | set(held)
+    assert all(len(q) <= world.policy.holdback_jobs for q in jobs._held.values())
+    issued = Counter(job.ticket.client for job in jobs.jobs.values() if job.state == "issued")
+    assert jobs._open == dict(issued)
+    assert len(jobs._deadlines) <= 3 * len(jobs.jobs) + 3
+
+
+def check_honest(world: World) -> None:
+    """S2: no honest node is suspended or near it."""
+    for row in world.store.rows(NodeRow):
+        node = world.nodes[row.node]
+        if not (node.wrong or node.lies or node.copies):
+            assert row.state != "suspended"
+            assert row.evidence < CONVICTION
+
+
+def fingerprint(coordinator: Coordinator, now: int) -> dict[str, Any]:
+    """What a restart must not change (D1)."""
+    jobs = {
+        key: (j.state, j.charged, j.reserved, j.receipt_blob, j.verdict, j.held_epoch)
+        for key, j in coordinator.jobs.jobs.items()
+        if j.state in ("issued", "held", "drawn") or j.deadline_at > now
+    }
+    held = {key: set(queue) for key, queue in coordinator.jobs._held.items() if queue}
+    lines = {key: set(lines) for key, lines in coordinator.epochs._lines.items()}
+    return {
+        "balances": coordinator.ledger.balances,
+        "credit": coordinator.ledger.credit,
+        "next_seq": coordinator.ledger.next_seq,
+        "standing": {key: one.row for key, one in coordinator.registry.nodes.items()},
+        "jobs": jobs,
+        "held": held,
+        "open": coordinator.jobs._open,
+        "booked": coordinator.jobs.booked,
+        "epoch": (coordinator.epochs.running, coordinator.epochs.last),
+        "lines": lines,
+        "unposted": coordinator.epochs._unposted,
+        "cases": set(coordinator.audits.cases),
+        "audits": coordinator.audits.finished,
+    }
+
+
+def check_restart(world: World) -> None:
+    """D1: what the tables give is what was running."""
+    before = fingerprint(world.coordinator, world.now)
+    world.crash()
+    after = fingerprint(world.coordinator, world.now)
+    for name, value in before.items():
+        assert after[name] == value, name
+
+
+def check_all_ended(world: World) -> None:
+    """P1 and L4: long after the last event nothing is open and nothing is kept."""
+    assert world.now > START
+    assert {job.state for job in world.store.rows(JobRow)} <= {"released", "refunded", "expired"}
+    coordinator = world.coordinator
+    assert not coordinator.audits.cases
+    assert not coordinator.audits._by_audit
+    assert not coordinator.audits._waiting
+    assert not coordinator.jobs.jobs
+    assert not coordinator.jobs._deadlines
+    assert not coordinator.jobs._open
