@@ -119,15 +119,15 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(module: str, function: str, extra: str) -> Any:
-    return lambda options: getattr(_load(module, extra), function)(options)
+    return lambda options: getattr(load(module, extra), function)(options)
 
 
 def _hand_over(name: str, arguments: list[str]) -> int:
     module, extra = _HAND_OVERS[name]
-    return int(_load(module, extra).main(arguments) or OK)
+    return int(load(module, extra).main(arguments) or OK)
 
 
-def _load(module: str, extra: str) -> Any:
+def load(module: str, extra: str) -> Any:
     """Import our own `module`; what it cannot find belongs to `extra`."""
     try:
         return importlib.import_module(module)

@@ -1,4 +1,8 @@
-"""`assay credit verify|show`: one account's credit, checked against the chain by this machine."""
+"""`assay credit verify|show`: one account's credit, checked against the chain by this machine.
+
+The checks are those of assay_contracts, handed over to as the umbrella hands over to `node`: the
+SDK itself does not depend on the chain's package.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,8 @@ import sys
 from dataclasses import asdict
 from typing import Any, Final
 
-from assay.cli import FAILED, OK, print_json
+from assay.cli import FAILED, OK, load, print_json
 from assay.verify_command import MARKS, key_of
-from assay_contracts.verify import CreditBundle, FileChain, HttpChain, receipt_digest, verify_bundle
 from assay_protocol.credit_tree import CreditLine
 from assay_protocol.errors import AssayError
 
@@ -28,7 +31,7 @@ def verify(options: argparse.Namespace) -> int:
             ledger = bytes.fromhex(options.ledger.removeprefix("0x"))
         if ledger is None:
             raise AssayError("config_invalid", f"not an address: {options.ledger!r}")
-    report = verify_bundle(bundle, _chain(options.chain), own, ledger=ledger)
+    report = _checks().verify_bundle(bundle, _chain(options.chain), own, ledger=ledger)
     if options.json:
         print_json(asdict(report))
     else:
@@ -51,27 +54,28 @@ def show(options: argparse.Namespace) -> int:
     return OK
 
 
-def _bundle(options: argparse.Namespace) -> CreditBundle:
+def _bundle(options: argparse.Namespace) -> Any:
     if options.bundle:
-        return CreditBundle.decode(options.bundle.read_bytes())
+        return _checks().CreditBundle.decode(options.bundle.read_bytes())
     from assay.chat_command import connect
 
     with connect(options) as client:
         account = key_of(options.account) if options.account else None
-        return CreditBundle.decode(client.credit_bundle(account))
+        return _checks().CreditBundle.decode(client.credit_bundle(account))
 
 
-def _own_lines(bundle: CreditBundle, exported: str) -> tuple[CreditLine, ...]:
+def _own_lines(bundle: Any, exported: str) -> tuple[CreditLine, ...]:
     """The lines that one's own receipts, as `node credit receipts` writes them, must have.
 
     A line's job is recognised by its ticket and must be of the very receipt signed here. Jobs that
     are not in the bundle were booked in another epoch, or not at all: they are counted.
     """
+    digest = _checks().receipt_digest
     own: dict[bytes, bytes] = {}
     for text in exported.splitlines():
         try:
             row = json.loads(text)
-            own[bytes.fromhex(row["ticket"])] = receipt_digest(bytes.fromhex(row["receipt"]))
+            own[bytes.fromhex(row["ticket"])] = digest(bytes.fromhex(row["receipt"]))
         except (ValueError, KeyError, TypeError) as error:
             raise AssayError("malformed", "not a file of exported receipts") from error
     lines = tuple(
@@ -86,5 +90,9 @@ def _own_lines(bundle: CreditBundle, exported: str) -> tuple[CreditLine, ...]:
 
 def _chain(where: str) -> Any:
     if where.startswith(("http://", "https://")):
-        return HttpChain(where)
-    return FileChain(where)
+        return _checks().HttpChain(where)
+    return _checks().FileChain(where)
+
+
+def _checks() -> Any:
+    return load("assay_contracts.verify", "contracts")
