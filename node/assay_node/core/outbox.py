@@ -21,7 +21,14 @@ from assay_protocol.messages import ReceiptBooked, SubmitReceipt
 
 # Answers that the same bytes will get every time.
 FINAL_REFUSALS: Final = frozenset(
-    {"unknown_ticket", "receipt_mismatch", "bad_signature", "malformed", "oversized"}
+    {
+        "unknown_ticket",
+        "ticket_expired",  # the reservation ended long ago
+        "receipt_mismatch",
+        "bad_signature",
+        "malformed",
+        "oversized",
+    }
 )
 
 
