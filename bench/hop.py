@@ -1,0 +1,274 @@
+"""What the libp2p hop costs: the same engine, called in its node's process and over the network.
+
+A real coordinator and a real node (llama.cpp, one thread) in processes of their own; this process
+is the client. The node's process also drives its own engine directly when told to. Direct and
+network runs take turns, with the same greedy prompts:
+
+- ttft_added_ms_p50: time from opening the job stream to the first token frame, less the time from
+  `engine.generate` to its first chunk, median over the pairs. The ticket is fetched before.
+- throughput_loss_pct: tokens per second of 8 answers at once, network against direct, median over
+  the pairs, in percent of the direct rate.
+
+Ends with one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import trio
+
+from assay.chat_template import ChatTemplate
+from assay_network.host import Host, open_host
+from assay_network.identity import split_address
+from assay_network.session import Session, open_session
+from assay_node.app import Prepared, open_engine, run_node
+from assay_node.config import Settings, load_settings
+from assay_node.engine.interface import Engine, Generate
+from assay_node.models.card import build_card
+from assay_node.models.fetch import fetch_test_model
+from assay_protocol import messages as m
+from assay_protocol.cards import ModelCard, encode_card
+from assay_protocol.codec import decode, encode
+from assay_protocol.hashing import nonce_commitment, pack_tokens, prompt_hash
+from assay_protocol.links import JOB, SESSION
+from assay_protocol.signing import Identity, peek
+from assay_protocol.streams import ClientStream
+from assay_simnet.drivers.real import Lines, RealNetwork, real_network
+
+GREEDY = m.Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
+STREAMS = 8
+NODE = "node-a"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measured run: seconds to the first token of each answer, tokens, seconds in all."""
+
+    first: list[float]
+    tokens: int
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=30, help="of single answers")
+    parser.add_argument("--rounds", type=int, default=5, help="of 8 answers at once")
+    parser.add_argument("--tokens", type=int, default=96)
+    parser.add_argument("--node", nargs="*", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.node:
+        trio.run(serve, dict(flag.split("=", 1) for flag in args.node))
+        return
+    print(json.dumps(trio.run(measure, args)))
+
+
+async def measure(args: argparse.Namespace) -> dict[str, Any]:
+    model = fetch_test_model()
+    made = build_card(model, name="bench", price_in=1, price_out=1)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        card = folder / "bench.card"
+        card.write_bytes(encode_card(made))
+        async with real_network(folder) as network, start(network, card, model) as direct:
+            async with client_of(network) as client:
+                return await compare(args, made, client, direct)
+
+
+async def compare(
+    args: argparse.Namespace, card: ModelCard, client: Client, direct: Direct
+) -> dict[str, Any]:
+    prompts = prompts_of(card, max(args.pairs, STREAMS) + 2)
+    await pair(client, direct, prompts[-2:], 8)  # warm-up
+    singles = [await pair(client, direct, [prompts[i]], 4) for i in range(args.pairs)]
+    added = [hop.first[0] - own.first[0] for hop, own in singles]
+    loads = [await pair(client, direct, prompts[:STREAMS], args.tokens) for _ in range(args.rounds)]
+    rates = [(hop.tokens / hop.seconds, own.tokens / own.seconds) for hop, own in loads]
+    losses = [100 * (1 - hop / own) for hop, own in rates]
+    return {
+        "ttft_added_ms_p50": round(median(added) * 1e3, 2),
+        "ttft_direct_ms_p50": round(median(own.first[0] for _, own in singles) * 1e3, 2),
+        "throughput_loss_pct": round(median(losses), 2),
+        "throughput_loss_pct_all": [round(loss, 2) for loss in losses],
+        "tokens_per_s": round(median(hop for hop, _ in rates), 1),
+        "tokens_per_s_direct": round(median(own for _, own in rates), 1),
+        "streams": STREAMS,
+    }
+
+
+async def pair(
+    client: Client, direct: Direct, prompts: list[tuple[int, ...]], tokens: int
+) -> tuple[Run, Run]:
+    """The same answers both ways; which goes first alternates."""
+    direct.turn = not direct.turn
+    if direct.turn:
+        own = await direct.run(prompts, tokens)
+        return await client.run(prompts, tokens), own
+    hop = await client.run(prompts, tokens)
+    return hop, await direct.run(prompts, tokens)
+
+
+# ---- over the network ----
+
+
+@dataclass
+class Client:
+    """This process: tickets from the coordinator, tokens from the node."""
+
+    identity: Identity
+    host: Host
+    session: Session
+    model: bytes
+
+    async def run(self, prompts: list[tuple[int, ...]], tokens: int) -> Run:
+        jobs = [await self.ticket(prompt, tokens) for prompt in prompts]
+        first, counts, began = [], [], time.perf_counter()
+
+        async def one(grant: m.TicketGrant, nonce: bytes, prompt: bytes) -> None:
+            opened = time.perf_counter()
+            stream = ClientStream(peek(m.Ticket, grant.ticket), nonce, self.identity)
+            frame = stream.start(grant.ticket, prompt)
+            async with self.host.open(grant.route.node, JOB, frame) as frames:
+                while stream.receipt_blob is None:
+                    step = stream.receive(await frames.receive(60))
+                    if len(stream.tokens) == len(step.tokens) > 0:
+                        first.append(time.perf_counter() - opened)
+                    if step.reply is not None:
+                        await frames.send(step.reply)
+            counts.append(len(stream.tokens))
+
+        async with trio.open_nursery() as nursery:
+            for job in jobs:
+                nursery.start_soon(one, *job)
+        return Run(first, sum(counts), time.perf_counter() - began)
+
+    async def ticket(
+        self, prompt: tuple[int, ...], tokens: int
+    ) -> tuple[m.TicketGrant, bytes, bytes]:
+        nonce, packed = os.urandom(32), pack_tokens(prompt)
+        wanted = m.SubmitJob(
+            model=self.model,
+            prompt_hash=prompt_hash(nonce, packed),
+            n_in=len(prompt),
+            sampler=GREEDY,
+            max_tokens=tokens,
+            nonce_commitment=nonce_commitment(nonce),
+            exclude=(),
+            only=(),
+        )
+        grant = decode(await self.session.request(encode(wanted)))
+        assert isinstance(grant, m.TicketGrant), grant
+        await self.host.dial(grant.route.node, grant.route.addresses)
+        return grant, nonce, packed
+
+
+@asynccontextmanager
+async def client_of(network: RealNetwork) -> AsyncIterator[Client]:
+    identity = Identity(os.urandom(32))
+    key = split_address(network.address)
+    async with (
+        open_host(identity.seed) as host,
+        open_session(host, key, [network.address], SESSION, lambda s, r, b: None) as session,
+    ):
+        models = decode(await session.request(encode(m.GetModels())))
+        assert isinstance(models, m.Models)
+        yield Client(identity, host, session, models.models[0].model)
+
+
+# ---- in the node's process ----
+
+
+@dataclass
+class Direct:
+    """The node's process, asked to call its engine itself."""
+
+    stdin: trio.abc.SendStream
+    lines: Lines
+    turn: bool = False
+
+    async def run(self, prompts: list[tuple[int, ...]], tokens: int) -> Run:
+        await self.stdin.send_all(json.dumps([prompts, tokens]).encode() + b"\n")
+        with trio.fail_after(120):
+            return Run(**await self.lines.next())
+
+
+@asynccontextmanager
+async def start(network: RealNetwork, card: Path, model: Path) -> AsyncIterator[Direct]:
+    await network.start_coordinator("queue_per_slot = 8\n", card, 1 << 40)
+    flags = network._node_flags(NODE, card, model)
+    words = [f"{key}={value}" for key, value in flags.items()]
+    command = [sys.executable, __file__, "--node", *words, f"slots={STREAMS}"]
+    process = await network.spawn(NODE, command, stdin=subprocess.PIPE)
+    await network.wait_present([NODE])
+    assert process.stdin is not None
+    assert process.stdout is not None
+    yield Direct(process.stdin, Lines(process.stdout))
+
+
+async def serve(flags: dict[str, str]) -> None:
+    """A whole node, which also answers `Direct` on stdin."""
+    values: dict[str, object] = {**flags, "listen": [flags["listen"]], "slots": int(flags["slots"])}
+    settings = load_settings(None, {}, values)
+    async with trio.open_nursery() as nursery:
+
+        @asynccontextmanager
+        async def watched(settings: Settings, prepared: Prepared) -> AsyncIterator[Engine]:
+            async with open_engine(settings, prepared) as engine:
+                nursery.start_soon(obey, engine)
+                yield engine
+
+        await partial(run_node, settings, engine_factory=watched)()
+        nursery.cancel_scope.cancel()
+
+
+async def obey(engine: Engine) -> None:
+    buffer, source = b"", trio.lowlevel.FdStream(0)
+    while chunk := await source.receive_some(1 << 20):
+        buffer += chunk
+        while b"\n" in buffer:
+            line, buffer = buffer.split(b"\n", 1)
+            prompts, tokens = json.loads(line)
+            print(json.dumps(asdict(await run_direct(engine, prompts, tokens))), flush=True)
+
+
+async def run_direct(engine: Engine, prompts: list[list[int]], tokens: int) -> Run:
+    first, counts, began = [], [], time.perf_counter()
+
+    async def one(prompt: list[int]) -> None:
+        opened, count = time.perf_counter(), 0
+        request = Generate(tuple(prompt), 0, tokens, GREEDY, bytes(32))
+        async with engine.generate(request) as chunks:
+            async for chunk in chunks:
+                if not count:
+                    first.append(time.perf_counter() - opened)
+                count += len(chunk.tokens)
+        counts.append(count)
+
+    async with trio.open_nursery() as nursery:
+        for prompt in prompts:
+            nursery.start_soon(one, prompt)
+    return Run(first, sum(counts), time.perf_counter() - began)
+
+
+def prompts_of(card: ModelCard, count: int) -> list[tuple[int, ...]]:
+    """Chats of nearly one length that differ in their first words."""
+    template = ChatTemplate(card)
+    asked = [f"{number} times I asked: tell me a long story of the sea." for number in range(count)]
+    return [template.render([{"role": "user", "content": text}]) for text in asked]
+
+
+if __name__ == "__main__":
+    main()
