@@ -51,6 +51,7 @@ class FakeCoordinator:
 
     host: Host
     books: bool = True
+    beats: bool = True
     heard: list[object] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     stirred: trio.Event = field(default_factory=trio.Event)
@@ -76,6 +77,8 @@ class FakeCoordinator:
         match message:
             case Register():
                 return Registered(heartbeat_ms=50, lease_ms=60_000, state="active", now_at=0)
+            case Heartbeat() if not self.beats:
+                return None
             case Heartbeat():
                 zero = {"audits_passed": 0, "audits_failed": 0, "earned": 5, "escrow": 0}
                 return HeartbeatAck(state="active", **zero)

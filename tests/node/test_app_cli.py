@@ -136,25 +136,35 @@ def test_no_status_is_an_error_with_a_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.end_to_end
-async def test_a_started_node_registers_and_drains_on_the_first_signal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signals", "code"), [(1, 0), (2, 130)])
+async def test_a_started_node_registers_and_drains_on_the_first_signal_and_ends_on_the_second(
+    tmp_path: Path, signals: int, code: int
+) -> None:
     async with open_host(COORDINATOR.seed, ["/ip4/127.0.0.1/tcp/0"]) as host:
-        coordinator = FakeCoordinator(host)
+        coordinator = FakeCoordinator(host, beats=signals == 1)
         argv = ["start", "--coordinator", host.addresses[0], "--engine", "scripted", "--json"]
         argv += ["--data-dir", str(tmp_path), "--listen", "/ip4/127.0.0.1/tcp/0"]
-        code = f"import sys; from assay_node.cli import main; sys.exit(main({argv!r}))"
+        program = f"import sys; from assay_node.cli import main; sys.exit(main({argv!r}))"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment
         )
         try:
             with trio.fail_after(30):
                 while not any(isinstance(m, Register) for m in coordinator.heard):
                     await coordinator.stirred.wait()
                 process.send_signal(signal.SIGTERM)
-                assert await process.wait() == 0
+                while signals == 2 and not any(_drains(m) for m in coordinator.heard):
+                    await coordinator.stirred.wait()
+                if signals == 2:
+                    process.send_signal(signal.SIGINT)
+                assert await process.wait() == code
         finally:
             if process.returncode is None:
                 process.kill()
-        last = [m for m in coordinator.heard if isinstance(m, Heartbeat)][-1]
-        assert last.draining
-    assert read_status(tmp_path)["phase"] == "drained"
+        assert any(_drains(m) for m in coordinator.heard)
+    assert (read_status(tmp_path)["phase"] == "drained") == (code == 0)
+
+
+def _drains(message: object) -> bool:
+    return isinstance(message, Heartbeat) and message.draining
