@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
 
-.PHONY: setup test check demo bench docs vectors contracts test-contracts sim
+.PHONY: setup test check demo bench docs vectors contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test model
 	VENV="$(VENV)" scripts/setup.sh
@@ -31,6 +31,3 @@ contracts:  ## Solidity -> contracts/assay_contracts/artifacts
 
 test-contracts:  ## the ledger contract and what follows it
 	$(BIN)/pytest tests/contracts
-
-sim:  ## the default scenario, bit for bit
-	$(BIN)/simnet run simnet/assay_simnet/scenarios/default.toml

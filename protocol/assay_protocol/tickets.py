@@ -62,7 +62,8 @@ def check_grant(ticket: Ticket, asked: SubmitJob, *, client: bytes) -> None:
         and ticket.sampler == asked.sampler
         and ticket.max_tokens == asked.max_tokens
         and ticket.nonce_commitment == asked.nonce_commitment
-        and (ticket.node in asked.only if asked.only else ticket.node not in asked.exclude)
+        and (not asked.only or ticket.node in asked.only)
+        and ticket.node not in asked.exclude
     )
     if not same:
         raise ProtocolError("unexpected_message", "the ticket is not for the job asked for")

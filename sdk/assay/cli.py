@@ -115,7 +115,7 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("prompt", nargs="*", help="asked once; else read from the pipe")
     command.add_argument("--model")
     command.add_argument("--max-tokens", type=int)
-    command.add_argument("--temperature", type=float, default=0.7)
+    command.add_argument("--temperature", type=float, default=0.8)
 
 
 def _run(module: str, function: str, extra: str) -> Any:

@@ -170,10 +170,10 @@ def make_job(
     prompt: tuple[int, ...],
     *,
     max_tokens: int | None = None,
-    temperature: float = 0.7,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    min_p: float = 0.0,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    top_k: int = 40,
+    min_p: float = 0.05,
     nodes: Sequence[bytes] = (),
 ) -> Job:
     """The job of one answer; temperature 0 draws the likeliest token, `nodes` allows only those.

@@ -1,7 +1,7 @@
 """A client process for scenarios: chats it reads from stdin, one JSON object a line, and their
 course on stdout, one JSON object an event.
 
-    in   {"messages": [...], "max_tokens": 48, "temperature": 0.7}
+    in   {"messages": [...], "max_tokens": 48, "temperature": 0.8}
     out  {"event": "delta", "text": ..., "count": ..., "node": ...}
          {"event": "resumed", "from": ..., "to": ..., "at": ...}
          {"event": "done", "tokens": [...], "nodes": [...], "receipts": [...], "verified": ...}

@@ -140,7 +140,7 @@ class _Client:
         asked = {
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": max_tokens,
-            "temperature": 0.7,
+            "temperature": 0.8,
         }
         _say(f"\n> {prompt}")
         await self._stdin.send_all(json.dumps(asked).encode() + b"\n")
