@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from assay_network.identity import peer_key, peer_text, split_address
-from assay_protocol.errors import ProtocolError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from assay_network.identity import peer_key, peer_text, split_address
+from assay_protocol.errors import ProtocolError
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -18,9 +19,10 @@ def test_peer_text_round_trip(key: bytes) -> None:
 @given(st.text(max_size=80))
 def test_any_text_is_a_key_or_a_protocol_error(text: str) -> None:
     try:
-        assert peer_text(peer_key(text)) == text
-    except ProtocolError as error:
-        assert error.code == "malformed"
+        key = peer_key(text)
+    except ProtocolError:
+        return
+    assert peer_text(key) == text
 
 
 @pytest.mark.parametrize(
