@@ -15,11 +15,13 @@ A case is not durable: after a restart it begins again, which costs a replay and
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from assay_coordinator.core.box_keys import can_seal_to
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.events import Effect, Log, Notify, Save
 from assay_coordinator.core.evidence import Finding, check_opening, weigh
@@ -43,8 +45,10 @@ from assay_protocol.messages import (
     TranscriptRequest,
 )
 
-WAITING: Final = "waiting"
 RETRY_US: Final = 1_000_000  # how soon to look for an auditor again
+RESEND_US: Final = 10_000_000  # a request to an executor may be lost with its session
+ASSIGN_MAX: Final = 64  # cases looked at in one go
+SAMPLE: Final = 16  # auditors looked at before all are
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class Replay:
     auditor: bytes
     stage: str
     deadline_at: int
+    resend_at: int = 0
+    box_key: bytes = b""
     commitment: bytes = b""
 
 
@@ -64,7 +70,6 @@ class Case:
 
     job: Job
     deadline_at: int
-    retry_at: int = 0
     alone_since: int = 0  # since when nobody is left to ask; 0 = somebody is
     replay: Replay | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -74,7 +79,8 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a case ended: passed, failed, unproven (no transcript or leaves), or unaudited."""
+    """How a case ended: passed, failed, withheld (by the executor: no transcript or leaves),
+    unproven (one auditor's word against it, no other to be had), or unaudited."""
 
     case: Case
     outcome: str
@@ -90,6 +96,7 @@ class Audits:
         self.cases: dict[bytes, Case] = {}
         self._by_audit: dict[bytes, Case] = {}
         self._waiting: deque[bytes] = deque()
+        self._later: list[tuple[int, bytes]] = []  # when to look again, a heap
         self.finished = 0
 
     def open(self, now: int, job: Job) -> list[Effect]:
@@ -123,22 +130,18 @@ class Audits:
     def assign(self, now: int) -> list[Effect]:
         """Give waiting cases to free auditors."""
         effects: list[Effect] = []
-        for _ in range(len(self._waiting)):
+        while self._later and self._later[0][0] <= now:
+            self._waiting.append(heapq.heappop(self._later)[1])
+        for _ in range(min(ASSIGN_MAX, len(self._waiting))):
             ticket = self._waiting.popleft()
             case = self.cases.get(ticket)
             if case is None or case.replay is not None:
                 continue
-            if case.retry_at > now:
-                self._waiting.append(ticket)
-                continue
-            able = self._able(now, case)
-            free = [n for n in able if n.auditing < self._policy.audits_per_node]
-            case.alone_since = 0 if able else case.alone_since or now
+            free = self._free(now, case)
             if free:
                 effects += self._task(now, case, self._choose(free))
             else:
-                self._waiting.append(ticket)
-                case.retry_at = now + RETRY_US
+                heapq.heappush(self._later, (now + RETRY_US, ticket))
         return effects
 
     def receive(self, now: int, peer: bytes, message: object) -> tuple[list[Effect], list[Verdict]]:
@@ -174,17 +177,36 @@ class Audits:
                 more, ended = self._late(now, case)
                 effects += more
                 verdicts += ended
+            elif case.replay is not None and now >= case.replay.resend_at:
+                effects += self._ask_executor(now, case, case.replay)
         return effects + self.assign(now), verdicts
 
     # ---- choosing ----
 
-    def _able(self, now: int, case: Case) -> list[Node]:
+    def _free(self, now: int, case: Case) -> list[Node]:
+        """Auditors with room: of a few drawn at random, or if those have none, of all."""
+        listed = self._registry.listed(case.job.ticket.model)
+        few = listed
+        if len(listed) > SAMPLE:
+            few = [listed[self._entropy.below(len(listed))] for _ in range(SAMPLE)]
+        free = [n for n in self._able(now, case, few) if self._has_room(n)]
+        if free:
+            case.alone_since = 0
+            return free
+        able = self._able(now, case, listed)
+        case.alone_since = 0 if able else case.alone_since or now
+        return [n for n in able if self._has_room(n)]
+
+    def _has_room(self, node: Node) -> bool:
+        return node.auditing < self._policy.audits_per_node
+
+    def _able(self, now: int, case: Case, among: Sequence[Node]) -> list[Node]:
         """Present nodes that are independent of the executor and were not yet asked."""
         ticket = case.job.ticket
         executor = self._registry.nodes[ticket.node]
         return [
             node
-            for node in self._registry.serving(ticket.model).values()
+            for node in among
             if node.serves(now, ticket.model)
             and not node.draining
             and node.key not in (ticket.node, ticket.client)
@@ -193,9 +215,12 @@ class Audits:
         ]
 
     def _choose(self, free: list[Node]) -> Node:
-        """At random; a young network has no experienced auditors yet."""
-        tried = [n for n in free if n.row.verified >= self._policy.experienced_audits]
-        pool = tried or free
+        """At random among the most trusted there are: a young network has no experienced ones
+        yet, but a fresh key, which costs nothing, decides only where all keys are fresh."""
+        for least in (self._policy.experienced_audits, self._policy.probation_audits, 0):
+            pool = [n for n in free if n.row.verified >= least]
+            if pool:
+                break
         return pool[self._entropy.below(len(pool))]
 
     def _stuck(self, now: int, case: Case) -> bool:
@@ -234,12 +259,25 @@ class Audits:
         self, now: int, case: Case, message: object
     ) -> tuple[list[Effect], list[Verdict]]:
         assert isinstance(message, AuditAccept)
-        ticket = case.job.ticket
-        self._stage(now, case, "transcript")
-        wanted = TranscriptRequest(
-            audit=message.audit, ticket=ticket.ticket, box_key=message.box_key
-        )
-        return [Notify(ticket.node, wanted)], []
+        if not can_seal_to(message.box_key):  # else an honest executor had to decline
+            replay = self._end_replay(case)
+            return [*self._fault(replay, "box_key"), *self._again(now, case)], []
+        replay = self._stage(now, case, "transcript")
+        replay.box_key = message.box_key
+        return self._ask_executor(now, case, replay), []
+
+    def _ask_executor(self, now: int, case: Case, replay: Replay) -> list[Effect]:
+        """Send the stage's request, for the first time or again; auditors get no second one."""
+        ticket, replay.resend_at = case.job.ticket, now + RESEND_US
+        if replay.stage == "transcript":
+            sealed = TranscriptRequest(
+                audit=replay.audit, ticket=ticket.ticket, box_key=replay.box_key
+            )
+            return [Notify(ticket.node, sealed)]
+        if replay.stage == "open":
+            wanted = OpenLeaves(audit=replay.audit, ticket=ticket.ticket)
+            return [Notify(ticket.node, wanted)]
+        return []
 
     def _transcript(
         self, now: int, case: Case, message: object
@@ -256,16 +294,14 @@ class Audits:
         if case.opened is not None:
             self._stage(now, case, "reveal")
             return [Notify(replay.auditor, RevealRequest(audit=replay.audit))], []
-        ticket = case.job.ticket
-        wanted = OpenLeaves(audit=replay.audit, ticket=ticket.ticket)
-        return [Notify(ticket.node, wanted)], []
+        return self._ask_executor(now, case, replay), []
 
     def _opened(self, now: int, case: Case, message: object) -> tuple[list[Effect], list[Verdict]]:
         assert isinstance(message, LeavesOpened)
         try:
             check_opening(case.job.receipt, message)
         except ProtocolError:
-            return [], [self._close(case, "unproven")]
+            return [], [self._close(case, "withheld")]
         case.opened = message
         replay = self._stage(now, case, "reveal")
         return [Notify(replay.auditor, RevealRequest(audit=replay.audit))], []
@@ -276,8 +312,7 @@ class Audits:
         assert isinstance(message, AuditReveal)
         assert case.replay is not None
         assert case.opened is not None
-        replay = case.replay
-        self._end_replay(case)
+        replay = self._end_replay(case)
         try:
             if commitment(message.nonce, encode(message)) != replay.commitment:
                 raise ProtocolError("unexpected_message", "not what was committed to")
@@ -300,21 +335,21 @@ class Audits:
     def _declined(self, now: int, case: Case, peer: bytes) -> tuple[list[Effect], list[Verdict]]:
         assert case.replay is not None
         if peer == case.job.ticket.node:
-            return [], [self._close(case, "unproven")]
+            return [], [self._close(case, "withheld")]
         if peer != case.replay.auditor:
             return [], []
         if case.replay.stage == "task":
             operator = self._registry.nodes[peer].row.operator
             case.asked -= {peer, operator}  # busy is no fault; ask again later
         self._end_replay(case)
-        return self._again(now, case), []
+        heapq.heappush(self._later, (now + RETRY_US, case.job.ticket.ticket))
+        return [], []
 
     def _late(self, now: int, case: Case) -> tuple[list[Effect], list[Verdict]]:
         assert case.replay is not None
-        replay = case.replay
-        if replay.stage in ("transcript", "open"):
-            return [], [self._close(case, "unproven")]
-        self._end_replay(case)
+        if case.replay.stage in ("transcript", "open"):
+            return [], [self._close(case, "withheld")]
+        replay = self._end_replay(case)
         effects = self._fault(replay, "late") if replay.stage != "task" else []
         return [*effects, *self._again(now, case)], []
 
@@ -347,15 +382,17 @@ class Audits:
         case.replay.deadline_at = now + self._policy.audit_stage_us
         return case.replay
 
-    def _end_replay(self, case: Case) -> None:
-        assert case.replay is not None
-        self._by_audit.pop(case.replay.audit, None)
-        auditor = self._registry.nodes[case.replay.auditor]
-        auditor.auditing = max(0, auditor.auditing - 1)
+    def _end_replay(self, case: Case) -> Replay:
+        replay = case.replay
+        assert replay is not None
+        del self._by_audit[replay.audit]
+        auditor = self._registry.nodes[replay.auditor]
+        auditor.auditing -= 1
+        assert auditor.auditing >= 0
         case.replay = None
+        return replay
 
     def _again(self, now: int, case: Case) -> list[Effect]:
-        case.retry_at = now
         self._waiting.append(case.job.ticket.ticket)
         return self.assign(now)
 

@@ -28,6 +28,7 @@ _MATCH: Final = round(1e6 * math.log((1 - CHEAT_MISMATCH) / (1 - HONEST_MISMATCH
 SUSPICION: Final = 2_000_000  # a replay above this is shown to further auditors
 CONVICTION: Final = round(1e6 * math.log(1e6))
 LOGIT_TOLERANCE: Final = 0.5  # median distance; honest noise is about 0.05 (ENGINE 4)
+SPAN: Final = 16  # tokens: an answer is as far off as its worst span (cheats that start late)
 DISTANCE_EVIDENCE: Final = 7_000_000  # two auditors agree with each other and not with the node
 
 
@@ -110,7 +111,10 @@ def accumulate(evidence: int, more: int) -> int:
 
 
 def _distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """The largest median of |a - b| over spans; what is no number is infinitely far."""
     if not a:
         return 0.0
-    value = median(abs(x - y) for x, y in zip(a, b, strict=True))
-    return value if math.isfinite(value) else math.inf
+    apart = [abs(x - y) for x, y in zip(a, b, strict=True)]
+    apart = [x if math.isfinite(x) else math.inf for x in apart]
+    starts = [*range(0, len(apart) - SPAN, SPAN), max(0, len(apart) - SPAN)]
+    return max(median(apart[start : start + SPAN]) for start in starts)

@@ -26,7 +26,7 @@ from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
 from assay_coordinator.core.lottery import drawn
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import JobRow
-from assay_coordinator.core.registry import Node, Registry
+from assay_coordinator.core.registry import Registry
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Ack, Receipt, SubmitReceipt, Ticket
 from assay_protocol.receipts import check_receipt, payable_tokens
@@ -331,7 +331,11 @@ def _purses(client: bytes) -> tuple[Purse, Purse]:
     return Purse("available", client), Purse("reserved", client)
 
 
-def audit_pay(policy: Policy, job: Job, node: Node, ledger: Ledger) -> int:
-    """What a replay earns: a share of the job's price, as far as the treasury goes."""
-    assert node.key != job.ticket.node
-    return min(job.charged * policy.audit_pay_bps // 10_000, ledger.balance("treasury"))
+def audit_pay(policy: Policy, job: Job, verified: int, replays: int, treasury: int) -> int:
+    """What each of `replays` replays earns: a share of the job's price. On average audits of a node
+    cost no more than its fees bring in (fee / audit rate), else fresh keys that serve and audit one
+    another would empty the treasury; and never more than the treasury holds."""
+    fee = job.charged * policy.fee_bps // 10_000
+    numerator, denominator = policy.audit_due(verified)
+    share = min(job.charged * policy.audit_pay_bps // 10_000, fee * denominator // numerator)
+    return min(share // replays, treasury)

@@ -52,6 +52,7 @@ class Registry:
     def __init__(self) -> None:
         self.nodes: dict[bytes, Node] = {}
         self._by_model: dict[bytes, dict[bytes, Node]] = {}
+        self._listed: dict[bytes, list[Node]] = {}  # the same, to draw from by index
 
     def restore(self, rows: list[NodeRow]) -> None:
         self.nodes = {row.node: Node(row) for row in rows}
@@ -62,6 +63,13 @@ class Registry:
     def serving(self, model: bytes) -> dict[bytes, Node]:
         """Nodes that offer `model`; their leases are the caller's to check."""
         return self._by_model.get(model, {})
+
+    def listed(self, model: bytes) -> list[Node]:
+        """The same in a list; not to be changed."""
+        listed = self._listed.get(model)
+        if listed is None:
+            listed = self._listed[model] = list(self.serving(model).values())
+        return listed
 
     def register(self, key: bytes, message: Register, lease_until: int) -> Node:
         """Take or renew a lease. The operator of a key is fixed by its first registration."""
@@ -77,6 +85,7 @@ class Registry:
         node.free_slots = node.slots
         for model in node.offers:
             self._by_model.setdefault(model, {})[key] = node
+            self._listed.pop(model, None)
         return node
 
     def heartbeat(self, node: Node, beat: Heartbeat, lease_until: int) -> None:
@@ -97,7 +106,8 @@ class Registry:
 
     def _unlist(self, node: Node) -> None:
         for model in node.offers:
-            listed = self._by_model.get(model, {})
-            listed.pop(node.key, None)
+            self._listed.pop(model, None)
+            listed = self._by_model[model]
+            del listed[node.key]
             if not listed:
-                self._by_model.pop(model, None)
+                del self._by_model[model]

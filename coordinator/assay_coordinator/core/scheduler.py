@@ -26,7 +26,7 @@ class Scheduler:
 
     def pick(self, now: int, job: SubmitJob) -> Node | None:
         """The node for `job`, or None if nothing that fits has room now."""
-        listed = list(self._registry.serving(job.model).values())
+        listed = self._registry.listed(job.model)
         if not listed:
             return None
         best = self._best(now, job, self._sample(listed))

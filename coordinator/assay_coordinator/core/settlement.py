@@ -69,14 +69,17 @@ class Settlement:
             effects += self._passed(now, job, node, verdict)
         elif outcome == "failed":
             effects += self._failed(now, job, node, verdict)
+        elif outcome == "withheld":
+            effects += self._withheld(now, job, node)
         elif outcome == "unaudited" and (verdict.good or self._proven(node)):
             effects += self._jobs.release(now, job, outcome)
+            effects += self._pay(now, job, verdict.good)
         else:  # nobody could say that the work was done
             effects += self._jobs.refund(now, job, outcome)
         return effects
 
     def _passed(self, now: int, job: Job, node: Node, verdict: Verdict) -> list[Effect]:
-        verified = node.row.verified + 1
+        verified = node.row.verified + bool(verdict.good[0].replayed)  # no tokens prove nothing
         evidence = accumulate(node.row.evidence, min(0, verdict.good[0].evidence))
         state = node.row.state
         if state == "probation" and verified >= self._policy.probation_audits:
@@ -85,6 +88,21 @@ class Settlement:
         effects: list[Effect] = [Save(row), *self._jobs.release(now, job, "passed")]
         effects += self._pay(now, job, verdict.good)
         return effects + self._blame(verdict.bad)
+
+    def _withheld(self, now: int, job: Job, node: Node) -> list[Effect]:
+        """Not proof of a lie, so nothing is forfeited. But whoever withholds just what was drawn
+        would never be caught: half its record goes, and with it the rare audits."""
+        verified, state = node.row.verified // 2, node.row.state
+        if state == "active" and verified < self._policy.probation_audits:
+            state = "probation"
+        changed = state != node.row.state
+        row = self._registry.update(
+            node, failed=node.row.failed + 1, verified=verified, state=state
+        )
+        effects: list[Effect] = [Save(row), *self._jobs.refund(now, job, "withheld")]
+        if changed:
+            effects.append(Notify(node.key, StandingChanged(state=state, reason="withheld")))
+        return effects
 
     def _failed(self, now: int, job: Job, node: Node, verdict: Verdict) -> list[Effect]:
         more = convicting_evidence(list(verdict.bad))
@@ -97,13 +115,15 @@ class Settlement:
     def _pay(self, now: int, job: Job, findings: tuple[Finding, ...]) -> list[Effect]:
         """Auditors are paid for the replay, whichever way it went; being outvoted is not paid."""
         effects: list[Effect] = []
+        verified = self._registry.nodes[job.ticket.node].row.verified
         for finding in findings:
-            auditor = self._registry.nodes[finding.auditor]
-            pay = audit_pay(self._policy, job, auditor, self._ledger)
-            purse = Purse("earned", auditor.key)
+            treasury = self._ledger.balance("treasury")
+            pay = audit_pay(self._policy, job, verified, len(findings), treasury)
+            assert finding.auditor != job.ticket.node
+            purse = Purse("earned", finding.auditor)
             effects += self._ledger.transfer(now, TREASURY, purse, pay, "audit", finding.audit)
             effects += self._epochs.add_line(
-                auditor.key, "audit", finding.audit, finding.commitment, pay
+                finding.auditor, "audit", finding.audit, finding.commitment, pay
             )
         return effects
 

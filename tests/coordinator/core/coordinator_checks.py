@@ -138,8 +138,8 @@ def check_bounds(world: World) -> None:
     running = {c.replay.audit for c in audits.cases.values() if c.replay is not None}
     assert set(audits._by_audit) == running
     waiting = {key for key, c in audits.cases.items() if c.replay is None}
-    assert waiting <= set(audits._waiting)
-    assert len(audits._waiting) <= len(jobs.jobs)
+    assert waiting <= {*audits._waiting, *(ticket for _, ticket in audits._later)}
+    assert len(audits._waiting) + len(audits._later) <= 2 * len(jobs.jobs) + 2
     at_work = Counter(c.replay.auditor for c in audits.cases.values() if c.replay is not None)
     for key, one in registry.nodes.items():
         assert one.auditing == at_work[key] <= world.policy.audits_per_node
@@ -206,6 +206,7 @@ def check_all_ended(world: World) -> None:
     assert not coordinator.audits.cases
     assert not coordinator.audits._by_audit
     assert not coordinator.audits._waiting
+    assert not coordinator.audits._later
     assert not coordinator.jobs.jobs
     assert not coordinator.jobs._deadlines
     assert not coordinator.jobs._open
