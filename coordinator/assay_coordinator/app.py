@@ -57,7 +57,8 @@ async def run_coordinator(settings: Settings) -> int:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
-    with _opened(settings, identity) as (store, anchor):
+    stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
+    with stops as signals, _opened(settings, identity) as (store, anchor):
         runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed)
         async with (
             open_host(identity.seed, settings.listen) as host,
@@ -70,7 +71,7 @@ async def run_coordinator(settings: Settings) -> int:
             rpc = await _start_rpc(nursery, settings, anchor)
             _settle_heap()
             _ready(host.addresses, rpc)
-            await _until_signal()
+            log.info("stopping", signal=signal.Signals(await anext(signals)).name)
             nursery.cancel_scope.cancel()
     log.info("stopped")
     return 0
@@ -160,10 +161,3 @@ def _ready(addresses: tuple[str, ...], rpc: str | None) -> None:
     line = {"event": "ready", "address": addresses[0], "addresses": list(addresses), "rpc": rpc}
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
-
-
-async def _until_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            return

@@ -45,12 +45,13 @@ PART_BYTES: Final = 512 * 1024
 BUNDLES_CACHED_MAX: Final = 64
 POSTS_WAITING_MAX: Final = 65_536
 POST_RETRY_SECONDS: Final = 5.0
+RESTORE_RETRY_SECONDS: Final = 1.0
 
 log = get_logger("coordinator")
 
-Commit = Callable[[list[Row]], None]  # synchronous; raises AssayError
-Load = Callable[[int], Stored]
-Bundle = Callable[[bytes], bytes]  # synchronous; raises AssayError
+Commit = Callable[[list[Row]], None]
+Load = Callable[[int], Stored]  # these four are synchronous and raise AssayError
+Bundle = Callable[[bytes], bytes]
 Post = Callable[[PostEpoch], None]
 
 
@@ -93,7 +94,10 @@ class Runtime:
         self._now = 0
 
     async def run(self, started: trio.Event) -> None:
-        """Restore from the tables, set `started`, serve until cancelled."""
+        """Restore from the tables, set `started`, serve until cancelled.
+
+        Raises AssayError if the tables cannot be read at the start; later it waits for them.
+        """
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._release(await self._restored())
@@ -176,7 +180,13 @@ class Runtime:
         for effect in batch:
             if isinstance(effect, Reply | Lookup):
                 self._answer(effect.request, m.Error(code="storage_failed", detail=error.code))
-        self._release(await self._restored())
+        while True:
+            try:
+                self._release(await self._restored())
+                return
+            except AssayError as again:
+                log.error("restore_failed", code=again.code, detail=again.message)
+                await trio.sleep(RESTORE_RETRY_SECONDS)
 
     async def _restored(self) -> list[Effect]:
         stored = await trio.to_thread.run_sync(

@@ -12,6 +12,7 @@ from assay_contracts.genesis import Genesis, address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.outbox import Outbox
+from assay_coordinator.adapters.store import storage_errors
 from assay_coordinator.core.events import PostEpoch
 
 POLICY_VERSION: Final = bytes(31) + b"\x01"
@@ -29,7 +30,7 @@ class Anchor:
         self._outbox = Outbox(engine, self._ledger)
 
     def post(self, effect: PostEpoch) -> None:
-        """Put the epoch on the chain; done already is done."""
+        """Put the epoch on the chain; done already is done. Raises AssayError: try again later."""
         header = Header(
             root=effect.root,
             total_cum=effect.total,
@@ -38,8 +39,9 @@ class Anchor:
             data_hash=effect.data_hash,
             policy=POLICY_VERSION,
         )
-        self._outbox.submit(f"epoch-{effect.epoch}", effect.epoch, header)
-        self._outbox.pump()
+        with storage_errors():
+            self._outbox.submit(f"epoch-{effect.epoch}", effect.epoch, header)
+            self._outbox.pump()
 
     def close(self) -> None:
         self.chain.close()

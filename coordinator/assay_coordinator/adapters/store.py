@@ -7,7 +7,8 @@ One thread writes. A commit is all or nothing: when it fails nothing of the batc
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any, Final
 
@@ -45,10 +46,8 @@ class Store:
     def __init__(self, url: str) -> None:
         """Open (and for SQLite create) it, and bring its tables to this version."""
         self.engine = open_engine(url)
-        try:
+        with storage_errors():
             migrate(self.engine)
-        except DBAPIError as error:
-            raise _failed(error) from error
         self._upserts = {cls: self._upsert(cls) for cls in TABLES}
 
     def commit(self, rows: Sequence[Row]) -> None:
@@ -57,19 +56,13 @@ class Store:
         for row in rows:
             key = tuple(getattr(row, name) for name in row.KEY)
             batches.setdefault(type(row), {})[key] = row  # the last one wins
-        try:
-            with self.engine.begin() as connection:
-                for cls, batch in batches.items():
-                    self._write(connection, cls, list(batch.values()))
-        except DBAPIError as error:
-            raise _failed(error) from error
-        except OSError as error:
-            code = "disk_full" if error.errno == errno.ENOSPC else "storage_failed"
-            raise AssayError(code, str(error)) from error
+        with storage_errors(), self.engine.begin() as connection:
+            for cls, batch in batches.items():
+                self._write(connection, cls, list(batch.values()))
 
     def load(self, now: int) -> Stored:
-        """What the coordinator needs to go on; history stays in the tables."""
-        with self.engine.connect() as connection:
+        """What the coordinator needs to go on; history stays in the tables. Raises as `commit`."""
+        with storage_errors(), self.engine.connect() as connection:
             last = _newest_epoch(connection)
             running = last.epoch + 1 if last else 1
             jobs, lines, epochs = TABLES[JobRow], TABLES[LineRow], TABLES[EpochRow]
@@ -89,8 +82,8 @@ class Store:
             )
 
     def rows(self, cls: type[Any], *where: Any) -> list[Any]:
-        """All rows of a table that match, for reports and bundles."""
-        with self.engine.connect() as connection:
+        """All rows of a table that match, for reports and bundles. Raises as `commit`."""
+        with storage_errors(), self.engine.connect() as connection:
             return _rows(connection, cls, *where)
 
     def close(self) -> None:
@@ -153,10 +146,18 @@ def _newest_epoch(connection: Connection) -> EpochRow | None:
     return None if row is None else EpochRow(*row)
 
 
-def _failed(error: DBAPIError) -> AssayError:
-    text = str(error.orig)
-    code = "disk_full" if "disk is full" in text or "No space" in text else "storage_failed"
-    return AssayError(code, text)
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """What databases and files raise, as AssayError("disk_full" or "storage_failed")."""
+    try:
+        yield
+    except DBAPIError as error:
+        text = str(error.orig)
+        full = "disk is full" in text or "No space" in text
+        raise AssayError("disk_full" if full else "storage_failed", text) from error
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise AssayError("disk_full" if full else "storage_failed", str(error)) from error
 
 
-__all__ = ["LeafRow", "Store", "migrate", "open_engine"]
+__all__ = ["LeafRow", "Store", "migrate", "open_engine", "storage_errors"]
