@@ -30,6 +30,7 @@ RECONNECT_SECONDS_MAX: Final = 15.0
 HAND_INS_MAX: Final = 1_024  # waiting for the coordinator; more are left to the nodes
 FLUSH_SECONDS: Final = 3.0
 READ_TRIES: Final = 3
+_HAND_IN_AGAIN: Final = frozenset({"timeout", "busy", "rate_limited", "storage_failed", "internal"})
 _M = TypeVar("_M")
 
 
@@ -127,7 +128,7 @@ class CoordinatorLink:
             try:
                 await self.ask(object, self._outbox[0])
             except AssayError as error:
-                if isinstance(error, PeerGone) or error.code in ("timeout", "busy"):
+                if isinstance(error, PeerGone) or error.code in _HAND_IN_AGAIN:
                     await trio.sleep(RECONNECT_SECONDS)
                     continue
             del self._outbox[0]  # booked, or refused for good
