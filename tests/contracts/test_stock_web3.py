@@ -1,4 +1,4 @@
-"""Whoever trusts none of our code reads the ledger with a stock web3.py: same chain, same figures."""
+"""Whoever trusts none of our code reads the ledger with a stock web3.py: the same figures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from importlib.resources import files
 
 import trio
+from web3 import HTTPProvider, Web3
+
 from assay_contracts.chain import LocalChain
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.rpc import rpc_app, serve_rpc
-from web3 import HTTPProvider, Web3
 
 HEADER = Header(b"\x07" * 32, 50, 9, 3, b"\x01" * 32, b"\x02" * 32)
 
