@@ -31,10 +31,15 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What admission must know of the node now. `closed` is the code to refuse all jobs with."""
+    """What admission must know of the node now.
+
+    `closed` is the code to refuse all jobs with. `joined_at` is when, by the coordinator's clock,
+    this process first registered.
+    """
 
     running: int
     closed: str | None = None
+    joined_at: int = 0
 
 
 class Admission:
@@ -70,6 +75,10 @@ class Admission:
             raise ProtocolError("ticket_replayed")
         if standing.closed is not None:
             raise AssayError(standing.closed)
+        if ticket.issued_at < standing.joined_at:
+            # An earlier process of this node may have answered it and died before its receipt was
+            # on disk; answering again would put two receipts on one ticket (S2).
+            raise AssayError("ticket_expired", "the ticket is older than this node's start")
         self._check_model(ticket, prompt)
         self._take_place(now, ticket, standing)
         return Admitted(ticket, start.ticket, start, prompt)

@@ -39,6 +39,7 @@ class Lease:
         self._connected = self._registered = self._asking = self._told_draining = False
         self._until = self._due_at = self._tries = 0
         self._heartbeat_us = self._lease_us = 0
+        self.joined_at = 0  # the first registration, by the coordinator's clock
 
     @property
     def registered(self) -> bool:
@@ -79,6 +80,7 @@ class Lease:
         self.repute.state = answer.state
         if isinstance(answer, Registered):
             self._registered, self._told_draining = True, False
+            self.joined_at = self.joined_at or answer.now_at
             self._heartbeat_us, self._lease_us = answer.heartbeat_ms * 1000, answer.lease_ms * 1000
             self.repute.clock_skew_us = answer.now_at - now
         else:

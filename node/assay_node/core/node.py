@@ -204,7 +204,7 @@ class Node:
             closed = "suspended"
         elif not self._lease.held(now):
             closed = "not_registered"
-        return Standing(self.running, closed)
+        return Standing(self.running, closed, self._lease.joined_at)
 
     def _step(self, now: int, stream: int, step: _Step) -> list[do.Effect]:
         """Let one job take an event, then take from it what it leaves behind."""

@@ -154,3 +154,12 @@ def test_used_tickets_are_bounded_and_forgotten_only_after_they_expire() -> None
 def test_any_bytes_are_refused_with_a_protocol_error(frame: bytes) -> None:
     with pytest.raises(ProtocolError):
         admission().admit(NOW, frame, CLIENT.public_key, IDLE)
+
+
+def test_a_restarted_node_refuses_tickets_of_its_earlier_process() -> None:
+    """It cannot know which of them it answered before it died (S2: never two receipts)."""
+    ticket = make_ticket(1)
+    joined = Standing(running=0, joined_at=ticket.issued_at + 1)
+    assert refusal(admission(), first_frame(ticket), joined).code == "ticket_expired"
+    just_now = Standing(running=0, joined_at=ticket.issued_at)
+    admission().admit(NOW, first_frame(ticket), CLIENT.public_key, just_now)
