@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_protocol.errors import AssayError
+from assay_protocol.extras import report_missing
 
 DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
 
@@ -29,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     except AssayError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except ModuleNotFoundError as error:
+        return report_missing("coordinator", "coordinator", error)
     except KeyboardInterrupt:
         return 130
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from assay_node.config import ENGINES, Settings, load_from_process
 from assay_protocol.errors import AssayError
+from assay_protocol.extras import report_missing
 
 EXIT_OK: Final = 0
 EXIT_ERROR: Final = 1
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     except AssayError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE if error.code == "config_invalid" else EXIT_ERROR
+    except ModuleNotFoundError as error:
+        return report_missing("node", "node", error)
     except KeyboardInterrupt:
         return EXIT_CANCELLED
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_protocol.errors import AssayError
+from assay_protocol.extras import missing_text
 
 OK, FAILED, USAGE = 0, 1, 2
 _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
     "simnet": ("assay_simnet.cli", "simnet"),
-    "gateway": ("assay.gateway.cli", "p2p"),
 }
 
 
@@ -31,7 +31,7 @@ class MissingExtra(Exception):
     """A command needs an extra that is not installed."""
 
     def __init__(self, extra: str, module: str) -> None:
-        super().__init__(f"this needs {module!r}: pip install 'assay-network[{extra}]'")
+        super().__init__(missing_text(extra, module))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|simnet|gateway ... "
+        epilog="also: assay node|coordinator|simnet ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

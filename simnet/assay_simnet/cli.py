@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from assay_protocol.extras import report_missing
+
 
 def main(argv: list[str] | None = None) -> int:
     """The console script."""
@@ -18,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     demo.add_argument("--report", type=Path, default=Path("demo-report.json"))
     demo.add_argument("--keep", type=Path, help="keep logs and databases in this folder")
     args = parser.parse_args(argv)
-    from assay_simnet.demo import run_demo
-
+    try:
+        from assay_simnet.demo import run_demo
+    except ModuleNotFoundError as error:
+        return report_missing("simnet", "all", error)
     return run_demo(args.report, args.keep)
