@@ -430,7 +430,7 @@ def registration(operator: bytes, **changes: Any) -> m.Register:
         "prefill_rate": 1_000_000,
         "decode_rate": 50_000,
     }
-    offers = changes.pop("offers", (m.Offer(**(offer | changes)),))
+    offers = changes.pop("offers", None) or (m.Offer(**(offer | changes)),)
     return m.Register(
         operator=operator, offers=offers, addresses=("/memory/1",), software="test", device="none"
     )
