@@ -26,7 +26,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import trio
@@ -65,8 +65,8 @@ class Run:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=30, help="of single answers")
-    parser.add_argument("--rounds", type=int, default=5, help="of 8 answers at once")
+    parser.add_argument("--pairs", type=int, default=40, help="of single answers")
+    parser.add_argument("--rounds", type=int, default=6, help="of 8 answers at once")
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--node", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -91,15 +91,22 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
 async def compare(
     args: argparse.Namespace, card: ModelCard, client: Client, direct: Direct
 ) -> dict[str, Any]:
-    prompts = prompts_of(card, max(args.pairs, STREAMS) + 2)
-    await pair(client, direct, prompts[-2:], 8)  # warm-up
-    singles = [await pair(client, direct, [prompts[i]], 4) for i in range(args.pairs)]
+    prompts = prompts_of(card, 2 * max(args.pairs, STREAMS))
+    loud = prompts[:STREAMS]
+    await pair(client, direct, loud, loud, args.tokens)  # warm-up: both find the same cache
+    # A prompt asked twice is answered from the cache: single answers never share one.
+    singles = [
+        await pair(client, direct, [prompts[2 * i]], [prompts[2 * i + 1]], 4)
+        for i in range(args.pairs)
+    ]
     added = [hop.first[0] - own.first[0] for hop, own in singles]
-    loads = [await pair(client, direct, prompts[:STREAMS], args.tokens) for _ in range(args.rounds)]
+    await pair(client, direct, loud, loud, args.tokens)
+    loads = [await pair(client, direct, loud, loud, args.tokens) for _ in range(args.rounds)]
     rates = [(hop.tokens / hop.seconds, own.tokens / own.seconds) for hop, own in loads]
     losses = [100 * (1 - hop / own) for hop, own in rates]
     return {
         "ttft_added_ms_p50": round(median(added) * 1e3, 2),
+        "ttft_added_ms_p95": round(quantiles(added, n=20)[18] * 1e3, 2),
         "ttft_direct_ms_p50": round(median(own.first[0] for _, own in singles) * 1e3, 2),
         "throughput_loss_pct": round(median(losses), 2),
         "throughput_loss_pct_all": [round(loss, 2) for loss in losses],
@@ -110,15 +117,19 @@ async def compare(
 
 
 async def pair(
-    client: Client, direct: Direct, prompts: list[tuple[int, ...]], tokens: int
+    client: Client,
+    direct: Direct,
+    over: list[tuple[int, ...]],
+    own: list[tuple[int, ...]],
+    tokens: int,
 ) -> tuple[Run, Run]:
-    """The same answers both ways; which goes first alternates."""
+    """One run over the network and one direct; which goes first alternates."""
     direct.turn = not direct.turn
     if direct.turn:
-        own = await direct.run(prompts, tokens)
-        return await client.run(prompts, tokens), own
-    hop = await client.run(prompts, tokens)
-    return hop, await direct.run(prompts, tokens)
+        first = await direct.run(own, tokens)
+        return await client.run(over, tokens), first
+    hop = await client.run(over, tokens)
+    return hop, await direct.run(own, tokens)
 
 
 # ---- over the network ----
@@ -264,9 +275,9 @@ async def run_direct(engine: Engine, prompts: list[list[int]], tokens: int) -> R
 
 
 def prompts_of(card: ModelCard, count: int) -> list[tuple[int, ...]]:
-    """Chats of nearly one length that differ in their first words."""
+    """Chats of one length that differ from the first word of the question on."""
     template = ChatTemplate(card)
-    asked = [f"{number} times I asked: tell me a long story of the sea." for number in range(count)]
+    asked = [f"{i:04} times I asked: tell me a long story of the sea." for i in range(count)]
     return [template.render([{"role": "user", "content": text}]) for text in asked]
 
 
