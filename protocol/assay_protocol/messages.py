@@ -73,8 +73,8 @@ class Route:
 class ResumePoint:
     """Continue `ticket`'s answer after its first `count` tokens, with the same seed.
 
-    `progress` is the first node's signed `Progress` for at most `count` tokens: with it that node
-    is paid for what it delivered.
+    `progress` is the last `Progress` the first node signed, if any: evidence that it had begun. A
+    node is paid by its receipt alone, which it can hand in whenever it is back.
     """
 
     ticket: TicketId
@@ -145,7 +145,8 @@ class ReceiptBooked:
 class AbandonJob:
     """The client gives a ticket up unused, or its node vanished: the reservation ends.
 
-    `progress` is the last thing the node signed, if anything; it is paid for that much.
+    `progress` is the last thing the node signed, if anything. The reservation waits a little for
+    the node's receipt, so that a client cannot take an answer and its money back.
     """
 
     ticket: TicketId
@@ -317,6 +318,7 @@ class HeartbeatAck:
     audits_failed: Count
     earned: Credit
     escrow: Credit
+    drawn: Count | None = None  # its jobs under audit: a node that leaves now cannot show them
 
 
 # ---- audits: coordinator <-> node; all idempotent by audit id ---------------------------------

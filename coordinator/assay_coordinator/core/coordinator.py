@@ -315,6 +315,7 @@ class Coordinator:
             audits_failed=node.row.failed,
             earned=self.ledger.balance("earned", peer),
             escrow=self.ledger.balance("escrow", peer),
+            drawn=sum(job.state == "drawn" for job in self.jobs.unpaid(peer)),
         )
 
     # ---- accounts ----

@@ -39,6 +39,8 @@ class Lease:
         self._connected = self._registered = self._asking = self._told_draining = False
         self._until = self._due_at = self._tries = 0
         self._heartbeat_us = self._lease_us = 0
+        self.drawn: int | None = None  # jobs under audit, as of the last heartbeat; None: unknown
+        self.booked_at = 0
         self.joined_at = 0  # the first registration, by the coordinator's clock
 
     @property
@@ -56,6 +58,10 @@ class Lease:
         """Whether tickets may still be honoured: they outlive the lease they were given under."""
         return now < self._until + self._parameters.lease_grace_us and self._until > 0
 
+    def booked(self, now: int) -> None:
+        """A receipt was booked: it may have been drawn, which only the next heartbeat tells."""
+        self.drawn, self.booked_at = None, now
+
     def connected(self) -> None:
         self._connected, self._asking, self._registered = True, False, False
         self._due_at = self._tries = 0
@@ -65,7 +71,8 @@ class Lease:
 
     def due(self, now: int, heartbeat: Heartbeat) -> Register | Heartbeat | None:
         """The request to send now, if any; it counts as under way."""
-        turned = self._registered and heartbeat.draining and not self._told_draining
+        news = not self._told_draining or self.drawn is None
+        turned = self._registered and heartbeat.draining and news
         if not self._connected or self._asking or (now < self._due_at and not turned):
             return None
         self._asking = True
@@ -87,6 +94,7 @@ class Lease:
             self.repute.audits_passed = answer.audits_passed
             self.repute.audits_failed = answer.audits_failed
             self.repute.earned, self.repute.escrow = answer.earned, answer.escrow
+            self.drawn = answer.drawn or 0
         self._until = now + self._lease_us
         self._due_at = now + self._heartbeat_us
 

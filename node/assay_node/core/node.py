@@ -1,6 +1,6 @@
 """The node: one `handle(now, event) -> list[Effect]` over jobs, audits, receipts and the lease.
 
-    serving --Drain--> draining --no job, receipts booked, no audit owed, said so--> drained
+    serving --Drain--> draining --no job, no receipt and no audit left, said so--> drained
 
 What it decides: which jobs to start, what to send and when, what to keep for audits, when to
 register, what is still owed. `now` is microseconds since the epoch. Peers' bytes never raise here:
@@ -249,6 +249,7 @@ class Node:
             case ReceiptBooked() if ticket is not None and answer.ticket == ticket:
                 del self._requests[request]
                 self.tally.receipts_booked += 1
+                self._lease.booked(now)
                 return self._outbox.booked(answer)
             case Error():
                 return self._refused(now, request, answer.code)
@@ -328,7 +329,12 @@ class Node:
             return True  # what is still owed is durable and goes out at the next start
         if self._jobs or self._outbox or self._auditor.owed:
             return False
-        return self._lease.farewell_said or now >= self._draining_at + bounds.deliver_us
+        lease = self._lease
+        if lease.registered and lease.drawn:
+            return False  # only this process can show the transcripts of jobs under audit
+        known = not lease.registered or lease.drawn is not None
+        asked_at = max(self._draining_at, lease.booked_at)
+        return (known and lease.farewell_said) or now >= asked_at + bounds.deliver_us
 
     def _request(self, message: object, ticket: bytes | None) -> do.Request:
         self._last_request += 1

@@ -271,9 +271,21 @@ def test_draining_finishes_jobs_and_delivers_before_it_ends() -> None:
     client.reply()
     effects = bench.save_all()
     assert not bench.of(do.Drained)
-    bench.book(effects)
+    asked = bench.book(effects)
+    assert not bench.of(do.Drained), "the receipt may have been drawn for an audit"
+    bench.answer_heartbeat(asked, drawn=1)
+    assert not bench.node.drained, "only this process can show the transcript"
+    bench.answer_heartbeat(bench.later(10 * SECOND), drawn=0)
     assert bench.of(do.Drained) == [do.Drained()]
     assert bench.node.drained
+
+
+def test_a_drain_does_not_wait_for_ever_for_audits() -> None:
+    bounds = Parameters(drain_us=20 * SECOND, deliver_us=SECOND)
+    bench = make_bench(parameters=bounds)
+    bench.answer_heartbeat(bench.post(on.Drain()), drawn=3)
+    assert not bench.of(do.Drained, bench.later(21 * SECOND - 1))
+    assert bench.of(do.Drained, bench.later(1))
 
 
 def test_the_drain_timeout_sends_clients_elsewhere_and_gives_up_delivery() -> None:
