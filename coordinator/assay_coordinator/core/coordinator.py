@@ -292,6 +292,9 @@ class Coordinator:
         for offer in message.offers:
             if offer.model not in self.catalogue:
                 raise AssayError("model_unknown", offer.model.hex())
+        known = self.registry.get(peer) is not None
+        if not known and len(self.registry.nodes) >= self.policy.nodes_max:
+            raise AssayError("rate_limited", "this coordinator takes no more nodes")
         node = self.registry.register(peer, message, now + self.policy.lease_us)
         answer = m.Registered(
             heartbeat_ms=self.policy.heartbeat_us // 1000,
@@ -323,7 +326,8 @@ class Coordinator:
     def _welcome(self, now: int, client: bytes) -> list[Effect]:
         """The faucet's grant, once, on networks that have one."""
         purse = Purse("available", client)
-        if not self.policy.faucet or purse in self.ledger.balances:
+        full = len(self.ledger.balances) >= self.policy.faucet_accounts_max
+        if not self.policy.faucet or full or purse in self.ledger.balances:
             return []
         return self.ledger.transfer(now, MINT, purse, self.policy.faucet, "faucet", client[:16])
 

@@ -44,6 +44,10 @@ class Policy:
     epoch_us: int = 3_600 * SECOND
     epoch_policy: bytes = bytes(32)
 
+    # how many strangers are remembered (B1); beyond it newcomers are refused, nobody is forgotten
+    nodes_max: int = 100_000
+    faucet_accounts_max: int = 1_000_000
+
     # who may grant credit and close epochs
     operators: frozenset[bytes] = frozenset()
 

@@ -403,3 +403,17 @@ def test_every_ticket_ends() -> None:
     assert {row.state for row in world.store.rows(JobRow)} == {"expired"}
     assert world.balance("reserved", CLIENT.public_key) == 0
     check_all(world)
+
+
+def test_strangers_are_bounded_and_those_known_are_kept() -> None:
+    first, second = node(10), node(11)
+    policy = replace(POLICY, nodes_max=1, faucet=100, faucet_accounts_max=4)
+    world = World(policy, [first])
+    refused = world.call(second.key, registration(second.key))
+    assert (refused.code, second.key in world.coordinator.registry.nodes) == ("rate_limited", False)
+    assert isinstance(world.call(first.key, registration(first.key)), m.Registered)
+    accounts = [world.call(identity(50 + i).public_key, m.GetAccount()) for i in range(6)]
+    given = [account.available for account in accounts]
+    assert given == sorted(given, reverse=True)
+    assert 0 < given.count(100) < 6
+    check_all(world)
