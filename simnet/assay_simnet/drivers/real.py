@@ -54,6 +54,7 @@ class RealNetwork:
     address: str = ""
     rpc: str = ""
     processes: dict[str, trio.Process] = field(default_factory=dict)
+    killed: list[trio.Process] = field(default_factory=list)
 
     async def start_coordinator(self, policy: str, card: Path, faucet: int) -> None:
         """Start it and wait until it is ready; this scenario is its operator."""
@@ -94,7 +95,14 @@ class RealNetwork:
 
     def kill(self, name: str) -> None:
         """SIGKILL, as a power cut would."""
-        self.processes.pop(name).kill()
+        process = self.processes.pop(name)
+        process.kill()
+        self.killed.append(process)
+
+    async def kill_and_reap(self, name: str) -> None:
+        """`kill`, and wait until the process is gone: its ports and files are free."""
+        self.kill(name)
+        await _reap(self.killed.pop())
 
     def operator_seed(self) -> bytes:
         return load_or_create_key(self.folder / "operator.key")
@@ -137,6 +145,8 @@ class RealNetwork:
         for process in self.processes.values():
             if process.poll() is None:
                 process.kill()
+        for process in (*self.processes.values(), *self.killed):
+            await _reap(process)
 
     def _node_flags(self, name: str, card: Path, model: Path) -> dict[str, object]:
         return {
@@ -157,6 +167,14 @@ async def real_network(folder: Path) -> AsyncIterator[RealNetwork]:
     finally:
         with trio.CancelScope(shield=True):
             await network.stop()
+
+
+async def _reap(process: trio.Process) -> None:
+    """Wait for its end and close our ends of its pipes."""
+    await process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            await pipe.aclose()
 
 
 def _flag(key: str) -> str:
