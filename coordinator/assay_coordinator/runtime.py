@@ -1,14 +1,14 @@
 """Turns the core's effects into I/O: one loop that handles, commits, then sends.
 
-Events wait in one bounded queue. The loop takes all that are there, runs the core over them,
-commits every row in one transaction (group commit) and only then releases the messages: what a
-peer is told has survived (D1). If a commit fails, nothing of the batch is acknowledged and the
-core is rebuilt from the tables, which are the truth.
+Events wait in one queue, bounded in number, in bytes and for each peer. The loop takes all that
+are there, runs the core over them, commits every row in one transaction (group commit) and only
+then releases the messages: what a peer is told has survived (D1). If a commit fails, nothing of the
+batch is acknowledged and the core is rebuilt from the tables, which are the truth.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -35,14 +35,18 @@ from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
-from assay_protocol.errors import AssayError
+from assay_protocol.errors import AssayError, PeerGone
 from assay_protocol.limits import SESSION_REQUESTS_MAX, SESSIONS_MAX
 
 QUEUE_EVENTS_MAX: Final = 65_536
+QUEUE_BYTES_MAX: Final = 256 << 20
+PEER_EVENTS_MAX: Final = 1_024  # one peer's share of the queue
 BATCH_EVENTS_MAX: Final = 2_048
 TICK_SECONDS: Final = 0.25
 PART_BYTES: Final = 512 * 1024
 BUNDLES_CACHED_MAX: Final = 64
+BUNDLE_BYTES_CACHED_MAX: Final = 256 << 20
+LOOKUPS_WAITING_MAX: Final = 1_024
 POSTS_WAITING_MAX: Final = 65_536
 POST_RETRY_SECONDS: Final = 5.0
 RESTORE_RETRY_SECONDS: Final = 1.0
@@ -82,12 +86,16 @@ class Runtime:
             clock,
         )
         self.core = make_core()
-        self._queue: deque[Event] = deque()
+        self._queue: deque[tuple[Event, int]] = deque()  # with the size of the peer's message
+        self._queued_bytes = 0
+        self._queued: Counter[bytes] = Counter()  # by peer
         self._wake = trio.Event()
         self._requests: dict[int, tuple[Session, int]] = {}
         self._next_request = 0
         self._sessions: dict[bytes, list[Session]] = {}
         self._bundles: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bundle_bytes = 0
+        self._lookups = 0
         self._writer = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(2)
         self._to_post, self._posts = trio.open_memory_channel[PostEpoch](POSTS_WAITING_MAX)
@@ -130,10 +138,20 @@ class Runtime:
             if request_id:
                 self._refuse(session, request_id, AssayError("unknown_message"))
             return
-        if len(self._queue) >= QUEUE_EVENTS_MAX:
+        if self._has_room(session, len(body)):
+            event = Received(session.peer, self._track(session, request_id), message)
+            self._put(event, len(body))
+        elif request_id:
             self._refuse(session, request_id, AssayError("busy", retry_after_ms=1_000))
-            return
-        self._put(Received(session.peer, self._track(session, request_id), message))
+        else:  # the audit it belongs to has deadlines of its own
+            session.end(PeerGone("notices come faster than they can be handled"))
+
+    def _has_room(self, session: Session, size: int) -> bool:
+        return (
+            len(self._queue) < QUEUE_EVENTS_MAX
+            and self._queued_bytes + size <= QUEUE_BYTES_MAX
+            and self._queued[session.peer] < PEER_EVENTS_MAX
+        )
 
     def _track(self, session: Session, request_id: int) -> int:
         """A number of ours for this request; the core answers by it. 0 awaits no answer."""
@@ -150,9 +168,21 @@ class Runtime:
 
     # ---- the loop ----
 
-    def _put(self, event: Event) -> None:
-        self._queue.append(event)
+    def _put(self, event: Event, size: int = 0) -> None:
+        self._queue.append((event, size))
+        self._queued_bytes += size
+        if isinstance(event, Received):
+            self._queued[event.peer] += 1
         self._wake.set()
+
+    def _take(self) -> Event:
+        event, size = self._queue.popleft()
+        self._queued_bytes -= size
+        if isinstance(event, Received):
+            self._queued[event.peer] -= 1
+            if not self._queued[event.peer]:
+                del self._queued[event.peer]
+        return event
 
     async def _handle_loop(self) -> None:
         while True:
@@ -161,7 +191,7 @@ class Runtime:
                 await self._wake.wait()
             batch: list[Effect] = []
             for _ in range(min(len(self._queue), BATCH_EVENTS_MAX)):
-                batch += self.core.handle(self._time(), self._queue.popleft())
+                batch += self.core.handle(self._time(), self._take())
             await self._carry_out(batch)
 
     async def _carry_out(self, batch: list[Effect]) -> None:
@@ -178,7 +208,7 @@ class Runtime:
         """Nothing of the batch happened. Say so, and become what the tables say."""
         log.error("commit_failed", code=error.code, detail=error.message)
         for effect in batch:
-            if isinstance(effect, Reply | Lookup):
+            if isinstance(effect, Reply | Lookup) and effect.request:
                 self._answer(effect.request, m.Error(code="storage_failed", detail=error.code))
         while True:
             try:
@@ -205,7 +235,7 @@ class Runtime:
                 case Notify(peer, message):
                     self._notify(peer, message)
                 case Lookup():
-                    self._nursery.start_soon(self._look_up, effect)
+                    self._begin_lookup(effect)
                 case PostEpoch():
                     self._to_post.send_nowait(effect)
                 case Log(event, fields):
@@ -222,6 +252,15 @@ class Runtime:
 
     # ---- the slow things ----
 
+    def _begin_lookup(self, wanted: Lookup) -> None:
+        if not wanted.request:
+            return  # a notice, which awaits no answer
+        if self._lookups >= LOOKUPS_WAITING_MAX:
+            self._answer(wanted.request, _refusal(AssayError("busy", retry_after_ms=1_000)))
+            return
+        self._lookups += 1
+        self._nursery.start_soon(self._look_up, wanted)
+
     async def _look_up(self, wanted: Lookup) -> None:
         try:
             document = await self._document(wanted)
@@ -229,6 +268,8 @@ class Runtime:
             self._answer(wanted.request, m.Part(total=len(document), data=part))
         except AssayError as error:
             self._answer(wanted.request, _refusal(error))
+        finally:
+            self._lookups -= 1
 
     async def _document(self, wanted: Lookup) -> bytes:
         if wanted.what == "card":
@@ -243,10 +284,17 @@ class Runtime:
         bundle = await trio.to_thread.run_sync(
             self._backends.bundle, wanted.key, limiter=self._readers
         )
-        self._bundles[wanted.key] = bundle
-        while len(self._bundles) > BUNDLES_CACHED_MAX:
-            self._bundles.popitem(last=False)
+        self._keep_bundle(wanted.key, bundle)
         return bundle
+
+    def _keep_bundle(self, account: bytes, bundle: bytes) -> None:
+        """For the parts that will be asked for next; the oldest go first."""
+        self._bundle_bytes += len(bundle) - len(self._bundles.pop(account, b""))
+        self._bundles[account] = bundle
+        while (
+            len(self._bundles) > BUNDLES_CACHED_MAX or self._bundle_bytes > BUNDLE_BYTES_CACHED_MAX
+        ):
+            self._bundle_bytes -= len(self._bundles.popitem(last=False)[1])
 
     async def _post_loop(self) -> None:
         async for effect in self._posts:

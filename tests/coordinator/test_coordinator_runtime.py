@@ -1,0 +1,154 @@
+"""The coordinator's runtime against peers that send what no honest one does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+import trio.testing
+
+from assay_coordinator import runtime as runtime_module
+from assay_coordinator.core.coordinator import Coordinator, Stored
+from assay_coordinator.core.policy import Policy
+from assay_coordinator.runtime import Backends, Runtime
+from assay_protocol import messages as m
+from assay_protocol.codec import decode, encode
+from assay_protocol.signing import Identity
+
+PEER, OTHER = b"\x07" * 32, b"\x08" * 32
+EMPTY = Stored(
+    nodes=[],
+    balances=[],
+    credit=[],
+    jobs=[],
+    lines=[],
+    unposted=[],
+    last_epoch=None,
+    next_posting=1,
+    audits=0,
+)
+ASK_CARD = encode(m.GetPart(what="card", key=bytes(32), offset=0))
+
+
+class FakeSession:
+    """What the runtime needs of a session."""
+
+    def __init__(self, peer: bytes) -> None:
+        self.peer = peer
+        self.replies: list[tuple[int, Any]] = []
+        self.ended = False
+
+    def reply(self, request: int, body: bytes) -> None:
+        self.replies.append((request, decode(body)))
+
+    def notify(self, body: bytes) -> None:
+        """Nothing is looked at."""
+
+    def end(self, reason: Exception) -> None:
+        self.ended = True
+
+
+class Bundles:
+    """A store of bundles that can be made to wait."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.size = 1
+
+    def __call__(self, account: bytes) -> bytes:
+        self.made += 1
+        return bytes(self.size)
+
+
+@asynccontextmanager
+async def running(bundle: Any) -> AsyncIterator[Runtime]:
+    identity = Identity(b"\x01" * 32)
+    backends = Backends(
+        commit=lambda rows: None, load=lambda now: EMPTY, bundle=bundle, post=lambda effect: None
+    )
+    runtime = Runtime(
+        lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
+    )
+    async with trio.open_nursery() as nursery:
+        started = trio.Event()
+        nursery.start_soon(runtime.run, started)
+        await started.wait()
+        yield runtime
+        nursery.cancel_scope.cancel()
+
+
+async def answered(session: FakeSession, count: int) -> None:
+    with trio.fail_after(2):
+        while len(session.replies) < count:
+            await trio.sleep(0.001)
+
+
+async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 0, ASK_CARD)
+        on_frame(session, 5, ASK_CARD)
+        await answered(session, 1)
+        assert session.replies[0][0] == 5
+
+
+async def test_lookups_that_wait_are_bounded(monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime_module, "LOOKUPS_WAITING_MAX", 3)
+    async with running(Bundles()) as runtime:
+        for limiter in (runtime._readers,):
+            limiter.total_tokens = 1
+            await limiter.acquire_on_behalf_of(object())
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        for request in range(1, 11):
+            on_frame(
+                session,
+                request,
+                encode(m.GetPart(what="credit", key=bytes([request]) * 32, offset=0)),
+            )
+        await answered(session, 7)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [answer.code for _, answer in session.replies] == ["busy"] * 7
+        assert len(runtime._requests) == 3
+
+
+async def test_large_bundles_are_not_all_kept(monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime_module, "BUNDLE_BYTES_CACHED_MAX", 250)
+    bundles = Bundles()
+    bundles.size = 100
+    async with running(bundles) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        for request in range(1, 6):
+            on_frame(
+                session,
+                request,
+                encode(m.GetPart(what="credit", key=bytes([request]) * 32, offset=0)),
+            )
+        await answered(session, 5)
+        assert len(runtime._bundles) == 2
+
+
+async def test_one_peer_cannot_fill_the_queue_for_all(monkeypatch: Any) -> None:
+    monkeypatch.setattr(runtime_module, "PEER_EVENTS_MAX", 4)
+    async with running(Bundles()) as runtime:
+        flooder: Any = FakeSession(PEER)
+        honest: Any = FakeSession(OTHER)
+        flood, ask = runtime.opened(flooder), runtime.opened(honest)
+        for _ in range(4):
+            flood(flooder, 0, encode(m.GetAccount()))
+        flood(flooder, 9, encode(m.GetAccount()))
+        assert [answer.code for _, answer in flooder.replies] == ["busy"]
+        assert not flooder.ended
+        flood(flooder, 0, encode(m.GetAccount()))
+        assert flooder.ended
+        ask(honest, 1, encode(m.GetAccount()))
+        await answered(honest, 1)
+        assert isinstance(honest.replies[0][1], m.Account)
+        again: Any = FakeSession(PEER)
+        runtime.opened(again)(again, 1, encode(m.GetAccount()))
+        await answered(again, 1)
+        assert isinstance(again.replies[0][1], m.Account)
