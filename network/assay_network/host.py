@@ -360,9 +360,9 @@ async def _answer_pings(stream: ByteStream, rest: bytes) -> None:
     """libp2p ping: send back what comes, until the peer has had enough."""
     data = rest
     while True:
-        if data:
-            await stream.write(data)
-        with trio.fail_after(PING_IDLE_SECONDS_MAX):
+        with trio.fail_after(PING_IDLE_SECONDS_MAX):  # of silence, and of not reading the echo
+            if data:
+                await stream.write(data)
             data = await stream.read(PING_BYTES)
 
 

@@ -7,7 +7,8 @@ by PONG. The dialer opens with PING; the listener answers PONG, or REFUSED when 
 Rules
 - Incoming frames are handed to `on_frame` synchronously, in the order they arrived.
 - Nothing here blocks the sender: frames wait in one bounded queue and leave joined, in few writes.
-  A queue that overflows (the peer does not read) ends the session.
+  A queue that overflows, or a write that takes SEND_SECONDS_MAX (the peer does not read), ends
+  the session.
 - At most SESSION_REQUESTS_MAX requests of the peer wait for our reply; more are REFUSED ("busy").
   So every request must be replied to, sooner or later.
 - Silence is answered with a ping after `idle_seconds`, and ends the session after twice that.
@@ -39,6 +40,7 @@ BODY_BYTES_MAX: Final = FRAME_BYTES_MAX - HEADER.size
 QUEUE_BYTES_MAX: Final = 8 * FRAME_BYTES_MAX
 BATCH_BYTES: Final = 60_000  # what leaves in one write: about one encrypted message
 FLUSH_SECONDS_MAX: Final = 1.0
+SEND_SECONDS_MAX: Final = 30.0
 IDLE_SECONDS: Final = 15.0
 _ID_MAX: Final = (1 << 32) - 1
 
@@ -192,7 +194,10 @@ class Session:
                 batch.append(self._queue.popleft())
             self._queue_bytes -= size
             self._writing = True
-            await self._frames.send_many(batch)
+            with trio.move_on_after(SEND_SECONDS_MAX) as scope:
+                await self._frames.send_many(batch)
+            if scope.cancelled_caught:
+                raise PeerGone("the peer does not read")
             self._writing = False
             self._flushed.unpark_all()
 
