@@ -3,13 +3,16 @@
 A failed assert in llama.cpp ends this process and nothing else. Frames (wire.py) come on stdin and
 go to what was stdout; before the library is loaded, file descriptor 1 is pointed at stderr, so
 nothing it prints can garble them. One thread reads commands, the main thread runs the decode loop.
-When stdin ends the parent is gone and so are we, at once.
+When stdin ends the parent is gone and so are we, at once. A crash leaves no core: it would hold
+prompts.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
+import resource
 import sys
 import threading
 import time
@@ -24,11 +27,13 @@ if TYPE_CHECKING:
     from assay_node.engine.loop import DecodeLoop
 
 READ_BYTES: Final = 1 << 16
+PR_SET_DUMPABLE: Final = 4
 
 Commands = queue.SimpleQueue[list[Any]]
 
 
 def main() -> int:
+    forbid_core_dumps()
     commands: Commands = queue.SimpleQueue()
     source, sink = _claim_pipes()
     threading.Thread(target=_read, args=(source, commands), daemon=True).start()
@@ -39,6 +44,17 @@ def main() -> int:
         return 1
     _write(sink, wire.ready_frame(loop.info))
     _serve(loop, commands, sink)
+
+
+def forbid_core_dumps() -> None:
+    """An assert of the library must not leave prompts in a core file.
+
+    The limit is enough for files; a crash handler behind a pipe is only stopped by PR_SET_DUMPABLE
+    (core(5), prctl(2)).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _claim_pipes() -> tuple[int, int]:
