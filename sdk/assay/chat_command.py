@@ -12,7 +12,7 @@ from typing import Any
 import platformdirs
 
 from assay.answers import Completion
-from assay.cli import FAILED, OK, print_json
+from assay.cli import FAILED, OK, print_json, printable
 from assay.client import BlockingStream, Client
 from assay.events import Resumed
 from assay.records import write_records
@@ -69,7 +69,7 @@ def network(options: argparse.Namespace) -> int:
     )
     for node in state.nodes:
         audits = f"{node.audits_passed} audits passed, {node.audits_failed} failed"
-        print(f"  {node.node.hex()[:16]}  {node.state:<10}  {node.jobs} jobs  {audits}")
+        print(f"  {node.node.hex()[:16]}  {printable(node.state):<10}  {node.jobs} jobs  {audits}")
     return OK
 
 
@@ -100,7 +100,7 @@ def _talk(client: Client, options: argparse.Namespace) -> int:
         try:
             _, result = _ask(client, messages, options)
         except AssayError as error:
-            print(f"assay: {error}", file=sys.stderr)
+            print(f"assay: {printable(str(error))}", file=sys.stderr)
             messages.pop()
             continue
         messages.append({"role": "assistant", "content": result.text})
@@ -121,7 +121,8 @@ def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Com
             if isinstance(event, Resumed):
                 resumed.append(event)
             elif not options.json:
-                print(event.text, end="", flush=True)
+                shown = printable(event.text) if sys.stdout.isatty() else event.text
+                print(shown, end="", flush=True)
     seconds = max(time.monotonic() - started, 1e-6)
     result = stream.result
     check = verify_answer(result.receipts)

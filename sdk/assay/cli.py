@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.extras import missing_text
 
 OK, FAILED, USAGE = 0, 1, 2
+_STEERING: Final = frozenset({"Cc", "Cs"})
 _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run: Any = options.run
         return int(run(options))
     except AssayError as error:
-        print(f"assay: {error}", file=sys.stderr)
+        print(f"assay: {printable(str(error))}", file=sys.stderr)
         return FAILED
     except MissingExtra as error:
         print(f"assay: {error}", file=sys.stderr)
@@ -133,6 +135,12 @@ def load(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtra(extra or "all", error.name or module) from error
+
+
+def printable(text: str) -> str:
+    """`text` of a peer without the characters that steer a terminal: it could rewrite what stands
+    above, or fill the clipboard. Tabs and newlines stay."""
+    return "".join(c for c in text if c in "\t\n" or unicodedata.category(c) not in _STEERING)
 
 
 def print_json(value: object) -> None:

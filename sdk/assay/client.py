@@ -9,6 +9,7 @@ and still hands its receipt in. May be used from several threads.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -73,9 +74,9 @@ class Client:
 
     def close(self) -> None:
         """Hand in what is left and end. May be called twice."""
-        if self._thread.is_alive():
+        with contextlib.suppress(AssayError):  # closed already
             self._soon(self._nursery.cancel_scope.cancel)
-            self._thread.join(CLOSE_SECONDS)
+        self._thread.join(CLOSE_SECONDS)
 
     def __enter__(self) -> Client:
         return self
@@ -118,7 +119,13 @@ class Client:
                 if not future.done():
                     future.set_exception(AssayError("cancelled", "the client was closed"))
 
-        self._soon(self._nursery.start_soon, run)
+        def begin() -> None:
+            try:
+                self._nursery.start_soon(run)
+            except RuntimeError:  # it closed between the call and now
+                future.set_exception(AssayError("cancelled", "the client was closed"))
+
+        self._soon(begin)
         try:
             return future.result()
         except BaseException:
@@ -127,9 +134,10 @@ class Client:
             raise
 
     def _soon(self, function: Callable[..., object], *args: object) -> None:
-        if not self._thread.is_alive():
-            raise AssayError("cancelled", "the client is closed")
-        self._token.run_sync_soon(function, *args)
+        try:
+            self._token.run_sync_soon(function, *args)
+        except trio.RunFinishedError:
+            raise AssayError("cancelled", "the client is closed") from None
 
 
 class BlockingStream:

@@ -18,8 +18,10 @@ import httpx
 from assay_protocol.errors import CODES, AssayError
 
 EVENT_BYTES_MAX: Final = 1 << 20
+EVENT_LINES_MAX: Final = 1_024
 EVENTS_MAX: Final = 100_000
 BODY_BYTES_MAX: Final = 8 << 20
+RETRY_AFTER_DIGITS_MAX: Final = 6
 CONNECT_SECONDS: Final = 10.0
 _DONE: Final = "[DONE]"
 # What an HTTP status says when the body has no code of ours.
@@ -166,6 +168,8 @@ def _events(response: httpx.Response) -> Iterator[str]:
             line = raw.rstrip(b"\r")
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
+                if len(data) > EVENT_LINES_MAX:  # empty lines have no bytes to count
+                    raise GatewayError("oversized", "an event has too many lines")
             elif not line and data:
                 count += 1
                 if count > EVENTS_MAX:
@@ -211,7 +215,10 @@ def _body_error(
     detail = detail if isinstance(detail, str) else f"HTTP status {status}"
     wait = (
         int(retry_after) * 1_000
-        if retry_after and retry_after.isascii() and retry_after.isdigit()
+        if retry_after
+        and len(retry_after) <= RETRY_AFTER_DIGITS_MAX
+        and retry_after.isascii()
+        and retry_after.isdigit()
         else None
     )
     return GatewayError(code, detail, status=status, retry_after_ms=wait)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from assay_network.host import Host
 
 EVENTS_WAITING_MAX: Final = 64  # a node that sends faster waits
+LAST_FRAMES_SECONDS: Final = 10.0  # for the last acknowledgement, to a node that may not read
 FRAMES_WAITING_MAX: Final = 4_096  # acknowledgements, one per 32 tokens: never reached
 
 
@@ -156,9 +157,11 @@ class _Stream:
         self.frames_in.send_nowait(frame)
 
     def close(self, clean: bool) -> None:
-        """Let what was sent arrive and end the stream, or cut it now."""
+        """Let what was sent arrive and end the stream, in bounded time, or cut it now."""
         self.frames_in.close()
-        if not clean:
+        if clean:
+            self.scope.deadline = trio.current_time() + LAST_FRAMES_SECONDS
+        else:
             self.scope.cancel()
 
     async def carry(self, frames: Frames, reading: trio.CancelScope) -> None:
