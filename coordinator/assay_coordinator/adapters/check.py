@@ -54,7 +54,10 @@ def _jobs(store: Store, postings: list[PostingRow]) -> list[str]:
     charges = Counter(p.ref for p in postings if p.reason == "charge")
     found = [f"L2: ticket {ref.hex()} charged {n} times" for ref, n in charges.items() if n > 1]
     found += [f"L3: charge without ticket {ref.hex()}" for ref in charges if ref not in jobs]
+    amounts = {p.ref: p.amount for p in postings if p.reason == "charge"}
     for row in jobs.values():
+        if row.charged != amounts.get(row.ticket, 0):
+            found.append(f"L3: ticket {row.ticket.hex()} is not charged what its posting says")
         if row.charged and not row.receipt_blob:
             found.append(f"L3: ticket {row.ticket.hex()} charged without a receipt")
     escrow: Counter[bytes] = Counter()
@@ -74,19 +77,30 @@ def _credit(store: Store, postings: list[PostingRow]) -> list[str]:
     lines: Counter[bytes] = Counter()
     for line in store.rows(LineRow):
         lines[line.account] += line.amount
-    found = []
-    for row in store.rows(CreditRow):
-        if not row.cumulative == earned[row.account] == lines[row.account]:
-            found.append(f"L1: credit of {row.account.hex()} is not what was paid to it")
-    return found
+    credit = Counter({row.account: row.cumulative for row in store.rows(CreditRow)})
+    return [
+        f"L1: credit of {account.hex()} is not what was paid to it"
+        for account in {*credit, *earned, *lines}
+        if not credit[account] == earned[account] == lines[account]
+    ]
 
 
 def _epochs(store: Store) -> list[str]:
     leaves: dict[int, list[LeafRow]] = {}
     for leaf in store.rows(LeafRow):
         leaves.setdefault(leaf.epoch, []).append(leaf)
+    paid: dict[int, Counter[bytes]] = {}
+    for line in store.rows(LineRow):
+        paid.setdefault(line.epoch, Counter())[line.account] += line.amount
+    credit: Counter[bytes] = Counter()
     found = []
-    for epoch in store.rows(EpochRow):
+    for number, epoch in enumerate(store.rows(EpochRow), 1):
+        if epoch.epoch != number:
+            found.append(f"L5: epoch {number} is missing")
+            break
+        credit.update(paid.get(number, {}))
+        if credit != Counter({row.account: row.cumulative for row in leaves.get(number, [])}):
+            found.append(f"L5: the leaves of epoch {number} are not the credit of its lines")
         tree = account_tree(
             [
                 CreditLeaf(row.account, 0, row.cumulative, row.epoch_credit, row.receipts_root)
