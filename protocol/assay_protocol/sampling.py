@@ -143,8 +143,8 @@ def margin(logits: Logits, token: int, sampler: SamplerLike, seed: bytes, positi
         return float(logits.max() - logits[token]) / 2
     order = _descending(logits)
     values = logits[order].astype(np.float64)
-    slack = _slack(values, sampler)
     mine = int(np.flatnonzero(order == token)[0])
+    slack = _slack(values, sampler, mine)
     rivals = np.flatnonzero(slack >= 0.0)
     scores = values + 0.0
     noisy = np.append(rivals, mine)
@@ -244,12 +244,12 @@ def _first_best(scores: Reals, candidates: Tokens) -> int:
     return int(candidates[scores == scores.max()].min())
 
 
-def _slack(values: Reals, sampler: SamplerLike) -> Reals:
+def _slack(values: Reals, sampler: SamplerLike, mine: int) -> Reals:
     """Distance in logits of each of `values` (descending) inside (+) or outside (-) its filters.
 
-    top-k: to the first excluded, or the last included, logit. min-p: to the floor. top-p: the
-    common shift of all better tokens that puts this one on the edge, which is
-    ln(P/(1-P)) - ln(c/(1-c)) for a mass c before it. The best token can never be filtered.
+    top-k: to the first excluded, or the last included, logit. min-p: to the floor. top-p: see
+    `_nucleus_slack`; outside it only `mine` gets its distance. The best is not safe: drift may put
+    another token in its place.
     """
     slack = np.full(len(values), np.inf)
     limit = min(sampler.top_k or len(values), len(values))
@@ -257,14 +257,42 @@ def _slack(values: Reals, sampler: SamplerLike) -> Reals:
         slack[:limit] = values[:limit] - values[limit]
         slack[limit:] = np.minimum(values[limit:] - values[limit - 1], -np.finfo(np.float64).tiny)
     if sampler.top_p < 1.0:
-        weights = np.exp(values - values[0])
-        inside = np.cumsum(weights[:limit])
-        before = np.append(inside - weights[:limit], np.full(len(values) - limit, inside[-1]))
-        after = np.maximum(inside[-1] - before, weights)
-        odds = np.full(len(values), -np.inf)
-        np.log(before / after, out=odds, where=before > 0.0)
-        slack = np.minimum(slack, math.log(sampler.top_p / (1.0 - sampler.top_p)) - odds)
+        slack = np.minimum(slack, _nucleus_slack(values, limit, sampler.top_p, mine))
     if sampler.min_p > 0.0:
         slack = np.minimum(slack, values - values[0] - math.log(sampler.min_p))
-    slack[0] = np.inf
     return slack
+
+
+def _nucleus_slack(values: Reals, limit: int, top_p: float, mine: int) -> Reals:
+    """Twice the least drift A that could move a value across the edge of top-p, with its sign.
+
+    What drift can do at most: sorted weights each move by a factor within exp(-A) and exp(A), and
+    a token changes places only with those within 2A of it. So one outside gets in at the earliest
+    when those more than 2A above it, weighed down, leave room; one inside falls out at the earliest
+    when all but those more than 2A below it, weighed up, fill the nucleus. The least such A is
+    found by bisection and rounded down.
+    """
+    weights = np.exp(values - values[0])
+    mass = np.append(0.0, np.cumsum(weights[:limit]))
+    total = mass[-1]
+    before = mass[np.minimum(np.arange(len(values)), limit)]
+    kept = before < top_p * total
+    slack = np.where(kept, np.inf, -np.finfo(np.float64).tiny)
+    asked = np.append(np.flatnonzero(kept), mine)
+    inside = kept[asked]
+    low, high = np.zeros(len(asked)), np.full(len(asked), _DRIFT_MAX)
+    for _ in range(_HALVINGS):
+        drift = (low + high) / 2
+        edge = values[asked] + np.where(inside, -2 * drift, 2 * drift)
+        ahead = mass[np.minimum(np.searchsorted(-values, -edge), limit)]
+        ahead -= np.where(inside, np.minimum(weights[asked], ahead), 0.0)
+        sign = np.where(inside, drift, -drift)
+        filled = ahead * np.exp(sign)
+        crossed = (filled >= top_p * (filled + (total - ahead) * np.exp(-sign))) == inside
+        low, high = np.where(crossed, low, drift), np.where(crossed, drift, high)
+    slack[asked] = np.where(inside, 2 * low, -2 * low)
+    return slack
+
+
+_DRIFT_MAX: Final = 64.0  # logits; no filter is farther away than that in practice
+_HALVINGS: Final = 40

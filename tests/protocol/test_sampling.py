@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assay_protocol import sampling
@@ -149,6 +149,7 @@ def test_replay_of_own_draws_has_no_margin() -> None:
     assert result.margins == (0.0,) * 20
 
 
+@example(rng=102, sampler=Settings(temperature=0.3, top_k=0, top_p=0.1, min_p=0.0), amplitude=0.5)
 @given(rng=st.integers(0, 2**32 - 1), sampler=_SAMPLERS, amplitude=st.floats(0.001, 1.0))
 def test_drift_below_the_margin_cannot_explain_a_token(
     rng: int, sampler: Settings, amplitude: float
