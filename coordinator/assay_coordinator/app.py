@@ -23,6 +23,7 @@ from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
+from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
@@ -55,6 +56,7 @@ async def run_coordinator(settings: Settings) -> int:
     Prints one JSON line when ready: {"event": "ready", "address": ..., "rpc": ...}.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    raise_descriptor_limit()
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import Host, open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
@@ -128,6 +129,7 @@ async def run_node(
     """
     coordinator = parse_coordinator(settings.coordinator)
     directory = _prepare_directory(settings.directory)
+    raise_descriptor_limit()
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(host_factory(identity.seed, settings.listen))

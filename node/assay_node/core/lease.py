@@ -88,7 +88,9 @@ class Lease:
         if isinstance(answer, Registered):
             self._registered, self._told_draining = True, False
             self.joined_at = self.joined_at or answer.now_at
-            self._heartbeat_us, self._lease_us = answer.heartbeat_ms * 1000, answer.lease_ms * 1000
+            # A coordinator's 0 must not make us a request loop.
+            self._heartbeat_us = max(answer.heartbeat_ms * 1000, self._parameters.heartbeat_min_us)
+            self._lease_us = answer.lease_ms * 1000
             self.repute.clock_skew_us = answer.now_at - now
         else:
             self.repute.audits_passed = answer.audits_passed

@@ -81,9 +81,11 @@ class Bench:
         self.now += microseconds
         return self.post(on.Tick())
 
-    def register(self) -> None:
+    def register(self, heartbeat_ms: int = 5_000) -> None:
         [request] = self.requests(self.post(on.SessionUp()), Register)
-        answer = Registered(heartbeat_ms=5_000, lease_ms=20_000, state="active", now_at=self.now)
+        answer = Registered(
+            heartbeat_ms=heartbeat_ms, lease_ms=20_000, state="active", now_at=self.now
+        )
         self.post(on.Answered(request.request, encode(answer)))
 
     def answer_heartbeat(self, effects: list[do.Effect], **changes: Any) -> None:

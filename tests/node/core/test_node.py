@@ -307,3 +307,14 @@ def test_draining_gives_open_audits_back() -> None:
     accept(bench, task())
     effects = bench.post(on.Drain())
     assert AuditDecline(audit=AUDIT, code="draining") in bench.notices(effects)
+
+
+def test_a_coordinator_cannot_make_a_node_a_request_loop() -> None:
+    bench = make_bench(registered=False)
+    bench.register(heartbeat_ms=0)
+    beats = 0
+    for _ in range(100):
+        effects = bench.later(SECOND // 100)
+        beats += len(bench.requests(effects, Heartbeat))
+        bench.answer_heartbeat(effects)
+    assert 1 <= beats <= 2
