@@ -148,7 +148,10 @@ def _opened(settings: Settings, identity: Identity) -> Any:
 async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
     if settings.rpc is None:
         return None
-    binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+    try:
+        binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+    except OSError as error:
+        raise AssayError("port_in_use", f"cannot serve JSON-RPC on {settings.rpc}") from error
     return str(binds[0])
 
 
