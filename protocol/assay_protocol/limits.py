@@ -19,6 +19,15 @@ LEAF_TOKENS: Final = 16
 TICKET_LIFETIME_SECONDS: Final = 600
 TEMPERATURE_MAX: Final = 4.0
 TOP_K_MAX: Final = 1 << 19
+REPETITION_PENALTY_MIN: Final = 0.5
+REPETITION_PENALTY_MAX: Final = 2.0
+REPETITION_WINDOW_MAX: Final = 4_096
+PENALTY_MAX: Final = 2.0  # presence and frequency, either sign
+LOGIT_BIAS_MAX: Final = 100.0  # either sign
+LOGIT_BIAS_ENTRIES_MAX: Final = 256
+STOP_TOKENS_MAX: Final = 32
+LOGPROBS_MAX: Final = 20  # alternatives told of beside each drawn token
+SIGNED_BYTES_MAX: Final = 8_192  # a ticket with the longest logit bias, and its signature
 
 # peers
 MODELS_PER_NODE_MAX: Final = 16

@@ -21,9 +21,13 @@ TicketId = Annotated[bytes, Size.exactly(16)]
 AuditId = Annotated[bytes, Size.exactly(16)]
 Nonce = Annotated[bytes, Size.exactly(32)]
 Signature = Annotated[bytes, Size.exactly(64)]
-Signed = Annotated[bytes, Size(65, 2_048)]  # signature, then the signed message's bytes
+Signed = Annotated[
+    bytes, Size(65, limits.SIGNED_BYTES_MAX)
+]  # signature, then the signed message's bytes
 Tokens = Annotated[bytes, Size(0, 4 * limits.PROMPT_TOKENS_MAX)]  # little-endian u32 each
 Logits = Annotated[bytes, Size(0, 4 * limits.OUTPUT_TOKENS_MAX)]  # little-endian f32 each
+# (u32 token, f32 logprob) pairs: of each drawn token, then of its `logprobs` likeliest rivals
+Logprobs = Annotated[bytes, Size(8, 8 * (1 + limits.LOGPROBS_MAX) * limits.TOKENS_PER_FRAME_MAX)]
 Count = Annotated[int, Range(0, 1 << 31)]
 Credit = Annotated[int, Range(0, (1 << 63) - 1)]
 Time = Annotated[int, Range(0, (1 << 63) - 1)]
@@ -40,13 +44,35 @@ FINISH_REASONS: Final = ("stop", "length", "cancelled", "slow_reader")
 
 
 @struct
+class TokenBias:
+    """`bias` is added to the logit of `token`."""
+
+    token: Count
+    bias: float
+
+
+@struct
 class Sampler:
-    """How tokens are drawn from logits (spec/sampler.md). Temperature 0 is argmax."""
+    """How tokens are drawn from logits (spec/sampler.md). Temperature 0 is argmax.
+
+    The options, all off when left out, are ranged by samplers.validate. Penalties and biases
+    change the logits, `stop_tokens` end the answer like the model's own end tokens, `logprobs`
+    asks for that many likeliest tokens beside each drawn one and changes no draw.
+    """
 
     temperature: float
     top_k: Count
     top_p: float
     min_p: float
+    repetition_penalty: float | None = None
+    repetition_window: Count | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Annotated[tuple[TokenBias, ...], Size(0, limits.LOGIT_BIAS_ENTRIES_MAX)] | None = (
+        None
+    )
+    stop_tokens: Annotated[tuple[Count, ...], Size(0, limits.STOP_TOKENS_MAX)] | None = None
+    logprobs: Annotated[int, Range(0, limits.LOGPROBS_MAX)] | None = None
 
 
 @struct
@@ -460,11 +486,15 @@ class StartJob:
 
 @message(92)
 class TokenChunk:
-    """Node -> client: the tokens at output positions `position`, `position` + 1, ..."""
+    """Node -> client: the tokens at output positions `position`, `position` + 1, ...
+
+    `logprobs` are there if the ticket's sampler asks for them. No receipt covers them.
+    """
 
     position: Count
     tokens: Annotated[bytes, Size(4, 4 * limits.TOKENS_PER_FRAME_MAX)]
     progress: Signed | None = None
+    logprobs: Logprobs | None = None
 
 
 @message(94)

@@ -1,12 +1,16 @@
-"""How a token is drawn from logits: a pure function of (logits, sampler, seed, position).
+"""How a token is drawn from logits: a pure function of (logits, sampler, seed, position, text).
 
-Noise is addressed by (position, token), so any machine that holds the seed draws the same token at
-any position without having drawn the ones before: a job can be resumed on another node and replayed
-by an auditor. Normative text: spec/sampler.md; vectors: spec/vectors/sampling.json.
+Noise is addressed by (position, token) and penalties look at nothing but the text, so any machine
+that holds the seed draws the same token at any position without having drawn the ones before: a
+job can be resumed on another node and replayed by an auditor. Normative text: spec/sampler.md;
+vectors: spec/vectors/sampling.json.
 
 The draw is the Gumbel-max trick: argmax(l + T*G), with G standard Gumbel, is one sample from
 softmax(l / T) (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030). Under small numeric drift it
 changes its mind far less often than inverting a cumulative distribution would.
+
+`text` is prompt and answer so far; its last `position` tokens are the answer. It may be left empty
+where `samplers.looks_back` is false.
 """
 
 from __future__ import annotations
@@ -14,33 +18,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_protocol.errors import ProtocolError
-from assay_protocol.limits import TEMPERATURE_MAX, TOP_K_MAX
+from assay_protocol.adjustments import Logits, adjusted, amplification
+from assay_protocol.noise import GUMBEL_MOST, gumbel, keys, noise_at, noise_of_many
+from assay_protocol.samplers import SamplerLike, looks_back, repeats
 
-SEED_BYTES: Final = 32
-
-Logits = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 Reals = NDArray[np.float64]
-_Words = NDArray[np.uint64]
-
-
-class SamplerLike(Protocol):
-    """The settings of a draw. 0 switches top_k and min_p off, 1 switches top_p off."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_k(self) -> int: ...
-    @property
-    def top_p(self) -> float: ...
-    @property
-    def min_p(self) -> float: ...
+Values = Logits | Reals  # one row of logits, as the model gave them or adjusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +43,11 @@ class Replay:
     margins: tuple[float, ...]
 
 
-def validate(sampler: SamplerLike) -> None:
-    """Raise ProtocolError("sampler_refused") unless every setting is in range."""
-    ranges = (
-        ("temperature", sampler.temperature, 0.0, TEMPERATURE_MAX),
-        ("top_k", sampler.top_k, 0, TOP_K_MAX),
-        ("top_p", sampler.top_p, 0.0, 1.0),
-        ("min_p", sampler.min_p, 0.0, 1.0),
-    )
-    for name, value, low, high in ranges:
-        if not low <= value <= high:  # false for NaN, too
-            raise ProtocolError("sampler_refused", f"{name} must be in [{low}, {high}]")
-    if sampler.top_p == 0.0:
-        raise ProtocolError("sampler_refused", "top_p must be above 0")
-
-
-def gumbel(seed: bytes, position: int, tokens: NDArray[np.integer]) -> Reals:
-    """Standard Gumbel noise of `tokens` at `position`, same shape as `tokens`.
-
-    u = (word + 1/2) / 2^32 is in (0, 1), where word is lane `token & 3` of Philox4x32-10 with key
-    seed[0:8] (two little-endian words) and counter (position, 0, token >> 2, 0).
-    """
-    assert len(seed) == SEED_BYTES, len(seed)
-    wide = tokens.astype(np.uint64)
-    key = np.frombuffer(seed, "<u4", 2).astype(np.uint64).reshape(2, *(1,) * wide.ndim)
-    return _noise(key, np.full_like(wide, position), wide)
-
-
-def draw(logits: Logits, sampler: SamplerLike, seed: bytes, position: int) -> int:
+def draw(
+    logits: Logits, sampler: SamplerLike, seed: bytes, position: int, text: Sequence[int] = ()
+) -> int:
     """The token at output position `position`, given float32[vocabulary] logits."""
-    return draw_rows(logits[None, :], [sampler], [seed], [position])[0]
+    return draw_rows(logits[None, :], [sampler], [seed], [position], [text])[0]
 
 
 def draw_rows(
@@ -91,58 +55,81 @@ def draw_rows(
     samplers: Sequence[SamplerLike],
     seeds: Sequence[bytes],
     positions: Sequence[int],
+    texts: Sequence[Sequence[int]] | None = None,
 ) -> list[int]:
     """`draw` for every row of float32[rows, vocabulary]: same tokens, less time per row."""
     tokens = [int(token) for token in logits.argmax(axis=1)]
-    warm = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0.0]
-    if not warm:
-        return tokens
-    kept = [_kept(logits[row], samplers[row]) for row in warm]
-    sizes = [len(candidates) for candidates in kept]
-    flat = np.concatenate(kept).astype(np.uint64)
-    noise = _noise(
-        np.repeat(_keys([seeds[row] for row in warm]), sizes, axis=1),
-        np.repeat(np.array([positions[row] for row in warm], np.uint64), sizes),
-        flat,
-    )
-    begin = 0
-    for row, candidates in zip(warm, kept, strict=True):
-        end = begin + len(candidates)
-        scores = logits[row][candidates] + samplers[row].temperature * noise[begin:end]
-        tokens[row] = _first_best(scores, candidates)
-        begin = end
+    rows: list[Values] = []
+    few: list[int] = []
+    kept: list[Tokens] = []
+    for row, sampler in enumerate(samplers):
+        plain = logits[row]
+        values = adjusted(plain, sampler, positions[row], texts[row] if texts is not None else ())
+        rows.append(values)
+        if sampler.temperature == 0.0:
+            if values is not plain:
+                tokens[row] = int(values.argmax())
+            continue
+        inside = _kept(values, sampler)
+        if len(inside) > _MANY:
+            tokens[row] = _draw_of_many(values, inside, sampler, seeds[row], positions[row])
+        else:
+            few.append(row)
+            kept.append(inside)
+    if few:
+        _draw_of_few(tokens, rows, few, kept, samplers, seeds, positions)
     return tokens
 
 
 def replay(
-    logits: Logits, tokens: Sequence[int], sampler: SamplerLike, seed: bytes, start: int
+    logits: Logits,
+    tokens: Sequence[int],
+    sampler: SamplerLike,
+    seed: bytes,
+    start: int,
+    before: Sequence[int] = (),
 ) -> Replay:
     """Draw again at positions start, start+1, ... and compare with `tokens`.
 
-    `logits` is float32[len(tokens), vocabulary]: row i is what predicts tokens[i].
+    `logits` is float32[len(tokens), vocabulary]: row i is what predicts tokens[i]. `before` is the
+    prompt and the answer up to position `start`.
     """
     assert len(logits) == len(tokens)
     count = len(tokens)
-    drawn = draw_rows(logits, [sampler] * count, [seed] * count, range(start, start + count))
+    positions = range(start, start + count)
+    texts = _texts(before, tokens, positions, sampler) if looks_back(sampler) else None
+    drawn = draw_rows(logits, [sampler] * count, [seed] * count, positions, texts)
     margins = tuple(
-        0.0 if here == given else margin(logits[row], given, sampler, seed, start + row)
+        0.0
+        if here == given
+        else margin(logits[row], given, sampler, seed, start + row, texts[row] if texts else ())
         for row, (here, given) in enumerate(zip(drawn, tokens, strict=True))
     )
     return Replay(tuple(drawn), margins)
 
 
-def margin(logits: Logits, token: int, sampler: SamplerLike, seed: bytes, position: int) -> float:
+def margin(
+    logits: Logits,
+    token: int,
+    sampler: SamplerLike,
+    seed: bytes,
+    position: int,
+    text: Sequence[int] = (),
+) -> float:
     """The smallest change of logits (sup norm) that would have made `token` the drawn one.
 
     With s = l + T*G and a_v the distance of v inside (> 0) or outside (< 0) its tightest filter:
     rho = max(-a_t / 2, max over kept v with s_v > s_t of min((s_v - s_t) / 2, a_v / 2)). Dividing
     by two: both sides of a gap may move. A rival is either overtaken or filtered out. Honest drift
-    of amplitude A gives rho <= A whatever the prompt, so no choice of prompts widens it.
+    of amplitude A gives rho <= A whatever the prompt, so no choice of prompts widens it. A
+    repetition penalty of r multiplies drift by at most max(r, 1/r), so rho is divided by that.
     """
+    row = adjusted(logits, sampler, position, text)
+    scale = 2 * amplification(sampler)
     if sampler.temperature == 0.0:
-        return float(logits.max() - logits[token]) / 2
-    order = _descending(logits)
-    values = logits[order].astype(np.float64)
+        return float(row.max() - row[token]) / scale
+    order = _descending(row)
+    values = row[order].astype(np.float64)
     mine = int(np.flatnonzero(order == token)[0])
     slack = _slack(values, sampler, mine)
     rivals = np.flatnonzero(slack >= 0.0)
@@ -151,92 +138,142 @@ def margin(logits: Logits, token: int, sampler: SamplerLike, seed: bytes, positi
     scores[noisy] += sampler.temperature * gumbel(seed, position, order[noisy])
     rivals = rivals[scores[rivals] > scores[mine]]
     cost = np.minimum(scores[rivals] - scores[mine], slack[rivals])
-    return float(max(0.0, -slack[mine], cost.max(initial=0.0))) / 2
+    return float(max(0.0, -slack[mine], cost.max(initial=0.0))) / scale
 
 
-def philox(counter: _Words, key: _Words) -> _Words:
-    """Philox4x32-10 (Salmon et al., SC 2011): uint64[4, ...] of 32-bit words from counter and key.
-
-    `counter` is uint64[4, ...] and `key` uint64[2, ...] (broadcast), all below 2^32.
-    """
-    even, odd = counter[::2], counter[1::2]
-    multipliers = _MULTIPLIERS.reshape(2, *(1,) * (counter.ndim - 1))
-    weyl = _WEYL.reshape(2, *(1,) * (key.ndim - 1))
-    for _ in range(_ROUNDS):
-        product = multipliers * even
-        even = (product >> _HALF)[::-1] ^ odd ^ key
-        odd = (product & _LOW)[::-1]
-        key = (key + weyl) & _LOW
-    out = np.empty(np.broadcast_shapes(counter.shape, (4, *even.shape[1:])), np.uint64)
-    out[::2], out[1::2] = even, odd
-    return out
-
-
-_ROUNDS: Final = 10
-_HALF: Final = np.uint64(32)
-_LOW: Final = np.uint64(0xFFFFFFFF)
-_MULTIPLIERS: Final = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
-_WEYL: Final = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _COLUMNS: Final = 512  # width of the coarse maxima that bound the k-th largest logit from below
+_MANY: Final = 1024  # candidates beyond which most are ruled out before their noise is computed
+_HEAD: Final = 64  # of which the likeliest give a score to beat
+_DRIFT_MAX: Final = 64.0  # logits; no filter is farther away than that in practice
+_HALVINGS: Final = 40
+_DEPTHS: Final = (3.0, 6.0, 12.0, math.inf)  # logits below the best in which top-p looks first
 
 
-def _keys(seeds: Sequence[bytes]) -> _Words:
-    """uint64[2, len(seeds)]: the two key words of each seed."""
-    assert all(len(seed) == SEED_BYTES for seed in seeds)
-    joined = b"".join(seed[:8] for seed in seeds)
-    return np.frombuffer(joined, "<u4").astype(np.uint64).reshape(-1, 2).T
+def _texts(
+    before: Sequence[int], tokens: Sequence[int], positions: range, sampler: SamplerLike
+) -> list[tuple[int, ...]]:
+    """The text before each of `tokens`, as far back as the sampler looks."""
+    whole = (*before, *tokens)
+    ends = range(len(before), len(whole))
+    reaches = [max(position, repeats(sampler)) for position in positions]
+    return [whole[max(0, end - reach) : end] for end, reach in zip(ends, reaches, strict=True)]
 
 
-def _noise(key: _Words, positions: _Words, tokens: _Words) -> Reals:
-    counter = np.zeros((4, *tokens.shape), np.uint64)
-    counter[0] = positions
-    counter[2] = tokens >> np.uint64(2)
-    lanes = (tokens & np.uint64(3)).astype(np.intp)
-    words = np.take_along_axis(philox(counter, key), lanes[None], axis=0)[0]
-    uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
-    noise: Reals = -np.log(-np.log(uniform))
-    return noise
+def _draw_of_few(
+    tokens: list[int],
+    rows: Sequence[Values],
+    few: Sequence[int],
+    kept: Sequence[Tokens],
+    samplers: Sequence[SamplerLike],
+    seeds: Sequence[bytes],
+    positions: Sequence[int],
+) -> None:
+    """Set `tokens` of the rows `few`, whose candidates are `kept`; all noise at once."""
+    sizes = [len(candidates) for candidates in kept]
+    noise = noise_at(
+        np.repeat(keys([seeds[row] for row in few]), sizes, axis=1),
+        np.repeat(np.array([positions[row] for row in few], np.uint64), sizes),
+        np.concatenate(kept).astype(np.uint64),
+    )
+    begin = 0
+    for row, candidates in zip(few, kept, strict=True):
+        end = begin + len(candidates)
+        scores = rows[row][candidates] + samplers[row].temperature * noise[begin:end]
+        tokens[row] = _first_best(scores, candidates)
+        begin = end
 
 
-def _kept(logits: Logits, sampler: SamplerLike) -> Tokens:
-    """The tokens that pass top-k, then top-p, then min-p, best first."""
-    best = float(logits.max())
+def _draw_of_many(
+    values: Values, candidates: Tokens, sampler: SamplerLike, seed: bytes, position: int
+) -> int:
+    """The same token, without the noise of candidates that cannot win.
+
+    The best score among any of the candidates is a bound b from below on the winner's. Noise is at
+    most GUMBEL_MOST, so v with l_v + T*GUMBEL_MOST < b loses, and so does every lower one. The
+    rounding of these sums is far below both the slack in GUMBEL_MOST and the one subtracted here.
+    """
+    temperature = sampler.temperature
+    own = values[candidates]
+    best = float(own.max())
+    head = candidates[own >= best - temperature][:_HEAD]
+    bound = float((values[head] + temperature * gumbel(seed, position, head)).max())
+    line = bound - temperature * GUMBEL_MOST - 1e-9 * (abs(bound) + abs(best))
+    live = np.sort(candidates[_at_least(own, line)])
+    scores = values[live] + temperature * noise_of_many(seed, position, live)
+    return _first_best(scores, live)
+
+
+def _kept(values: Values, sampler: SamplerLike) -> Tokens:
+    """The tokens that pass top-k, then top-p, then min-p."""
+    best = float(values.max())
     assert math.isfinite(best), "logits must be finite"
     floor = best + math.log(sampler.min_p) if sampler.min_p > 0.0 else -math.inf
     if sampler.top_k:
-        order = _top(logits, sampler.top_k)
-        weights = np.exp(logits[order].astype(np.float64) - best)
-        mass = float(weights.sum())
-    elif sampler.top_p < 1.0:
-        mass = float(np.exp(logits.astype(np.float64) - best).sum())
-        order = _descending(logits, floor)
-        weights = np.exp(logits[order].astype(np.float64) - best)
-    else:
-        return np.flatnonzero(logits >= floor)
-    keep = logits[order] >= floor
+        order = _top(values, sampler.top_k)
+        weights = np.exp(values[order].astype(np.float64) - best)
+        keep = _at_least(values[order], floor)
+        if sampler.top_p < 1.0:
+            keep &= _nucleus(np.cumsum(weights), weights, sampler.top_p * float(weights.sum()))
+        return order[keep]
     if sampler.top_p < 1.0:
-        keep &= np.cumsum(weights) - weights < sampler.top_p * mass
-        keep[0] = True
-    return order[keep]
+        return _top_p(values, best, floor, sampler.top_p)
+    return np.flatnonzero(_at_least(values, floor))
 
 
-def _top(logits: Logits, count: int) -> Tokens:
+def _top_p(values: Values, best: float, floor: float, top_p: float) -> Tokens:
+    """The nucleus of the whole vocabulary, down to `floor`; only as much is sorted as it needs.
+
+    A token is kept while the sum before it is below the target, and sums never fall: once the sum
+    over the best few reaches it, no token after them is kept.
+    """
+    weights = np.exp(values.astype(np.float64) - best)
+    target = top_p * float(weights.sum())
+    for depth in _DEPTHS:
+        line = max(floor, best - depth)
+        order = _descending(values, line)
+        own = weights[order]
+        sums = np.cumsum(own)
+        if line == floor or sums[-1] >= target:
+            break
+    return order[_nucleus(sums, own, target)]
+
+
+def _nucleus(sums: Reals, weights: Reals, target: float) -> NDArray[np.bool_]:
+    keep = sums - weights < target
+    keep[0] = True
+    return keep
+
+
+def _top(values: Values, count: int) -> Tokens:
     """The `count` largest logits' tokens, largest first, the lower id first among equals.
 
     The count-th largest of the column maxima is a lower bound of the count-th largest logit: one
     pass over the vocabulary then leaves a handful of candidates, several times faster than
     partitioning all of it.
     """
-    rows = len(logits) // _COLUMNS
+    if count >= len(values):
+        return _descending(values)
+    rows = len(values) // _COLUMNS
     if count >= _COLUMNS or rows < 2:
-        return _descending(logits)[:count]
-    columns = logits[: rows * _COLUMNS].reshape(rows, _COLUMNS).max(axis=0)
-    return _descending(logits, float(np.partition(columns, -count)[-count]))[:count]
+        return _descending(values, float(np.partition(values, -count)[-count]))[:count]
+    columns = values[: rows * _COLUMNS].reshape(rows, _COLUMNS).max(axis=0)
+    return _descending(values, float(np.partition(columns, -count)[-count]))[:count]
 
 
-def _descending(logits: Logits, floor: float = -math.inf) -> Tokens:
-    tokens = np.flatnonzero(logits >= floor) if floor > -math.inf else np.arange(len(logits))
-    return tokens[np.argsort(-logits[tokens], kind="stable")]
+def _descending(values: Values, floor: float = -math.inf) -> Tokens:
+    all_of_it = floor == -math.inf
+    tokens = np.arange(len(values)) if all_of_it else np.flatnonzero(_at_least(values, floor))
+    return tokens[np.argsort(-values[tokens], kind="stable")]
+
+
+def _at_least(values: Values, floor: float) -> NDArray[np.bool_]:
+    """Which values are >= `floor`, as reals: a float32 row is compared with the next float32 up."""
+    if values.dtype == np.float32 and math.isfinite(floor):
+        bound = np.float32(floor)
+        if float(bound) < floor:
+            bound = np.nextafter(bound, np.float32(np.inf))
+        return values >= bound
+    return values >= floor
 
 
 def _first_best(scores: Reals, candidates: Tokens) -> int:
@@ -292,7 +329,3 @@ def _nucleus_slack(values: Reals, limit: int, top_p: float, mine: int) -> Reals:
         low, high = np.where(crossed, low, drift), np.where(crossed, drift, high)
     slack[asked] = np.where(inside, 2 * low, -2 * low)
     return slack
-
-
-_DRIFT_MAX: Final = 64.0  # logits; no filter is farther away than that in practice
-_HALVINGS: Final = 40

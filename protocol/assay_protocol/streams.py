@@ -25,6 +25,7 @@ from assay_protocol.hashing import (
     unpack_tokens,
 )
 from assay_protocol.limits import CHECKPOINT_TOKENS, UNACKED_TOKENS_MAX
+from assay_protocol.logprobs import TokenLogprobs, unpack_logprobs
 from assay_protocol.messages import (
     Ack,
     Cancel,
@@ -91,8 +92,8 @@ class NodeStream:
     def logits(self) -> bytes:
         return bytes(self._logits)
 
-    def chunk(self, tokens: tuple[int, ...], logits: bytes) -> bytes:
-        """The frame for freshly drawn `tokens` and their raw f32 logits."""
+    def chunk(self, tokens: tuple[int, ...], logits: bytes, logprobs: bytes = b"") -> bytes:
+        """The frame for freshly drawn `tokens`, their raw f32 logits and any packed logprobs."""
         assert 0 < len(tokens) <= self.room, "the caller waits for room"
         assert len(logits) == 4 * len(tokens)
         position, packed = self.count, pack_tokens(tokens)
@@ -102,7 +103,11 @@ class NodeStream:
         progress = None
         if self.count - self._signed_at >= CHECKPOINT_TOKENS:
             progress = self._sign_progress()
-        return encode(TokenChunk(position=position, tokens=packed, progress=progress))
+        return encode(
+            TokenChunk(
+                position=position, tokens=packed, progress=progress, logprobs=logprobs or None
+            )
+        )
 
     def receive(self, frame: bytes) -> None:
         """Take a frame from the client: an acknowledgement or a cancellation."""
@@ -163,9 +168,13 @@ class NodeStream:
 
 @dataclass(frozen=True, slots=True)
 class ClientStep:
-    """What one received frame meant: new tokens, a frame to send back, the receipt at the end."""
+    """What one received frame meant: new tokens, a frame to send back, the receipt at the end.
+
+    `logprobs` has an entry per token if the ticket asks for them; the node's word, not signed.
+    """
 
     tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
     reply: bytes | None = None
     receipt: Receipt | None = None
 
@@ -218,6 +227,7 @@ class ClientStream:
             raise ProtocolError("oversized", "more tokens than the ticket allows")
         if len(self.tokens) + len(tokens) - self._signed_count > UNACKED_TOKENS_MAX:
             raise ProtocolError("unexpected_message", "the node stopped signing")
+        logprobs = self._logprobs(chunk, tokens)
         ahead = self._hash.copy()
         ahead.update(chunk.tokens)
         if chunk.progress is not None:  # a frame that fails here leaves nothing behind
@@ -226,7 +236,15 @@ class ClientStream:
             self.last_progress, self._signed_count = chunk.progress, progress.count
         self._hash = ahead
         self.tokens.extend(tokens)
-        return ClientStep(tokens, reply=None if chunk.progress is None else self._ack())
+        return ClientStep(tokens, logprobs, None if chunk.progress is None else self._ack())
+
+    def _logprobs(self, chunk: TokenChunk, tokens: tuple[int, ...]) -> tuple[TokenLogprobs, ...]:
+        count = self.ticket.sampler.logprobs
+        if count is None and chunk.logprobs is None:
+            return ()
+        if count is None:
+            raise ProtocolError("unexpected_message", "logprobs nobody asked for")
+        return unpack_logprobs(chunk.logprobs or b"", tokens, count)
 
     def _take_receipt(self, blob: bytes) -> ClientStep:
         receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)

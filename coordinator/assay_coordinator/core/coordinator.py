@@ -44,7 +44,7 @@ from assay_coordinator.core.scheduler import Scheduler
 from assay_coordinator.core.settlement import Settlement
 from assay_protocol import messages as m
 from assay_protocol.errors import AssayError
-from assay_protocol.sampling import validate
+from assay_protocol.samplers import validate
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
 
 BUSY_RETRY_MS: Final = 1_000

@@ -14,7 +14,7 @@ from assay_node.core.parameters import Parameters, Served
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.messages import StartJob, Ticket
-from assay_protocol.sampling import validate
+from assay_protocol.samplers import validate
 from assay_protocol.signing import ED25519, Verifier
 from assay_protocol.tickets import check_start, open_ticket
 
@@ -90,7 +90,7 @@ class Admission:
             raise AssayError("prompt_too_long")
         if not prompt or max(prompt) >= self._served.n_vocab or ticket.start > len(prompt):
             raise ProtocolError("malformed", "a token or the start is outside the model or prompt")
-        validate(ticket.sampler)
+        validate(ticket.sampler, self._served.n_vocab)
 
     def _take_place(self, now: int, ticket: Ticket, standing: Standing) -> None:
         if len(self._used) >= self._parameters.tickets_max:

@@ -39,7 +39,7 @@ from assay_protocol.messages import (
     Transcript,
     TranscriptBody,
 )
-from assay_protocol.sampling import validate
+from assay_protocol.samplers import ends, validate
 
 MARGIN_MAX: Final = 1_000_000  # thousandths of a logit; a filtered token lost by infinity
 
@@ -161,7 +161,7 @@ class Auditor:
         if self.working >= self._parameters.audits_max:
             return "busy"
         try:
-            validate(task.sampler)
+            validate(task.sampler, self._served.n_vocab)
         except AssayError as error:
             return error.code
         return None
@@ -216,17 +216,17 @@ def check_transcript(
     prompt, output = unpack_tokens(body.prompt), unpack_tokens(body.output)
     if max(prompt + output, default=0) >= served.n_vocab or not prompt:
         raise _Fault("transcript_tokens")
-    if not _finish_fits(task, output, served.eog):
+    if not _finish_fits(task, output, ends(task.sampler, served.eog)):
         raise _Fault("finish")
     return prompt, output
 
 
-def _finish_fits(task: AuditTask, output: tuple[int, ...], eog: frozenset[int]) -> bool:
-    """An answer ends at its first end-of-generation token, and says why it ended."""
-    if any(token in eog for token in output[:-1]):
+def _finish_fits(task: AuditTask, output: tuple[int, ...], last: frozenset[int]) -> bool:
+    """An answer ends at its first end token, the model's or the sampler's, and says why."""
+    if any(token in last for token in output[:-1]):
         return False
     if task.finish == "stop":
-        return bool(output) and output[-1] in eog
+        return bool(output) and output[-1] in last
     return task.finish != "length" or len(output) == task.max_tokens
 
 

@@ -29,6 +29,7 @@ from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import job_seed
 from assay_protocol.limits import TEXT_BYTES_MAX, TOKENS_PER_FRAME_MAX
+from assay_protocol.logprobs import LOGPROB_PAIR_BYTES
 from assay_protocol.messages import Error
 from assay_protocol.signing import ED25519, Signer, Verifier
 from assay_protocol.streams import NodeStream, Times
@@ -52,6 +53,7 @@ class _Waiting:
 
     tokens: list[int] = field(default_factory=list)
     logits: bytearray = field(default_factory=bytearray)
+    logprobs: bytearray = field(default_factory=bytearray)
     finish: str | None = None
 
 
@@ -79,6 +81,8 @@ class Service:
         self._started_at = self._heard_at = self._drew_at = self._ended_at = now
         self._first_at: int | None = None
         self._lost = False
+        asked = ticket.sampler.logprobs
+        self._logprob_bytes = 0 if asked is None else LOGPROB_PAIR_BYTES * (1 + asked)  # a token
 
     @property
     def running(self) -> bool:
@@ -113,11 +117,14 @@ class Service:
             return []
         waiting = self._waiting
         total = self.n_out + len(waiting.tokens) + len(chunk.tokens)
-        if total > self.ticket.max_tokens or len(chunk.logits) != 4 * len(chunk.tokens):
+        fits = len(chunk.logits) == 4 * len(chunk.tokens)
+        fits = fits and len(chunk.logprobs) == self._logprob_bytes * len(chunk.tokens)
+        if total > self.ticket.max_tokens or not fits:
             return self.cut("engine_failed", "the engine drew more than it was asked for")
         self._drew_at = now
         waiting.tokens.extend(chunk.tokens)
         waiting.logits += chunk.logits
+        waiting.logprobs += chunk.logprobs
         waiting.finish = chunk.finish
         return self._flow(now)
 
@@ -191,8 +198,10 @@ class Service:
             if self._first_at is None:
                 self._first_at = now
             tokens, logits = tuple(waiting.tokens[:n]), bytes(waiting.logits[: 4 * n])
-            del waiting.tokens[:n], waiting.logits[: 4 * n]
-            effects.append(SendFrame(self.stream, self._frames.chunk(tokens, logits)))
+            told = self._logprob_bytes * n
+            logprobs = bytes(waiting.logprobs[:told])
+            del waiting.tokens[:n], waiting.logits[: 4 * n], waiting.logprobs[:told]
+            effects.append(SendFrame(self.stream, self._frames.chunk(tokens, logits, logprobs)))
         if waiting.tokens:
             return effects
         if waiting.finish is not None:

@@ -105,6 +105,10 @@ class Batcher:
                 budget -= len(feeds[-1].tokens)
         return tuple(sorted(feeds, key=lambda feed: feed.slot))
 
+    def text(self, job: int) -> Sequence[int]:
+        """Prompt and answer so far of a running job."""
+        return self._running[job].tokens
+
     def drawn(self, job: int, token: int, *, ends: bool) -> Finish | None:
         """Take the token drawn for a feed with `draws`; the finish reason if it is the last."""
         running = self._running[job]

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from assay_protocol.sampling import SamplerLike
+from assay_protocol.samplers import SamplerLike
 
 Finish = Literal["stop", "length"]
 
@@ -61,7 +61,8 @@ class Chunk:
 
     tokens: tuple[int, ...]
     logits: bytes  # little-endian f32 each: the raw logit of the drawn token
-    finish: Finish | None  # "stop": the last token is in `eog`; "length": max_tokens reached
+    finish: Finish | None  # "stop": the last token ends the answer; "length": max_tokens reached
+    logprobs: bytes = b""  # adjustments.token_logprobs, if the sampler asks for them
 
 
 @dataclass(frozen=True, slots=True)

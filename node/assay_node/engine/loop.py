@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from assay_node.engine import llama
 from assay_node.engine.batcher import Batcher, Feed
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
-from assay_protocol import sampling
+from assay_protocol import samplers, sampling
+from assay_protocol.adjustments import asked_logprobs
 from assay_protocol.errors import AssayError
 
 WAITING_MAX: Final = 256
@@ -31,6 +32,7 @@ Event = tuple[int, Chunk | Replayed | AssayError]
 class _Answer:
     request: Generate
     position: int  # output position of the next draw
+    last: frozenset[int]  # tokens that end it
 
 
 @dataclass(slots=True)
@@ -81,7 +83,8 @@ class DecodeLoop:
 
     def generate(self, job: int, request: Generate) -> None:
         self._batcher.submit(job, request.prompt, request.max_tokens)
-        self._answers[job] = _Answer(request, request.start)
+        last = samplers.ends(request.sampler, self.info.eog)
+        self._answers[job] = _Answer(request, request.start, last)
 
     def replay(self, job: int, request: Replay) -> None:
         if len(self._replays) >= REPLAYS_MAX:
@@ -129,15 +132,17 @@ class DecodeLoop:
             [answer.request.sampler for answer in answers],
             [answer.request.seed for answer in answers],
             [answer.position for answer in answers],
+            [self._batcher.text(feed.job) for feed in feeds],
         )
         values = logits[np.arange(len(feeds)), tokens].astype("<f4")
         events: list[Event] = []
         for row, (feed, answer, token) in enumerate(zip(feeds, answers, tokens, strict=True)):
             answer.position += 1
-            finish = self._batcher.drawn(feed.job, token, ends=token in self.info.eog)
+            finish = self._batcher.drawn(feed.job, token, ends=token in answer.last)
             if finish is not None:
                 del self._answers[feed.job]
-            events.append((feed.job, Chunk((token,), values[row].tobytes(), finish)))
+            logprobs = asked_logprobs(logits[row], token, answer.request.sampler)
+            events.append((feed.job, Chunk((token,), values[row].tobytes(), finish, logprobs)))
         return events
 
     def _replay_step(self, state: _Replaying) -> list[Event]:
@@ -177,7 +182,10 @@ class DecodeLoop:
 def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:
     request, done = state.request, len(state.drawn)
     given = request.output[done : done + len(logits)]
-    compared = sampling.replay(logits, given, request.sampler, request.seed, request.start + done)
+    before = request.prompt + request.output[:done]
+    compared = sampling.replay(
+        logits, given, request.sampler, request.seed, request.start + done, before
+    )
     state.drawn += compared.drawn
     state.margins += compared.margins
     state.logits.append(logits[np.arange(len(given)), given].astype("<f4").tobytes())

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assay_node.engine.interface import EngineInfo, Generate, Replay
-from assay_protocol import sampling
 from assay_protocol.errors import AssayError
+from assay_protocol.noise import SEED_BYTES
+from assay_protocol.samplers import validate
 
 
 def check_generate(info: EngineInfo, request: Generate) -> None:
@@ -37,6 +38,6 @@ def _check_tokens(info: EngineInfo, tokens: Sequence[int]) -> None:
 def _check_draw(info: EngineInfo, length: int, request: Generate | Replay) -> None:
     if length > info.context:
         raise AssayError("prompt_too_long", f"{length} tokens, {info.context} fit")
-    if len(request.seed) != sampling.SEED_BYTES:
+    if len(request.seed) != SEED_BYTES:
         raise AssayError("malformed", "a seed has 32 bytes")
-    sampling.validate(request.sampler)
+    validate(request.sampler, info.n_vocab)

@@ -30,7 +30,10 @@ from assay_node.engine.interface import (
 )
 from assay_node.engine.requests import check_generate, check_replay
 from assay_protocol import sampling
+from assay_protocol.adjustments import Logits, asked_logprobs
 from assay_protocol.errors import AssayError
+from assay_protocol.noise import Reals, philox
+from assay_protocol.samplers import ends
 
 END: Final = 0  # the one end-of-generation token
 _MEMORY: Final = 4  # how many last tokens the next logits depend on
@@ -109,7 +112,12 @@ class ScriptedEngine:
         text = request.prompt + request.output
         rows = np.stack([self.logits(text[:end]) for end in range(len(request.prompt), len(text))])
         compared = sampling.replay(
-            rows, request.output, request.sampler, request.seed, request.start
+            rows,
+            request.output,
+            request.sampler,
+            request.seed,
+            request.start,
+            request.prompt,
         )
         logits = rows[np.arange(len(rows)), request.output].astype("<f4")
         return Replayed(compared.drawn, logits.tobytes(), compared.margins)
@@ -117,9 +125,9 @@ class ScriptedEngine:
     async def benchmark(self) -> Benchmark:
         return await measure(self)
 
-    def logits(self, text: Sequence[int]) -> sampling.Logits:
+    def logits(self, text: Sequence[int]) -> Logits:
         """float32[n_vocab]: what the script says comes after `text`."""
-        logits: sampling.Reals = _SPREAD * (self._uniform(text, b"") - 0.5)
+        logits: Reals = _SPREAD * (self._uniform(text, b"") - 0.5)
         if self._script.perturbation:
             logits += 2 * self._script.perturbation * (self._uniform(text, b"cheaper") - 0.5)
         logits[END] += self._script.end_bias
@@ -134,15 +142,18 @@ class ScriptedEngine:
             self._drawn += 1  # once
             self.die()
         self._check_alive(life)
-        logits = self.logits(request.prompt + tuple(drawn))
-        token = sampling.draw(logits, request.sampler, request.seed, request.start + len(drawn))
+        sampler, text = request.sampler, request.prompt + tuple(drawn)
+        logits = self.logits(text)
+        token = sampling.draw(logits, sampler, request.seed, request.start + len(drawn), text)
         drawn.append(token)
         self._drawn += 1
         finish: Finish | None
-        finish = "stop" if token == END else "length" if len(drawn) == request.max_tokens else None
-        return Chunk((token,), np.float32(logits[token]).astype("<f4").tobytes(), finish)
+        stops = token in ends(sampler, self.info.eog)
+        finish = "stop" if stops else "length" if len(drawn) == request.max_tokens else None
+        value = np.float32(logits[token]).astype("<f4").tobytes()
+        return Chunk((token,), value, finish, asked_logprobs(logits, token, sampler))
 
-    def _uniform(self, text: Sequence[int], salt: bytes) -> sampling.Reals:
+    def _uniform(self, text: Sequence[int], salt: bytes) -> Reals:
         """float64[n_vocab] in [0, 1) from the last tokens and their place."""
         state = np.array([len(text), *text[-_MEMORY:]], "<u8").tobytes()
         digest = hashlib.blake2b(state, key=self._script.model, person=salt, digest_size=16)
@@ -150,7 +161,7 @@ class ScriptedEngine:
         blocks = np.arange((self._script.n_vocab + 3) // 4, dtype=np.uint64)
         counter = np.zeros((4, len(blocks)), np.uint64)
         counter[0], counter[1], counter[2] = words[0], words[1], blocks
-        noise = sampling.philox(counter, words[2:].reshape(2, 1))
+        noise = philox(counter, words[2:].reshape(2, 1))
         words = noise.T.reshape(-1)[: self._script.n_vocab]
         return words.astype(np.float64) * 2.0**-32
 

@@ -17,10 +17,21 @@ from assay_node.engine.frames import frame
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_protocol.errors import CODES, AssayError
 from assay_protocol.hashing import pack_tokens, unpack_tokens
-from assay_protocol.messages import Sampler
-from assay_protocol.sampling import SamplerLike
+from assay_protocol.messages import Sampler, TokenBias
+from assay_protocol.samplers import SamplerLike
 
 ALIVE_SECONDS: Final = 1.0
+_PLAIN_SETTINGS: Final = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "repetition_window",
+    "presence_penalty",
+    "frequency_penalty",
+    "logprobs",
+)
 
 Event = tuple[int, Chunk | Replayed | AssayError]
 
@@ -101,7 +112,7 @@ def read_events(fields: Sequence[object]) -> list[Event]:
 def _pack_event(job: int, event: Chunk | Replayed | AssayError) -> list[object]:
     match event:
         case Chunk():
-            return ["chunk", job, pack_tokens(event.tokens), event.logits, event.finish]
+            return ["chunk", job, *_pack_chunk(event)]
         case Replayed():
             margins = np.array(event.margins, "<f8").tobytes()
             return ["replayed", job, pack_tokens(event.drawn), event.logits, margins]
@@ -112,8 +123,8 @@ def _pack_event(job: int, event: Chunk | Replayed | AssayError) -> list[object]:
 def _read_event(entry: list[Any]) -> Event:
     kind, job, *rest = entry
     match kind, rest:
-        case "chunk", [tokens, logits, "stop" | "length" | None as finish]:
-            return job, Chunk(unpack_tokens(tokens), bytes(logits), finish)
+        case "chunk", [tokens, logits, "stop" | "length" | None as finish, logprobs]:
+            return job, Chunk(unpack_tokens(tokens), bytes(logits), finish, bytes(logprobs))
         case "replayed", [drawn, logits, margins]:
             values = tuple(np.frombuffer(margins, "<f8").tolist())
             return job, Replayed(unpack_tokens(drawn), bytes(logits), values)
@@ -123,10 +134,24 @@ def _read_event(entry: list[Any]) -> Event:
             raise ValueError(kind)
 
 
-def _settings(sampler: SamplerLike) -> list[float]:
-    return [sampler.temperature, sampler.top_k, sampler.top_p, sampler.min_p]
+def _pack_chunk(chunk: Chunk) -> list[object]:
+    return [pack_tokens(chunk.tokens), chunk.logits, chunk.finish, chunk.logprobs]
+
+
+def _settings(sampler: SamplerLike) -> list[object]:
+    """All fields; the biases as pairs."""
+    bias, stops = sampler.logit_bias, sampler.stop_tokens
+    return [
+        *(getattr(sampler, name) for name in _PLAIN_SETTINGS),
+        None if bias is None else [(entry.token, entry.bias) for entry in bias],
+        None if stops is None else list(stops),
+    ]
 
 
 def _sampler(settings: Sequence[Any]) -> Sampler:
-    temperature, top_k, top_p, min_p = settings
-    return Sampler(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    *plain, bias, stops = settings
+    return Sampler(
+        **dict(zip(_PLAIN_SETTINGS, plain, strict=True)),
+        logit_bias=(None if bias is None else tuple(TokenBias(token=t, bias=by) for t, by in bias)),
+        stop_tokens=None if stops is None else tuple(stops),
+    )
