@@ -27,6 +27,7 @@ from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
+from assay_network.scopes import single_errors
 from assay_network.session import serve_sessions
 from assay_protocol.cards import card_digest, decode_card
 from assay_protocol.errors import AssayError
@@ -149,7 +150,8 @@ async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) 
     if settings.rpc is None:
         return None
     try:
-        binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+        with single_errors():
+            binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
     except OSError as error:
         raise AssayError("port_in_use", f"cannot serve JSON-RPC on {settings.rpc}") from error
     return str(binds[0])
