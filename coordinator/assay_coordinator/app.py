@@ -158,7 +158,7 @@ async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) 
 
 
 def _settle_heap() -> None:
-    """What start-up made lives for ever: keep the collector from walking it (NETWORK 3.5)."""
+    """What start-up made lives for ever: keep the collector from walking it."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)

@@ -1,6 +1,6 @@
 """From one replay to a verdict: what honest noise explains, and what it does not.
 
-Token replay (channel T, VERIFICATION 5.6 in its first form). An honest node whose arithmetic
+Token replay (channel T, docs/verification.md 2). An honest node whose arithmetic
 differs from the auditor's still disagrees on about 3 % of tokens; a cheaper model on 15-35 %. Each
 token adds a log-likelihood ratio between HONEST_MISMATCH and CHEAT_MISMATCH, in integer
 micro-nats. A node's evidence is max(0, evidence + replay), an e-detector: under honesty the chance
@@ -27,7 +27,7 @@ _MISS: Final = round(1e6 * math.log(CHEAT_MISMATCH / HONEST_MISMATCH))
 _MATCH: Final = round(1e6 * math.log((1 - CHEAT_MISMATCH) / (1 - HONEST_MISMATCH)))
 SUSPICION: Final = 2_000_000  # a replay above this is shown to further auditors
 CONVICTION: Final = round(1e6 * math.log(1e6))
-LOGIT_TOLERANCE: Final = 0.5  # median distance; honest noise is about 0.05 (ENGINE 4)
+LOGIT_TOLERANCE: Final = 0.5  # median distance; honest noise is about 0.05
 SPAN: Final = 16  # tokens: an answer is as far off as its worst span (cheats that start late)
 DISTANCE_EVIDENCE: Final = 7_000_000  # two auditors agree with each other and not with the node
 

@@ -87,7 +87,7 @@ class Ledger:
 
     def _count_credit(self, account: bytes, amount: int) -> Save:
         old = self.credit.get(account)
-        position = old.position if old else len(self.credit)  # permanent (CHAIN 5.3)
+        position = old.position if old else len(self.credit)  # permanent: a leaf cannot move
         row = CreditRow(account, position, (old.cumulative if old else 0) + amount)
         self.credit[account] = row
         return Save(row)

@@ -2,7 +2,7 @@
 
 The draw is a PRF of the coordinator's secret and the receipt's digest: a node cannot know it while
 it still can change the receipt, and asking twice gives the same answer. (A draw that anybody can
-recheck, against a pre-committed chain of secrets, is VERIFICATION 5.1.)
+recheck, against a pre-committed chain of secrets, is docs/verification.md 5.)
 """
 
 from __future__ import annotations

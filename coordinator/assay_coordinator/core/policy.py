@@ -10,7 +10,7 @@ SECOND: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The operator's settings. Defaults are those of VERIFICATION 5.9-5.10 unless said."""
+    """The operator's settings. docs/verification.md 4 has the reasons."""
 
     # leases
     heartbeat_us: int = 5 * SECOND

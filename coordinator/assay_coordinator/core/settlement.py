@@ -136,7 +136,7 @@ class Settlement:
         return effects
 
     def _proven(self, node: Node) -> bool:
-        """A fresh key earns nothing on its word alone (VERIFICATION 5.10, sybils)."""
+        """A fresh key earns nothing on its word alone (docs/verification.md 4)."""
         return node.row.verified >= self._policy.probation_audits
 
 
