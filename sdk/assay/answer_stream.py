@@ -6,13 +6,14 @@
     stream.result                       # Completion
 
 Leaving before the end cancels: the node is told, signs for what it sent, and the receipt is handed
-in. That takes at most JobLimits.cancel_us and is not interrupted by a cancellation from outside.
+in. That takes at most JobLimits.cancel_us and is not interrupted by a cancellation from outside. A
+stop string in the text ends the stream in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +22,10 @@ import trio
 from assay.answers import Completion, Delta, JobFailed, Usage
 from assay.events import Job, Outcome, Resumed
 from assay.records import ReceiptRecord
+from assay.stop_text import StopText
 from assay_protocol.detokenizer import Detokenizer
 from assay_protocol.hashing import pack_tokens
+from assay_protocol.logprobs import TokenLogprobs
 
 if TYPE_CHECKING:
     from assay.job_run import JobRun
@@ -39,6 +42,7 @@ class Started:
     run: JobRun
     coordinator: bytes
     keep: Callable[[tuple[ReceiptRecord, ...]], None]
+    stops: StopText = field(default_factory=StopText)
 
 
 class AnswerStream:
@@ -49,6 +53,7 @@ class AnswerStream:
         self._started: Started | None = None
         self._result: Completion | None = None
         self._events: AsyncIterator[Delta | Resumed] | None = None
+        self._logprobs: list[TokenLogprobs] = []
 
     @property
     def result(self) -> Completion:
@@ -95,18 +100,26 @@ class AnswerStream:
         await self.cancel()
 
     async def _read(self, started: Started) -> AsyncIterator[Delta | Resumed]:
-        text = Detokenizer(started.pieces)
+        text, stops = Detokenizer(started.pieces), started.stops
         async for notice in started.run.notices:
             if isinstance(notice, Resumed):
                 yield notice
                 continue
-            yield Delta(text.push(notice.tokens), notice.tokens, notice.node)
+            fresh = stops.push(text.push(notice.tokens))
+            self._logprobs += notice.logprobs
+            if stops.stopped:
+                started.run.cancel()  # before the caller has the text: every token costs
+            yield Delta(fresh, notice.tokens, notice.node, notice.logprobs)
+            if stops.stopped:
+                await self.cancel()
+                return
         outcome = started.run.outcome
         assert outcome is not None, "notices end with the job"
-        if (rest := text.flush()) and outcome.segments:
+        rest = stops.push(text.flush()) + stops.flush()
+        if rest and outcome.segments:
             yield Delta(rest, (), outcome.segments[-1].node)
         self._settle(started, outcome)
-        if outcome.error is not None:
+        if outcome.error is not None and not stops.stopped:
             raise JobFailed(outcome.error, self.result) from outcome.error
 
     def _settle(self, started: Started, outcome: Outcome) -> None:
@@ -114,6 +127,8 @@ class AnswerStream:
         if self._result is not None:
             return
         text = Detokenizer(started.pieces)
+        stops = started.stops.again()
+        shown = stops.push(text.push(outcome.tokens) + text.flush()) + stops.flush()
         receipts = tuple(
             ReceiptRecord(
                 coordinator=started.coordinator,
@@ -127,11 +142,12 @@ class AnswerStream:
             if one.receipt is not None
         )
         self._result = Completion(
-            text=text.push(outcome.tokens) + text.flush(),
+            text=shown,
             tokens=outcome.tokens,
-            finish_reason=outcome.finish,
+            finish_reason="stop" if stops.stopped else outcome.finish,
             usage=Usage(len(started.job.prompt), len(outcome.tokens)),
             receipts=receipts,
             nodes=tuple(one.node for one in outcome.segments if one.tokens),
+            logprobs=tuple(self._logprobs),
         )
         started.keep(receipts)

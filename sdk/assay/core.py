@@ -57,7 +57,7 @@ from assay_protocol.messages import (
     TicketGrant,
 )
 from assay_protocol.signing import ED25519, Signer, Verifier
-from assay_protocol.streams import ClientStream
+from assay_protocol.streams import ClientStep, ClientStream
 from assay_protocol.tickets import check_grant, open_ticket
 
 EXCLUDE_MAX: Final = 16  # what SubmitJob carries
@@ -238,31 +238,35 @@ class JobMachine:
         run = self._runs[-1]
         try:
             step = run.stream.receive(frame)
-            self._check_tokens(step.tokens)
+            self._check_tokens(step)
         except (ProtocolError, RemoteError) as error:
             self._node_failed(error)
             return
         if step.tokens:
-            self._deliver(run, step.tokens)
+            self._deliver(run, step)
             run.progress = run.stream.last_progress
         if step.reply is not None:
             self._effects.append(SendFrame(self.attempt, step.reply))
         if step.receipt is not None:
             self._finished(run, step.receipt)
 
-    def _check_tokens(self, tokens: tuple[int, ...]) -> None:
+    def _check_tokens(self, step: ClientStep) -> None:
         """Tokens are the model's, and an end token is the last one."""
-        if any(token >= self.job.vocabulary for token in tokens):
+        tokens = step.tokens
+        told = [token for entry in step.logprobs for token, _ in entry.top]
+        if any(token >= self.job.vocabulary for token in (*tokens, *told)):
             raise ProtocolError("malformed", "a token outside the model's vocabulary")
         stop = self.job.stop_tokens
         if tokens and (self._complete() or any(token in stop for token in tokens[:-1])):
             raise ProtocolError("unexpected_message", "tokens after the end of the answer")
 
-    def _deliver(self, run: _Run, tokens: tuple[int, ...]) -> None:
+    def _deliver(self, run: _Run, step: ClientStep) -> None:
+        tokens = step.tokens
         if not run.tokens and self.held:
             before = next(one for one in reversed(self._runs) if one.tokens)
             self._effects.append(Resumed(before.ticket.node, run.ticket.node, len(self.held)))
-        self._effects.append(TokensDrawn(len(self.held), tokens, run.ticket.node))
+        node = run.ticket.node
+        self._effects.append(TokensDrawn(len(self.held), tokens, node, step.logprobs))
         run.tokens.extend(tokens)
         self.held.extend(tokens)
         self._failures = 0

@@ -27,6 +27,8 @@ from assay.core import JobMachine
 from assay.events import Job, JobLimits
 from assay.job_run import JobRun
 from assay.records import ReceiptRecord, ReceiptStore
+from assay.sampler_options import make_sampler
+from assay.stop_text import StopText
 from assay_network.host import Host, open_host
 from assay_network.identity import public_key
 from assay_network.keystore import load_or_create_key
@@ -39,8 +41,8 @@ from assay_protocol.messages import (
     GetNetwork,
     ModelSummary,
     Network,
-    Sampler,
 )
+from assay_protocol.samplers import ends
 from assay_protocol.signing import Identity
 
 MAX_TOKENS: Final = 512  # of an answer, unless the caller says otherwise
@@ -125,7 +127,10 @@ class AsyncClient:
     def stream_chat(
         self, messages: Sequence[Message], *, model: str | None = None, **options: Any
     ) -> AnswerStream:
-        """The answer to a chat, as it is drawn. `options`: see `make_job`."""
+        """The answer to a chat, as it is drawn.
+
+        `options`: see `make_job`; and `stop`, a string or up to 4, before which the text ends.
+        """
 
         async def start() -> Started:
             found = await self._catalogue.model(model)
@@ -153,12 +158,20 @@ class AsyncClient:
         """A whole continuation of `prompt`. Raises JobFailed."""
         return await self.stream_complete(prompt, **options).whole()
 
-    def _start(self, model: Model, prompt: tuple[int, ...], **options: Any) -> Started:
+    def _start(
+        self,
+        model: Model,
+        prompt: tuple[int, ...],
+        *,
+        stop: str | Sequence[str] = (),
+        **options: Any,
+    ) -> Started:
+        stops = StopText((stop,) if isinstance(stop, str) else tuple(stop))
         job = make_job(model, prompt, **options)
         machine = JobMachine(job, self._identity, self._link.public_key, self._limits)
         run = JobRun(machine, self._host, self._link, self._nursery)
         run.start()
-        return Started(job, model.card.pieces, run, self._link.public_key, self._keep)
+        return Started(job, model.card.pieces, run, self._link.public_key, self._keep, stops)
 
     def _keep(self, receipts: tuple[ReceiptRecord, ...]) -> None:
         if self._receipts is not None and receipts:
@@ -170,16 +183,14 @@ def make_job(
     prompt: tuple[int, ...],
     *,
     max_tokens: int | None = None,
-    temperature: float = 0.8,
-    top_p: float = 0.95,
-    top_k: int = 40,
-    min_p: float = 0.05,
     nodes: Sequence[bytes] = (),
+    **sampling: Any,
 ) -> Job:
-    """The job of one answer; temperature 0 draws the likeliest token, `nodes` allows only those.
+    """The job of one answer; `nodes` allows only those, `sampling` is what `make_sampler` takes.
 
     There is no seed to choose: it comes from a fresh nonce and the ticket, so that nobody can
-    steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context.
+    steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context,
+    "sampler_refused" for settings out of range.
     """
     if max_tokens is not None and not 1 <= max_tokens <= OUTPUT_TOKENS_MAX:
         raise ValueError(f"max_tokens must be 1 to {OUTPUT_TOKENS_MAX}")
@@ -189,15 +200,14 @@ def make_job(
         raise AssayError("prompt_too_long", f"the model's context is {context} tokens")
     if not prompt:
         raise ValueError("the prompt is empty")
+    sampler = make_sampler(model.card.n_vocab, **sampling)
     return Job(
         model=model.summary.model,
         prompt=prompt,
-        sampler=Sampler(
-            temperature=float(temperature), top_k=top_k, top_p=float(top_p), min_p=float(min_p)
-        ),
+        sampler=sampler,
         max_tokens=wanted,
         nonce=secrets.token_bytes(32),
-        stop_tokens=frozenset(model.card.eog),
+        stop_tokens=ends(sampler, frozenset(model.card.eog)),
         vocabulary=model.card.n_vocab,
         only=tuple(nodes),
         price_in_max=model.summary.price_in,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_protocol.errors import AssayError
+from assay_protocol.logprobs import TokenLogprobs
 from assay_protocol.messages import (
     AbandonJob,
     Route,
@@ -25,8 +26,8 @@ class Job:
     """What a client wants answered.
 
     `nonce` is 32 fresh random bytes: whoever runs the machine draws them. `stop_tokens` are the
-    model's end-of-answer tokens, `vocabulary` how many tokens it has. A ticket dearer than the
-    given prices is refused.
+    model's end-of-answer tokens and the sampler's, `vocabulary` how many tokens it has. A ticket
+    dearer than the given prices is refused.
     """
 
     model: bytes
@@ -158,6 +159,7 @@ class TokensDrawn:
     position: int
     tokens: tuple[int, ...]
     node: bytes
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

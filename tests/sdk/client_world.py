@@ -7,6 +7,7 @@ unbroken one only if prompt, seed and position were all carried over exactly.
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, field, replace
 
 from assay.events import Job
@@ -151,7 +152,10 @@ class FakeNode:
         room = min(most or self._chunk, self.stream.room)
         tokens = [] if self.reason else self._draw(room)
         if tokens:
-            return self.stream.chunk(tuple(tokens), b"\0\0\0\0" * len(tokens))
+            asked = self.ticket.sampler.logprobs
+            told = [(t, -0.5, *(t, -0.5) * asked) for t in tokens] if asked is not None else []
+            logprobs = b"".join(struct.pack("<" + "If" * (len(one) // 2), *one) for one in told)
+            return self.stream.chunk(tuple(tokens), b"\0\0\0\0" * len(tokens), logprobs)
         assert self.reason, "the client does not acknowledge"
         frame, self.receipt = self.stream.finish(self.reason, Times(1, 2, 3))
         return frame

@@ -85,6 +85,48 @@ async def test_leaving_the_stream_cancels_and_hands_the_receipt_in(autojump_cloc
     assert [type(body) for body in fake.coordinator.handed_in] == [SubmitReceipt]
 
 
+async def test_a_stop_string_ends_the_answer_and_what_came_is_signed(
+    autojump_clock: object,
+) -> None:
+    fake = FakeNetwork()
+    async with connected(fake) as client:
+        whole = await client.complete((11, 12, 13), max_tokens=60)
+        stop = whole.text[40:46]
+        async with client.stream_complete((11, 12, 13), max_tokens=1_000, stop=" ") as stream:
+            text = "".join([event.text async for event in stream if isinstance(event, Delta)])
+        result = stream.result
+        other = await client.complete((11, 12, 13), max_tokens=60, stop=["none such", stop])
+    assert (result.text, result.finish_reason) == (text, "stop")
+    assert " " not in text
+    assert text == f"{result.tokens[0]}"
+    assert len(result.tokens) < 100
+    assert verify_answer(result.receipts).ok
+    assert stop not in other.text
+    kinds = [type(body) for body in fake.coordinator.handed_in]
+    assert kinds == [SubmitReceipt] * 3
+
+
+async def test_options_reach_the_ticket_and_logprobs_the_caller(autojump_clock: object) -> None:
+    fake = FakeNetwork()
+    options = {
+        "repetition_penalty": 1.1,
+        "frequency_penalty": 0.5,
+        "logit_bias": {9: 2, 8: -1.5},
+        "stop_tokens": [30, 10, 30],
+        "logprobs": 2,
+    }
+    async with connected(fake) as client:
+        result = await client.complete((11, 12, 13), max_tokens=10, **options)
+        with pytest.raises(AssayError, match="sampler_refused"):
+            await client.complete((11, 12, 13), logit_bias={CARD.n_vocab: 1.0})
+    sampler = fake.coordinator.asked[0].sampler
+    assert (sampler.repetition_penalty, sampler.frequency_penalty) == (1.1, 0.5)
+    assert [(one.token, one.bias) for one in sampler.logit_bias or ()] == [(8, -1.5), (9, 2.0)]
+    assert sampler.stop_tokens == (10, 30)
+    assert tuple(one.token for one in result.logprobs) == result.tokens
+    assert [len(one.top) for one in result.logprobs] == [2] * len(result.tokens)
+
+
 async def test_leaving_at_once_asks_nobody_for_long(autojump_clock: object) -> None:
     fake = FakeNetwork()
     async with connected(fake) as client:
