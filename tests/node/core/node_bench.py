@@ -152,7 +152,10 @@ class Client:
                     self.replies.append(step.reply)
 
     def draw(self, *tokens: int, finish: Any = None) -> list[do.Effect]:
-        chunk = Chunk(tokens, struct.pack(f"<{len(tokens)}f", *tokens), finish)
+        asked = self.end.ticket.sampler.logprobs
+        told = [] if asked is None else [(t, -1.0, *(t, -1.0) * asked) for t in tokens]
+        logprobs = b"".join(struct.pack("<" + "If" * (len(one) // 2), *one) for one in told)
+        chunk = Chunk(tokens, struct.pack(f"<{len(tokens)}f", *tokens), finish, logprobs)
         effects = self.bench.post(on.Drawn(self.stream, chunk))
         self.hear(effects)
         return effects

@@ -70,7 +70,7 @@ BAD_TICKETS: dict[str, dict[str, Any]] = {
     "ticket_not_mine": {"node": b"x" * 32},
     "model_unknown": {"model": b"x" * 32},
     "prompt_too_long": {"max_tokens": 62},
-    "sampler_refused": {"sampler": replace(SAMPLER, top_p=0.0)},
+    "sampler_refused": {"sampler": replace(SAMPLER, stop_tokens=(1 << 20,))},
     "nonce_mismatch": {"nonce_commitment": b"x" * 32},
     "prompt_mismatch": {"prompt_hash": b"x" * 32},
     "malformed": {"start": 4},

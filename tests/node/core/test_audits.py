@@ -36,6 +36,7 @@ from node.core.node_bench import (
     END,
     MODEL,
     NOW,
+    SAMPLER,
     SECOND,
     Bench,
     finished_job,
@@ -152,6 +153,16 @@ TAMPERED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "stop without the end": ({"output": (11, 12)}, {"output": (11, 12)}, "finish"),
     "length too early": ({"finish": "length"}, {}, "finish"),
+    "stop with a token that only another sampler stops at": (
+        {"output": (11, 12), "sampler": replace(SAMPLER, stop_tokens=(13,))},
+        {"output": (11, 12)},
+        "finish",
+    ),
+    "tokens after a stop token": (
+        {"output": (11, 12, END), "sampler": replace(SAMPLER, stop_tokens=(12,))},
+        {"output": (11, 12, END)},
+        "finish",
+    ),
     "tokens after the end": (
         {"output": (11, END, 12, END)},
         {"output": (11, END, 12, END)},
@@ -169,6 +180,14 @@ def test_a_tampered_transcript_is_a_named_fault(name: str) -> None:
     assert not bench.of(do.StartReplay, committed)
     reveal = reveal_of(bench, committed)
     assert (reveal.fault, reveal.mismatches, reveal.logits) == (fault, (), b"")
+
+
+def test_a_stop_token_of_the_sampler_is_an_honest_end() -> None:
+    bench = make_bench()
+    wanted = task(output=(11, 12), sampler=replace(SAMPLER, stop_tokens=(12,)))
+    told = tell(bench, sealed(accept(bench, wanted), output=(11, 12)))
+    [started] = bench.of(do.StartReplay, told)
+    assert started.replay.output == (11, 12)
 
 
 def test_a_box_for_somebody_else_is_unreadable() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.parameters import Parameters
+from assay_node.engine.interface import Chunk
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import RemoteError
 from assay_protocol.hashing import job_seed
@@ -30,8 +33,6 @@ from node.core.node_bench import (
 
 
 def long_bench(**bounds: int) -> Bench:
-    from dataclasses import replace
-
     return make_bench(served=replace(SERVED, context=2_048), parameters=Parameters(**bounds))
 
 
@@ -64,6 +65,25 @@ def test_a_finished_job_leaves_a_receipt_the_client_accepts_and_acknowledges() -
     assert (ack.count, ack.output_hash) == (6, receipt.output_hash)
     assert bench.of(do.CloseStream) == [do.CloseStream(1)]
     assert not bench.of(do.StopGenerate)
+
+
+def test_logprobs_travel_with_their_tokens_through_a_full_window() -> None:
+    bench = long_bench()
+    sampler = replace(make_ticket(1).sampler, logprobs=2)
+    client = bench.start(1, make_ticket(1, max_tokens=200, sampler=sampler))
+    tokens = tuple(range(9, 9 + UNACKED_TOKENS_MAX + 40))
+    client.draw(*tokens, finish=None)  # ClientStream refuses any that is not its token's
+    while client.replies:
+        client.reply()
+    assert client.end.tokens == list(tokens)
+
+
+def test_an_engine_that_leaves_logprobs_out_is_not_believed() -> None:
+    bench = make_bench()
+    sampler = replace(make_ticket(1).sampler, logprobs=0)
+    bench.start(1, make_ticket(1, sampler=sampler))
+    effects = bench.post(on.Drawn(1, Chunk((11,), b"\0\0\0\0", None)))
+    assert bench.of(do.StopGenerate, effects)
 
 
 def test_each_chunk_that_fits_asks_for_the_next() -> None:

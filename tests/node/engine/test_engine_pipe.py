@@ -10,7 +10,7 @@ from assay_node.engine import wire
 from assay_node.engine.frames import Deframer, frame
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import Sampler
+from assay_protocol.messages import Sampler, TokenBias
 
 SAMPLER = Sampler(temperature=0.5, top_k=3, top_p=0.9, min_p=0.1)
 
@@ -60,10 +60,31 @@ def test_requests_arrive_as_sent() -> None:
     assert (job, back.prompt, back.output, back.start, back.seed) == (8, (1,), (2, 3), 1, bytes(32))
 
 
+def test_every_option_of_a_sampler_arrives_as_sent() -> None:
+    sampler = Sampler(
+        temperature=0.5,
+        top_k=3,
+        top_p=0.9,
+        min_p=0.1,
+        repetition_penalty=1.1,
+        repetition_window=0,
+        presence_penalty=-0.5,
+        frequency_penalty=0.25,
+        logit_bias=(TokenBias(token=1, bias=-2.0), TokenBias(token=70_000, bias=3.5)),
+        stop_tokens=(5, 9),
+        logprobs=0,
+    )
+    for sent in (sampler, SAMPLER):
+        generate = Generate((1, 2), 4, 9, sent, bytes(32))
+        assert (
+            wire.read_generate(_through_the_pipe(wire.generate_frame(7, generate)))[1] == generate
+        )
+
+
 def test_events_arrive_as_sent() -> None:
     events: list[wire.Event] = [
         (1, Chunk((5,), b"\0\0\0\1", None)),
-        (2, Chunk((6,), b"\0\0\0\2", "stop")),
+        (2, Chunk((6,), b"\0\0\0\2", "stop", b"logprobs")),
         (3, Replayed((1, 2), b"12345678", (0.0, 0.25))),
     ]
     assert wire.read_events(_through_the_pipe(wire.events_frame(events))) == events

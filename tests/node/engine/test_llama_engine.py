@@ -16,7 +16,7 @@ from assay_node.engine.quantize import requantize
 from assay_node.engine.selfcheck import selfcheck
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import Sampler
+from assay_protocol.messages import Sampler, TokenBias
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -95,6 +95,25 @@ async def test_a_resumed_answer_goes_on_exactly(engine: LlamaEngine) -> None:
     async with open_llama_engine(_model(), bytes(32), slots=1, context=512, threads=1) as other:
         await _write(other, rest, out)
     assert out[rest] == (whole[cut:], logits[4 * cut :])
+
+
+async def test_options_are_drawn_and_replayed_exactly(engine: LlamaEngine) -> None:
+    sampler = replace(
+        SAMPLER,
+        repetition_penalty=1.2,
+        presence_penalty=0.4,
+        frequency_penalty=0.3,
+        logit_bias=(TokenBias(token=30, bias=2.0),),
+        logprobs=3,
+    )
+    plain, asked = _request(1), replace(_request(1), sampler=sampler)
+    out: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    await _write(engine, plain, out)
+    await _write(engine, asked, out)
+    tokens, logits = out[asked]
+    replayed = await engine.replay(_replay(asked, tokens))
+    assert tokens != out[plain][0]
+    assert (replayed.drawn, replayed.logits) == (tokens, logits)
 
 
 async def test_another_seed_is_seen_in_the_tokens(engine: LlamaEngine) -> None:

@@ -11,7 +11,8 @@ import trio
 from assay_node.engine.interface import Engine, Generate, Replay
 from assay_node.engine.scripted import Script, open_scripted_engine
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import Sampler
+from assay_protocol.logprobs import unpack_logprobs
+from assay_protocol.messages import Sampler, TokenBias
 
 LONG = Script(end_bias=-50.0)
 
@@ -44,6 +45,47 @@ async def test_a_replay_of_an_honest_answer_is_exact() -> None:
     assert replayed.drawn == tokens
     assert replayed.logits == logits
     assert set(replayed.margins) == {0.0}
+
+
+OPTIONS = replace(
+    SAMPLER,
+    repetition_penalty=1.3,
+    presence_penalty=0.5,
+    frequency_penalty=0.2,
+    logit_bias=(TokenBias(token=9, bias=3.0),),
+)
+
+
+async def test_options_change_the_answer_and_are_replayed_and_resumed() -> None:
+    request = replace(REQUEST, sampler=OPTIONS)
+    async with open_scripted_engine(LONG) as engine:
+        plain, _, _ = await _write(engine, REQUEST)
+        tokens, _, _ = await _write(engine, request)
+        replayed = await engine.replay(_replay(request, tokens))
+        ignored = await engine.replay(_replay(request, plain))
+        rest = replace(request, prompt=request.prompt + tokens[:13], start=13, max_tokens=27)
+        resumed, _, _ = await _write(engine, rest)
+        replayed_rest = await engine.replay(_replay(rest, resumed))
+    assert tokens != plain
+    assert replayed.drawn == tokens
+    assert resumed == tokens[13:] == replayed_rest.drawn
+    assert sum(a != b for a, b in zip(plain, ignored.drawn, strict=True)) > 5
+
+
+async def test_a_stop_token_ends_the_answer_and_logprobs_come_when_asked() -> None:
+    async with open_scripted_engine(LONG) as engine:
+        whole, _, _ = await _write(engine, REQUEST)
+        sampler = replace(SAMPLER, stop_tokens=(whole[20],), logprobs=2)
+        request = replace(REQUEST, sampler=sampler)
+        tokens, _, finish = await _write(engine, request)
+        async with engine.generate(request) as chunks:
+            told = [chunk.logprobs async for chunk in chunks]
+    assert tokens == whole[: whole.index(whole[20]) + 1]
+    assert finish == "stop"
+    for token, data in zip(tokens, told, strict=True):
+        (entry,) = unpack_logprobs(data, (token,), 2)
+        assert entry.top[0][1] >= entry.top[1][1]
+        assert entry.logprob <= entry.top[0][1]
 
 
 async def test_a_cheaper_script_is_seen_in_tokens_and_logits() -> None:
