@@ -11,8 +11,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -89,16 +89,34 @@ def open_engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextM
         from assay_node.engine.scripted import open_scripted_engine
 
         return open_scripted_engine(slots=settings.slots, context=settings.context)
+    return _open_llama(settings, prepared)
+
+
+@asynccontextmanager
+async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[Engine]:
+    """llama.cpp, computing as the profile named does here; the first time that is tried out."""
     from assay_node.engine.supervisor import open_llama_engine
+    from assay_node.engine.trials import choose
 
     assert prepared.path is not None, "a llama engine needs a file"
-    return open_llama_engine(
+    profile = await trio.to_thread.run_sync(
+        lambda: choose(
+            prepared.path,
+            prepared.digest,
+            settings.profile,
+            threads=settings.threads,
+            directory=settings.directory,
+        )
+    )
+    async with open_llama_engine(
         prepared.path,
         prepared.digest,
         slots=settings.slots,
         context=settings.context,
         threads=settings.threads,
-    )
+        profile=profile,
+    ) as engine:
+        yield engine
 
 
 def read_card(settings: Settings) -> ModelCard | None:

@@ -12,10 +12,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from assay_node.config import ENGINES, Settings, load_from_process
+from assay_node.config import ENGINES, PROFILES, Settings, load_from_process
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
 
@@ -55,7 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--json", action="store_true", help="print status as JSON lines")
     status = _command(commands, "status", _status, "what the running node last said")
     status.add_argument("--json", action="store_true", help="print the whole status")
-    benchmark = _command(commands, "benchmark", _benchmark, "measure prefill and decode rates")
+    benchmark = _command(commands, "benchmark", _benchmark, "measure every profile")
+    benchmark.add_argument("--json", action="store_true", help="print one JSON object")
     doctor = _command(commands, "doctor", _doctor, "check key, disk, model, port, coordinator")
     for command in (benchmark, doctor):
         _add_settings(command)
@@ -104,6 +106,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, **keep)
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--engine", choices=ENGINES, **keep, help="scripted is simulated")
+    parser.add_argument("--profile", choices=PROFILES, **keep, help="auditable bits, or speed")
 
 
 def _settings(given: argparse.Namespace) -> Settings:
@@ -161,19 +164,34 @@ def _benchmark(given: argparse.Namespace) -> int:
     import trio
 
     from assay_node.app import measured_rates, open_engine, prepare_model, read_card
+    from assay_node.engine.profiles import is_exact
 
     settings = _settings(given)
     directory = settings.directory
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     prepared = prepare_model(settings, read_card(settings))
 
-    async def measure() -> tuple[int, int]:
-        async with open_engine(settings, prepared) as engine:
-            model = engine.info.model
-            return await measured_rates(settings, engine, model, directory, fresh=True)
+    async def measure(one: Settings) -> dict[str, Any]:
+        async with open_engine(one, prepared) as engine:
+            info = engine.info
+            prefill, decode = await measured_rates(one, engine, info.model, directory, fresh=True)
+            return {
+                "class_id": info.class_id,
+                "exact": is_exact(info.class_id),
+                "prefill_tps": prefill / 1000,
+                "decode_tps": decode / 1000,
+            }
 
-    prefill, decode = trio.run(measure)
-    print(json.dumps({"prefill_tps": prefill / 1000, "decode_tps": decode / 1000}))
+    names = PROFILES if settings.engine == "llama" else (settings.profile,)
+    found = {name: trio.run(measure, replace(settings, profile=name)) for name in names}
+    if given.json:
+        print(json.dumps({"profiles": found}))
+        return EXIT_OK
+    print(f"{'profile':8} {'prefill/s':>10} {'decode/s':>10} {'exact':6} class")
+    for name, row in found.items():
+        exact = "yes" if row["exact"] else "no"
+        rates = f"{row['prefill_tps']:10.1f} {row['decode_tps']:10.1f}"
+        print(f"{name:8} {rates} {exact:6} {row['class_id']}")
     return EXIT_OK
 
 

@@ -20,6 +20,7 @@ from assay_protocol.errors import AssayError
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 CONFIG_BYTES_MAX: Final = 65_536
 ENGINES: Final = ("llama", "scripted")
+PROFILES: Final = ("exact", "fast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,13 @@ class Settings:
     context: int = 2_048
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
+    profile: str = "exact"  # answers that can be audited bit for bit, or the machine's best rates
     drain_timeout: int = 60
     status_interval: int = 5
 
     def __post_init__(self) -> None:
         _require(self.engine in ENGINES, f"engine must be one of {', '.join(ENGINES)}")
+        _require(self.profile in PROFILES, f"profile must be one of {', '.join(PROFILES)}")
         for name, least, most in _RANGES:
             value = getattr(self, name)
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")

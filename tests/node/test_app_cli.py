@@ -72,10 +72,16 @@ def test_receipts_are_exported_as_lines(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_the_benchmark_prints_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["benchmark", "--engine", "scripted", "--data-dir", str(tmp_path)]) == 0
-    rates = json.loads(capsys.readouterr().out)
-    assert rates["prefill_tps"] > 0
-    assert rates["decode_tps"] > 0
+    argv = ["benchmark", "--engine", "scripted", "--data-dir", str(tmp_path)]
+    assert main([*argv, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["profiles"].values()
+    assert row["prefill_tps"] > 0
+    assert row["decode_tps"] > 0
+    assert row["exact"] is False
+    assert main(argv) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == ["profile", "prefill/s", "decode/s", "exact", "class"]
+    assert line.split()[3:] == ["no", "scripted"]
 
 
 def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

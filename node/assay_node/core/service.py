@@ -108,6 +108,7 @@ class Service:
             max_tokens=ticket.max_tokens,
             sampler=ticket.sampler,
             seed=job_seed(ticket.seed_ticket, self._admitted.start.nonce),
+            tenant=ticket.client,
         )
         return [StartGenerate(self.stream, generate)]
 

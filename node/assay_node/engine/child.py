@@ -41,9 +41,13 @@ class Child:
     async def live(self, silence_seconds: float) -> AssayError:
         """Run until the child is dead, and say why. It is dead, too, when this is cancelled."""
         command = [sys.executable, "-m", "assay_node.engine.worker"]
+        try:
+            environment = self._opening.profile.environment()
+        except AssayError as missing:
+            return missing
         # A session of its own: Ctrl-C is for the node, which ends the child in its own time.
         process = await trio.lowlevel.open_process(
-            command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+            command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, env=environment
         )
         try:
             async with trio.open_nursery() as nursery:

@@ -25,7 +25,7 @@ class EngineInfo:
     n_vocab: int
     context: int  # tokens per sequence, prompt and answer together
     slots: int  # sequences decoded at once
-    class_id: str  # numerics class: engine, commit, instruction set, road, kv type
+    class_id: str  # numerics class: engine, commit, device, road, kv, quant, exact or float
     eog: frozenset[int]  # tokens that end an answer
     device: str
 
@@ -42,6 +42,8 @@ class Generate:
     max_tokens: int
     sampler: SamplerLike
     seed: bytes  # 32 bytes
+    tenant: bytes = b""  # who asks: turns are fair and cached prefixes private between tenants
+    shared: int = 0  # so many of the prompt's first tokens may be cached for every tenant
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,8 @@
 Imported only in the engine's child process (and by offline tools), because an assert in the library
 ends the process. Nothing here decides anything; loop.py does.
 
-Exact mode ("road 1"): flash attention on, one KV stream per sequence, at most PREFILL_CHUNK tokens
-of a sequence in one decode. Then decoding and prefill run the same kernels, row by row, and give
-the same bits for the quantized formats where selfcheck.py says so. What must be avoided: a copy of
-a *range* between KV streams aborts the process (so slots never copy), and chunks of 64 tokens or
-more take another attention kernel.
+How it computes is the profile's business (profiles.py). What must be avoided: a copy of a *range*
+between KV streams aborts the process, so `Context.copy` copies whole sequences.
 """
 
 from __future__ import annotations
@@ -21,6 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from assay_node.engine import library
+from assay_node.engine.profiles import Profile, library_folder
+from assay_node.engine.quantize import KINDS
 from assay_protocol.errors import AssayError
 
 try:
@@ -29,12 +29,24 @@ try:
 except ImportError as missing:  # pragma: no cover - depends on the installation
     raise AssayError("engine_missing", f"llama-cpp-python cannot be loaded: {missing}") from None
 
-VERSION: Final = "0.3.36"  # struct layouts change between releases
-PREFILL_CHUNK: Final = 48
-REPLAY_CHUNK: Final = 32
-_ISAS: Final = ("AVX512", "AVX2", "AVX", "NEON")  # best first
-_F16: Final = 1
-_FLASH_ON: Final = 1
+# What a build may use of a processor, the latest first: with another one, other bits.
+_ISAS: Final = (
+    "AMX_INT8",
+    "AVX512_BF16",
+    "AVX512_VNNI",
+    "AVX512",
+    "AVX_VNNI",
+    "AVX2",
+    "AVX",
+    "SME",
+    "SVE",
+    "MATMUL_INT8",
+    "DOTPROD",
+    "NEON",
+)
+_KV_TYPES: Final = {"f16": 1}  # ggml_type of ggml.h
+_QUANTS: Final = {number: name.lower() for name, number in KINDS.items()} | {0: "f32"}
+_QUANT_BYTES_MAX: Final = 16
 _LOG_WARNING: Final = 3
 _LOG_CONTINUE: Final = 5
 
@@ -50,17 +62,25 @@ _log = _c.llama_log_callback(_print_warning)  # kept: the library holds only a p
 class Model:
     """The weights, read once and shared by every context. Raises AssayError("engine_failed")."""
 
-    def __init__(self, path: Path) -> None:
-        _start_library()
-        self.handle: Any = _c.llama_model_load_from_file(
-            os.fsencode(path), _c.llama_model_default_params()
-        )
+    def __init__(self, path: Path, profile: Profile) -> None:
+        _start_library(profile.variant)
+        params = _c.llama_model_default_params()
+        params.use_extra_bufts = profile.repack
+        self.handle: Any = _c.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
             raise AssayError("engine_failed", f"llama.cpp cannot load {path.name}")
         vocab: Any = _c.llama_model_get_vocab(self.handle)
         self.n_vocab = int(_c.llama_vocab_n_tokens(vocab))
         self.trained_context = int(_c.llama_model_n_ctx_train(self.handle))
         self.eog = frozenset(t for t in range(self.n_vocab) if _c.llama_vocab_is_eog(vocab, t))
+
+    @property
+    def quant(self) -> str:
+        """The file's format as its header says, such as "q4_0"."""
+        text = ctypes.create_string_buffer(_QUANT_BYTES_MAX)
+        size = _c.llama_model_meta_val_str(self.handle, b"general.file_type", text, len(text))
+        number = text.value.decode("ascii", "replace") if size > 0 else ""
+        return _QUANTS.get(int(number), f"type{number}") if number.isdecimal() else "unknown"
 
     def close(self) -> None:
         _c.llama_model_free(self.handle)
@@ -70,15 +90,22 @@ class Context:
     """KV memory for `sequences` sequences of `context` tokens each, and one batch to fill."""
 
     def __init__(
-        self, model: Model, *, sequences: int, context: int, batch: int, threads: int
+        self,
+        model: Model,
+        *,
+        sequences: int,
+        context: int,
+        batch: int,
+        threads: int,
+        profile: Profile,
     ) -> None:
         self.n_vocab = model.n_vocab
         params = _c.llama_context_default_params()
         params.n_ctx, params.n_seq_max = context * sequences, sequences
         params.n_batch = params.n_ubatch = batch
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type, params.kv_unified = _FLASH_ON, False
-        params.type_k = params.type_v = _F16
+        params.flash_attn_type, params.kv_unified = int(profile.flash), profile.unified
+        params.type_k = params.type_v = _KV_TYPES[profile.kv]
         params.no_perf = True
         self._handle: Any = _c.llama_init_from_model(model.handle, params)
         if not self._handle:
@@ -89,6 +116,11 @@ class Context:
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all tokens of `sequence` from position `length` on."""
         _c.llama_memory_seq_rm(self._memory, sequence, length, -1)
+
+    def copy(self, source: int, target: int) -> None:
+        """Make `target` hold what `source` holds, and nothing else."""
+        _c.llama_memory_seq_rm(self._memory, target, -1, -1)
+        _c.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def decode(self) -> NDArray[np.float32]:
         """Run the batch; float32[rows wanted, n_vocab], valid until the next call."""
@@ -152,21 +184,32 @@ def device() -> str:
     return "gpu" if _c.llama_supports_gpu_offload() else "cpu"
 
 
-def class_id() -> str:
-    """The numerics class of exact mode here: engine, commit, instruction set, road, kv type."""
+def arithmetic() -> str:
+    """The device and the instruction set in use, as loaded: "cpu-avx2", "gpu-avx2"."""
     flags = _c.llama_print_system_info().decode()
-    isa = next((name for name in _ISAS if f"{name} = 1" in flags), "base").lower()
-    return f"llama.cpp/{_commit()}/{device()}-{isa}/fa-split{PREFILL_CHUNK}/kv-f16"
+    isa = next((name for name in _ISAS if f" {name} = 1" in flags), "base").lower()
+    return f"{device()}-{isa}"
 
 
-def _commit() -> str:
-    library = ctypes.CDLL(str(Path(llama_cpp.__path__[0]) / "lib" / "libggml-base.so"))
-    library.ggml_commit.restype = ctypes.c_char_p
-    return str(library.ggml_commit().decode()).removesuffix("-dirty")
+def commit() -> str:
+    """llama.cpp's commit, as the library itself says."""
+    base = ctypes.CDLL(str(_folder() / "libggml-base.so"))
+    base.ggml_commit.restype = ctypes.c_char_p
+    return str(base.ggml_commit().decode()).removesuffix("-dirty")
 
 
-def _start_library() -> None:
-    if llama_cpp.__version__ != VERSION:
-        raise AssayError("engine_missing", f"llama-cpp-python {VERSION} is needed")
+def _folder() -> Path:
+    return library_folder() or Path(llama_cpp.__path__[0]) / "lib"
+
+
+def _start_library(variant: str) -> None:
+    if llama_cpp.__version__ != library.VERSION:
+        raise AssayError("engine_missing", f"llama-cpp-python {library.VERSION} is needed")
     _c.llama_log_set(_log, ctypes.c_void_p(0))
+    folder = _folder()
+    if any(folder.glob("libggml-cpu-*")):  # variants: somebody has to choose one
+        ggml = ctypes.CDLL(str(folder / "libggml.so"))
+        load = ggml.ggml_backend_load if variant else ggml.ggml_backend_load_all_from_path
+        load.argtypes, load.restype = [ctypes.c_char_p], ctypes.c_void_p
+        load(os.fsencode(folder / f"libggml-cpu-{variant}.so" if variant else folder))
     _c.llama_backend_init()

@@ -2,7 +2,7 @@
 
 Owned by one thread, used by the child process, the self-check and the benchmarks. Answers are
 batched; replays run in a context of their own, one piece between two steps, so an audit never
-stops a stream for longer than REPLAY_CHUNK tokens take.
+stops a stream for longer than the profile's `replay_chunk` tokens take.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from assay_node.engine import llama
 from assay_node.engine.batcher import Batcher, Feed
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_node.engine.profiles import FLASH, Profile
 from assay_protocol import samplers, sampling
 from assay_protocol.adjustments import asked_logprobs
 from assay_protocol.errors import AssayError
@@ -49,21 +50,30 @@ class DecodeLoop:
     """A model with `slots` sequences of `context` tokens. Raises AssayError on opening."""
 
     def __init__(
-        self, path: Path, digest: bytes, *, slots: int, context: int, threads: int
+        self,
+        path: Path,
+        digest: bytes,
+        *,
+        slots: int,
+        context: int,
+        threads: int,
+        profile: Profile = FLASH,
     ) -> None:
-        self._model = llama.Model(path)
+        self._profile = profile
+        self._model = llama.Model(path, profile)
         context = min(context, self._model.trained_context)
         self._context = llama.Context(
             self._model,
             sequences=slots,
             context=context,
-            batch=llama.PREFILL_CHUNK + slots,
+            batch=profile.chunk + slots,
             threads=threads,
+            profile=profile,
         )
         self._threads = threads
         self._replayer: llama.Context | None = None  # made by the first replay
         self._batcher = Batcher(
-            slots=slots, context=context, chunk=llama.PREFILL_CHUNK, waiting_max=WAITING_MAX
+            slots=slots, context=context, chunk=profile.chunk, waiting_max=WAITING_MAX
         )
         self._answers: dict[int, _Answer] = {}
         self._replays: deque[_Replaying] = deque()
@@ -72,7 +82,9 @@ class DecodeLoop:
             n_vocab=self._model.n_vocab,
             context=context,
             slots=slots,
-            class_id=llama.class_id(),
+            class_id=profile.named(
+                commit=llama.commit(), device=llama.arithmetic(), quant=self._model.quant
+            ),
             eog=self._model.eog,
             device=llama.device(),
         )
@@ -82,7 +94,13 @@ class DecodeLoop:
         return not self._answers and not self._replays
 
     def generate(self, job: int, request: Generate) -> None:
-        self._batcher.submit(job, request.prompt, request.max_tokens)
+        self._batcher.submit(
+            job,
+            request.prompt,
+            request.max_tokens,
+            tenant=request.tenant,
+            shared=request.shared,
+        )
         last = samplers.ends(request.sampler, self.info.eog)
         self._answers[job] = _Answer(request, request.start, last)
 
@@ -117,6 +135,8 @@ class DecodeLoop:
         batch = self._context.batch
         batch.clear()
         for feed in feeds:
+            if feed.copy_from is not None:
+                self._context.copy(feed.copy_from, feed.slot)
             if feed.fresh:
                 self._context.truncate(feed.slot, feed.position)
             batch.add(feed.tokens, feed.position, feed.slot, wanted=int(feed.draws))
@@ -150,7 +170,7 @@ class DecodeLoop:
         context = self._replay_context()
         request = state.request
         tokens = (request.prompt + request.output)[:-1]
-        piece = tokens[state.fed : state.fed + llama.REPLAY_CHUNK]
+        piece = tokens[state.fed : state.fed + self._profile.replay_chunk]
         end = state.fed + len(piece)
         wanted = min(len(piece), max(0, end - len(request.prompt) + 1))
         if state.fed == 0:
@@ -173,8 +193,9 @@ class DecodeLoop:
                 self._model,
                 sequences=1,
                 context=self.info.context,
-                batch=llama.REPLAY_CHUNK,
+                batch=self._profile.replay_chunk,
                 threads=self._threads,
+                profile=self._profile,
             )
         return self._replayer
 

@@ -32,6 +32,8 @@ from assay_node.engine.interface import (
     Replay,
     Replayed,
 )
+from assay_node.engine.pace import Pace
+from assay_node.engine.profiles import FLASH, Profile
 from assay_node.engine.requests import check_generate, check_replay
 from assay_protocol.errors import AssayError
 
@@ -40,6 +42,7 @@ BACKOFF_SECONDS_MIN: Final = 0.1
 BACKOFF_SECONDS_MAX: Final = 30.0
 HEALTHY_SECONDS: Final = 60.0  # a child that lived this long resets the back-off
 WAITING_MAX: Final = 64
+TENANT_WAITING_MAX: Final = 32  # one client cannot take every place in the queue
 REPLAYS_MAX: Final = 8
 
 _log = get_logger("engine")
@@ -54,6 +57,8 @@ class LlamaEngine:
         self._opening, self._silence_seconds = opening, silence_seconds
         self._answers: dict[int, Results[Chunk]] = {}
         self._replays: dict[int, Results[Replayed]] = {}
+        self._asked: dict[int, Generate] = {}
+        self._pace = Pace()
         self._commands: trio.MemorySendChannel[bytes] | None = None  # None: no child is ready
         self._jobs = 0
         self._restarts = 0
@@ -71,15 +76,19 @@ class LlamaEngine:
     @asynccontextmanager
     async def generate(self, request: Generate) -> AsyncIterator[AsyncIterator[Chunk]]:
         check_generate(self.info, request)
-        if len(self._answers) >= self.info.slots + WAITING_MAX:
-            raise AssayError("busy")
+        self._check_queue(request.tenant)
         results: Results[Chunk] = Results(request.max_tokens)
         job = self._begin(self._answers, results)
+        self._asked[job] = request
+        self._pace.begin(trio.current_time())
         self._command(wire.generate_frame(job, request))
         try:
             yield results
         finally:
+            del self._asked[job]
             self._end(self._answers, job)
+            if not self._answers:
+                self._pace.idle()
 
     async def replay(self, request: Replay) -> Replayed:
         check_replay(self.info, request)
@@ -139,6 +148,7 @@ class LlamaEngine:
         match what:
             case Chunk() if (answer := self._answers.get(job)) is not None:
                 answer.put(what)
+                self._pace.drawn(len(what.tokens), trio.current_time())
                 if what.finish is not None:
                     answer.finish()
             case Replayed() if (replay := self._replays.get(job)) is not None:
@@ -150,6 +160,15 @@ class LlamaEngine:
                         jobs[job].fail(what)
             case _:
                 pass
+
+    def _check_queue(self, tenant: bytes) -> None:
+        """Raises AssayError("busy") with the time until a place in the queue should be free."""
+        asked = self._asked.values()
+        mine = sum(request.tenant == tenant for request in asked)
+        full = len(asked) >= self.info.slots + WAITING_MAX
+        if full or mine >= self.info.slots + TENANT_WAITING_MAX:
+            mean = sum(request.max_tokens for request in asked) / len(asked)
+            raise AssayError("busy", retry_after_ms=self._pace.retry_after_ms(mean))
 
     def _begin(self, jobs: dict[int, Results[Any]], results: Results[Any]) -> int:
         if self._commands is None:
@@ -185,17 +204,19 @@ async def open_llama_engine(
     slots: int = 4,
     context: int = 2048,
     threads: int | None = None,
+    profile: Profile = FLASH,
     silence_seconds: float = SILENCE_SECONDS_MAX,
 ) -> AsyncIterator[LlamaEngine]:
     """Load `path`, whose sha256 the caller has checked to be `model_digest`, and serve it.
 
     `threads` defaults to all cores but one: with every core taken, spinning threads make the whole
-    machine several times slower as soon as anything else runs. `silence_seconds`: a child that
+    machine several times slower as soon as anything else runs. `profile` says how it computes; the
+    class id claims exactness only if trials.choose proved it. `silence_seconds`: a child that
     says nothing for so long is killed. Raises AssayError: "engine_missing" without the library,
     "engine_failed" if the model cannot be loaded.
     """
     cores = threads or max(1, (os.cpu_count() or 1) - 1)
-    opening = wire.Opening(str(path), model_digest, slots, context, cores)
+    opening = wire.Opening(str(path), model_digest, slots, context, cores, profile)
     engine = LlamaEngine(opening, silence_seconds)
     try:
         async with trio.open_nursery() as nursery:

@@ -15,6 +15,7 @@ import numpy as np
 
 from assay_node.engine.frames import frame
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_node.engine.profiles import FLASH, Profile, unpack
 from assay_protocol.errors import CODES, AssayError
 from assay_protocol.hashing import pack_tokens, unpack_tokens
 from assay_protocol.messages import Sampler, TokenBias
@@ -45,9 +46,23 @@ class Opening:
     slots: int
     context: int
     threads: int
+    profile: Profile = FLASH
 
     def frame(self) -> bytes:
-        return frame("open", self.path, self.digest, self.slots, self.context, self.threads)
+        return frame(
+            "open",
+            self.path,
+            self.digest,
+            self.slots,
+            self.context,
+            self.threads,
+            self.profile.packed(),
+        )
+
+
+def read_opening(fields: Sequence[Any]) -> Opening:
+    _, path, digest, slots, context, threads, profile = fields
+    return Opening(path, digest, slots, context, threads, unpack(profile))
 
 
 def generate_frame(job: int, request: Generate) -> bytes:
@@ -59,6 +74,8 @@ def generate_frame(job: int, request: Generate) -> bytes:
         request.max_tokens,
         _settings(request.sampler),
         request.seed,
+        request.tenant,
+        request.shared,
     )
 
 
@@ -75,8 +92,10 @@ def replay_frame(job: int, request: Replay) -> bytes:
 
 
 def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
-    _, job, prompt, start, max_tokens, sampler, seed = fields
-    return job, Generate(unpack_tokens(prompt), start, max_tokens, _sampler(sampler), seed)
+    _, job, prompt, start, max_tokens, sampler, seed, tenant, shared = fields
+    return job, Generate(
+        unpack_tokens(prompt), start, max_tokens, _sampler(sampler), seed, tenant, shared
+    )
 
 
 def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:

@@ -76,10 +76,17 @@ def _read(source: int, commands: Commands) -> None:
 
 
 def _open(fields: list[Any]) -> DecodeLoop:
-    _, path, digest, slots, context, threads = fields
     from assay_node.engine.loop import DecodeLoop  # loads llama.cpp: only now, with pipes claimed
 
-    return DecodeLoop(Path(path), digest, slots=slots, context=context, threads=threads)
+    opening = wire.read_opening(fields)
+    return DecodeLoop(
+        Path(opening.path),
+        opening.digest,
+        slots=opening.slots,
+        context=opening.context,
+        threads=opening.threads,
+        profile=opening.profile,
+    )
 
 
 def _serve(loop: DecodeLoop, commands: Commands, sink: int) -> NoReturn:

@@ -173,3 +173,161 @@ def test_every_plan_can_be_decoded_and_every_job_ends(
     assert not alive
     assert batcher.plan() == ()
     assert set(refusals) <= {"busy"}
+
+
+_LONG = list(range(100, 130))
+
+
+def _fed(batcher: Batcher) -> dict[int, Feed]:
+    return {feed.job: feed for feed in batcher.plan()}
+
+
+def test_a_job_waits_for_a_prefix_that_is_being_fed_and_then_copies_it() -> None:
+    batcher = _batcher()
+    batcher.submit(1, [*_LONG, 1], 5)
+    batcher.submit(2, [*_LONG, 2], 5)
+    for _ in range(4):
+        feeds = _fed(batcher)
+        assert set(feeds) == {1}, "fed twice"
+    assert feeds[1].draws
+    batcher.drawn(1, 9, ends=False)
+    second = _fed(batcher)[2]
+    assert (second.copy_from, second.position, second.tokens) == (feeds[1].slot, 30, (2,))
+    assert second.slot != feeds[1].slot
+
+
+def test_whoever_shares_nothing_passes_a_job_that_waits() -> None:
+    batcher = _batcher()
+    batcher.submit(1, [*_LONG, 1], 5)
+    batcher.submit(2, [*_LONG, 2], 5)
+    batcher.submit(3, [7], 5)
+    batcher.plan()
+    assert batcher.running == 2
+    assert batcher.waiting == 1
+    assert batcher.cancel(2)
+
+
+@pytest.mark.parametrize("wait", [0, 2])
+def test_a_job_is_held_back_once_though_what_it_waits_for_is_cancelled(wait: int) -> None:
+    batcher = _batcher(slots=3)
+    batcher.submit(1, [*_LONG, 1], 5)
+    batcher.submit(2, [*_LONG, 2], 5)
+    for _ in range(1 + wait):
+        batcher.plan()
+    assert batcher.cancel(1)
+    batcher.submit(3, [*_LONG, 3], 5)
+    assert 2 in _fed(batcher)
+
+
+def test_tenants_neither_reuse_nor_copy_nor_await_what_others_sent() -> None:
+    batcher = _batcher()
+    batcher.submit(1, [*_LONG, 1], 5, tenant=b"a")
+    batcher.submit(2, [*_LONG, 2], 5, tenant=b"b")
+    assert batcher.plan()
+    assert batcher.running == 2
+    for _ in range(10):
+        for feed in batcher.plan():
+            assert feed.copy_from is None
+            if feed.draws:
+                batcher.drawn(feed.job, 9, ends=True)
+    batcher.submit(3, [*_LONG, 1], 5, tenant=b"c")
+    (feed,) = batcher.plan()
+    assert feed.position == 0
+
+
+@pytest.mark.parametrize(("first", "second", "reused"), [(20, 30, 20), (0, 30, 0), (30, 9, 9)])
+def test_between_tenants_only_what_both_mark_shared_is_reused(
+    first: int, second: int, reused: int
+) -> None:
+    batcher = _batcher(slots=1)
+    batcher.submit(1, [*_LONG, 1], 5, tenant=b"a", shared=first)
+    while batcher.running or batcher.waiting:
+        for feed in batcher.plan():
+            if feed.draws:
+                batcher.drawn(1, 9, ends=True)
+    batcher.submit(2, [*_LONG, 2], 5, tenant=b"b", shared=second)
+    (feed,) = batcher.plan()
+    assert feed.position == reused
+
+
+def test_a_tenant_with_many_jobs_does_not_keep_another_waiting() -> None:
+    batcher = _batcher(slots=1, waiting_max=20)
+    for number in range(10):
+        batcher.submit(number, [number], CONTEXT - 1, tenant=b"greedy")
+    batcher.submit(99, [99], 1, tenant=b"modest")
+    order: list[int] = []
+    while len(order) < 3:
+        (feed,) = batcher.plan()
+        order.append(feed.job)
+        batcher.drawn(feed.job, 0, ends=True)
+    assert order == [0, 99, 1]
+
+
+_TENANT_STEPS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("submit"),
+            st.tuples(
+                st.sampled_from([b"a", b"b"]),
+                st.integers(0, 1),  # which long beginning
+                st.integers(1, 36),  # how much of it
+                st.sampled_from([0, 0, 20]),
+            ),
+        ),
+        st.tuples(st.just("cancel"), st.integers(0, 20)),
+        st.tuples(st.just("step"), st.just(0)),
+    ),
+    max_size=50,
+)
+
+
+@given(slots=st.integers(1, 4), steps=_TENANT_STEPS)
+def test_copies_hold_the_right_tokens_and_no_stranger_learns_of_them(
+    slots: int, steps: list[tuple[str, object]]
+) -> None:
+    batcher = _batcher(slots=slots, waiting_max=60)
+    cells: list[list[tuple[int, bytes, bool]]] = [[] for _ in range(slots)]
+    jobs: dict[int, tuple[bytes, list[int], int]] = {}
+
+    def step() -> None:
+        feeds = batcher.plan()
+        assert feeds or not jobs, "stuck"
+        before = [list(slot) for slot in cells]
+        for feed in feeds:
+            tenant, text, shared = jobs[feed.job]
+            slot = cells[feed.slot]
+            if feed.copy_from is not None:
+                assert feed.copy_from not in [f.slot for f in feeds if f.fresh]
+                slot[:] = before[feed.copy_from]
+            if feed.fresh:
+                del slot[feed.position :]
+                reused = [token for token, _, _ in slot]
+                assert reused == text[: feed.position]
+                assert all(mine == tenant or public for _, mine, public in slot)
+                # A tenant that sent the same tokens may reuse them as its own from now on.
+                slot[:] = [(token, tenant, i < shared) for i, token in enumerate(reused)]
+            assert len(slot) == feed.position
+            slot += [(t, tenant, len(slot) + i < shared) for i, t in enumerate(feed.tokens)]
+        for feed in feeds:
+            if feed.draws:
+                jobs[feed.job][1].append(5)
+                if batcher.drawn(feed.job, 5, ends=False) is not None:
+                    del jobs[feed.job]
+
+    for number, (what, value) in enumerate(steps):
+        match what, value:
+            case "submit", (bytes() as tenant, int() as kind, int() as length, int() as shared):
+                text = [1000 * kind + i for i in range(length)]
+                batcher.submit(number, text, 2, tenant=tenant, shared=min(shared, length))
+                jobs[number] = (tenant, text, min(shared, length))
+            case "cancel", int() if jobs:
+                job = sorted(jobs)[value % len(jobs)]
+                del jobs[job]
+                assert batcher.cancel(job)
+            case "step", _:
+                step()
+    for _ in range(60 * (len(jobs) + 1)):
+        if jobs:
+            step()
+    assert not jobs
+    assert batcher.plan() == ()

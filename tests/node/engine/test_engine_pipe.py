@@ -51,10 +51,11 @@ def test_any_bytes_give_frames_or_engine_failed(data: bytes) -> None:
 
 
 def test_requests_arrive_as_sent() -> None:
-    generate = Generate((1, 2, 70_000), 4, 9, SAMPLER, bytes(32))
+    generate = Generate((1, 2, 70_000), 4, 9, SAMPLER, bytes(32), b"who", 2)
     job, got = wire.read_generate(_through_the_pipe(wire.generate_frame(7, generate)))
     assert (job, got.prompt, got.start, got.max_tokens) == (7, (1, 2, 70_000), 4, 9)
     assert (got.sampler.temperature, got.sampler.top_k) == (0.5, 3)
+    assert (got.tenant, got.shared) == (b"who", 2)
     replay = Replay((1,), (2, 3), 1, SAMPLER, bytes(32))
     job, back = wire.read_replay(_through_the_pipe(wire.replay_frame(8, replay)))
     assert (job, back.prompt, back.output, back.start, back.seed) == (8, (1,), (2, 3), 1, bytes(32))

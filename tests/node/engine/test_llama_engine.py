@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from assay_node.engine.interface import Engine, Generate, Replay
+from assay_node.engine.profiles import FAST_SPLIT, FLASH, PLAIN
 from assay_node.engine.quantize import requantize
 from assay_node.engine.selfcheck import selfcheck
-from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
+from assay_node.engine.supervisor import TENANT_WAITING_MAX, LlamaEngine, open_llama_engine
+from assay_node.engine.trials import run_trial
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler, TokenBias
 
@@ -222,9 +225,63 @@ async def test_an_answer_of_a_cheaper_model_is_caught(engine: LlamaEngine, tmp_p
 
 
 def test_the_selfcheck_finds_this_format_exact() -> None:
-    result = selfcheck(_model(), sequences=4, tokens=12, threads=1)
+    result = selfcheck(_model(), sequences=6, tokens=12, threads=1, rates=False)
     assert result.tokens > 24
     assert result.exact, result
+
+
+def test_the_fast_profile_under_the_exact_name_is_found_out() -> None:
+    posing = replace(FLASH, chunk=FAST_SPLIT.chunk, replay_chunk=FAST_SPLIT.replay_chunk)
+    result = selfcheck(_model(), profile=posing, sequences=6, tokens=12, threads=1, rates=False)
+    assert not result.exact, result
+
+
+@pytest.mark.skipif(not PLAIN.available, reason="scripts/build_engine.sh exact was not run")
+def test_the_plain_road_is_exact_where_the_other_one_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "k.gguf"
+    requantize(_model(), file, "Q4_K_M")
+    assert run_trial(file, PLAIN, 1).exact
+    assert not selfcheck(file, sequences=6, tokens=12, threads=1, rates=False).exact
+
+
+async def test_a_prefix_is_copied_between_slots_with_the_same_result(engine: LlamaEngine) -> None:
+    prefix = _request(3, 8).prompt
+    requests = [replace(_request(3, 8), prompt=(*prefix, 600 + number)) for number in range(4)]
+    cold: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    together: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    async with trio.open_nursery() as nursery:
+        for request in requests:
+            nursery.start_soon(_write, engine, request, together)
+    for number, request in enumerate(requests):  # another tenant each: nothing is reused
+        stranger = replace(request, tenant=bytes([number]))
+        await _write(engine, stranger, cold)
+        assert cold[stranger] == together[request]
+
+
+async def test_one_tenant_cannot_fill_the_queue_and_is_told_when_to_ask_again(
+    engine: LlamaEngine,
+) -> None:
+    refusals: list[AssayError] = []
+
+    async def ask(tenant: bytes) -> None:
+        try:
+            async with engine.generate(replace(_request(0, 400), tenant=tenant)) as chunks:
+                await anext(chunks)
+                await trio.sleep_forever()
+        except AssayError as error:
+            refusals.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(engine.info.slots + TENANT_WAITING_MAX + 3):
+            nursery.start_soon(ask, b"greedy")
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(refusals) == 3
+        nursery.start_soon(ask, b"modest")
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(refusals) == 3
+        nursery.cancel_scope.cancel()
+    assert {error.code for error in refusals} == {"busy"}
+    assert all(error.retry_after_ms for error in refusals)
 
 
 def test_unknown_kinds_and_absent_files_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Which profile this machine uses for a model: tried once, in a process of its own, remembered.
+
+A trial (selfcheck.py) is good for one model file, one set of library files, one processor, one
+profile and one number of threads; change any and it is made again. A profile whose trial dies,
+hangs or finds a difference is not `proved`, and its class id then says float.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from assay_network.logs import get_logger
+from assay_node.engine import library
+from assay_node.engine.profiles import CANDIDATES, LIBRARY_VARIABLE, VARIANTS, Profile
+from assay_node.hardware import detect
+from assay_protocol.errors import AssayError
+
+TRIAL_SECONDS_MAX: Final = 3_600  # tens of gigabytes on a slow processor
+FILE: Final = "trials.json"
+_FORM: Final = 1  # of the file, and of what a trial does
+_PREFILL_SHARE: Final = 2.0  # prompt tokens for each token of an answer, where rates are compared
+
+_COMPLAINT_MAX: Final = 300
+
+_log = get_logger("engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was found: rates in tokens per second; zeros if the trial failed."""
+
+    exact: bool
+    tokens: int
+    differing: int  # logits of drawn tokens whose bits differ between decode and replay
+    prefill_tps: float
+    decode_tps: float
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Of an answer, its share of the prompt included."""
+        if min(self.prefill_tps, self.decode_tps) <= 0:
+            return float("inf")
+        return _PREFILL_SHARE / self.prefill_tps + 1 / self.decode_tps
+
+
+FAILED: Final = Trial(False, 0, 0, 0.0, 0.0)
+
+
+def choose(path: Path, digest: bytes, name: str, *, threads: int, directory: Path) -> Profile:
+    """The profile for `name`, a key of CANDIDATES; blocks for seconds to minutes the first time.
+
+    "exact": the first road that proved exact; if none did, the first, not proved. "fast": the
+    fastest; where the portable library is not there or dies in all variants, that of the bindings.
+    Trials are kept in `directory`. Raises AssayError("engine_missing") without the bindings.
+    """
+
+    def tried(profile: Profile) -> Trial:
+        return try_profile(path, digest, profile, threads=threads, directory=directory)
+
+    if name == "exact":
+        for profile in CANDIDATES[name]:
+            if profile.available and tried(profile).exact:
+                return replace(profile, proved=True)
+        _log.warning("not_exact", model=digest.hex())
+        return CANDIDATES[name][0]
+    bare = tuple(replace(profile, library="") for profile in CANDIDATES[name])
+    rounds = [
+        tuple(replace(profile, variant=variant) for profile in CANDIDATES[name])
+        for variant in ("", *VARIANTS)
+    ]
+    for group in rounds:
+        found = {profile: tried(profile) for profile in group if profile.available}
+        if any(trial != FAILED for trial in found.values()):
+            return min(found, key=lambda profile: found[profile].seconds_per_token)
+    return min(bare, key=lambda profile: tried(profile).seconds_per_token)
+
+
+def try_profile(
+    path: Path, digest: bytes, profile: Profile, *, threads: int, directory: Path
+) -> Trial:
+    """The remembered trial of `profile` with this file, or a new one."""
+    place = _library_of(profile)
+    key = json.dumps(
+        [
+            _FORM,
+            digest.hex(),
+            library.library_digest(place),
+            detect(directory).cpu,
+            threads,
+            replace(profile, proved=False).packed(),
+        ]
+    )
+    file = directory / FILE
+    known = _read(file)
+    if key in known:
+        return known[key]
+    trial = run_trial(path, profile, threads)
+    _write(file, _read(file) | {key: trial})
+    return trial
+
+
+def _library_of(profile: Profile) -> Path:
+    if profile.library:
+        place = library.folder(profile.library)
+        library.check(place)
+        return place
+    if named := os.environ.get(LIBRARY_VARIABLE):
+        return Path(named)
+    found = find_spec("llama_cpp")  # finds the package without loading the library
+    if found is None or found.origin is None:
+        raise AssayError("engine_missing", "llama-cpp-python is not installed")
+    return Path(found.origin).parent / "lib"
+
+
+def run_trial(path: Path, profile: Profile, threads: int) -> Trial:
+    """One trial, now, in a process of its own; FAILED if that dies. Nothing is remembered."""
+    command = [sys.executable, "-m", "assay_node.engine.selfcheck", str(path)]
+    command += ["--profile", json.dumps(profile.packed()), "--threads", str(threads)]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=TRIAL_SECONDS_MAX,
+            env=profile.environment(),
+            check=True,
+        )
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        complaint = (getattr(error, "stderr", None) or b"").decode("utf-8", "replace").strip()
+        _log.error(
+            "trial_failed",
+            road=profile.road,
+            variant=profile.variant,
+            reason=str(error)[-_COMPLAINT_MAX:],
+            complaint=complaint[-_COMPLAINT_MAX:],
+        )
+        return FAILED
+    differing = found["logits_differing"] + found["tokens_differing"]
+    trial = Trial(
+        exact=found["tokens"] > 0 and differing == 0,
+        tokens=found["tokens"],
+        differing=found["logits_differing"],
+        prefill_tps=found["prefill_tps"],
+        decode_tps=found["decode_tps"],
+    )
+    _log.info("trial", road=profile.road, exact=trial.exact, differing=trial.differing)
+    return trial
+
+
+def _read(file: Path) -> dict[str, Trial]:
+    """What is remembered; nothing if the file is not there or not ours."""
+    try:
+        entries: dict[str, Any] = json.loads(file.read_text())
+        return {key: Trial(*fields) for key, fields in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _write(file: Path, trials: dict[str, Trial]) -> None:
+    entries = {
+        key: [one.exact, one.tokens, one.differing, one.prefill_tps, one.decode_tps]
+        for key, one in trials.items()
+        if one != FAILED  # what failed may have been out of memory: try again next time
+    }
+    partial = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(entries))
+        partial.replace(file)
+    except OSError as error:
+        _log.warning("trial_not_kept", reason=error.strerror)
