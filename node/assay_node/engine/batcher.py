@@ -237,10 +237,10 @@ def _usable(job: _Job, held: _Held) -> int:
         limit = min(limit, job.shared, held.shared)
     if limit <= 0 or not held.tokens or held.tokens[0] != job.tokens[0]:
         return 0
-    return min(limit, _common(held.tokens, job.tokens))
+    return min(limit, _shared_length(held.tokens, job.tokens))
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def _shared_length(left: Sequence[int], right: Sequence[int]) -> int:
     """Length of the common prefix."""
     length = min(len(left), len(right))
     if left[:length] == right[:length]:
