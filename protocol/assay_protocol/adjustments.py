@@ -13,24 +13,29 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_protocol.samplers import SamplerLike, counts, repeats
+from assay_protocol.samplers import SamplerLike, changes_logits, counts, repeats
 
 Logits = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
 
 def adjusted(
-    logits: Logits, sampler: SamplerLike, position: int, text: Sequence[int]
+    logits: Logits,
+    sampler: SamplerLike,
+    position: int,
+    text: Sequence[int],
+    out: Reals | None = None,
 ) -> Logits | Reals:
-    """float64[vocabulary], or `logits` itself where no option changes any.
+    """float64[vocabulary], in `out` if given, or `logits` itself where no option changes any.
 
     `text` is prompt and answer so far, its last `position` tokens the answer; all of its tokens
     and those of the biases are in the vocabulary.
     """
     window, counted = repeats(sampler), counts(sampler)
-    if not window and not counted and not sampler.logit_bias:
+    if not changes_logits(sampler):
         return logits
-    values = logits.astype(np.float64)
+    values = np.empty(len(logits)) if out is None else out
+    values[:] = logits
     if window:
         penalty = sampler.repetition_penalty
         assert penalty is not None

@@ -100,6 +100,11 @@ def looks_back(sampler: SamplerLike) -> bool:
     return repeats(sampler) > 0 or counts(sampler)
 
 
+def changes_logits(sampler: SamplerLike) -> bool:
+    """Whether a penalty or bias is on."""
+    return looks_back(sampler) or bool(sampler.logit_bias)
+
+
 def ends(sampler: SamplerLike, eog: frozenset[int]) -> frozenset[int]:
     """The tokens that end an answer: the model's own end tokens `eog` and the sampler's."""
     return eog | frozenset(sampler.stop_tokens) if sampler.stop_tokens else eog

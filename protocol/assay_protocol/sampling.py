@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from assay_protocol.adjustments import Logits, adjusted, amplification
 from assay_protocol.noise import GUMBEL_MOST, gumbel, keys, noise_at, noise_of_many
-from assay_protocol.samplers import SamplerLike, looks_back, repeats
+from assay_protocol.samplers import SamplerLike, changes_logits, looks_back, repeats
 
 Tokens = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -59,13 +59,12 @@ def draw_rows(
 ) -> list[int]:
     """`draw` for every row of float32[rows, vocabulary]: same tokens, less time per row."""
     tokens = [int(token) for token in logits.argmax(axis=1)]
-    rows: list[Values] = []
-    few: list[int] = []
-    kept: list[Tokens] = []
+    few: list[_Few] = []
+    adjusts = any(map(changes_logits, samplers))
+    page = np.empty(logits.shape[1]) if adjusts else None  # one for all rows: new memory is slow
     for row, sampler in enumerate(samplers):
-        plain = logits[row]
-        values = adjusted(plain, sampler, positions[row], texts[row] if texts is not None else ())
-        rows.append(values)
+        plain, text = logits[row], texts[row] if texts is not None else ()
+        values = adjusted(plain, sampler, positions[row], text, page)
         if sampler.temperature == 0.0:
             if values is not plain:
                 tokens[row] = int(values.argmax())
@@ -74,10 +73,9 @@ def draw_rows(
         if len(inside) > _MANY:
             tokens[row] = _draw_of_many(values, inside, sampler, seeds[row], positions[row])
         else:
-            few.append(row)
-            kept.append(inside)
+            few.append(_Few(row, inside, values[inside]))
     if few:
-        _draw_of_few(tokens, rows, few, kept, samplers, seeds, positions)
+        _draw_of_few(tokens, few, samplers, seeds, positions)
     return tokens
 
 
@@ -159,27 +157,34 @@ def _texts(
     return [whole[max(0, end - reach) : end] for end, reach in zip(ends, reaches, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Few:
+    """What the filters left of one row, and its logits."""
+
+    row: int
+    candidates: Tokens
+    values: Values
+
+
 def _draw_of_few(
     tokens: list[int],
-    rows: Sequence[Values],
-    few: Sequence[int],
-    kept: Sequence[Tokens],
+    few: Sequence[_Few],
     samplers: Sequence[SamplerLike],
     seeds: Sequence[bytes],
     positions: Sequence[int],
 ) -> None:
-    """Set `tokens` of the rows `few`, whose candidates are `kept`; all noise at once."""
-    sizes = [len(candidates) for candidates in kept]
+    """Set the `tokens` of the rows in `few`; all noise at once."""
+    sizes = [len(one.candidates) for one in few]
     noise = noise_at(
-        np.repeat(keys([seeds[row] for row in few]), sizes, axis=1),
-        np.repeat(np.array([positions[row] for row in few], np.uint64), sizes),
-        np.concatenate(kept).astype(np.uint64),
+        np.repeat(keys([seeds[one.row] for one in few]), sizes, axis=1),
+        np.repeat(np.array([positions[one.row] for one in few], np.uint64), sizes),
+        np.concatenate([one.candidates for one in few]).astype(np.uint64),
     )
     begin = 0
-    for row, candidates in zip(few, kept, strict=True):
-        end = begin + len(candidates)
-        scores = rows[row][candidates] + samplers[row].temperature * noise[begin:end]
-        tokens[row] = _first_best(scores, candidates)
+    for one in few:
+        end = begin + len(one.candidates)
+        scores = one.values + samplers[one.row].temperature * noise[begin:end]
+        tokens[one.row] = _first_best(scores, one.candidates)
         begin = end
 
 
