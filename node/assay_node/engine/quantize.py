@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 from assay_protocol.errors import AssayError
+
+EXIT_DONE, EXIT_FAILED, EXIT_MISSING = 0, 3, 4
 
 # llama_ftype of llama.h
 KINDS: Final[dict[str, int]] = {
@@ -37,17 +41,35 @@ def requantize(source: Path, target: Path, kind: str, *, threads: int = 1) -> No
         raise AssayError("config_invalid", f"unknown kind {kind!r}; known: {', '.join(KINDS)}")
     if not source.is_file():
         raise AssayError("model_missing", f"no file {source}")
+    partial = target.with_name(target.name + ".part")
+    # In a process of its own, like the engine: a fault in the library must not be ours.
+    command = [sys.executable, "-m", __name__, str(source), str(partial), kind, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != EXIT_DONE:
+        partial.unlink(missing_ok=True)
+        code = "engine_missing" if done.returncode == EXIT_MISSING else "engine_failed"
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise AssayError(code, last)
+    partial.replace(target)
+
+
+def main(source: str, target: str, kind: str, threads: str) -> int:
+    """The process: quantize and say by the exit code how it went."""
     try:
         from llama_cpp import llama_cpp as library
     except ImportError as missing:
-        raise AssayError("engine_missing", str(missing)) from None
+        print(missing, file=sys.stderr)
+        return EXIT_MISSING
     params = library.llama_model_quantize_default_params()
-    params.ftype, params.nthread, params.allow_requantize = KINDS[kind], threads, True
-    partial = target.with_name(target.name + ".part")
-    code = library.llama_model_quantize(
-        os.fsencode(source), os.fsencode(partial), ctypes.byref(params)
+    params.ftype, params.nthread, params.allow_requantize = KINDS[kind], int(threads), True
+    code: int = library.llama_model_quantize(
+        os.fsencode(source), os.fsencode(target), ctypes.byref(params)
     )
     if code != 0:
-        partial.unlink(missing_ok=True)
-        raise AssayError("engine_failed", f"llama_model_quantize returned {code}")
-    partial.replace(target)
+        print(f"llama_model_quantize returned {code}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
