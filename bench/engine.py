@@ -1,6 +1,6 @@
 """Tokens per second of the llama.cpp engine: in this process, and through the supervisor.
 
-    python bench/engine.py MODEL.gguf [--threads 1] [--tokens 64] [--rounds 3]
+    python bench/engine.py [MODEL.gguf] [--threads 1] [--tokens 64] [--rounds 3]
 
 n prompts of 40 tokens at once, `tokens` tokens each, the prompts' time included; the best of
 `rounds`, which alternate. The last line is one JSON object; `cost` is the share of the rate lost
@@ -21,6 +21,7 @@ import trio
 from assay_node.engine.interface import Chunk, Engine, Generate
 from assay_node.engine.loop import DecodeLoop
 from assay_node.engine.supervisor import open_llama_engine
+from assay_node.models.fetch import TEST_MODEL_PATH
 from assay_protocol.messages import Sampler
 
 SEQUENCES: Final = (1, 4, 8)
@@ -33,7 +34,7 @@ SAMPLER = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", type=Path, nargs="?", default=TEST_MODEL_PATH)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)

@@ -95,6 +95,7 @@ def open_engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextM
 @asynccontextmanager
 async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[Engine]:
     """llama.cpp, computing as the profile named does here; the first time that is tried out."""
+    from assay_node.engine.library import engines
     from assay_node.engine.supervisor import open_llama_engine
     from assay_node.engine.trials import choose
 
@@ -105,7 +106,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             prepared.digest,
             settings.profile,
             threads=settings.threads,
-            directory=settings.directory,
+            directory=engines(),
         )
     )
     async with open_llama_engine(

@@ -80,8 +80,13 @@ def main(argv: list[str] | None = None) -> int:
 def folder(name: str) -> Path:
     """Where the build `name` is kept, whether or not it is there."""
     assert name in BUILDS, name
+    return engines() / f"{name}-{VERSION}-{platform.machine()}"
+
+
+def engines() -> Path:
+    """Where builds, and what is known of them, are kept for all nodes of this machine."""
     cache = Path(os.environ.get("ASSAY_CACHE") or Path.home() / ".cache" / "assay")
-    return cache / "engines" / f"{name}-{VERSION}-{platform.machine()}"
+    return cache / "engines"
 
 
 def installed(name: str) -> Path | None:

@@ -7,10 +7,13 @@ hangs or finds a difference is not `proved`, and its class id then says float.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,12 +101,26 @@ def try_profile(
         ]
     )
     file = directory / FILE
-    known = _read(file)
-    if key in known:
-        return known[key]
-    trial = run_trial(path, profile, threads)
-    _write(file, _read(file) | {key: trial})
-    return trial
+    with _one_at_a_time(file):  # the nodes of a machine start together, and would all be slow
+        known = _read(file)
+        if key not in known:
+            known[key] = run_trial(path, profile, threads)
+            _write(file, known)
+    return known[key]
+
+
+@contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_suffix(".lock").open("w")
+    except OSError as error:  # nothing will be remembered either; the trial is made all the same
+        _log.warning("trial_not_kept", reason=error.strerror)
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _library_of(profile: Profile) -> Path:
@@ -171,7 +188,6 @@ def _write(file: Path, trials: dict[str, Trial]) -> None:
     }
     partial = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(entries))
         partial.replace(file)
     except OSError as error:
