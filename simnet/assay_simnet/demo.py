@@ -21,9 +21,11 @@ import trio
 from assay.records import ReceiptRecord
 from assay_coordinator.operator import ask
 from assay_node.engine.interface import Generate
+from assay_node.engine.library import engines
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import open_llama_engine
-from assay_node.models.card import build_card
+from assay_node.engine.trials import choose
+from assay_node.models.card import build_card, file_sha256
 from assay_node.models.fetch import fetch_test_model
 from assay_protocol.cards import encode_card
 from assay_protocol.errors import AssayError
@@ -111,6 +113,8 @@ def _prepare(folder: Path) -> tuple[Path, Path, Path]:
     cheap = model.with_name("demo-cheap-Q2_K.gguf")
     if not cheap.exists():
         requantize(model, cheap, "Q2_K")
+    # Once and here, else the nodes would all try out the engine at the same time.
+    choose(model, file_sha256(model), "exact", threads=1, directory=engines())
     card = folder / "smollm2.card"
     made = build_card(model, name="smollm2-135m", price_in=100, price_out=400)
     card.write_bytes(encode_card(made))
