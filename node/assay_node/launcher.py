@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 OWN_VERBS: Final = frozenset(
     {"start", "status", "doctor", "drain", "benchmark", "keys", "models", "credit", "service"}
 )
+HEAD_BYTES: Final = 65_536  # of a script, in which its imports are looked for
 EXIT_NOT_FOUND: Final = 127  # what a shell says for a command that does not exist
 
 
@@ -51,7 +52,7 @@ def _is_ours(candidate: str) -> bool:
     """Whether it is this launcher installed in another environment, which would bounce back."""
     try:
         with open(candidate, "rb") as file:
-            head = file.read(512)
+            head = file.read(HEAD_BYTES)
     except OSError:
         return False  # executable but not readable: surely no Python script
     return head.startswith(b"#!") and b"assay_node.launcher" in head
