@@ -91,17 +91,18 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
 async def compare(
     args: argparse.Namespace, card: ModelCard, client: Client, direct: Direct
 ) -> dict[str, Any]:
-    prompts = prompts_of(card, 2 * max(args.pairs, STREAMS))
-    loud = prompts[:STREAMS]
-    await pair(client, direct, loud, loud, args.tokens)  # warm-up: both find the same cache
-    # A prompt asked twice is answered from the cache: single answers never share one.
-    singles = [
-        await pair(client, direct, [prompts[2 * i]], [prompts[2 * i + 1]], 4)
-        for i in range(args.pairs)
-    ]
+    # A prompt asked twice is answered from the cache: no two runs share one.
+    prompts = iter(prompts_of(card, 2 * (args.pairs + STREAMS * (args.rounds + 2))))
+
+    async def turn(streams: int, tokens: int) -> tuple[Run, Run]:
+        over, own = ([next(prompts) for _ in range(streams)] for _ in range(2))
+        return await pair(client, direct, over, own, tokens)
+
+    await turn(STREAMS, args.tokens)  # warm-up
+    singles = [await turn(1, 4) for _ in range(args.pairs)]
     added = [hop.first[0] - own.first[0] for hop, own in singles]
-    await pair(client, direct, loud, loud, args.tokens)
-    loads = [await pair(client, direct, loud, loud, args.tokens) for _ in range(args.rounds)]
+    await turn(STREAMS, args.tokens)
+    loads = [await turn(STREAMS, args.tokens) for _ in range(args.rounds)]
     rates = [(hop.tokens / hop.seconds, own.tokens / own.seconds) for hop, own in loads]
     losses = [100 * (1 - hop / own) for hop, own in rates]
     return {
