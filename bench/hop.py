@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -32,35 +30,17 @@ from typing import Any
 import trio
 
 from assay.chat_template import ChatTemplate
-from assay_network.host import Host, open_host
-from assay_network.identity import split_address
-from assay_network.session import Session, open_session
 from assay_node.app import Prepared, open_engine, run_node
 from assay_node.config import Settings, load_settings
 from assay_node.engine.interface import Engine, Generate
 from assay_node.models.card import build_card
 from assay_node.models.fetch import fetch_test_model
-from assay_protocol import messages as m
 from assay_protocol.cards import ModelCard, encode_card
-from assay_protocol.codec import decode, encode
-from assay_protocol.hashing import nonce_commitment, pack_tokens, prompt_hash
-from assay_protocol.links import JOB, SESSION
-from assay_protocol.signing import Identity, peek
-from assay_protocol.streams import ClientStream
 from assay_simnet.drivers.real import Lines, RealNetwork, real_network
+from streams import GREEDY, Client, Clock, Run, client_of
 
-GREEDY = m.Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
 STREAMS = 8
 NODE = "node-a"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One measured run: seconds to the first token of each answer, tokens, seconds in all."""
-
-    first: list[float]
-    tokens: int
-    seconds: float
 
 
 def main() -> None:
@@ -103,7 +83,7 @@ async def compare(
     added = [hop.first[0] - own.first[0] for hop, own in singles]
     await turn(STREAMS, args.tokens)
     loads = [await turn(STREAMS, args.tokens) for _ in range(args.rounds)]
-    rates = [(hop.tokens / hop.seconds, own.tokens / own.seconds) for hop, own in loads]
+    rates = [(hop.rate, own.rate) for hop, own in loads]
     losses = [100 * (1 - hop / own) for hop, own in rates]
     return {
         "ttft_added_ms_p50": round(median(added) * 1e3, 2),
@@ -128,76 +108,9 @@ async def pair(
     direct.turn = not direct.turn
     if direct.turn:
         first = await direct.run(own, tokens)
-        return await client.run(over, tokens), first
-    hop = await client.run(over, tokens)
+        return await client.run(over, tokens, tickets_first=True), first
+    hop = await client.run(over, tokens, tickets_first=True)
     return hop, await direct.run(own, tokens)
-
-
-# ---- over the network ----
-
-
-@dataclass
-class Client:
-    """This process: tickets from the coordinator, tokens from the node."""
-
-    identity: Identity
-    host: Host
-    session: Session
-    model: bytes
-
-    async def run(self, prompts: list[tuple[int, ...]], tokens: int) -> Run:
-        jobs = [await self.ticket(prompt, tokens) for prompt in prompts]
-        first, counts, began = [], [], time.perf_counter()
-
-        async def one(grant: m.TicketGrant, nonce: bytes, prompt: bytes) -> None:
-            opened = time.perf_counter()
-            stream = ClientStream(peek(m.Ticket, grant.ticket), nonce, self.identity)
-            frame = stream.start(grant.ticket, prompt)
-            async with self.host.open(grant.route.node, JOB, frame) as frames:
-                while stream.receipt_blob is None:
-                    step = stream.receive(await frames.receive(60))
-                    if len(stream.tokens) == len(step.tokens) > 0:
-                        first.append(time.perf_counter() - opened)
-                    if step.reply is not None:
-                        await frames.send(step.reply)
-            counts.append(len(stream.tokens))
-
-        async with trio.open_nursery() as nursery:
-            for job in jobs:
-                nursery.start_soon(one, *job)
-        return Run(first, sum(counts), time.perf_counter() - began)
-
-    async def ticket(
-        self, prompt: tuple[int, ...], tokens: int
-    ) -> tuple[m.TicketGrant, bytes, bytes]:
-        nonce, packed = os.urandom(32), pack_tokens(prompt)
-        wanted = m.SubmitJob(
-            model=self.model,
-            prompt_hash=prompt_hash(nonce, packed),
-            n_in=len(prompt),
-            sampler=GREEDY,
-            max_tokens=tokens,
-            nonce_commitment=nonce_commitment(nonce),
-            exclude=(),
-            only=(),
-        )
-        grant = decode(await self.session.request(encode(wanted)))
-        assert isinstance(grant, m.TicketGrant), grant
-        await self.host.dial(grant.route.node, grant.route.addresses)
-        return grant, nonce, packed
-
-
-@asynccontextmanager
-async def client_of(network: RealNetwork) -> AsyncIterator[Client]:
-    identity = Identity(os.urandom(32))
-    key = split_address(network.address)
-    async with (
-        open_host(identity.seed) as host,
-        open_session(host, key, [network.address], SESSION, lambda s, r, b: None) as session,
-    ):
-        models = decode(await session.request(encode(m.GetModels())))
-        assert isinstance(models, m.Models)
-        yield Client(identity, host, session, models.models[0].model)
 
 
 # ---- in the node's process ----
@@ -257,22 +170,19 @@ async def obey(engine: Engine) -> None:
 
 
 async def run_direct(engine: Engine, prompts: list[list[int]], tokens: int) -> Run:
-    first, counts, began = [], [], time.perf_counter()
+    clock = Clock()
 
-    async def one(prompt: list[int]) -> None:
-        opened, count = time.perf_counter(), 0
+    async def one(number: int, prompt: list[int]) -> None:
+        clock.opened(number)
         request = Generate(tuple(prompt), 0, tokens, GREEDY, bytes(32))
         async with engine.generate(request) as chunks:
             async for chunk in chunks:
-                if not count:
-                    first.append(time.perf_counter() - opened)
-                count += len(chunk.tokens)
-        counts.append(count)
+                clock.arrived(number, len(chunk.tokens))
 
     async with trio.open_nursery() as nursery:
-        for prompt in prompts:
-            nursery.start_soon(one, prompt)
-    return Run(first, sum(counts), time.perf_counter() - began)
+        for number, prompt in enumerate(prompts):
+            nursery.start_soon(one, number, prompt)
+    return clock.run()
 
 
 def prompts_of(card: ModelCard, count: int) -> list[tuple[int, ...]]:

@@ -1,6 +1,6 @@
 """Builds of llama.cpp's library beside the one that came with llama-cpp-python, and where they lie.
 
-    python -m assay_node.engine.library build [portable|exact|all]
+    python -m assay_node.engine.library build [portable|exact|server|all]
 
 The bits of every logit depend on how the library was compiled, so a build is made in one way only,
 from the same source archive as the bindings, and is known by the sha256 of its files.
@@ -9,6 +9,8 @@ from the same source archive as the bindings, and is known by the sha256 of its 
   it runs on any machine of the architecture.
 - "exact": none of the kernels whose result depends on how many rows are computed at once
   (llamafile's, repacked weights): the second road to the exact class (profiles.py).
+- "server": llama.cpp's own server and batched benchmark with the flags of our wheel, to be compared
+  with and to be served behind (not part of "all").
 
 A worker process computes with one of them when LLAMA_CPP_LIB_PATH names its folder.
 """
@@ -25,6 +27,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +58,14 @@ _SHARED_FLAGS: Final = (
 BUILDS: Final[dict[str, tuple[str, ...]]] = {
     "portable": ("-DGGML_BACKEND_DL=ON", "-DGGML_CPU_ALL_VARIANTS=ON"),
     "exact": ("-DGGML_LLAMAFILE=OFF", "-DGGML_CPU_REPACK=OFF"),
+    "server": (
+        "-DLLAMA_BUILD_COMMON=ON",  # of two settings of one flag cmake takes the last
+        "-DLLAMA_BUILD_TOOLS=ON",
+        "-DLLAMA_BUILD_SERVER=ON",
+        "-DLLAMA_USE_PREBUILT_UI=OFF",
+    ),
 }
+PROGRAMS: Final[dict[str, tuple[str, ...]]] = {"server": ("llama-server", "llama-batched-bench")}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     os.nice(NICENESS)
     try:
-        for name in BUILDS if given.name == "all" else (given.name,):
+        every = [name for name in BUILDS if name not in PROGRAMS]
+        for name in every if given.name == "all" else (given.name,):
             print(build(name, jobs=given.jobs, source=given.source), flush=True)
     except AssayError as error:
         print(error, file=sys.stderr)
@@ -132,7 +143,8 @@ def build(name: str, *, jobs: int = 1, source: Path | None = None) -> Path:
         tree = _unpack(source or _download(work), work / "source")
         _compile(tree, work / "build", name, jobs)
         fresh = work / "libraries"
-        shutil.copytree(work / "build" / "bin", fresh, symlinks=True, ignore=_not_libraries)
+        kept = _only(PROGRAMS.get(name, ()))
+        shutil.copytree(work / "build" / "bin", fresh, symlinks=True, ignore=kept)
         manifest = {"flags": [*_SHARED_FLAGS, *BUILDS[name]], "files": digests(fresh)}
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         try:
@@ -171,7 +183,8 @@ def _compile(tree: Path, target: Path, name: str, jobs: int) -> None:
     flags = [f"-DCMAKE_C_FLAGS={prefix}", f"-DCMAKE_CXX_FLAGS={prefix}"]
     configure = ["cmake", "-S", str(tree), "-B", str(target), *_SHARED_FLAGS, *BUILDS[name], *flags]
     _run(configure, "engine_failed")
-    _run(["cmake", "--build", str(target), "--target", "llama", "-j", str(jobs)], "engine_failed")
+    command = ["cmake", "--build", str(target), "--target", *PROGRAMS.get(name, ("llama",))]
+    _run([*command, "-j", str(jobs)], "engine_failed")
 
 
 def _run(command: list[str], code: str) -> None:
@@ -184,13 +197,20 @@ def _run(command: list[str], code: str) -> None:
         raise AssayError(code, f"{command[0]}: {error}") from error
 
 
-def _not_libraries(_directory: str, names: list[str]) -> list[str]:
-    return [name for name in names if ".so" not in name and not name.endswith(".dylib")]
+def _only(programs: tuple[str, ...]) -> Callable[[str, list[str]], list[str]]:
+    """For `copytree`: leave out whatever is neither a library nor one of `programs`."""
+
+    def others(_directory: str, names: list[str]) -> list[str]:
+        kept = {name for name in names if ".so" in name or name.endswith(".dylib")}
+        return [name for name in names if name not in kept.union(programs)]
+
+    return others
 
 
 def digests(place: Path) -> dict[str, str]:
-    """File name to sha256, hex, of every library that is not a link to another."""
-    files = [path for path in place.glob("lib*") if path.is_file() and not path.is_symlink()]
+    """File name to sha256, hex, of every library and program that is not a link to another."""
+    found = [*place.glob("lib*"), *place.glob("llama-*")]
+    files = [path for path in found if path.is_file() and not path.is_symlink()]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 

@@ -38,7 +38,7 @@ def _compiler(monkeypatch: pytest.MonkeyPatch, *, fails: bool = False) -> list[l
             bin_.mkdir(parents=True)
             (bin_ / "libllama.so.0").write_bytes(b"code")
             (bin_ / "libllama.so").symlink_to("libllama.so.0")
-            (bin_ / "llama-server").write_bytes(b"not wanted")
+            (bin_ / "llama-server").write_bytes(b"a program")
 
     monkeypatch.setattr(library.subprocess, "run", run)
     return commands
@@ -61,6 +61,16 @@ def test_a_build_appears_complete_and_is_made_once(
     ]
     assert [path.name for path in place.parent.iterdir()] == [place.name]
     library.check(place)
+
+
+def test_the_server_build_keeps_its_programs(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = _compiler(monkeypatch)
+    place = library.build("server", source=source)
+    assert commands[1][4:6] == list(library.PROGRAMS["server"])
+    library.check(place)
+    (place / "llama-server").write_bytes(b"another program")
+    with pytest.raises(AssayError):
+        library.check(place)
 
 
 def test_a_build_that_fails_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
