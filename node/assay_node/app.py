@@ -39,6 +39,7 @@ from assay_protocol.signing import Identity
 SOFTWARE: Final = "assay-node/0.1"
 KEY_FILE: Final = "node.key"
 RECEIPTS_FILE: Final = "receipts.sqlite"
+MODELS_FOLDER: Final = "models"
 BENCHMARK_FILE: Final = "benchmark.json"
 BENCHMARK_SECONDS_MAX: Final = 120.0
 EXIT_DRAINED: Final = 0
@@ -67,20 +68,26 @@ Report = Callable[[Status], None]
 
 
 def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
-    """Find or fetch the card's file and check its sha256. Blocks on disk and network.
+    """Find or fetch the card's file, check its sha256 and its header. Blocks on disk and network.
 
-    Raises AssayError config_invalid, card_invalid, model_missing, model_corrupt or disk_full.
+    Raises AssayError config_invalid, card_invalid, model_missing, model_corrupt, gguf_invalid or
+    disk_full.
     """
     if settings.engine == "scripted":
         return Prepared(None, None)
     if card is None:
         raise AssayError("config_invalid", "a model card is needed: card, or fetch_card")
+    from assay_node.models.gguf import read_header
+    from assay_node.models.obtain import obtain
     from assay_node.models.store import ModelStore
 
-    store = ModelStore(settings.directory / "models")
+    folder = settings.directory / MODELS_FOLDER
     if settings.model:
-        return Prepared(card, store.find(card, Path(settings.model)))
-    return Prepared(card, store.find_or_fetch(card))
+        path = ModelStore(folder).find(card, Path(settings.model))
+    else:
+        path = obtain(card, folder, settings.models_quota_bytes)
+    read_header(path)  # llama.cpp gets to see only what a careful reader has seen before
+    return Prepared(card, path)
 
 
 def open_engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextManager[Engine]:
@@ -98,6 +105,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
     from assay_node.engine.library import engines
     from assay_node.engine.supervisor import open_llama_engine
     from assay_node.engine.trials import choose
+    from assay_node.models.library import holding
 
     assert prepared.path is not None, "a llama engine needs a file"
     profile = await trio.to_thread.run_sync(
@@ -109,15 +117,16 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             directory=engines(),
         )
     )
-    async with open_llama_engine(
-        prepared.path,
-        prepared.digest,
-        slots=settings.slots,
-        context=settings.context,
-        threads=settings.threads,
-        profile=profile,
-    ) as engine:
-        yield engine
+    with holding(prepared.path):
+        async with open_llama_engine(
+            prepared.path,
+            prepared.digest,
+            slots=settings.slots,
+            context=settings.context,
+            threads=settings.threads,
+            profile=profile,
+        ) as engine:
+            yield engine
 
 
 def read_card(settings: Settings) -> ModelCard | None:

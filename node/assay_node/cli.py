@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_node.config import ENGINES, PROFILES, Settings, load_from_process
+from assay_node.models.commands import add_models_commands
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
 
@@ -71,6 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     card.add_argument("--name", help="default: the file's name")
     card.add_argument("--price-in", type=int, default=100, help="micro-credits per 1000 tokens")
     card.add_argument("--price-out", type=int, default=400, help="micro-credits per 1000 tokens")
+    add_models_commands(lambda name, run, text: _command(models, name, run, text))
     credit = _group(commands, "credit", "what this node has earned")
     receipts = _command(credit, "receipts", _credit_receipts, "print every receipt as JSON lines")
     for command in (status, show, new, receipts):
@@ -102,8 +104,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", **keep)
     parser.add_argument("--listen", action="append", **keep, help="multiaddress; repeatable")
     parser.add_argument("--announce", action="append", **keep, help="address to tell instead")
-    for name in ("threads", "slots", "context", "drain-timeout", "status-interval"):
+    for name in ("threads", "slots", "context", "models-quota-gib", "drain-timeout"):
         parser.add_argument(f"--{name}", type=int, **keep)
+    parser.add_argument("--status-interval", type=int, **keep)
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--engine", choices=ENGINES, **keep, help="scripted is simulated")
     parser.add_argument("--profile", choices=PROFILES, **keep, help="auditable bits, or speed")

@@ -37,6 +37,7 @@ class Settings:
     threads: int = 1
     slots: int = 4
     context: int = 2_048
+    models_quota_gib: int = 0  # most that <data_dir>/models may hold; 0: the whole disk
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
     profile: str = "exact"  # answers that can be audited bit for bit, or the machine's best rates
@@ -54,6 +55,11 @@ class Settings:
         _require(bool(self.listen), "listen needs an address")
 
     @property
+    def models_quota_bytes(self) -> int:
+        """Most bytes of model files to keep; 0: no bound."""
+        return self.models_quota_gib << 30
+
+    @property
     def directory(self) -> Path:
         """Where key, receipts, status and models are kept."""
         if self.data_dir:
@@ -67,6 +73,7 @@ _RANGES: Final = (
     ("threads", 1, 1_024),
     ("slots", 1, 4_096),
     ("context", 16, 1 << 20),
+    ("models_quota_gib", 0, 1 << 20),
     ("drain_timeout", 0, 86_400),
     ("status_interval", 1, 3_600),
 )

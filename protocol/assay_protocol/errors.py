@@ -50,6 +50,8 @@ CODES: Final[dict[str, str]] = {
     "key_invalid": "The key file does not hold a 32-byte seed.",
     "model_corrupt": "The model file's sha256 is not the one in its card.",
     "model_missing": "The model file was not found and could not be fetched.",
+    "gguf_invalid": "The model file is not a well-formed GGUF file, or is cut off.",
+    "model_in_use": "A running node has the model file open.",
     "card_invalid": "The model card cannot be read or contradicts itself.",
     "port_in_use": "The address is already in use or cannot be listened on.",
     "disk_full": "The disk has no room; nothing half-written was kept.",
