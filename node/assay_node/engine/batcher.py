@@ -3,9 +3,10 @@
 Rules
 - A job waits until a slot (one KV stream of `context` tokens) is free; tenants take turns
   (turns.py), a tenant's own jobs are served first come, first served.
-- Every decoding job gives one token to every step; no prompt delays an answer by more than `chunk`.
-- Prompts are fed oldest first, together at most `chunk` tokens a step, so no sequence ever gives
-  more than `chunk` tokens to one decode (exact mode needs that).
+- Every decoding job gives one token to every step.
+- Prompts are fed oldest first, at most `chunk` tokens of each to one decode: exact mode needs that.
+  All together may be `total` while at least as many jobs wait for their first token as for their
+  next one, and `chunk` otherwise: then more would wait longer than would gain.
 - What a finished job leaves in its slot stays: the next job takes the free slot that shares the
   longest prefix with its prompt and feeds only the rest. If a running job's slot shares more, that
   is copied.
@@ -78,9 +79,13 @@ class _Job:
 class Batcher:
     """The jobs of one context: waiting, running, and what each slot holds."""
 
-    def __init__(self, *, slots: int, context: int, chunk: int, waiting_max: int) -> None:
+    def __init__(
+        self, *, slots: int, context: int, chunk: int, total: int, waiting_max: int
+    ) -> None:
         assert min(slots, chunk, context) > 0
-        self._context, self._chunk, self._waiting_max = context, chunk, waiting_max
+        assert total >= chunk
+        self._context, self._chunk, self._total = context, chunk, total
+        self._waiting_max = waiting_max
         self._waiting: Turns[_Job] = Turns(context)
         self._running: dict[int, _Job] = {}
         self._free: dict[int, _Held] = {number: _Held() for number in range(slots)}
@@ -133,10 +138,11 @@ class Batcher:
         while self._free and (job := self._waiting.take(self._ready)) is not None:
             self._admit(job)
         feeds = [self._feed(job, 1) for job in self._running.values() if job.decoding]
-        budget = self._chunk
-        for job in self._running.values():  # in order of admission
-            if not job.decoding and budget > 0:
-                feeds.append(self._feed(job, budget))
+        prompts = [job for job in self._running.values() if not job.decoding]
+        budget = self._total if len(prompts) >= len(feeds) else self._chunk
+        for job in prompts:  # in order of admission
+            if budget > 0:
+                feeds.append(self._feed(job, min(self._chunk, budget)))
                 budget -= len(feeds[-1].tokens)
         return tuple(sorted(feeds, key=lambda feed: feed.slot))
 

@@ -66,14 +66,18 @@ class DecodeLoop:
             self._model,
             sequences=slots,
             context=context,
-            batch=profile.chunk + slots,
+            batch=profile.total + slots,
             threads=threads,
             profile=profile,
         )
         self._threads = threads
         self._replayer: llama.Context | None = None  # made by the first replay
         self._batcher = Batcher(
-            slots=slots, context=context, chunk=profile.chunk, waiting_max=WAITING_MAX
+            slots=slots,
+            context=context,
+            chunk=profile.chunk,
+            total=profile.total,
+            waiting_max=WAITING_MAX,
         )
         self._answers: dict[int, _Answer] = {}
         self._replays: deque[_Replaying] = deque()

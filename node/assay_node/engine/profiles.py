@@ -39,7 +39,8 @@ class Profile:
     unified: bool = False  # one KV memory for all sequences, or one stream for each
     repack: bool = True  # weights rearranged for this CPU's kernels
     tiled: bool = True  # K-quants' prefill in tiles
-    chunk: int  # prompt tokens, of all sequences together, in one decode
+    chunk: int  # prompt tokens of one sequence in one decode
+    total: int  # prompt tokens, of all sequences together, in one decode
     replay_chunk: int
     kv: str = "f16"
     proved: bool = False  # decode equalled replay here, with this model (trials.py)
@@ -93,7 +94,7 @@ def library_folder() -> Path | None:
     return Path(named) if named else None
 
 
-FLASH: Final = Profile(road="fa-split48", chunk=48, replay_chunk=32)
+FLASH: Final = Profile(road="fa-split48", chunk=48, total=192, replay_chunk=32)
 PLAIN: Final = Profile(
     road="plain",
     library="exact",
@@ -101,11 +102,14 @@ PLAIN: Final = Profile(
     repack=False,
     tiled=False,
     chunk=128,
+    total=128,
     replay_chunk=128,
 )
-FAST_SPLIT: Final = Profile(road="fast-split256", library="portable", chunk=256, replay_chunk=256)
+FAST_SPLIT: Final = Profile(
+    road="fast-split256", library="portable", chunk=256, total=256, replay_chunk=256
+)
 FAST_UNIFIED: Final = Profile(
-    road="fast-unified256", library="portable", unified=True, chunk=256, replay_chunk=256
+    road="fast-unified256", library="portable", unified=True, chunk=256, total=256, replay_chunk=256
 )
 
 # Variants of the portable library to try, in turn, where the one it chooses for itself dies: some

@@ -4,7 +4,9 @@
 
 Whether a node may claim an exact numerics class depends on file format, instruction set, library
 build and road. This generates answers that come and go, some of them cancelled, their prefixes
-reused and copied; replays each that ended; and counts every difference. Then it measures the rates.
+reused and copied; replays each of them; resumes each from its middle, on what the slots still hold;
+and does both again for some of them in a cold engine of another number of threads and smaller
+pieces. It counts every difference. Before that it measures the rates.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +31,11 @@ from assay_protocol.messages import Sampler
 
 CONTEXT: Final = 512
 SLOTS: Final = 4
+SEQUENCES: Final = 8
+TOKENS: Final = 24
 STEPS_BETWEEN: Final = 7  # a new answer begins among others at every stage of theirs
 CANCEL_EVERY: Final = 5
+COLD_ANSWERS: Final = 3  # checked in the other engine, too
 PREFILL_TOKENS: Final = 256
 DECODE_TOKENS: Final = 32
 _PROMPT_LENGTHS: Final = (5, 40, 75, 130, 23, 64, 200, 12)
@@ -38,9 +44,9 @@ _SAMPLER: Final = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 @dataclass(frozen=True, slots=True)
 class Exactness:
-    """Differences between answers decoded together and their replays, and the rates."""
+    """Differences between answers decoded together and what replayed or resumed them; the rates."""
 
-    tokens: int
+    tokens: int  # compared: one for each token and each way
     tokens_differing: int
     logits_differing: int  # bit patterns of drawn tokens' logits
     logit_difference_max: float
@@ -59,9 +65,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--profile", type=json.loads, default=FLASH.packed(), help="JSON")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sequences", type=int, default=SEQUENCES)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer")
+    parser.add_argument("--no-rates", action="store_true")
     given = parser.parse_args(argv)
     try:
-        result = selfcheck(given.model, profile=unpack(given.profile), threads=given.threads)
+        result = selfcheck(
+            given.model,
+            profile=unpack(given.profile),
+            sequences=given.sequences,
+            tokens=given.tokens,
+            threads=given.threads,
+            rates=not given.no_rates,
+        )
     except AssayError as error:
         print(error, file=sys.stderr)
         return 1
@@ -73,49 +89,114 @@ def selfcheck(
     path: Path,
     *,
     profile: Profile = FLASH,
-    sequences: int = 12,
-    tokens: int = 32,
+    sequences: int = SEQUENCES,
+    tokens: int = TOKENS,
     threads: int = 1,
     rates: bool = True,
 ) -> Exactness:
     """Blocks while it measures; raises AssayError as the engine does."""
-    loop = DecodeLoop(
-        path, bytes(32), slots=SLOTS, context=CONTEXT, threads=threads, profile=profile
-    )
+    loop = _open(path, profile, threads)
     try:
         requests = [_request(number, tokens, loop.info.n_vocab) for number in range(sequences)]
         prefill, decode = _rates(loop) if rates else (0.0, 0.0)
-        return _compare(loop, requests, prefill, decode)
+        written = _write(loop, requests)
+        found = [*_replayed(loop, written), *_resumed(loop, written)]
+        class_id = loop.info.class_id
     finally:
         loop.close()
+    half = profile.chunk // 2
+    smaller = replace(profile, chunk=half, total=half, replay_chunk=profile.replay_chunk // 2)
+    cold = _open(path, smaller, 1 if threads > 1 else 2)
+    try:
+        found += [*_replayed(cold, written[:COLD_ANSWERS]), *_resumed(cold, written[:COLD_ANSWERS])]
+    finally:
+        cold.close()
+    return _summary(found, class_id, prefill, decode)
 
 
-def _compare(
-    loop: DecodeLoop, requests: list[Generate], prefill: float, decode: float
-) -> Exactness:
-    written: dict[int, list[int]] = {number: [] for number in range(len(requests))}
-    logits = dict.fromkeys(written, b"")
-    for number, event in _churn(loop, requests):
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An answer as one way of decoding wrote it."""
+
+    request: Generate
+    tokens: tuple[int, ...]
+    logits: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """The same tokens of one answer by two ways."""
+
+    first: tuple[tuple[int, ...], bytes]  # tokens, logits
+    second: tuple[tuple[int, ...], bytes]
+    margin: float = 0.0
+
+
+def _open(path: Path, profile: Profile, threads: int) -> DecodeLoop:
+    return DecodeLoop(
+        path, bytes(32), slots=SLOTS, context=CONTEXT, threads=threads, profile=profile
+    )
+
+
+def _write(loop: DecodeLoop, requests: list[Generate]) -> list[_Written]:
+    """Decode all among each other; those of which anything was drawn, cancelled ones included."""
+    return _collect(requests, _churn(loop, requests))
+
+
+def _replayed(loop: DecodeLoop, written: list[_Written]) -> Iterator[_Compared]:
+    for one in written:
+        request = one.request
+        loop.replay(0, Replay(request.prompt, one.tokens, 0, request.sampler, request.seed))
+        (replayed,) = [event for _, event in _drain(loop) if isinstance(event, Replayed)]
+        margin = max(replayed.margins, default=0.0)
+        second = (replayed.drawn, replayed.logits)
+        yield _Compared((one.tokens, one.logits), second, margin)
+
+
+def _resumed(loop: DecodeLoop, written: list[_Written]) -> Iterator[_Compared]:
+    """The second halves, begun together."""
+    long = [one for one in written if len(one.tokens) > 1]
+    halves = [len(one.tokens) // 2 for one in long]
+    requests = [
+        replace(
+            one.request,
+            prompt=one.request.prompt + one.tokens[:half],
+            start=half,
+            max_tokens=len(one.tokens) - half,
+        )
+        for one, half in zip(long, halves, strict=True)
+    ]
+    for number, request in enumerate(requests):
+        loop.generate(number, request)
+    for one, half, again in zip(long, halves, _collect(requests, _drain(loop)), strict=True):
+        first = (one.tokens[half:], one.logits[4 * half :])
+        yield _Compared(first, (again.tokens, again.logits))
+
+
+def _collect(requests: list[Generate], events: Iterator[Event]) -> list[_Written]:
+    tokens: dict[int, tuple[int, ...]] = {}
+    logits: dict[int, bytes] = {}
+    for number, event in events:
         if isinstance(event, Chunk):
-            written[number] += event.tokens
-            logits[number] += event.logits
-    ended = [number for number in written if written[number]]
-    replayed: dict[int, Replayed] = {}
-    for number in ended:
-        request, output = requests[number], tuple(written[number])
-        loop.replay(number, Replay(request.prompt, output, 0, request.sampler, request.seed))
-        replayed |= {n: event for n, event in _drain(loop) if isinstance(event, Replayed)}
-    here = np.frombuffer(b"".join(logits[number] for number in ended), "<f4")
-    there = np.frombuffer(b"".join(replayed[number].logits for number in ended), "<f4")
-    drawn = [token for number in ended for token in replayed[number].drawn]
-    given = [token for number in ended for token in written[number]]
+            tokens[number] = (*tokens.get(number, ()), *event.tokens)
+            logits[number] = logits.get(number, b"") + event.logits
+    return [_Written(requests[n], tokens[n], logits[n]) for n in sorted(tokens)]
+
+
+def _summary(found: list[_Compared], class_id: str, prefill: float, decode: float) -> Exactness:
+    pairs = [zip_longest(one.first[0], one.second[0]) for one in found]
+    least = [min(len(one.first[1]), len(one.second[1])) for one in found]
+    here, there = (
+        np.frombuffer(b"".join(text[:end] for text, end in zip(texts, least, strict=True)), "<f4")
+        for texts in ([one.first[1] for one in found], [one.second[1] for one in found])
+    )
     return Exactness(
-        tokens=len(given),
-        tokens_differing=sum(a != b for a, b in zip(drawn, given, strict=True)),
+        tokens=sum(len(one.first[0]) for one in found),
+        tokens_differing=sum(a != b for pair in pairs for a, b in pair),
         logits_differing=int((here.view("<u4") != there.view("<u4")).sum()),
         logit_difference_max=float(np.abs(here - there).max(initial=0.0)),
-        margin_max=max((m for number in ended for m in replayed[number].margins), default=0.0),
-        class_id=loop.info.class_id,
+        margin_max=max((one.margin for one in found), default=0.0),
+        class_id=class_id,
         prefill_tps=prefill,
         decode_tps=decode,
     )

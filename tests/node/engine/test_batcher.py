@@ -10,11 +10,12 @@ from assay_node.engine.batcher import Batcher, Feed
 from assay_protocol.errors import AssayError
 
 CHUNK = 8
+TOTAL = 20
 CONTEXT = 40
 
 
 def _batcher(slots: int = 2, waiting_max: int = 4) -> Batcher:
-    return Batcher(slots=slots, context=CONTEXT, chunk=CHUNK, waiting_max=waiting_max)
+    return Batcher(slots=slots, context=CONTEXT, chunk=CHUNK, total=TOTAL, waiting_max=waiting_max)
 
 
 class Memory:
@@ -63,10 +64,25 @@ def test_a_long_prompt_is_cut_while_others_decode() -> None:
 
 
 def test_prompts_share_one_budget_oldest_first() -> None:
-    batcher = _batcher()
-    batcher.submit(1, list(range(5)), 5)
+    batcher = _batcher(slots=4)
+    for job in range(4):
+        batcher.submit(job, list(range(100 * job, 100 * job + 10)), 5)
+    assert [len(feed.tokens) for feed in batcher.plan()] == [8, 8, 4]
+
+
+def test_the_budget_is_one_chunk_while_more_decode_than_wait_for_their_first_token() -> None:
+    batcher = _batcher(slots=4)
+    batcher.submit(0, [1], 5)
+    batcher.submit(1, [2], 5)
+    batcher.plan()
+    for job in range(2):
+        batcher.drawn(job, 9, ends=False)
     batcher.submit(2, list(range(100, 110)), 5)
-    assert [len(feed.tokens) for feed in batcher.plan()] == [5, 3]
+    assert [len(feed.tokens) for feed in batcher.plan()] == [1, 1, 8]
+    for job in range(2):
+        batcher.drawn(job, 9, ends=False)
+    batcher.submit(3, list(range(200, 210)), 5)
+    assert [len(feed.tokens) for feed in batcher.plan()] == [1, 1, 2, 8]
 
 
 def test_the_longest_kept_prefix_is_reused() -> None:
@@ -143,7 +159,7 @@ def test_every_plan_can_be_decoded_and_every_job_ends(
     def step(draw: int) -> None:
         feeds = batcher.plan()
         prefill = sum(len(feed.tokens) for feed in feeds if len(feed.tokens) > 1)
-        assert prefill <= CHUNK
+        assert prefill <= TOTAL
         memory.decode(feeds)
         for feed in feeds:
             if feed.draws:

@@ -13,11 +13,8 @@ import trio
 import trio.testing
 
 from assay_node.engine.interface import Engine, Generate, Replay
-from assay_node.engine.profiles import FAST_SPLIT, FLASH, PLAIN
 from assay_node.engine.quantize import requantize
-from assay_node.engine.selfcheck import selfcheck
 from assay_node.engine.supervisor import TENANT_WAITING_MAX, LlamaEngine, open_llama_engine
-from assay_node.engine.trials import run_trial
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler, TokenBias
 
@@ -222,26 +219,6 @@ async def test_an_answer_of_a_cheaper_model_is_caught(engine: LlamaEngine, tmp_p
         tokens += len(replayed.drawn)
         wrong += sum(a != b for a, b in zip(replayed.drawn, out[request][0], strict=True))
     assert wrong > 0.1 * tokens
-
-
-def test_the_selfcheck_finds_this_format_exact() -> None:
-    result = selfcheck(_model(), sequences=6, tokens=12, threads=1, rates=False)
-    assert result.tokens > 24
-    assert result.exact, result
-
-
-def test_the_fast_profile_under_the_exact_name_is_found_out() -> None:
-    posing = replace(FLASH, chunk=FAST_SPLIT.chunk, replay_chunk=FAST_SPLIT.replay_chunk)
-    result = selfcheck(_model(), profile=posing, sequences=6, tokens=12, threads=1, rates=False)
-    assert not result.exact, result
-
-
-@pytest.mark.skipif(not PLAIN.available, reason="scripts/build_engine.sh exact was not run")
-def test_the_plain_road_is_exact_where_the_other_one_is_not(tmp_path: Path) -> None:
-    file = tmp_path / "k.gguf"
-    requantize(_model(), file, "Q4_K_M")
-    assert run_trial(file, PLAIN, 1).exact
-    assert not selfcheck(file, sequences=6, tokens=12, threads=1, rates=False).exact
 
 
 async def test_a_prefix_is_copied_between_slots_with_the_same_result(engine: LlamaEngine) -> None:

@@ -1,0 +1,75 @@
+"""The exact class, format by format: bit equality by the road each allows, and by no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay_node.engine.profiles import FAST_SPLIT, FLASH, PLAIN, Profile
+from assay_node.engine.quantize import requantize
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+needs_plain = pytest.mark.skipif(
+    not PLAIN.available, reason="scripts/build_engine.sh exact was not run"
+)
+ROADS = [
+    pytest.param("Q8_0", FLASH),
+    pytest.param("Q4_0", FLASH),
+    pytest.param("Q4_1", FLASH),
+    pytest.param("Q4_K_M", PLAIN, marks=needs_plain),
+    pytest.param("F16", PLAIN, marks=needs_plain),
+]
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("formats")
+
+
+def _file(folder: Path, kind: str) -> Path:
+    """The test model in another format."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    model = Path(os.environ.get("ASSAY_TEST_MODEL") or Path.home() / ".cache/assay/models" / name)
+    assert model.is_file(), f"put {name} at {model}, or its path into ASSAY_TEST_MODEL"
+    if kind == "Q4_1":
+        return model
+    file = folder / f"{kind}.gguf"
+    if not file.is_file():
+        requantize(model, file, kind)
+    return file
+
+
+def _check(file: Path, profile: Profile) -> dict[str, Any]:
+    """The self-check, short, in a process of its own: each road has its library."""
+    command = [sys.executable, "-m", "assay_node.engine.selfcheck", str(file), "--no-rates"]
+    command += ["--profile", json.dumps(profile.packed()), "--sequences", "4", "--tokens", "6"]
+    done = subprocess.run(
+        command, env=profile.environment(), capture_output=True, timeout=300, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["tokens"] > 40
+    return found
+
+
+@pytest.mark.parametrize(("kind", "road"), ROADS)
+def test_a_format_is_exact_by_its_road(formats: Path, kind: str, road: Profile) -> None:
+    found = _check(_file(formats, kind), road)
+    assert (found["tokens_differing"], found["logits_differing"]) == (0, 0), found
+
+
+def test_the_fast_profile_under_the_exact_name_is_found_out(formats: Path) -> None:
+    as_fast = {"chunk": FAST_SPLIT.chunk, "total": FAST_SPLIT.total}
+    posing = replace(FLASH, **as_fast, replay_chunk=FAST_SPLIT.replay_chunk)
+    assert _check(_file(formats, "Q4_0"), posing)["logits_differing"] > 0
+
+
+def test_the_flash_road_is_not_exact_for_a_k_quant(formats: Path) -> None:
+    assert _check(_file(formats, "Q4_K_M"), FLASH)["logits_differing"] > 0
