@@ -79,6 +79,16 @@ def asked_logprobs(logits: Logits, drawn: int, sampler: SamplerLike) -> bytes:
     return pairs.tobytes()
 
 
+def logprobs_of(logits: Logits, tokens: Sequence[int]) -> Logits:
+    """float32[rows]: ln softmax of tokens[i] in row i of float32[rows, vocabulary], unadjusted."""
+    values = logits.astype(np.float64)
+    best = values.max(axis=1, keepdims=True)
+    totals = best[:, 0] + np.log(np.exp(values - best).sum(axis=1))
+    own = values[np.arange(len(values)), np.asarray(tokens, np.int64)]
+    told: Logits = np.minimum(own - totals, 0.0).astype(np.float32)
+    return told
+
+
 _PAIR: Final = np.dtype([("token", "<u4"), ("logprob", "<f4")])
 
 

@@ -43,6 +43,7 @@ CODES: Final[dict[str, str]] = {
     "receipt_mismatch": "The receipt contradicts its ticket or an earlier receipt.",
     "resume_refused": "The resume point is not the caller's, or does not match what was signed.",
     "forbidden": "The caller may not do this.",
+    "class_refused": "This numerics class is not accepted here, or cannot do what was asked.",
     "rate_limited": "Too many requests or jobs at once from this account.",
     "storage_failed": "The database could not commit; nothing was acknowledged.",
     # files, models, keys, processes

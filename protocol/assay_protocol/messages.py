@@ -371,6 +371,7 @@ class AuditTask:
     output_hash: Digest
     finish: Name
     deadline_at: Time
+    leaves: Name | None = None  # "logprob": reveal logprobs of the tokens, not raw logits
 
 
 @message(62)

@@ -29,6 +29,7 @@ from assay_coordinator.core.jobs import Job
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import AuditRow
 from assay_coordinator.core.registry import Node, Registry
+from assay_protocol.classes import LOGPROB_LEAVES, can_audit, holds_logprobs
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import commitment
@@ -209,10 +210,16 @@ class Audits:
             for node in among
             if node.serves(now, ticket.model)
             and not node.draining
+            and can_audit(node.offers[ticket.model].class_id)
             and node.key not in (ticket.node, ticket.client)
             and node.row.operator != executor.row.operator
             and not case.asked & {node.key, node.row.operator}
         ]
+
+    def _leaves(self, class_id: str) -> str | None:
+        """What the receipt's leaves hold; where logprobs are not taken, nobody may plead them."""
+        taken = self._policy.logprob_leaves and holds_logprobs(class_id)
+        return LOGPROB_LEAVES if taken else None
 
     def _choose(self, free: list[Node]) -> Node:
         """At random among the most trusted there are: a young network has no experienced ones
@@ -250,6 +257,7 @@ class Audits:
             output_hash=receipt.output_hash,
             finish=receipt.finish,
             deadline_at=now + 4 * self._policy.audit_stage_us,
+            leaves=self._leaves(receipt.class_id),
         )
         return [Notify(auditor.key, task)]
 

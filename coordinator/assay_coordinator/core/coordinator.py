@@ -43,6 +43,7 @@ from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.scheduler import Scheduler
 from assay_coordinator.core.settlement import Settlement
 from assay_protocol import messages as m
+from assay_protocol.classes import can_be_audited, holds_logprobs
 from assay_protocol.errors import AssayError
 from assay_protocol.samplers import validate
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
@@ -292,6 +293,7 @@ class Coordinator:
         for offer in message.offers:
             if offer.model not in self.catalogue:
                 raise AssayError("model_unknown", offer.model.hex())
+            self._check_class(offer.class_id)
         known = self.registry.get(peer) is not None
         if not known and len(self.registry.nodes) >= self.policy.nodes_max:
             raise AssayError("rate_limited", "this coordinator takes no more nodes")
@@ -304,6 +306,12 @@ class Coordinator:
         )
         log = Log("registered", (("node", peer.hex()), ("state", node.row.state)))
         return [Save(node.row), log, *self.audits.assign(now)], answer
+
+    def _check_class(self, class_id: str) -> None:
+        """What cannot be audited cannot earn; whether weaker leaves can, the operator says."""
+        taken = self.policy.logprob_leaves or not holds_logprobs(class_id)
+        if not (can_be_audited(class_id) and taken):
+            raise AssayError("class_refused", class_id)
 
     def _heartbeat(
         self, now: int, peer: bytes, beat: m.Heartbeat

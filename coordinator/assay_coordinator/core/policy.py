@@ -38,6 +38,7 @@ class Policy:
     audit_alone_us: int = 30 * SECOND  # an undecided case with nobody left to ask ends after this
     audits_per_node: int = 2  # in flight on one auditor
     replays_max: int = 3  # auditors that one job can be shown to
+    logprob_leaves: int = 0  # 1: take nodes whose engines tell logprobs only (classes ending in /L)
     experienced_audits: int = 200  # auditors with this many passed audits go first
 
     # epochs

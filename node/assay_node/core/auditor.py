@@ -19,6 +19,7 @@ from assay_node.core.effects import Effect, Log, Notify, StartReplay
 from assay_node.core.parameters import Parameters, Served
 from assay_node.core.sealing import Sealing, Secrets
 from assay_node.engine.interface import Replay, Replayed
+from assay_protocol.classes import LOGPROB_LEAVES, can_audit
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import (
@@ -108,7 +109,9 @@ class Auditor:
             return self._finish(audit)
         audit.output = output
         seed = job_seed(audit.task.seed_ticket, body.nonce)
-        replay = Replay(prompt, output, audit.task.start, audit.task.sampler, seed)
+        task = audit.task
+        logprobs = task.leaves == LOGPROB_LEAVES
+        replay = Replay(prompt, output, task.start, task.sampler, seed, normalized=logprobs)
         return [StartReplay(audit.task.audit, replay)]
 
     def replayed(self, audit_id: bytes, replayed: Replayed) -> list[Effect]:
@@ -154,6 +157,8 @@ class Auditor:
     def _refusal(self, now: int, task: AuditTask) -> str | None:
         if task.model != self._served.model:
             return "model_unknown"
+        if not can_audit(self._served.class_id) or task.leaves not in (None, LOGPROB_LEAVES):
+            return "class_refused"
         if task.n_in + task.n_out > self._served.context:
             return "prompt_too_long"
         if now >= task.deadline_at:

@@ -55,6 +55,7 @@ class Replay:
     start: int
     sampler: SamplerLike
     seed: bytes  # 32 bytes
+    normalized: bool = False  # tell logprobs of the output tokens instead of raw logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Chunk:
     """The next tokens of an answer. `finish` is set in the last chunk and only there."""
 
     tokens: tuple[int, ...]
-    logits: bytes  # little-endian f32 each: the raw logit of the drawn token
+    logits: bytes  # little-endian f32 each: the drawn token's raw logit, in a class /L its logprob
     finish: Finish | None  # "stop": the last token ends the answer; "length": max_tokens reached
     logprobs: bytes = b""  # adjustments.token_logprobs, if the sampler asks for them
 
@@ -72,7 +73,9 @@ class Replayed:
     """One entry of each per output token."""
 
     drawn: tuple[int, ...]  # what this engine would have drawn there
-    logits: bytes  # little-endian f32 each: this engine's raw logit of the *output* token
+    logits: (
+        bytes  # little-endian f32 each: this engine's raw logit (or logprob) of the *output* token
+    )
     margins: tuple[float, ...]  # sampling.replay: logits by which the output token lost, or 0.0
 
 

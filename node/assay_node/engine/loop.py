@@ -20,7 +20,7 @@ from assay_node.engine.batcher import Batcher, Feed
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_node.engine.profiles import FLASH, Profile
 from assay_protocol import samplers, sampling
-from assay_protocol.adjustments import asked_logprobs
+from assay_protocol.adjustments import asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
 
 WAITING_MAX: Final = 256
@@ -213,4 +213,5 @@ def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:
     )
     state.drawn += compared.drawn
     state.margins += compared.margins
-    state.logits.append(logits[np.arange(len(given)), given].astype("<f4").tobytes())
+    own = logprobs_of(logits, given) if request.normalized else logits[np.arange(len(given)), given]
+    state.logits.append(own.astype("<f4").tobytes())

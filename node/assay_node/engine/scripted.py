@@ -30,7 +30,7 @@ from assay_node.engine.interface import (
 )
 from assay_node.engine.requests import check_generate, check_replay
 from assay_protocol import sampling
-from assay_protocol.adjustments import Logits, asked_logprobs
+from assay_protocol.adjustments import Logits, asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
 from assay_protocol.noise import Reals, philox
 from assay_protocol.samplers import ends
@@ -119,7 +119,11 @@ class ScriptedEngine:
             request.start,
             request.prompt,
         )
-        logits = rows[np.arange(len(rows)), request.output].astype("<f4")
+        output = request.output
+        own = (
+            logprobs_of(rows, output) if request.normalized else rows[np.arange(len(rows)), output]
+        )
+        logits = own.astype("<f4")
         return Replayed(compared.drawn, logits.tobytes(), compared.margins)
 
     async def benchmark(self) -> Benchmark:

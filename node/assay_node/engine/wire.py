@@ -88,6 +88,7 @@ def replay_frame(job: int, request: Replay) -> bytes:
         request.start,
         _settings(request.sampler),
         request.seed,
+        request.normalized,
     )
 
 
@@ -99,9 +100,10 @@ def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
 
 
 def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
-    _, job, prompt, output, start, sampler, seed = fields
-    request = Replay(unpack_tokens(prompt), unpack_tokens(output), start, _sampler(sampler), seed)
-    return job, request
+    _, job, prompt, output, start, sampler, seed, normalized = fields
+    return job, Replay(
+        unpack_tokens(prompt), unpack_tokens(output), start, _sampler(sampler), seed, normalized
+    )
 
 
 def ready_frame(info: EngineInfo) -> bytes:

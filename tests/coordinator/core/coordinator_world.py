@@ -136,6 +136,7 @@ class ScriptedNode:
 
     me: Identity
     operator: bytes
+    class_id: str = "pseudo"
     wrong: float = 0.0  # share of tokens another model writes
     noise: float = 0.02  # logits differ by up to this
     loses: bool = False  # has no transcripts when asked
@@ -168,7 +169,7 @@ class ScriptedNode:
         self, ticket: m.Ticket, nonce: bytes, prompt: bytes, client: Identity, n_out: int
     ) -> tuple[bytes, bytes | None]:
         """Run the job over a real stream; returns the signed receipt and the client's last ack."""
-        stream = NodeStream(ticket, nonce, self.me, "pseudo")
+        stream = NodeStream(ticket, nonce, self.me, self.class_id)
         taker = ClientStream(ticket, nonce, client)
         seed = job_seed(ticket.seed_ticket, nonce)
         while stream.count < n_out:

@@ -322,6 +322,47 @@ def test_a_receipt_of_a_suspended_node_is_refunded_at_once() -> None:
     check_all(world)
 
 
+# ---- classes ----
+
+
+def refusal(answer: object) -> str | None:
+    return answer.code if isinstance(answer, m.Error) else None
+
+
+def test_a_class_that_cannot_be_audited_cannot_register() -> None:
+    strict, lenient = World(POLICY), World(replace(POLICY, logprob_leaves=1))
+    for world, class_id, code in (
+        (strict, "x/U", "class_refused"),
+        (strict, "x/L", "class_refused"),
+        (strict, "x/F", None),
+        (lenient, "x/U", "class_refused"),
+        (lenient, "x/L", None),
+    ):
+        assert refusal(world.join(node(10), class_id=class_id)) == code
+
+
+def test_logprob_leaves_are_replayed_as_such_and_never_by_their_own_kind() -> None:
+    a, b, c = node(10, class_id="x/L"), node(11, class_id="x/L"), node(12)
+    world = World(replace(POLICY, logprob_leaves=1))
+    for one in (a, b, c):
+        world.join(one, class_id=one.class_id)
+    world.grant(CLIENT.public_key)
+    for _ in range(5):
+        assert world.job(world.run_job(CLIENT, only=(a.key,))).verdict == "passed"
+    assert not b.tasks, "it cannot replay"
+    assert {task.leaves for task in c.tasks.values()} == {"logprob"}
+
+
+def test_nobody_can_plead_logprob_leaves_where_they_are_not_taken() -> None:
+    a, b = node(10, class_id="x/L"), node(11)
+    world = World(POLICY)
+    world.join(a, class_id="x/F")
+    world.join(b)
+    world.grant(CLIENT.public_key)
+    world.run_job(CLIENT, only=(a.key,))
+    assert {task.leaves for task in b.tasks.values()} == {None}
+
+
 # ---- evidence ----
 
 

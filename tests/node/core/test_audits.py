@@ -128,6 +128,24 @@ def test_an_honest_job_passes_from_executor_to_auditor() -> None:
     assert opened.logits == reveal.logits
 
 
+def test_a_task_says_what_the_leaves_hold_and_one_unknown_is_declined() -> None:
+    for leaves, normalized in ((None, False), ("logprob", True)):
+        bench = make_bench()
+        [started] = tell(bench, sealed(accept(bench, task(leaves=leaves))))
+        assert isinstance(started, do.StartReplay)
+        assert started.replay.normalized is normalized
+    bench = make_bench()
+    [declined] = bench.notices(tell(bench, task(leaves="entropy")))
+    assert declined == AuditDecline(audit=AUDIT, code="class_refused")
+
+
+def test_an_engine_that_cannot_replay_audits_nothing() -> None:
+    bench = make_bench()
+    bench.node._auditor._served = replace(bench.node.served, class_id="openai/x/Q4_1/L")
+    [declined] = bench.notices(tell(bench, task()))
+    assert declined == AuditDecline(audit=AUDIT, code="class_refused")
+
+
 def test_mismatches_are_positions_with_margins_in_thousandths() -> None:
     bench = make_bench()
     box_key = accept(bench, task())

@@ -186,3 +186,16 @@ async def test_bad_requests_are_refused(request_: Generate, code: str) -> None:
         assert caught.value.code == code
         with pytest.raises(AssayError):
             await engine.replay(_replay(request_, (1,) * 40 if request_.max_tokens else ()))
+
+
+async def test_a_replay_tells_logprobs_if_asked_to() -> None:
+    async with open_scripted_engine() as engine:
+        output = (7, 8, 9)
+        plain = Replay((1, 2), output, 0, SAMPLER, bytes(32))
+        raw = await engine.replay(plain)
+        told = await engine.replay(replace(plain, normalized=True))
+        assert told.drawn == raw.drawn
+        for i, token in enumerate(output):
+            row = engine.logits((1, 2, *output[:i])).astype(np.float64)
+            expected = row[token] - np.log(np.exp(row).sum())
+            assert np.frombuffer(told.logits, "<f4")[i] == pytest.approx(expected, abs=1e-5)
