@@ -77,6 +77,8 @@ def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
         return Prepared(None, None)
     if card is None:
         raise AssayError("config_invalid", "a model card is needed: card, or fetch_card")
+    if settings.engine == "openai":
+        return Prepared(card, None)  # the file is the other server's
     from assay_node.models.gguf import read_header
     from assay_node.models.obtain import obtain
     from assay_node.models.store import ModelStore
@@ -96,7 +98,26 @@ def open_engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextM
         from assay_node.engine.scripted import open_scripted_engine
 
         return open_scripted_engine(slots=settings.slots, context=settings.context)
+    if settings.engine == "openai":
+        return _open_served(settings, prepared)
     return _open_llama(settings, prepared)
+
+
+@asynccontextmanager
+async def _open_served(settings: Settings, prepared: Prepared) -> AsyncIterator[Engine]:
+    """Another server, which the settings name; its key is read once."""
+    from assay_node.engine.openai import ServerSettings, open_served_engine, read_key
+
+    assert prepared.card is not None, "prepare_model asked for it"
+    server = ServerSettings(
+        url=settings.engine_url,
+        key=read_key(settings.engine_key_file),
+        model=settings.engine_model,
+        slots=settings.slots,
+        context=settings.context,
+    )
+    async with open_served_engine(prepared.card, server) as engine:
+        yield engine
 
 
 @asynccontextmanager

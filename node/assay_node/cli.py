@@ -109,6 +109,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--status-interval", type=int, **keep)
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--engine", choices=ENGINES, **keep, help="scripted is simulated")
+    parser.add_argument("--engine-url", **keep, help="server of the engine openai")
+    parser.add_argument("--engine-key-file", **keep, help="its key, mode 0600")
+    parser.add_argument("--engine-model", **keep, help="its name for the model")
     parser.add_argument("--profile", choices=PROFILES, **keep, help="auditable bits, or speed")
 
 

@@ -14,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from assay_protocol.errors import AssayError
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 CONFIG_BYTES_MAX: Final = 65_536
-ENGINES: Final = ("llama", "scripted")
+ENGINES: Final = ("llama", "scripted", "openai")
 PROFILES: Final = ("exact", "fast")
 
 
@@ -40,6 +41,9 @@ class Settings:
     models_quota_gib: int = 0  # most that <data_dir>/models may hold; 0: the whole disk
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
+    engine_url: str = ""  # of the server that computes for engine "openai"
+    engine_key_file: str = ""  # holds its key; mode 0600
+    engine_model: str = ""  # its name for the model; empty: the card's
     profile: str = "exact"  # answers that can be audited bit for bit, or the machine's best rates
     drain_timeout: int = 60
     status_interval: int = 5
@@ -53,6 +57,8 @@ class Settings:
         if self.operator:
             _require(_is_key(self.operator), "operator must be 64 hexadecimal digits")
         _require(bool(self.listen), "listen needs an address")
+        if self.engine == "openai":
+            _require(_is_server(self.engine_url), "engine_url must be http(s)://HOST[:PORT]")
 
     @property
     def models_quota_bytes(self) -> int:
@@ -140,6 +146,15 @@ def _known(key: str, where: str) -> type:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise AssayError("config_invalid", f"{where}: unknown key {key!r}{hint}")
     return _TYPES[key]
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    return named and not (parts.username or parts.password or parts.query or parts.fragment)
 
 
 def _is_key(text: str) -> bool:

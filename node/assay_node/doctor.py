@@ -12,7 +12,7 @@ import trio
 
 from assay_network.host import open_host
 from assay_network.keystore import load_key
-from assay_node.app import KEY_FILE, prepare_model, read_card
+from assay_node.app import KEY_FILE, open_engine, prepare_model, read_card
 from assay_node.config import Settings
 from assay_node.coordinator import parse_coordinator
 from assay_protocol.errors import AssayError
@@ -40,6 +40,8 @@ def examine(settings: Settings) -> list[Finding]:
         ("port", _port),
         ("coordinator", _coordinator),
     )
+    if settings.engine == "openai":
+        checks += (("engine", _engine),)
     return [_check(what, check, settings) for what, check in checks]
 
 
@@ -74,7 +76,19 @@ def _model(settings: Settings) -> str:
     if settings.fetch_card and not settings.card:
         return "not checked: the card comes from the coordinator"
     prepared = prepare_model(settings, read_card(settings))
+    if prepared.path is None:
+        return f"{prepared.digest.hex()}, the file is the other server's"
     return f"{prepared.digest.hex()} at {prepared.path}"
+
+
+def _engine(settings: Settings) -> str:
+    prepared = prepare_model(settings, read_card(settings))
+
+    async def ask() -> str:
+        async with open_engine(settings, prepared) as engine:
+            return engine.info.class_id
+
+    return trio.run(ask)
 
 
 def _port(settings: Settings) -> str:

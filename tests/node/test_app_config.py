@@ -86,3 +86,13 @@ def test_a_coordinator_without_a_key_is_refused(text: Any) -> None:
     with pytest.raises(AssayError) as caught:
         parse_coordinator(text)
     assert caught.value.code == "config_invalid"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8080", "ftp://x", "http://", "http://u:p@x", "http://x?a=b", "http://x:99999"],
+)
+def test_another_server_has_a_plain_address(url: str) -> None:
+    with pytest.raises(AssayError, match="engine_url"):
+        Settings(engine="openai", engine_url=url)
+    assert Settings(engine="openai", engine_url="http://127.0.0.1:8080").engine_url
