@@ -34,6 +34,7 @@ from assay_node.status import Meter, Status, notify_systemd, snapshot, write_sta
 from assay_node.store import ReceiptStore
 from assay_protocol.cards import ModelCard, decode_card
 from assay_protocol.errors import AssayError
+from assay_protocol.links import BLOCKS
 from assay_protocol.signing import Identity
 
 SOFTWARE: Final = "assay-node/0.1"
@@ -41,6 +42,7 @@ KEY_FILE: Final = "node.key"
 RECEIPTS_FILE: Final = "receipts.sqlite"
 MODELS_FOLDER: Final = "models"
 BENCHMARK_FILE: Final = "benchmark.json"
+MIB: Final = 1 << 20
 BENCHMARK_SECONDS_MAX: Final = 120.0
 EXIT_DRAINED: Final = 0
 EXIT_CANCELLED: Final = 130
@@ -81,13 +83,15 @@ def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
         return Prepared(card, None)  # the file is the other server's
     from assay_node.models.gguf import read_header
     from assay_node.models.obtain import obtain
+    from assay_node.models.peers import block_peers
     from assay_node.models.store import ModelStore
 
     folder = settings.directory / MODELS_FOLDER
     if settings.model:
         path = ModelStore(folder).find(card, Path(settings.model))
     else:
-        path = obtain(card, folder, settings.models_quota_bytes)
+        peers = block_peers(settings.model_peers)
+        path = obtain(card, folder, settings.models_quota_bytes, peers=peers)
     read_header(path)  # llama.cpp gets to see only what a careful reader has seen before
     return Prepared(card, path)
 
@@ -211,6 +215,7 @@ async def run_node(
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
         )
+        await _share(settings, prepared, host)
         watch = _Watch(settings, runtime, host, engine, clock, report, directory)
         return await _serve(runtime, watch, stop)
 
@@ -308,6 +313,22 @@ async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> Mod
         raise AssayError("model_missing", f"cannot read {settings.model}") from error
     card, _ = await fetch_card(host, coordinator, digest)
     return card
+
+
+async def _share(settings: Settings, prepared: Prepared, host: Host) -> None:
+    """Serve blocks of the model's file, if the owner and the licence allow it."""
+    card, path = prepared.card, prepared.path
+    if card is None or path is None or not settings.share_mib_s:
+        return
+    from assay_node.models.sharing import BlockServer, share
+
+    try:
+        shared = await trio.to_thread.run_sync(share, card, path)
+    except AssayError as error:
+        log.warning("model_not_shared", code=error.code, reason=error.message)
+        return
+    host.serve(BLOCKS, BlockServer(shared, settings.share_mib_s * MIB).handle)
+    log.info("model_shared", mib_s=settings.share_mib_s)
 
 
 async def _served(

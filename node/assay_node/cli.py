@@ -104,9 +104,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", **keep)
     parser.add_argument("--listen", action="append", **keep, help="multiaddress; repeatable")
     parser.add_argument("--announce", action="append", **keep, help="address to tell instead")
-    for name in ("threads", "slots", "context", "models-quota-gib", "drain-timeout"):
+    for name in ("threads", "slots", "context", "models-quota-gib", "share-mib-s"):
         parser.add_argument(f"--{name}", type=int, **keep)
-    parser.add_argument("--status-interval", type=int, **keep)
+    for name in ("drain-timeout", "status-interval"):
+        parser.add_argument(f"--{name}", type=int, **keep)
+    peer = "node to fetch the model from; repeatable"
+    parser.add_argument("--model-peer", dest="model_peers", action="append", **keep, help=peer)
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--engine", choices=ENGINES, **keep, help="scripted is simulated")
     parser.add_argument("--engine-url", **keep, help="server of the engine openai")
@@ -238,10 +241,14 @@ def _keys_new(given: argparse.Namespace) -> int:
 
 def _models_card(given: argparse.Namespace) -> int:
     from assay_node.models.card import build_card
+    from assay_node.models.sharing import hash_blocks
+    from assay_protocol.blocks import block_root
     from assay_protocol.cards import card_digest, encode_card
 
     name = given.name or given.model.stem
     card = build_card(given.model, name=name, price_in=given.price_in, price_out=given.price_out)
+    root = block_root(card.size_bytes, hash_blocks(given.model))
+    card = replace(card, block_root=root)  # so that nodes can fetch it from one another
     data = encode_card(card)
     try:
         given.out.write_bytes(data)

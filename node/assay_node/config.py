@@ -39,6 +39,8 @@ class Settings:
     slots: int = 4
     context: int = 2_048
     models_quota_gib: int = 0  # most that <data_dir>/models may hold; 0: the whole disk
+    model_peers: tuple[str, ...] = ()  # nodes to fetch the model from, written like coordinator
+    share_mib_s: int = 0  # MiB/s to share the model with other nodes at; 0: it is not shared
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
     engine_url: str = ""  # of the server that computes for engine "openai"
@@ -80,6 +82,7 @@ _RANGES: Final = (
     ("slots", 1, 4_096),
     ("context", 16, 1 << 20),
     ("models_quota_gib", 0, 1 << 20),
+    ("share_mib_s", 0, 1 << 17),
     ("drain_timeout", 0, 86_400),
     ("status_interval", 1, 3_600),
 )

@@ -74,7 +74,8 @@ class ModelCard:
 
     `token_types` has one byte per token (TokenType); `merges` holds pairs of token ids in order
     of rank; `texts` holds (token id, text) in ascending id. `eog` are the tokens that end an
-    answer, ascending. `price_in` is for prompt tokens, `price_out` for generated ones.
+    answer, ascending. `price_in` is for prompt tokens, `price_out` for generated ones. `block_root`
+    (blocks.py) lets parts of the file be checked before the whole is there; a card may lack it.
     """
 
     name: str
@@ -99,6 +100,7 @@ class ModelCard:
     source: ModelSource | None
     price_in: int
     price_out: int
+    block_root: bytes | None = None
 
 
 def encode_card(card: ModelCard) -> bytes:
@@ -130,6 +132,7 @@ def encode_card(card: ModelCard) -> bytes:
             None if source is None else [source.hf_repo, source.filename, source.revision],
             card.price_in,
             card.price_out,
+            *([] if card.block_root is None else [card.block_root]),
         ],
         use_bin_type=True,
     )
@@ -144,7 +147,7 @@ def decode_card(data: bytes) -> ModelCard:
         raw = msgpack.unpackb(data, raw=False, use_list=False, max_array_len=CARD_VOCAB_MAX)
     except Exception as error:  # msgpack raises a dozen kinds; each means bytes that are no card
         raise ProtocolError("card_invalid", "the card is not msgpack") from error
-    _require(type(raw) is tuple and len(raw) == 23, "the card has a wrong number of fields")
+    _require(type(raw) is tuple and len(raw) in (23, 24), "the card has a wrong number of fields")
     _require(raw[0] == CARD_FORMAT, "the card has an unknown format")
     card = ModelCard(
         name=raw[1],
@@ -169,6 +172,7 @@ def decode_card(data: bytes) -> ModelCard:
         source=_source(raw[20]),
         price_in=raw[21],
         price_out=raw[22],
+        block_root=raw[23] if len(raw) > 23 else None,
     )
     _require(encode_card(card) == data, "the card is not in canonical form")
     return card
@@ -198,6 +202,8 @@ def _check(card: ModelCard) -> None:
             _integer(token, 0, card.n_vocab - 1, "a special token id")
     _ascending(card.eog, card.n_vocab, CARD_EOG_MAX, "eog")
     _check_vocabulary(card)
+    root = card.block_root
+    _require(root is None or (type(root) is bytes and len(root) == 32), "a bad block_root")
     if card.source is not None:
         _check_source(card.source)
 

@@ -50,3 +50,8 @@ CARD_EOG_MAX: Final = 64
 CARD_CONTEXT_MAX: Final = 1 << 24
 CARD_PRICE_MAX: Final = 10**12  # micro-credits per 1000 tokens
 MODEL_BYTES_MAX: Final = 1 << 44
+
+# blocks of model files, from node to node
+BLOCK_BYTES: Final = 1 << 20
+BLOCKS_MAX: Final = 1 << 20  # files up to 1 TiB
+BLOCK_PIECE_BYTES: Final = 1 << 16  # of one frame, so that no block needs a large frame's budget

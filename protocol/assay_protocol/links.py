@@ -2,6 +2,7 @@
 
 SESSION: node or client <-> coordinator, one kept stream of requests and notices.
 JOB: client -> node, one stream a job (streams.py).
+BLOCKS: node -> node, pieces of a model file on request (blocks.py).
 """
 
 from __future__ import annotations
@@ -10,3 +11,4 @@ from typing import Final
 
 SESSION: Final = "/assay/session/1"
 JOB: Final = "/assay/job/1"
+BLOCKS: Final = "/assay/blocks/1"

@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from assay_node.config import Settings, load_from_process
 from assay_protocol.errors import AssayError
@@ -27,6 +27,9 @@ def add_models_commands(add: AddCommand) -> None:
     pull = add("pull", _pull, "fetch the file of a card, resumed and checked")
     pull.add_argument("card", type=Path)
     pull.add_argument("--models-quota-gib", type=int, default=argparse.SUPPRESS)
+    peer = "node to fetch it from, as KEY@MULTIADDR; repeatable"
+    keep: Any = {"default": argparse.SUPPRESS}
+    pull.add_argument("--model-peer", dest="model_peers", action="append", **keep, help=peer)
     named = (
         add("verify", _verify, "hash files again; all without a name"),
         add("rm", _remove, "delete a file of the models folder"),
@@ -93,6 +96,7 @@ def _each(given: argparse.Namespace, method: str, done: str, *arguments: bool) -
 
 def _pull(given: argparse.Namespace) -> int:
     from assay_node.models.obtain import obtain
+    from assay_node.models.peers import block_peers
     from assay_protocol.cards import decode_card
 
     settings = _settings(given)
@@ -100,7 +104,13 @@ def _pull(given: argparse.Namespace) -> int:
         card = decode_card(given.card.read_bytes())
     except OSError as error:
         raise AssayError("card_invalid", f"cannot read {given.card}") from error
-    path = obtain(card, _folder(settings), settings.models_quota_bytes, _progress(given.json))
+    path = obtain(
+        card,
+        _folder(settings),
+        settings.models_quota_bytes,
+        _progress(given.json),
+        block_peers(settings.model_peers),
+    )
     fields = {"name": card.name, "sha256": card.digest.hex(), "path": str(path)}
     print(json.dumps(fields) if given.json else path)
     return 0

