@@ -93,7 +93,7 @@ class NodeStream:
         return bytes(self._logits)
 
     def chunk(self, tokens: tuple[int, ...], logits: bytes, logprobs: bytes = b"") -> bytes:
-        """The frame for freshly drawn `tokens`, their raw f32 logits and any packed logprobs."""
+        """The frame for freshly drawn `tokens`, f32 values for the leaves, packed logprobs."""
         assert 0 < len(tokens) <= self.room, "the caller waits for room"
         assert len(logits) == 4 * len(tokens)
         position, packed = self.count, pack_tokens(tokens)

@@ -8,8 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import trio
@@ -18,8 +21,10 @@ from assay_network.host import open_host
 from assay_node.cli import main
 from assay_node.status import Status, notify_systemd, read_status, write_status
 from assay_node.store import ReceiptStore
+from assay_protocol.cards import encode_card
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Heartbeat, Register
+from card_cases import small_card
 from node.app_world import COORDINATOR, FakeCoordinator
 from node.test_app_store import saved
 
@@ -99,6 +104,54 @@ def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixtu
         "ok   port",
         "FAIL coordinator",
     ]
+
+
+class _Server(BaseHTTPRequestHandler):
+    """Lists two tokens after everything, with or without their ids."""
+
+    ids: ClassVar[bool] = True
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        names = ({"id": 2}, {"id": 3}) if self.ids else ({}, {})
+        listed = [{"logprob": -0.7, "token": "a"} | name for name in names]
+        self._answer({"completion_probabilities": [{"top_logprobs": listed}]})
+
+    def do_GET(self) -> None:
+        self._answer({})
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr."""
+
+    def _answer(self, body: object) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def test_the_doctor_asks_the_other_server_and_says_why_it_cannot_serve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "card").write_bytes(encode_card(small_card()))
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        argv = ["doctor", "--data-dir", str(tmp_path), "--listen", "/ip4/127.0.0.1/tcp/0"]
+        argv += ["--coordinator", f"{COORDINATOR.public_key.hex()}@/ip4/127.0.0.1/tcp/1"]
+        argv += ["--card", str(tmp_path / "card"), "--engine", "openai"]
+        argv += ["--engine-url", f"http://127.0.0.1:{server.server_port}"]
+        try:
+            main(argv)
+            assert "ok   engine: openai/llama-server/Q4_1/L" in capsys.readouterr().out
+            monkeypatch.setattr(_Server, "ids", False)
+            assert main(argv) == 3
+            said = capsys.readouterr().out
+            assert "FAIL engine: engine_failed: the server cannot serve: llama-server: no" in said
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize(
