@@ -13,9 +13,9 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -29,6 +29,7 @@ from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.parameters import SECOND_US, Parameters, Served
 from assay_node.engine.interface import Engine
+from assay_node.hardware import free_memory
 from assay_node.runtime import NodeRuntime
 from assay_node.status import Meter, Status, notify_systemd, snapshot, write_status
 from assay_node.store import ReceiptStore
@@ -36,6 +37,9 @@ from assay_protocol.cards import ModelCard, decode_card
 from assay_protocol.errors import AssayError
 from assay_protocol.links import BLOCKS
 from assay_protocol.signing import Identity
+
+if TYPE_CHECKING:
+    from assay_node.models.fit import Fit
 
 SOFTWARE: Final = "assay-node/0.1"
 KEY_FILE: Final = "node.key"
@@ -133,6 +137,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
     from assay_node.models.library import holding
 
     assert prepared.path is not None, "a llama engine needs a file"
+    fitted = await trio.to_thread.run_sync(fitted_settings, settings, prepared.path)
     profile = await trio.to_thread.run_sync(
         lambda: choose(
             prepared.path,
@@ -146,12 +151,41 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
         async with open_llama_engine(
             prepared.path,
             prepared.digest,
-            slots=settings.slots,
-            context=settings.context,
+            slots=fitted.slots,
+            context=fitted.context,
             threads=settings.threads,
             profile=profile,
+            gpu_layers=-1 if fitted.gpu_layers is None else fitted.gpu_layers,
         ) as engine:
             yield engine
+
+
+def fitted_settings(settings: Settings, path: Path) -> Fit:
+    """Slots and context that memory has room for, and layers for the GPU.
+
+    Raises AssayError("model_too_large") before anything is loaded.
+    """
+    from assay_node.models.fit import Fit, fit, gpu_layers
+    from assay_node.models.gguf import read_header
+
+    asked = Fit(settings.slots, settings.context)
+    if settings.fit == "off":
+        return asked
+    header = read_header(path)
+    ram, vram = free_memory()
+    found = fit(
+        header,
+        ram + vram,
+        slots=asked.slots,
+        context=asked.context,
+        shrink=settings.fit == "shrink",
+    )
+    if vram:
+        layers = gpu_layers(header, vram, slots=found.slots, context=found.context)
+        found = replace(found, gpu_layers=layers)
+    if found != asked:
+        log.info("fitted", slots=found.slots, context=found.context, gpu_layers=found.gpu_layers)
+    return found
 
 
 def read_card(settings: Settings) -> ModelCard | None:

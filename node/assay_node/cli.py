@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from assay_node.config import ENGINES, PROFILES, Settings, load_from_process
+from assay_node.config import ENGINES, FITS, PROFILES, Settings, load_from_process
 from assay_node.models.commands import add_models_commands
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
@@ -110,6 +110,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, **keep)
     peer = "node to fetch the model from; repeatable"
     parser.add_argument("--model-peer", dest="model_peers", action="append", **keep, help=peer)
+    parser.add_argument("--fit", choices=FITS, **keep, help="where memory does not suffice")
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--engine", choices=ENGINES, **keep, help="scripted is simulated")
     parser.add_argument("--engine-url", **keep, help="server of the engine openai")

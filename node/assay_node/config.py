@@ -22,6 +22,7 @@ ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 CONFIG_BYTES_MAX: Final = 65_536
 ENGINES: Final = ("llama", "scripted", "openai")
 PROFILES: Final = ("exact", "fast")
+FITS: Final = ("shrink", "refuse", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Settings:
     models_quota_gib: int = 0  # most that <data_dir>/models may hold; 0: the whole disk
     model_peers: tuple[str, ...] = ()  # nodes to fetch the model from, written like coordinator
     share_mib_s: int = 0  # MiB/s to share the model with other nodes at; 0: it is not shared
+    fit: str = "shrink"  # slots and context to what memory is free; or "refuse" to start, or "off"
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
     engine_url: str = ""  # of the server that computes for engine "openai"
@@ -53,6 +55,7 @@ class Settings:
     def __post_init__(self) -> None:
         _require(self.engine in ENGINES, f"engine must be one of {', '.join(ENGINES)}")
         _require(self.profile in PROFILES, f"profile must be one of {', '.join(PROFILES)}")
+        _require(self.fit in FITS, f"fit must be one of {', '.join(FITS)}")
         for name, least, most in _RANGES:
             value = getattr(self, name)
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _CPU_INFO: Final = Path("/proc/cpuinfo")
+_CGROUP: Final = Path("/sys/fs/cgroup")
 _CPU_LABELS: Final = ("model name", "Model", "Hardware", "cpu model")
 
 
@@ -50,8 +51,23 @@ def detect(directory: Path) -> Hardware:
     )
 
 
-def _nvidia() -> tuple[list[str], int]:
-    """Names of the GPUs and the sum of their memory; nothing if NVML is not there or not well."""
+def free_memory() -> tuple[int, int]:
+    """Bytes free now: of RAM, within this container's bound if there is one, and of all VRAM."""
+    import psutil
+
+    ram = int(psutil.virtual_memory().available)
+    try:
+        most, used = (
+            int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current")
+        )
+        ram = min(ram, max(0, most - used))
+    except (OSError, ValueError):  # no version 2 control group, or one without a bound ("max")
+        pass
+    return ram, _nvidia("free")[1]
+
+
+def _nvidia(which: str = "total") -> tuple[list[str], int]:
+    """Names of the GPUs and the sum of their memory, total or free; nothing without a well NVML."""
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ImportError:
@@ -63,7 +79,7 @@ def _nvidia() -> tuple[list[str], int]:
     try:
         gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
         names = [_text(nvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
-        return names, sum(int(nvml.nvmlDeviceGetMemoryInfo(gpu).total) for gpu in gpus)
+        return names, sum(int(getattr(nvml.nvmlDeviceGetMemoryInfo(gpu), which)) for gpu in gpus)
     except nvml.NVMLError:
         return [], 0
     finally:

@@ -52,6 +52,7 @@ CODES: Final[dict[str, str]] = {
     "model_corrupt": "The model file's sha256 is not the one in its card.",
     "model_missing": "The model file was not found and could not be fetched.",
     "gguf_invalid": "The model file is not a well-formed GGUF file, or is cut off.",
+    "model_too_large": "The model does not fit into the memory that is free.",
     "model_in_use": "A running node has the model file open.",
     "card_invalid": "The model card cannot be read or contradicts itself.",
     "port_in_use": "The address is already in use or cannot be listened on.",

@@ -43,7 +43,7 @@ class FakeNvml:
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
         self._fail("memory")
-        return SimpleNamespace(total=(handle + 1) << 30)
+        return SimpleNamespace(total=(handle + 1) << 30, free=(handle + 1) << 20)
 
     def _fail(self, where: str) -> None:
         if self.fail_at == where:
@@ -92,3 +92,15 @@ def test_the_cpus_name_is_read_or_guessed(tmp_path: Path, monkeypatch: pytest.Mo
     assert detect_with(None, tmp_path, monkeypatch).cpu == "Abacus 9000 @ 3 Hz"
     info.unlink()
     assert detect_with(None, tmp_path, monkeypatch).cpu != ""
+
+
+def test_free_memory_heeds_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(names=("NVIDIA L4", "NVIDIA L4")))
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
+    assert hardware.free_memory()[0] > 1 << 20
+    (tmp_path / "memory.current").write_text("400\n")
+    for bound, ram in (("1000\n", 600), ("300\n", 0)):
+        (tmp_path / "memory.max").write_text(bound)
+        assert hardware.free_memory() == (ram, 3 << 20)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert hardware.free_memory()[0] > 1 << 20

@@ -62,10 +62,12 @@ _log = _c.llama_log_callback(_print_warning)  # kept: the library holds only a p
 class Model:
     """The weights, read once and shared by every context. Raises AssayError("engine_failed")."""
 
-    def __init__(self, path: Path, profile: Profile) -> None:
+    def __init__(self, path: Path, profile: Profile, gpu_layers: int = -1) -> None:
         _start_library(profile.variant)
         params = _c.llama_model_default_params()
         params.use_extra_bufts = profile.repack
+        if gpu_layers >= 0 and _c.llama_supports_gpu_offload():
+            params.n_gpu_layers = gpu_layers
         self.handle: Any = _c.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
             raise AssayError("engine_failed", f"llama.cpp cannot load {path.name}")

@@ -58,9 +58,10 @@ class DecodeLoop:
         context: int,
         threads: int,
         profile: Profile = FLASH,
+        gpu_layers: int = -1,
     ) -> None:
         self._profile = profile
-        self._model = llama.Model(path, profile)
+        self._model = llama.Model(path, profile, gpu_layers)
         context = min(context, self._model.trained_context)
         self._context = llama.Context(
             self._model,

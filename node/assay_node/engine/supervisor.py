@@ -205,6 +205,7 @@ async def open_llama_engine(
     context: int = 2048,
     threads: int | None = None,
     profile: Profile = FLASH,
+    gpu_layers: int = -1,
     silence_seconds: float = SILENCE_SECONDS_MAX,
 ) -> AsyncIterator[LlamaEngine]:
     """Load `path`, whose sha256 the caller has checked to be `model_digest`, and serve it.
@@ -216,7 +217,7 @@ async def open_llama_engine(
     "engine_failed" if the model cannot be loaded.
     """
     cores = threads or max(1, (os.cpu_count() or 1) - 1)
-    opening = wire.Opening(str(path), model_digest, slots, context, cores, profile)
+    opening = wire.Opening(str(path), model_digest, slots, context, cores, profile, gpu_layers)
     engine = LlamaEngine(opening, silence_seconds)
     try:
         async with trio.open_nursery() as nursery:

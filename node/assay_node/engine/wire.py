@@ -47,6 +47,7 @@ class Opening:
     context: int
     threads: int
     profile: Profile = FLASH
+    gpu_layers: int = -1  # on the GPU, if the library has one; below 0: its own default
 
     def frame(self) -> bytes:
         return frame(
@@ -57,12 +58,13 @@ class Opening:
             self.context,
             self.threads,
             self.profile.packed(),
+            self.gpu_layers,
         )
 
 
 def read_opening(fields: Sequence[Any]) -> Opening:
-    _, path, digest, slots, context, threads, profile = fields
-    return Opening(path, digest, slots, context, threads, unpack(profile))
+    _, path, digest, slots, context, threads, profile, gpu_layers = fields
+    return Opening(path, digest, slots, context, threads, unpack(profile), gpu_layers)
 
 
 def generate_frame(job: int, request: Generate) -> bytes:

@@ -9,6 +9,7 @@ prompts.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import queue
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 1 << 16
 PR_SET_DUMPABLE: Final = 4
+OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 
 Commands = queue.SimpleQueue[list[Any]]
 
 
 def main() -> int:
     forbid_core_dumps()
+    die_first()
     commands: Commands = queue.SimpleQueue()
     source, sink = _claim_pipes()
     threading.Thread(target=_read, args=(source, commands), daemon=True).start()
@@ -55,6 +58,12 @@ def forbid_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def die_first() -> None:
+    """If memory runs out the kernel ends this process, not the node that watches it (proc(5))."""
+    with contextlib.suppress(OSError):
+        OOM_SCORE.write_text("1000")
 
 
 def _claim_pipes() -> tuple[int, int]:
@@ -86,6 +95,7 @@ def _open(fields: list[Any]) -> DecodeLoop:
         context=opening.context,
         threads=opening.threads,
         profile=opening.profile,
+        gpu_layers=opening.gpu_layers,
     )
 
 
