@@ -62,6 +62,7 @@ TOKENS: Final = 96
 CONTEXT: Final = 256
 SLOW_STREAMS: Final = (1, 8)  # at which those are asked who serve one request at a time
 READ_BYTES: Final = 1 << 29
+TRIAL_SECONDS_MAX: Final = 900.0  # a node tries a new model out before it serves
 
 Ask = Callable[[list[Question], int], Awaitable[Run]]
 
@@ -154,7 +155,7 @@ async def our_node(folder: Path, shape: Shape, profile: str) -> AsyncIterator[Co
         await network.start_coordinator("queue_per_slot = 8\n", folder / "bench.card", 1 << 40)
         card = folder / "bench.card"
         await network.start_node("node", card, shape.model, profile=profile, **limits)
-        await network.wait_present(["node"])
+        await network.wait_present(["node"], TRIAL_SECONDS_MAX)
         async with client_of(network) as client:
             memory = partial(memory_of, network.processes["node"].pid)
             yield Contestant("node", partial(ask_node, client), memory)

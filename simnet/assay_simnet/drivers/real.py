@@ -120,9 +120,9 @@ class RealNetwork:
         key = self.key_of(name)
         return next((node for node in (await self.status()).nodes if node.node == key), None)
 
-    async def wait_present(self, names: Sequence[str]) -> None:
-        """Until every named node is registered and not away."""
-        with trio.fail_after(START_SECONDS_MAX):
+    async def wait_present(self, names: Sequence[str], seconds: float = START_SECONDS_MAX) -> None:
+        """Until every named node is registered and not away; raises trio.TooSlowError."""
+        with trio.fail_after(seconds):
             for name in names:
                 while (node := await self.node(name)) is None or node.state == "away":
                     self.check_alive(name)
