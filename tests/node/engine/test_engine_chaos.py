@@ -20,6 +20,7 @@ import trio
 
 from assay_node.engine import supervisor
 from assay_node.engine.interface import Generate
+from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler
@@ -151,11 +152,15 @@ def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_nothing_is_lost_and_nothing_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_lost_and_nothing_stays_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(supervisor, "BACKOFF_SECONDS_MAX", 0.2)
     draw = random.Random(SEED)
+    file = tmp_path / "quick.gguf"
+    requantize(_model(), file, "Q4_0")
     async with open_llama_engine(
-        _model(), bytes(32), slots=SLOTS, context=CONTEXT, threads=1
+        file, bytes(32), slots=SLOTS, context=CONTEXT, threads=1
     ) as engine:
         world = World(engine, {})
         for kind in range(KINDS):
