@@ -145,7 +145,8 @@ async def start(network: RealNetwork, card: Path, model: Path) -> AsyncIterator[
 
 async def serve(flags: dict[str, str]) -> None:
     """A whole node, which also answers `Direct` on stdin."""
-    values: dict[str, object] = {**flags, "listen": [flags["listen"]], "slots": int(flags["slots"])}
+    numbers = {name: int(flags[name]) for name in ("slots", "threads")}
+    values: dict[str, object] = {**flags, **numbers, "listen": [flags["listen"]]}
     settings = load_settings(None, {}, values)
     async with trio.open_nursery() as nursery:
 

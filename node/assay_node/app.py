@@ -143,7 +143,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             prepared.path,
             prepared.digest,
             settings.profile,
-            threads=settings.threads,
+            threads=settings.engine_threads,
             directory=engines(),
         )
     )
@@ -153,7 +153,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             prepared.digest,
             slots=fitted.slots,
             context=fitted.context,
-            threads=settings.threads,
+            threads=settings.engine_threads,
             profile=profile,
             gpu_layers=-1 if fitted.gpu_layers is None else fitted.gpu_layers,
         ) as engine:
@@ -389,7 +389,7 @@ async def measured_rates(
 ) -> tuple[int, int]:
     """Prefill and decode rates in thousandths of tokens/s, measured once per model and device."""
     info = engine.info
-    name = f"{model.hex()} {info.class_id} {info.device} {info.slots} {settings.threads}"
+    name = f"{model.hex()} {info.class_id} {info.device} {info.slots} {settings.engine_threads}"
     file = directory / BENCHMARK_FILE
     try:
         known = json.loads(file.read_text())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
@@ -36,7 +37,7 @@ class Settings:
     data_dir: str = ""  # empty: the platform's data folder
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()  # addresses to tell instead of those listened on
-    threads: int = 1
+    threads: int = 0  # for the engine; 0: all cores but one
     slots: int = 4
     context: int = 2_048
     models_quota_gib: int = 0  # most that <data_dir>/models may hold; 0: the whole disk
@@ -66,6 +67,11 @@ class Settings:
             _require(_is_server(self.engine_url), "engine_url must be http(s)://HOST[:PORT]")
 
     @property
+    def engine_threads(self) -> int:
+        """`threads`, or as many as there are cores to spare."""
+        return self.threads or spare_cores()
+
+    @property
     def models_quota_bytes(self) -> int:
         """Most bytes of model files to keep; 0: no bound."""
         return self.models_quota_gib << 30
@@ -81,7 +87,7 @@ class Settings:
 
 
 _RANGES: Final = (
-    ("threads", 1, 1_024),
+    ("threads", 0, 1_024),
     ("slots", 1, 4_096),
     ("context", 16, 1 << 20),
     ("models_quota_gib", 0, 1 << 20),

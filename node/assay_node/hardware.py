@@ -51,6 +51,17 @@ def detect(directory: Path) -> Hardware:
     )
 
 
+def spare_cores() -> int:
+    """All cores but one, at least one.
+
+    With every core taken, the engine's spinning threads make the whole machine several times slower
+    as soon as anything else runs.
+    """
+    import psutil
+
+    return max(1, _cores(psutil) - 1)
+
+
 def free_memory() -> tuple[int, int]:
     """Bytes free now: of RAM, within this container's bound if there is one, and of all VRAM."""
     import psutil

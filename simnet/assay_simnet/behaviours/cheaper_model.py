@@ -30,7 +30,7 @@ def cheap_engine(
         prepared.digest,
         slots=settings.slots,
         context=settings.context,
-        threads=settings.threads,
+        threads=settings.engine_threads,
     )
 
 
@@ -38,7 +38,8 @@ def main(argv: list[str]) -> int:
     """Serve until told to stop."""
     cheap, *flags = argv
     given = dict(flag.split("=", 1) for flag in flags)
-    values: dict[str, object] = {**given, "listen": [given["listen"]]}
+    numbers = {"threads": int(given.get("threads", 0))}
+    values: dict[str, object] = {**given, **numbers, "listen": [given["listen"]]}
     settings = load_settings(None, {}, values)
     try:
         factory = partial(cheap_engine, Path(cheap))

@@ -155,6 +155,7 @@ class RealNetwork:
             "listen": "/ip4/127.0.0.1/tcp/0",
             "card": card,
             "model": model,
+            "threads": 1,  # several nodes share this machine
         }
 
 
