@@ -100,10 +100,11 @@ class ModelLibrary:
         return self._write(path, dataclasses.replace(found, used_at=int(time.time())))
 
     def touch(self, path: Path) -> None:
-        """Note that the file is used now; does nothing for files outside the folder."""
+        """Note that the file is used now, if it can be noted; not for files outside the folder."""
         if path.absolute().parent == self._directory.absolute():
-            known = self.manifest(path.stem)
-            self._write(path, dataclasses.replace(known, used_at=int(time.time())))
+            with contextlib.suppress(AssayError):
+                known = self.manifest(path.stem)
+                self._write(path, dataclasses.replace(known, used_at=int(time.time())))
 
     def pin(self, name: str, pinned: bool) -> Manifest:
         """Keep the file whatever the quota says, or no longer."""
@@ -181,7 +182,8 @@ def describe(path: Path) -> Manifest:
 def holding(path: Path) -> Iterator[None]:
     """Mark the file as loaded for as long as this lasts."""
     with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # a file system without locks also serves
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 

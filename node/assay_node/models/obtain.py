@@ -16,7 +16,7 @@ from assay_network.host import open_host
 from assay_network.logs import get_logger
 from assay_node.models.fetch import Progress
 from assay_node.models.library import ModelLibrary
-from assay_node.models.peers import BlockPeer, PeerFetch
+from assay_node.models.peers import BlockPeer, PeerFetch, forget_parts
 from assay_node.models.store import ModelStore
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
@@ -49,6 +49,7 @@ def obtain(
     models.make_room(card.size_bytes)
     found = _from_peers(card, folder, progress, peers) if peers else None
     path = found or store.find_or_fetch(card, progress)
+    forget_parts(card, folder)
     models.add(path, card.digest, fetched=True)
     return path
 

@@ -62,6 +62,12 @@ def block_peers(texts: Sequence[str]) -> tuple[BlockPeer, ...]:
     return tuple(BlockPeer(one.key, one.addresses) for one in named)
 
 
+def forget_parts(card: ModelCard, folder: Path) -> None:
+    """Delete what an unfinished fetch of this file left."""
+    for path in _parts(card, folder):
+        path.unlink(missing_ok=True)
+
+
 class PeerFetch:
     """One file on its way. `dropped` tells which peers failed, with the code."""
 
@@ -70,8 +76,7 @@ class PeerFetch:
     ) -> None:
         self._host, self._card, self._folder = host, card, folder
         self._progress = progress
-        self._data = folder / f".{card.digest.hex()}.blocks"
-        self._list = folder / f".{card.digest.hex()}.list"
+        self._data, self._list = _parts(card, folder)
         self._hashes = b""
         self._todo: collections.deque[int] = collections.deque()
         self._missing = 0
@@ -94,7 +99,7 @@ class PeerFetch:
                 await self._fetch_all([peer for peer in peers if peer.key not in self.dropped])
                 if await trio.to_thread.run_sync(file_sha256, self._data) == self._card.digest:
                     return self._finish()
-                self._forget()
+                forget_parts(self._card, self._folder)
                 if self._card.block_root is not None:
                     raise AssayError("model_corrupt", "the card's root is not that of its file")
                 if giver is not None:
@@ -209,10 +214,6 @@ class PeerFetch:
         self._list.unlink(missing_ok=True)
         return target
 
-    def _forget(self) -> None:
-        for path in (self._data, self._list):
-            path.unlink(missing_ok=True)
-
     def _drop(self, peer: BlockPeer, code: str) -> None:
         self.dropped[peer.key] = code
         log.warning("block_peer_dropped", peer=peer.key.hex(), code=code)
@@ -225,6 +226,12 @@ class PeerFetch:
     def _stir(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _parts(card: ModelCard, folder: Path) -> tuple[Path, Path]:
+    """The unfinished file and its block list."""
+    name = f".{card.digest.hex()}"
+    return folder / f"{name}.blocks", folder / f"{name}.list"
 
 
 async def _receive(frames: Frames, size: int) -> bytes:
