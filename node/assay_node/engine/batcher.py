@@ -1,79 +1,40 @@
 """Continuous batching: which tokens of which jobs go into the next decode. Pure.
 
 Rules
-- A job waits until a slot (one KV stream of `context` tokens) is free; tenants take turns
-  (turns.py), a tenant's own jobs are served first come, first served.
+- A job waits until a slot (one KV stream of `context` tokens) is free; the highest class is served
+  first (priorities.py), within it tenants take turns (turns.py), and a tenant's own jobs are served
+  first come, first served.
+- Where every slot is taken and a job of a higher class waits, it preempts the job of the lowest
+  class that was admitted last. That one comes first in its class then, and goes on where it was:
+  its saved state is restored, or its tokens are fed again. It is preempted `PREEMPTIONS_MAX` times
+  at most, and not at all if it was overdue when it was taken.
 - Every decoding job gives one token to every step.
 - Prompts are fed oldest first, at most `chunk` tokens of each to one decode: exact mode needs that.
   All together may be `total` while at least as many jobs wait for their first token as for their
   next one, and `chunk` otherwise: then more would wait longer than would gain.
-- What a finished job leaves in its slot stays: the next job takes the free slot that shares the
-  longest prefix with its prompt and feeds only the rest. If a running job's slot shares more, that
-  is copied.
+- What a finished job leaves in its slot stays: the next job begins with the longest prefix it
+  shares with any slot and feeds only the rest. A running job's slot is copied. So is a free one
+  that holds much more than is shared, if there is another that was used less recently.
 - A job whose prefix is being fed for another one right now is held back until it can be copied,
   once at most, while others pass.
 - A tenant never gains from what another one has sent: how long a prompt takes would tell that
   somebody sent its beginning before. Only the `shared` first tokens of both prompts are excepted.
-- The engine decodes every plan it is given, or dies; there is no third way.
+- The engine makes every move and decodes every feed of a plan, or dies; there is no third way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
-from assay_node.engine.interface import Finish
-from assay_node.engine.turns import Turns
+from assay_node.engine.interface import PRIORITY_NORMAL, Finish
+from assay_node.engine.jobs import Held, Job, fed_by, given_to, usable
+from assay_node.engine.plans import Copy, Drop, Feed, Move, Plan, Restore, Save, Trim
+from assay_node.engine.priorities import Classes
 from assay_protocol.errors import AssayError
 
 COPY_TOKENS_MIN: Final = 16  # feeding fewer costs less than a copy, or than waiting for one
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Consecutive tokens of one job for the next decode."""
-
-    job: int
-    slot: int
-    tokens: tuple[int, ...]
-    position: int  # of the first of them in the slot
-    fresh: bool  # the job's first: drop what the slot holds from `position` on
-    draws: bool  # the last of them is the job's newest token: draw the next one after it
-    copy_from: int | None = None  # first make the slot equal to that running one
-
-
-@dataclass(slots=True)
-class _Held:
-    """The tokens of which a slot has (or will have) KV, and who may know of them."""
-
-    tokens: list[int] = field(default_factory=list)
-    tenant: bytes = b""
-    shared: int = 0
-    last_used: int = 0
-
-
-@dataclass(slots=True)
-class _Job:
-    id: int
-    tokens: list[int]  # prompt, then output
-    prompt_length: int
-    max_tokens: int
-    tenant: bytes
-    shared: int
-    slot: int = -1
-    fed: int = 0
-    fresh: bool = True
-    copy_from: int | None = None
-    held_back: bool = False  # once
-
-    @property
-    def decoding(self) -> bool:
-        return len(self.tokens) > self.prompt_length
-
-    @property
-    def cost(self) -> int:
-        return self.prompt_length + self.max_tokens
+PREEMPTIONS_MAX: Final = 3  # of one job
 
 
 class Batcher:
@@ -86,11 +47,13 @@ class Batcher:
         assert total >= chunk
         self._context, self._chunk, self._total = context, chunk, total
         self._waiting_max = waiting_max
-        self._waiting: Turns[_Job] = Turns(context)
-        self._running: dict[int, _Job] = {}
-        self._free: dict[int, _Held] = {number: _Held() for number in range(slots)}
-        self._holders: dict[int, tuple[_Job, int]] = {}  # by job held: for whom, until it fed what
-        self._ended = 0
+        self._waiting: Classes[Job] = Classes(context)
+        self._running: dict[int, Job] = {}  # in order of admission
+        self._free: dict[int, Held] = {number: Held() for number in range(slots)}
+        self._holders: dict[int, tuple[Job, int]] = {}  # by job held: for whom, until it fed what
+        self._moves: list[Move] = []  # of the plan that is being made
+        self._clock = 0  # counts admissions and ends
+        self.preemptions = 0
 
     @property
     def running(self) -> int:
@@ -108,10 +71,12 @@ class Batcher:
         *,
         tenant: bytes = b"",
         shared: int = 0,
+        priority: int = PRIORITY_NORMAL,
     ) -> None:
         """Queue a job; raises AssayError("prompt_too_long" or "busy").
 
-        `shared`: so many tokens the prompt begins with may be reused between tenants.
+        `shared`: so many tokens the prompt begins with may be reused between tenants. `priority`:
+        one of PRIORITIES.
         """
         assert min(len(prompt), max_tokens) > 0
         assert job not in self._running
@@ -119,7 +84,10 @@ class Batcher:
             raise AssayError("prompt_too_long")
         if len(self._waiting) >= self._waiting_max + len(self._free):
             raise AssayError("busy")
-        self._waiting.add(_Job(job, list(prompt), len(prompt), max_tokens, tenant, shared))
+        length = len(prompt)
+        self._waiting.add(
+            Job(job, list(prompt), length, max_tokens, tenant, shared, priority, given=length)
+        )
 
     def cancel(self, job: int) -> bool:
         """Drop a job, waiting or running; False if there is none of that id."""
@@ -133,9 +101,9 @@ class Batcher:
                 return True
         return False
 
-    def plan(self) -> tuple[Feed, ...]:
-        """Admit, then choose the next decode's tokens, by slot. Empty when there is no work."""
-        while self._free and (job := self._waiting.take(self._ready)) is not None:
+    def plan(self) -> Plan:
+        """Admit, preempt, then choose the next decode's tokens, by slot. Empty without work."""
+        while (job := self._next()) is not None:
             self._admit(job)
         feeds = [self._feed(job, 1) for job in self._running.values() if job.decoding]
         prompts = [job for job in self._running.values() if not job.decoding]
@@ -144,7 +112,15 @@ class Batcher:
             if budget > 0:
                 feeds.append(self._feed(job, min(self._chunk, budget)))
                 budget -= len(feeds[-1].tokens)
-        return tuple(sorted(feeds, key=lambda feed: feed.slot))
+        for job in self._running.values():
+            job.fresh = False
+        moves, self._moves = tuple(self._moves), []
+        return Plan(moves, tuple(sorted(feeds, key=lambda feed: feed.slot)))
+
+    def saved(self, job: int) -> None:
+        """The job's state was kept, as the newest plan asked."""
+        waiting = next(waiting for waiting in self._waiting if waiting.id == job)
+        waiting.saved = waiting.fed
 
     def text(self, job: int) -> Sequence[int]:
         """Prompt and answer so far of a running job."""
@@ -163,7 +139,7 @@ class Batcher:
             self._release(running)
         return finish
 
-    def _ready(self, job: _Job) -> bool:
+    def _ready(self, job: Job) -> bool:
         """False while a running job is being fed what this one can copy afterwards."""
         if job.held_back:
             holder = self._holders.get(job.id)
@@ -174,12 +150,13 @@ class Batcher:
             del self._holders[job.id]
             return True
         there = max(
-            [_usable(job, held) for held in self._free.values()]
-            + [_usable(job, _fed(other)) for other in self._running.values() if not other.fresh]
+            job.saved,
+            *(usable(job, held) for held in self._free.values()),
+            *(usable(job, fed_by(other)) for other in self._running.values() if not other.fresh),
         )
         best, awaited = there, None
         for running in self._running.values():
-            coming = _usable(job, _prompt(running))
+            coming = usable(job, given_to(running))
             if coming >= best + COPY_TOKENS_MIN:
                 best, awaited = coming, running
         if awaited is None:
@@ -188,67 +165,92 @@ class Batcher:
         self._holders[job.id] = (awaited, best)
         return False
 
-    def _admit(self, job: _Job) -> None:
-        usable = {number: _usable(job, held) for number, held in self._free.items()}
-        job.slot = min(
-            self._free, key=lambda number: (-usable[number], self._free[number].last_used, number)
-        )
-        job.fed = usable[job.slot]
-        # A fresh job's slot does not hold yet what `fed` says: nothing is copied from it.
-        copies = {r.slot: _usable(job, _fed(r)) for r in self._running.values() if not r.fresh}
-        source = max(copies, key=lambda slot: copies[slot], default=None)
-        if source is not None and copies[source] >= job.fed + COPY_TOKENS_MIN:
-            job.slot = min(self._free, key=lambda number: (self._free[number].last_used, number))
-            job.copy_from, job.fed = source, copies[source]
-        del self._free[job.slot]
+    def _next(self) -> Job | None:
+        """The job to be admitted now, for which a slot is free, or made free."""
+        victim = None
+        if not self._free:
+            mine = [job for job in self._running.values() if job.preemptions < PREEMPTIONS_MAX]
+            mine = [job for job in mine if not job.fresh]  # its slot may not be ready yet
+            victim = min(mine, key=lambda job: (job.priority, -job.admitted), default=None)
+            if victim is None:
+                return None
+        above = -1 if victim is None else victim.priority
+        taken = self._waiting.take(self._ready, above=above)
+        if taken is None:
+            return None
+        job, overdue = taken
+        if overdue:
+            job.preemptions = PREEMPTIONS_MAX
+        if victim is not None:
+            self._preempt(victim)
+        return job
+
+    def _preempt(self, job: Job) -> None:
+        """Take its slot from a running job; it waits again, before the others of its class."""
+        self.preemptions += 1
+        job.preemptions += 1
+        if job.fed >= COPY_TOKENS_MIN:
+            self._moves.append(Save(job.id, job.slot))
+        self._release(job)
+        job.given, job.slot = len(job.tokens), -1
+        self._waiting.put_back(job)
+
+    def _admit(self, job: Job) -> None:
+        """Give it a slot, made ready to be fed what nobody holds yet."""
+        slot, fed, source = self._shared(job)
+        writable = self._writable()
+        if writable is not None and job.saved >= fed + COPY_TOKENS_MIN:
+            slot, fed = writable, job.saved
+            self._moves.append(Restore(job.id, slot))
+        else:
+            if job.saved:
+                self._moves.append(Drop(job.id))
+            if source is not None:
+                self._moves.append(Copy(source, slot))
+                if source in self._free:
+                    self._free[source].last_used = self._tick()
+            self._moves.append(Trim(slot, fed))
+        del self._free[slot]
+        job.slot, job.fed, job.saved = slot, fed, 0
+        job.fresh, job.admitted = True, self._tick()
         self._running[job.id] = job
 
-    def _feed(self, job: _Job, budget: int) -> Feed:
-        begin, end = job.fed, min(job.fed + budget, len(job.tokens))
-        feed = Feed(
-            job=job.id,
-            slot=job.slot,
-            tokens=tuple(job.tokens[begin:end]),
-            position=begin,
-            fresh=job.fresh,
-            draws=end == len(job.tokens),
-            copy_from=job.copy_from,
-        )
-        job.fed, job.fresh, job.copy_from = end, False, None
-        return feed
+    def _shared(self, job: Job) -> tuple[int, int, int | None]:
+        """Which free slot, how many tokens it will hold, and the slot it must be copied from."""
+        free = self._free
+        found = {number: usable(job, held) for number, held in free.items()}
+        oldest = min(free, key=lambda number: (free[number].last_used, number))
+        best = min(free, key=lambda number: (-found[number], free[number].last_used, number))
+        fed = found[best]
+        # Never of a slot that this plan makes ready: it may itself be waiting for a copy.
+        others = [other for other in self._running.values() if not other.fresh]
+        running = {other.slot: usable(job, fed_by(other)) for other in others}
+        source = max(running, key=lambda slot: running[slot], default=None)
+        if source is not None and running[source] >= fed + COPY_TOKENS_MIN:
+            return oldest, running[source], source
+        rest = len(free[best].tokens) - fed  # would be lost
+        if best != oldest and min(fed, rest) >= COPY_TOKENS_MIN:
+            return oldest, fed, best
+        return best, fed, None
 
-    def _release(self, job: _Job) -> None:
+    def _writable(self) -> int | None:
+        """The free slot to restore into: at once, so not one a copy is still to be made of."""
+        sources = {move.source for move in self._moves if isinstance(move, Copy)}
+        free = [number for number in self._free if number not in sources]
+        return min(free, key=lambda number: (self._free[number].last_used, number), default=None)
+
+    def _feed(self, job: Job, budget: int) -> Feed:
+        begin, end = job.fed, min(job.fed + budget, len(job.tokens))
+        job.fed = end
+        draws = end == len(job.tokens)
+        return Feed(job.id, job.slot, tuple(job.tokens[begin:end]), begin, draws)
+
+    def _release(self, job: Job) -> None:
         del self._running[job.id]
-        self._ended += 1
-        held = _fed(job)
-        if job.copy_from is not None:  # never fed: the copy was not made, the slot is as it was
-            held = _Held()
-        held.last_used = self._ended
-        # A job that was never fed left the former content of its slot beyond `fed` in place.
+        held = fed_by(job)
+        held.last_used = self._tick()
         self._free[job.slot] = held
 
-
-def _fed(job: _Job) -> _Held:
-    return _Held(job.tokens[: job.fed], job.tenant, job.shared)
-
-
-def _prompt(job: _Job) -> _Held:
-    return _Held(job.tokens[: job.prompt_length], job.tenant, job.shared)
-
-
-def _usable(job: _Job, held: _Held) -> int:
-    """How many of the job's first tokens need not be fed: at least one must be, to have logits."""
-    limit = job.prompt_length - 1
-    if held.tenant != job.tenant:
-        limit = min(limit, job.shared, held.shared)
-    if limit <= 0 or not held.tokens or held.tokens[0] != job.tokens[0]:
-        return 0
-    return min(limit, _shared_length(held.tokens, job.tokens))
-
-
-def _shared_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """Length of the common prefix."""
-    length = min(len(left), len(right))
-    if left[:length] == right[:length]:
-        return length
-    return next(i for i in range(length) if left[i] != right[i])
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock

@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from assay_protocol.samplers import SamplerLike
 
 Finish = Literal["stop", "length"]
+
+# Classes of jobs: a higher one is begun first and, where every slot is taken, preempts a lower one.
+PRIORITY_LOW: Final = 0
+PRIORITY_NORMAL: Final = 1
+PRIORITY_HIGH: Final = 2
+PRIORITIES: Final = (PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class Generate:
     seed: bytes  # 32 bytes
     tenant: bytes = b""  # who asks: turns are fair and cached prefixes private between tenants
     shared: int = 0  # so many of the prompt's first tokens may be cached for every tenant
+    priority: int = PRIORITY_NORMAL  # one of PRIORITIES; engines without classes serve all alike
 
 
 @dataclass(frozen=True, slots=True)

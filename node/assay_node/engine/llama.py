@@ -120,9 +120,31 @@ class Context:
         _c.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
     def copy(self, source: int, target: int) -> None:
-        """Make `target` hold what `source` holds, and nothing else."""
+        """Make `target` hold what `source` holds, and nothing else.
+
+        Between KV streams the bytes are copied when the next decode begins: until then neither
+        sequence's state may be saved or restored.
+        """
         _c.llama_memory_seq_rm(self._memory, target, -1, -1)
         _c.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def state_bytes(self, sequence: int) -> int:
+        """How many bytes `state` would take."""
+        return int(_c.llama_state_seq_get_size(self._handle, sequence))
+
+    def state(self, sequence: int) -> NDArray[np.uint8]:
+        """What `sequence` holds, to be given to `restore`; not between a copy and its decode."""
+        state = np.empty(self.state_bytes(sequence), np.uint8)
+        wrote = _c.llama_state_seq_get_data(self._handle, _bytes_of(state), len(state), sequence)
+        if wrote != len(state):
+            raise AssayError("engine_failed", "llama.cpp cannot save a sequence")
+        return state
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> None:
+        """Make `sequence` hold `state`, and nothing else. At once, unlike a copy."""
+        read = _c.llama_state_seq_set_data(self._handle, _bytes_of(state), len(state), sequence)
+        if read != len(state):
+            raise AssayError("engine_failed", "llama.cpp cannot restore a sequence")
 
     def decode(self) -> NDArray[np.float32]:
         """Run the batch; float32[rows wanted, n_vocab], valid until the next call."""
@@ -179,6 +201,10 @@ class Batch:
     def struct(self) -> Any:
         self._struct.n_tokens = self._size
         return self._struct
+
+
+def _bytes_of(state: NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def device() -> str:

@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_node.engine import llama
-from assay_node.engine.batcher import Batcher, Feed
+from assay_node.engine.batcher import Batcher
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_node.engine.plans import Copy, Drop, Feed, Move, Restore, Save, Trim
 from assay_node.engine.profiles import FLASH, Profile
+from assay_node.engine.shelf import SAVED_BYTES_MAX, Shelf
 from assay_protocol import samplers, sampling
 from assay_protocol.adjustments import asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
@@ -47,7 +49,10 @@ class _Replaying:
 
 
 class DecodeLoop:
-    """A model with `slots` sequences of `context` tokens. Raises AssayError on opening."""
+    """A model with `slots` sequences of `context` tokens. Raises AssayError on opening.
+
+    `saved_bytes_max`: so much of preempted jobs' states is kept; the others are fed again.
+    """
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class DecodeLoop:
         threads: int,
         profile: Profile = FLASH,
         gpu_layers: int = -1,
+        saved_bytes_max: int = SAVED_BYTES_MAX,
     ) -> None:
         self._profile = profile
         self._model = llama.Model(path, profile, gpu_layers)
@@ -80,6 +86,9 @@ class DecodeLoop:
             total=profile.total,
             waiting_max=WAITING_MAX,
         )
+        # A state restored among others' cells was not tried: unified memory is fed again.
+        self._shelf = Shelf(0 if profile.unified else saved_bytes_max)
+        self.restores = 0  # of preempted jobs' states
         self._answers: dict[int, _Answer] = {}
         self._replays: deque[_Replaying] = deque()
         self.info = EngineInfo(
@@ -98,6 +107,11 @@ class DecodeLoop:
     def idle(self) -> bool:
         return not self._answers and not self._replays
 
+    @property
+    def preemptions(self) -> int:
+        """How often a job lost its slot to one of a higher class."""
+        return self._batcher.preemptions
+
     def generate(self, job: int, request: Generate) -> None:
         self._batcher.submit(
             job,
@@ -105,6 +119,7 @@ class DecodeLoop:
             request.max_tokens,
             tenant=request.tenant,
             shared=request.shared,
+            priority=request.priority,
         )
         last = samplers.ends(request.sampler, self.info.eog)
         self._answers[job] = _Answer(request, request.start, last)
@@ -117,6 +132,7 @@ class DecodeLoop:
     def cancel(self, job: int) -> None:
         """Forget a job of either kind; nothing happens if it is over."""
         self._batcher.cancel(job)
+        self._shelf.drop(job)
         self._answers.pop(job, None)
         self._replays = deque(replaying for replaying in self._replays if replaying.job != job)
 
@@ -134,19 +150,33 @@ class DecodeLoop:
         self._model.close()
 
     def _answer_step(self) -> list[Event]:
-        feeds = self._batcher.plan()
-        if not feeds:
+        plan = self._batcher.plan()
+        if not plan.feeds:
             return []
+        for move in plan.moves:
+            self._move(move)
         batch = self._context.batch
         batch.clear()
-        for feed in feeds:
-            if feed.copy_from is not None:
-                self._context.copy(feed.copy_from, feed.slot)
-            if feed.fresh:
-                self._context.truncate(feed.slot, feed.position)
+        for feed in plan.feeds:
             batch.add(feed.tokens, feed.position, feed.slot, wanted=int(feed.draws))
         logits = self._context.decode()
-        return self._draw(logits, [feed for feed in feeds if feed.draws])
+        return self._draw(logits, [feed for feed in plan.feeds if feed.draws])
+
+    def _move(self, move: Move) -> None:
+        match move:
+            case Save(job, slot):
+                if self._shelf.fits(self._context.state_bytes(slot)):
+                    self._shelf.put(job, self._context.state(slot))
+                    self._batcher.saved(job)
+            case Restore(job, slot):
+                self._context.restore(slot, self._shelf.take(job))
+                self.restores += 1
+            case Drop(job):
+                self._shelf.drop(job)
+            case Copy(source, slot):
+                self._context.copy(source, slot)
+            case Trim(slot, length):
+                self._context.truncate(slot, length)
 
     def _draw(self, logits: NDArray[np.float32], feeds: list[Feed]) -> list[Event]:
         if not feeds:

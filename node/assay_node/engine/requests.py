@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from assay_node.engine.interface import EngineInfo, Generate, Replay
+from assay_node.engine.interface import PRIORITIES, EngineInfo, Generate, Replay
 from assay_protocol.errors import AssayError
 from assay_protocol.noise import SEED_BYTES
 from assay_protocol.samplers import validate
@@ -18,6 +18,8 @@ def check_generate(info: EngineInfo, request: Generate) -> None:
     _check_tokens(info, request.prompt)
     if request.max_tokens < 1 or request.start < 0:
         raise AssayError("malformed", "max_tokens must be positive and start not negative")
+    if request.priority not in PRIORITIES:
+        raise AssayError("malformed", "there is no such priority")
     _check_draw(info, len(request.prompt) + request.max_tokens, request)
 
 

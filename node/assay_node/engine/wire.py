@@ -78,6 +78,7 @@ def generate_frame(job: int, request: Generate) -> bytes:
         request.seed,
         request.tenant,
         request.shared,
+        request.priority,
     )
 
 
@@ -95,9 +96,9 @@ def replay_frame(job: int, request: Replay) -> bytes:
 
 
 def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
-    _, job, prompt, start, max_tokens, sampler, seed, tenant, shared = fields
+    _, job, prompt, start, max_tokens, sampler, seed, tenant, shared, priority = fields
     return job, Generate(
-        unpack_tokens(prompt), start, max_tokens, _sampler(sampler), seed, tenant, shared
+        unpack_tokens(prompt), start, max_tokens, _sampler(sampler), seed, tenant, shared, priority
     )
 
 

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_node.engine.batcher import Batcher, Feed
+from assay_node.engine.batcher import Batcher
+from assay_node.engine.plans import Copy, Feed, Plan, Trim
 from assay_protocol.errors import AssayError
+from kv_memory import KvMemory, owners_of
 
 CHUNK = 8
 TOTAL = 20
@@ -18,33 +20,14 @@ def _batcher(slots: int = 2, waiting_max: int = 4) -> Batcher:
     return Batcher(slots=slots, context=CONTEXT, chunk=CHUNK, total=TOTAL, waiting_max=waiting_max)
 
 
-class Memory:
-    """What llama.cpp would hold: refuses any plan it could not decode."""
-
-    def __init__(self, slots: int) -> None:
-        self.cells: list[list[int]] = [[] for _ in range(slots)]
-
-    def decode(self, feeds: tuple[Feed, ...]) -> None:
-        assert len({feed.slot for feed in feeds}) == len(feeds)
-        for feed in feeds:
-            cells = self.cells[feed.slot]
-            if feed.fresh:
-                del cells[feed.position :]
-            assert len(cells) == feed.position, "a hole or an overlap in the sequence"
-            cells.extend(feed.tokens)
-            assert 0 < len(feed.tokens) <= CHUNK
-            assert len(cells) <= CONTEXT
-
-
 def test_a_job_waits_for_a_slot_and_is_admitted_when_one_is_free() -> None:
     batcher = _batcher(slots=1)
     batcher.submit(1, [5, 6], 1)
     batcher.submit(2, [7], 1)
-    (first,) = batcher.plan()
-    assert (first.job, first.tokens, first.fresh, first.draws) == (1, (5, 6), True, True)
+    assert batcher.plan() == Plan((Trim(0, 0),), (Feed(1, 0, (5, 6), 0, draws=True),))
     assert (batcher.running, batcher.waiting) == (1, 1)
     assert batcher.drawn(1, 9, ends=False) == "length"
-    assert [feed.job for feed in batcher.plan()] == [2]
+    assert [feed.job for feed in batcher.plan().feeds] == [2]
 
 
 def test_a_long_prompt_is_cut_while_others_decode() -> None:
@@ -55,7 +38,7 @@ def test_a_long_prompt_is_cut_while_others_decode() -> None:
     batcher.submit(2, list(range(20)), 5)
     sizes = []
     for _ in range(3):
-        feeds = {feed.job: feed for feed in batcher.plan()}
+        feeds = {feed.job: feed for feed in batcher.plan().feeds}
         assert feeds[1].draws
         sizes.append(len(feeds[2].tokens))
         batcher.drawn(1, 2, ends=False)
@@ -67,7 +50,7 @@ def test_prompts_share_one_budget_oldest_first() -> None:
     batcher = _batcher(slots=4)
     for job in range(4):
         batcher.submit(job, list(range(100 * job, 100 * job + 10)), 5)
-    assert [len(feed.tokens) for feed in batcher.plan()] == [8, 8, 4]
+    assert [len(feed.tokens) for feed in batcher.plan().feeds] == [8, 8, 4]
 
 
 def test_the_budget_is_one_chunk_while_more_decode_than_wait_for_their_first_token() -> None:
@@ -78,11 +61,11 @@ def test_the_budget_is_one_chunk_while_more_decode_than_wait_for_their_first_tok
     for job in range(2):
         batcher.drawn(job, 9, ends=False)
     batcher.submit(2, list(range(100, 110)), 5)
-    assert [len(feed.tokens) for feed in batcher.plan()] == [1, 1, 8]
+    assert [len(feed.tokens) for feed in batcher.plan().feeds] == [1, 1, 8]
     for job in range(2):
         batcher.drawn(job, 9, ends=False)
     batcher.submit(3, list(range(200, 210)), 5)
-    assert [len(feed.tokens) for feed in batcher.plan()] == [1, 1, 2, 8]
+    assert [len(feed.tokens) for feed in batcher.plan().feeds] == [1, 1, 2, 8]
 
 
 def test_the_longest_kept_prefix_is_reused() -> None:
@@ -91,7 +74,7 @@ def test_the_longest_kept_prefix_is_reused() -> None:
     batcher.plan()
     batcher.drawn(1, 5, ends=True)
     batcher.submit(2, [1, 2, 3, 9, 9], 2)
-    (feed,) = batcher.plan()
+    (feed,) = batcher.plan().feeds
     assert (feed.position, feed.tokens, feed.slot) == (3, (9, 9), 0)
 
 
@@ -99,7 +82,7 @@ def test_a_repeated_prompt_still_feeds_its_last_token() -> None:
     batcher = _batcher()
     for job in (1, 2):
         batcher.submit(job, [1, 2, 3], 1)
-        (feed,) = batcher.plan()
+        (feed,) = batcher.plan().feeds
         batcher.drawn(job, 7, ends=False)
     assert feed.tokens == (3,)
     assert feed.draws
@@ -134,7 +117,7 @@ def test_cancel_frees_the_slot_of_a_running_and_forgets_a_waiting_job() -> None:
     assert batcher.cancel(1)
     assert batcher.cancel(2)
     assert not batcher.cancel(1)
-    assert [feed.job for feed in batcher.plan()] == [3]
+    assert [feed.job for feed in batcher.plan().feeds] == [3]
 
 
 _STEPS = st.lists(
@@ -151,19 +134,22 @@ _STEPS = st.lists(
 def test_every_plan_can_be_decoded_and_every_job_ends(
     slots: int, steps: list[tuple[str, object]]
 ) -> None:
-    batcher, memory = _batcher(slots=slots), Memory(slots)
+    batcher, memory = _batcher(slots=slots), KvMemory(slots, CONTEXT)
     texts: dict[int, list[int]] = {}
     alive: set[int] = set()
     refusals: list[str] = []
 
     def step(draw: int) -> None:
-        feeds = batcher.plan()
+        plan = batcher.plan()
+        feeds = plan.feeds
         prefill = sum(len(feed.tokens) for feed in feeds if len(feed.tokens) > 1)
         assert prefill <= TOTAL
-        memory.decode(feeds)
+        assert all(len(feed.tokens) <= CHUNK for feed in feeds)
+        memory.make(plan)
+        memory.decode(feeds, owners_of(batcher))
         for feed in feeds:
             if feed.draws:
-                assert memory.cells[feed.slot] == texts[feed.job], "another job's tokens"
+                assert memory.tokens(feed.slot) == texts[feed.job], "another job's tokens"
                 texts[feed.job].append(draw)
                 if batcher.drawn(feed.job, draw, ends=draw == 9) is not None:
                     alive.remove(feed.job)
@@ -187,7 +173,7 @@ def test_every_plan_can_be_decoded_and_every_job_ends(
     for _ in range((CONTEXT + 4) * (len(alive) + 1)):
         step(1)
     assert not alive
-    assert batcher.plan() == ()
+    assert batcher.plan() == Plan()
     assert set(refusals) <= {"busy"}
 
 
@@ -195,7 +181,7 @@ _LONG = list(range(100, 130))
 
 
 def _fed(batcher: Batcher) -> dict[int, Feed]:
-    return {feed.job: feed for feed in batcher.plan()}
+    return {feed.job: feed for feed in batcher.plan().feeds}
 
 
 def test_a_job_waits_for_a_prefix_that_is_being_fed_and_then_copies_it() -> None:
@@ -207,9 +193,10 @@ def test_a_job_waits_for_a_prefix_that_is_being_fed_and_then_copies_it() -> None
         assert set(feeds) == {1}, "fed twice"
     assert feeds[1].draws
     batcher.drawn(1, 9, ends=False)
-    second = _fed(batcher)[2]
-    assert (second.copy_from, second.position, second.tokens) == (feeds[1].slot, 30, (2,))
-    assert second.slot != feeds[1].slot
+    plan = batcher.plan()
+    (second,) = [feed for feed in plan.feeds if feed.job == 2]
+    assert plan.moves == (Copy(feeds[1].slot, second.slot), Trim(second.slot, 30))
+    assert (second.position, second.tokens) == (30, (2,))
 
 
 def test_whoever_shares_nothing_passes_a_job_that_waits() -> None:
@@ -239,15 +226,16 @@ def test_tenants_neither_reuse_nor_copy_nor_await_what_others_sent() -> None:
     batcher = _batcher()
     batcher.submit(1, [*_LONG, 1], 5, tenant=b"a")
     batcher.submit(2, [*_LONG, 2], 5, tenant=b"b")
-    assert batcher.plan()
+    assert batcher.plan().feeds
     assert batcher.running == 2
     for _ in range(10):
-        for feed in batcher.plan():
-            assert feed.copy_from is None
+        plan = batcher.plan()
+        assert not any(isinstance(move, Copy) for move in plan.moves)
+        for feed in plan.feeds:
             if feed.draws:
                 batcher.drawn(feed.job, 9, ends=True)
     batcher.submit(3, [*_LONG, 1], 5, tenant=b"c")
-    (feed,) = batcher.plan()
+    (feed,) = batcher.plan().feeds
     assert feed.position == 0
 
 
@@ -258,11 +246,11 @@ def test_between_tenants_only_what_both_mark_shared_is_reused(
     batcher = _batcher(slots=1)
     batcher.submit(1, [*_LONG, 1], 5, tenant=b"a", shared=first)
     while batcher.running or batcher.waiting:
-        for feed in batcher.plan():
+        for feed in batcher.plan().feeds:
             if feed.draws:
                 batcher.drawn(1, 9, ends=True)
     batcher.submit(2, [*_LONG, 2], 5, tenant=b"b", shared=second)
-    (feed,) = batcher.plan()
+    (feed,) = batcher.plan().feeds
     assert feed.position == reused
 
 
@@ -273,7 +261,7 @@ def test_a_tenant_with_many_jobs_does_not_keep_another_waiting() -> None:
     batcher.submit(99, [99], 1, tenant=b"modest")
     order: list[int] = []
     while len(order) < 3:
-        (feed,) = batcher.plan()
+        (feed,) = batcher.plan().feeds
         order.append(feed.job)
         batcher.drawn(feed.job, 0, ends=True)
     assert order == [0, 99, 1]
@@ -302,30 +290,17 @@ def test_copies_hold_the_right_tokens_and_no_stranger_learns_of_them(
     slots: int, steps: list[tuple[str, object]]
 ) -> None:
     batcher = _batcher(slots=slots, waiting_max=60)
-    cells: list[list[tuple[int, bytes, bool]]] = [[] for _ in range(slots)]
+    memory = KvMemory(slots, CONTEXT)
     jobs: dict[int, tuple[bytes, list[int], int]] = {}
 
     def step() -> None:
-        feeds = batcher.plan()
-        assert feeds or not jobs, "stuck"
-        before = [list(slot) for slot in cells]
-        for feed in feeds:
-            tenant, text, shared = jobs[feed.job]
-            slot = cells[feed.slot]
-            if feed.copy_from is not None:
-                assert feed.copy_from not in [f.slot for f in feeds if f.fresh]
-                slot[:] = before[feed.copy_from]
-            if feed.fresh:
-                del slot[feed.position :]
-                reused = [token for token, _, _ in slot]
-                assert reused == text[: feed.position]
-                assert all(mine == tenant or public for _, mine, public in slot)
-                # A tenant that sent the same tokens may reuse them as its own from now on.
-                slot[:] = [(token, tenant, i < shared) for i, token in enumerate(reused)]
-            assert len(slot) == feed.position
-            slot += [(t, tenant, len(slot) + i < shared) for i, t in enumerate(feed.tokens)]
-        for feed in feeds:
+        plan = batcher.plan()
+        assert plan.feeds or not jobs, "stuck"
+        memory.make(plan)
+        memory.decode(plan.feeds, owners_of(batcher))
+        for feed in plan.feeds:
             if feed.draws:
+                assert memory.tokens(feed.slot) == jobs[feed.job][1]
                 jobs[feed.job][1].append(5)
                 if batcher.drawn(feed.job, 5, ends=False) is not None:
                     del jobs[feed.job]
@@ -346,4 +321,4 @@ def test_copies_hold_the_right_tokens_and_no_stranger_learns_of_them(
         if jobs:
             step()
     assert not jobs
-    assert batcher.plan() == ()
+    assert batcher.plan() == Plan()

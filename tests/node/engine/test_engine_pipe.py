@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from assay_node.engine import wire
 from assay_node.engine.frames import Deframer, frame
-from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_node.engine.interface import PRIORITY_LOW, Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler, TokenBias
 
@@ -51,7 +51,7 @@ def test_any_bytes_give_frames_or_engine_failed(data: bytes) -> None:
 
 
 def test_requests_arrive_as_sent() -> None:
-    generate = Generate((1, 2, 70_000), 4, 9, SAMPLER, bytes(32), b"who", 2)
+    generate = Generate((1, 2, 70_000), 4, 9, SAMPLER, bytes(32), b"who", 2, PRIORITY_LOW)
     job, got = wire.read_generate(_through_the_pipe(wire.generate_frame(7, generate)))
     assert (job, got.prompt, got.start, got.max_tokens) == (7, (1, 2, 70_000), 4, 9)
     assert (got.sampler.temperature, got.sampler.top_k) == (0.5, 3)

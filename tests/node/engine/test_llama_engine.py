@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from assay_node.engine.interface import Engine, Generate, Replay
+from assay_node.engine.interface import PRIORITY_HIGH, PRIORITY_LOW, Engine, Generate, Replay
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import TENANT_WAITING_MAX, LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
@@ -233,6 +233,39 @@ async def test_a_prefix_is_copied_between_slots_with_the_same_result(engine: Lla
         stranger = replace(request, tenant=bytes([number]))
         await _write(engine, stranger, cold)
         assert cold[stranger] == together[request]
+
+
+async def test_a_preempted_answer_goes_on_exactly(engine: LlamaEngine) -> None:
+    low = [replace(_request(number, 16), priority=PRIORITY_LOW) for number in range(4)]
+    urgent = replace(_request(1, 4), tenant=b"another", priority=PRIORITY_HIGH)
+    alone: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    among: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    for request in low:
+        await _write(engine, request, alone)
+    async with trio.open_nursery() as nursery:
+        for request in low:
+            nursery.start_soon(_write, engine, request, among)
+        await trio.testing.wait_all_tasks_blocked()
+        await _write(engine, urgent, among)
+        assert set(among) == {urgent}, "it waited until another was done"
+    del among[urgent]
+    assert among == alone
+
+
+async def test_a_shared_beginning_stays_with_both_who_sent_it(engine: LlamaEngine) -> None:
+    system = _request(3).prompt
+    first, second = (
+        Generate((*system, *range(base, base + 30)), 0, 6, SAMPLER, bytes(32))
+        for base in (3000, 4000)
+    )
+    there: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    cold: dict[Generate, tuple[tuple[int, ...], bytes]] = {}
+    for request in (first, second, first, second):
+        await _write(engine, request, there)
+    for request in (first, second):
+        stranger = replace(request, tenant=b"another" + request.prompt[-1].to_bytes(2, "big"))
+        await _write(engine, stranger, cold)
+        assert cold[stranger] == there[request]
 
 
 async def test_one_tenant_cannot_fill_the_queue_and_is_told_when_to_ask_again(

@@ -1,0 +1,71 @@
+"""What the batcher asks of whoever holds the KV memory: first moves, in their order, then a decode.
+
+A job's slot is made ready in the plan that admits it, even if its first tokens are fed later: from
+then on the slot holds what the batcher says it holds, whoever else is admitted, preempted or gone
+in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Keep the state of `slot` for `job`, if there is room for it: see Batcher.saved."""
+
+    job: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Make `slot` hold the saved state of `job` and nothing else; it is saved no longer."""
+
+    job: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Forget the saved state of `job`: its tokens were found elsewhere."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Make `slot` hold what `source` holds. The library may do so as late as in the decode."""
+
+    source: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Forget what `slot` holds from position `length` on."""
+
+    slot: int
+    length: int
+
+
+Move = Save | Restore | Drop | Copy | Trim
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Consecutive tokens of one job for the next decode."""
+
+    job: int
+    slot: int
+    tokens: tuple[int, ...]
+    position: int  # of the first of them in the slot
+    draws: bool  # the last of them is the job's newest token: draw the next one after it
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step. There are no moves without feeds."""
+
+    moves: tuple[Move, ...] = ()
+    feeds: tuple[Feed, ...] = ()
