@@ -5,8 +5,9 @@
 Whether a node may claim an exact numerics class depends on file format, instruction set, library
 build and road. This generates answers that come and go, some of them cancelled, their prefixes
 reused and copied; replays each of them; resumes each from its middle, on what the slots still hold;
-and does both again for some of them in a cold engine of another number of threads and smaller
-pieces. It counts every difference. Before that it measures the rates.
+writes some again that are preempted on the way and go on from their saved states; and does all that
+for some of them in a cold engine of another number of threads and smaller pieces, in which what was
+preempted is fed again (ways.py). It counts every difference. Before that it measures the rates.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from typing import Final
 
 import numpy as np
 
-from assay_node.engine.interface import Chunk, Generate, Replay, Replayed
+from assay_node.engine.interface import Chunk, Generate
 from assay_node.engine.loop import DecodeLoop, Event
 from assay_node.engine.profiles import FLASH, Profile, unpack
+from assay_node.engine.shelf import SAVED_BYTES_MAX
+from assay_node.engine.ways import Compared, Written, collect, compared, drain
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler
 
@@ -54,6 +57,8 @@ class Exactness:
     class_id: str
     prefill_tps: float = 0.0
     decode_tps: float = 0.0  # all slots together
+    preemptions: int = 0  # among what was compared
+    restores: int = 0  # so many of them went on from a saved state
 
     @property
     def exact(self) -> bool:
@@ -100,90 +105,60 @@ def selfcheck(
         requests = [_request(number, tokens, loop.info.n_vocab) for number in range(sequences)]
         prefill, decode = _rates(loop) if rates else (0.0, 0.0)
         written = _write(loop, requests)
-        found = [*_replayed(loop, written), *_resumed(loop, written)]
+        found = compared(loop, written)
+        preemptions, restores = loop.preemptions, loop.restores
         class_id = loop.info.class_id
     finally:
         loop.close()
     half = profile.chunk // 2
     smaller = replace(profile, chunk=half, total=half, replay_chunk=profile.replay_chunk // 2)
-    cold = _open(path, smaller, 1 if threads > 1 else 2)
+    cold = _open(path, smaller, 1 if threads > 1 else 2, saved_bytes_max=0)
     try:
-        found += [*_replayed(cold, written[:COLD_ANSWERS]), *_resumed(cold, written[:COLD_ANSWERS])]
+        found += compared(cold, written[:COLD_ANSWERS])
+        preemptions += cold.preemptions
     finally:
         cold.close()
-    return _summary(found, class_id, prefill, decode)
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """An answer as one way of decoding wrote it."""
-
-    request: Generate
-    tokens: tuple[int, ...]
-    logits: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """The same tokens of one answer by two ways."""
-
-    first: tuple[tuple[int, ...], bytes]  # tokens, logits
-    second: tuple[tuple[int, ...], bytes]
-    margin: float = 0.0
-
-
-def _open(path: Path, profile: Profile, threads: int) -> DecodeLoop:
-    return DecodeLoop(
-        path, bytes(32), slots=SLOTS, context=CONTEXT, threads=threads, profile=profile
+    return replace(
+        _summary(found, class_id),
+        prefill_tps=prefill,
+        decode_tps=decode,
+        preemptions=preemptions,
+        restores=restores,
     )
 
 
-def _write(loop: DecodeLoop, requests: list[Generate]) -> list[_Written]:
+def _open(
+    path: Path, profile: Profile, threads: int, saved_bytes_max: int = SAVED_BYTES_MAX
+) -> DecodeLoop:
+    return DecodeLoop(
+        path,
+        bytes(32),
+        slots=SLOTS,
+        context=CONTEXT,
+        threads=threads,
+        profile=profile,
+        saved_bytes_max=saved_bytes_max,
+    )
+
+
+def _write(loop: DecodeLoop, requests: list[Generate]) -> list[Written]:
     """Decode all among each other; those of which anything was drawn, cancelled ones included."""
-    return _collect(requests, _churn(loop, requests))
+    return collect(requests, _churn(loop, requests))
 
 
-def _replayed(loop: DecodeLoop, written: list[_Written]) -> Iterator[_Compared]:
-    for one in written:
-        request = one.request
-        loop.replay(0, Replay(request.prompt, one.tokens, 0, request.sampler, request.seed))
-        (replayed,) = [event for _, event in _drain(loop) if isinstance(event, Replayed)]
-        margin = max(replayed.margins, default=0.0)
-        second = (replayed.drawn, replayed.logits)
-        yield _Compared((one.tokens, one.logits), second, margin)
-
-
-def _resumed(loop: DecodeLoop, written: list[_Written]) -> Iterator[_Compared]:
-    """The second halves, begun together."""
-    long = [one for one in written if len(one.tokens) > 1]
-    halves = [len(one.tokens) // 2 for one in long]
-    requests = [
-        replace(
-            one.request,
-            prompt=one.request.prompt + one.tokens[:half],
-            start=half,
-            max_tokens=len(one.tokens) - half,
-        )
-        for one, half in zip(long, halves, strict=True)
-    ]
+def _churn(loop: DecodeLoop, requests: list[Generate]) -> Iterator[Event]:
+    """Run all, begun a few steps apart; what was drawn of a cancelled one counts, too."""
     for number, request in enumerate(requests):
         loop.generate(number, request)
-    for one, half, again in zip(long, halves, _collect(requests, _drain(loop)), strict=True):
-        first = (one.tokens[half:], one.logits[4 * half :])
-        yield _Compared(first, (again.tokens, again.logits))
+        if number >= SLOTS:
+            for _ in range(STEPS_BETWEEN):
+                yield from loop.step()
+        if number % CANCEL_EVERY == CANCEL_EVERY - 1:
+            loop.cancel(number - 1)
+    yield from drain(loop)
 
 
-def _collect(requests: list[Generate], events: Iterator[Event]) -> list[_Written]:
-    tokens: dict[int, tuple[int, ...]] = {}
-    logits: dict[int, bytes] = {}
-    for number, event in events:
-        if isinstance(event, Chunk):
-            tokens[number] = (*tokens.get(number, ()), *event.tokens)
-            logits[number] = logits.get(number, b"") + event.logits
-    return [_Written(requests[n], tokens[n], logits[n]) for n in sorted(tokens)]
-
-
-def _summary(found: list[_Compared], class_id: str, prefill: float, decode: float) -> Exactness:
+def _summary(found: list[Compared], class_id: str) -> Exactness:
     pairs = [zip_longest(one.first[0], one.second[0]) for one in found]
     least = [min(len(one.first[1]), len(one.second[1])) for one in found]
     here, there = (
@@ -197,42 +172,23 @@ def _summary(found: list[_Compared], class_id: str, prefill: float, decode: floa
         logit_difference_max=float(np.abs(here - there).max(initial=0.0)),
         margin_max=max((one.margin for one in found), default=0.0),
         class_id=class_id,
-        prefill_tps=prefill,
-        decode_tps=decode,
     )
-
-
-def _churn(loop: DecodeLoop, requests: list[Generate]) -> Iterator[Event]:
-    """Run all, begun a few steps apart; what was drawn of a cancelled one counts, too."""
-    for number, request in enumerate(requests):
-        loop.generate(number, request)
-        if number >= SLOTS:
-            for _ in range(STEPS_BETWEEN):
-                yield from loop.step()
-        if number % CANCEL_EVERY == CANCEL_EVERY - 1:
-            loop.cancel(number - 1)
-    yield from _drain(loop)
 
 
 def _rates(loop: DecodeLoop) -> tuple[float, float]:
     """Prefill of one prompt, then decoding in all slots, in tokens per second."""
     loop.generate(0, _request(0, 2, loop.info.n_vocab, 64))  # the first decode is slow: warm up
-    for _ in _drain(loop):
+    for _ in drain(loop):
         continue
     began = time.perf_counter()
     loop.generate(0, _request(1, 1, loop.info.n_vocab, PREFILL_TOKENS))
-    for _ in _drain(loop):
+    for _ in drain(loop):
         continue
     middle = time.perf_counter()
     for number in range(SLOTS):
         loop.generate(number, _request(number + 2, DECODE_TOKENS, loop.info.n_vocab, 1))
-    drawn = sum(len(event.tokens) for _, event in _drain(loop) if isinstance(event, Chunk))
+    drawn = sum(len(event.tokens) for _, event in drain(loop) if isinstance(event, Chunk))
     return PREFILL_TOKENS / (middle - began), drawn / (time.perf_counter() - middle)
-
-
-def _drain(loop: DecodeLoop) -> Iterator[Event]:
-    while not loop.idle:
-        yield from loop.step()
 
 
 def _request(number: int, tokens: int, n_vocab: int, length: int | None = None) -> Generate:

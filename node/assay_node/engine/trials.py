@@ -27,7 +27,7 @@ from assay_protocol.errors import AssayError
 
 TRIAL_SECONDS_MAX: Final = 3_600  # tens of gigabytes on a slow processor
 FILE: Final = "trials.json"
-_FORM: Final = 2  # of the file, and of what a trial does
+_FORM: Final = 3  # of the file, and of what a trial does
 _PREFILL_SHARE: Final = 2.0  # prompt tokens for each token of an answer, where rates are compared
 
 _COMPLAINT_MAX: Final = 300
