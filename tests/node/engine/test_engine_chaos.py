@@ -1,4 +1,4 @@
-"""Rounds of cancels, disconnects, kills of the engine's process and overload, all at random.
+"""Rounds of cancels, leaves, preemptions, kills of the engine's process and overload, at random.
 
 Every job must end with its whole answer or with an error it can be resumed after; a resumed answer
 must be the unbroken one; and nothing may stay behind: no job, slot, file or task. ASSAY_CHAOS sets
@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from assay_node.engine import supervisor
-from assay_node.engine.interface import Generate
+from assay_node.engine.interface import PRIORITIES, Generate
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
@@ -27,11 +27,11 @@ from assay_protocol.messages import Sampler
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
-ROUNDS = int(os.environ.get("ASSAY_CHAOS", "12"))
-SEED = int(os.environ.get("ASSAY_CHAOS_SEED", "1"))
-SLOTS, CONTEXT = 3, 128
-KINDS = 12  # different answers that are asked for again and again
-ANSWER_TOKENS = 10
+ROUNDS = int(os.environ.get("ASSAY_CHAOS", "18"))
+SEED = int(os.environ.get("ASSAY_CHAOS_SEED", "2"))
+SLOTS, CONTEXT = 2, 128
+KINDS = 8  # different answers that are asked for again and again
+ANSWER_TOKENS = 8
 FLOOD = 120  # more than the queue takes
 RESUMABLE = {"engine_failed", "busy"}
 SAMPLER = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
@@ -55,14 +55,14 @@ def _model() -> Path:
 
 def _request(kind: int) -> Generate:
     """Of three kinds two begin alike, so that prefixes are reused and copied."""
-    prompt = tuple(500 + (37 * i + 911 * (kind % 3)) % 40_000 for i in range(20 + 2 * kind))
+    prompt = tuple(500 + (37 * i + 911 * (kind % 3)) % 40_000 for i in range(20 + 3 * kind))
     tenant = bytes([kind % 2])
     return Generate(prompt, 0, ANSWER_TOKENS, SAMPLER, bytes([kind]) * 32, tenant)
 
 
-async def _answer(world: World, kind: int, patience: int | None = None) -> None:
+async def _answer(world: World, kind: int, priority: int, patience: int | None = None) -> None:
     """One job, resumed until it is whole; left after `patience` arrivals, if that is given."""
-    request, tokens, logits = _request(kind), (), b""
+    request, tokens, logits = replace(_request(kind), priority=priority), (), b""
     while True:
         rest = replace(
             request,
@@ -96,19 +96,19 @@ def _wait_after(error: AssayError) -> float:
     return error.retry_after_ms / 1e3
 
 
-async def _cancelled(world: World, kind: int, seconds: float) -> None:
+async def _cancelled(world: World, kind: int, priority: int, seconds: float) -> None:
     """One job whose task is cancelled wherever it is."""
     with trio.move_on_after(seconds) as scope:
-        await _answer(world, kind)
+        await _answer(world, kind, priority)
     world.seen["cancelled"] += scope.cancelled_caught
 
 
 async def _flood(world: World, draw: random.Random) -> None:
     """More at once than are taken; who is refused is told when to come again."""
 
-    async def one(kind: int) -> None:
+    async def one(kind: int, priority: int) -> None:
         try:
-            async with world.engine.generate(_request(kind)) as chunks:
+            async with world.engine.generate(replace(_request(kind), priority=priority)) as chunks:
                 await anext(chunks)
                 world.seen["served in a flood"] += 1
         except AssayError as error:
@@ -117,20 +117,23 @@ async def _flood(world: World, draw: random.Random) -> None:
 
     async with trio.open_nursery() as nursery:
         for _ in range(FLOOD):
-            nursery.start_soon(one, draw.randrange(KINDS))
+            nursery.start_soon(one, draw.randrange(3), draw.choice(PRIORITIES))  # the short ones
 
 
 async def _round(world: World, draw: random.Random) -> None:
     async with trio.open_nursery() as nursery:
-        for _ in range(draw.randrange(1, 6)):
-            kind, how = draw.randrange(KINDS), draw.random()
+        for _ in range(draw.randrange(1, 7)):
+            kind, priority, how = draw.randrange(KINDS), draw.choice(PRIORITIES), draw.random()
             if how < 0.25:
-                nursery.start_soon(_cancelled, world, kind, draw.random() * 0.4)
+                nursery.start_soon(_cancelled, world, kind, priority, draw.random() * 0.4)
             elif how < 0.5:
-                nursery.start_soon(_answer, world, kind, draw.randrange(1, ANSWER_TOKENS))
+                patience = draw.randrange(1, ANSWER_TOKENS)
+                nursery.start_soon(_answer, world, kind, priority, patience)
             else:
-                nursery.start_soon(_answer, world, kind)
-        if draw.random() < 0.1:
+                nursery.start_soon(_answer, world, kind, priority)
+            if draw.random() < 0.3:  # so that some come when others are on their way
+                await trio.sleep(draw.random() * 0.1)
+        if draw.random() < 0.07:
             nursery.start_soon(_flood, world, draw)
         if draw.random() < 0.1:
             await trio.sleep(draw.random() * 0.3)
