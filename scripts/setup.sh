@@ -57,4 +57,10 @@ fi
 "${pip[@]}" install "${wheels[0]}"
 "${pip[@]}" install -e '.[all]' --group dev
 "$venv/bin/python" -m assay_node.models.fetch --test-model
+# The second road to the exact class, once (about two minutes); tests of it are skipped without it.
+if ! command -v cmake >/dev/null; then
+    echo "setup: without cmake the road 'plain' is missing; see scripts/build_engine.sh" >&2
+else
+    "$venv/bin/python" -m assay_node.engine.library build exact --jobs 2
+fi
 echo "setup: done; programs are in $venv/bin"
