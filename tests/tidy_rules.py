@@ -41,7 +41,7 @@ _IMPURE: Final = {
 }  # fmt: skip
 _PROTOCOL_MAY: Final = {"msgpack", "nacl"}
 _NUMPY_IN: Final = {
-    f"protocol/assay_protocol/{name}.py" for name in ("sampling", "noise", "adjustments")
+    f"protocol/assay_protocol/{name}.py" for name in ("sampling", "noise", "adjustments", "masks")
 }
 
 

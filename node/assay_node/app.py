@@ -381,6 +381,7 @@ async def _served(
         eog=info.eog,
         prefill_rate=prefill,
         decode_rate=decode,
+        grammar=info.grammar,
     )
 
 

@@ -1,8 +1,8 @@
 """The hashes that bind a job: prompt, nonce, seed, running output, leaves, commitment.
 
 All are BLAKE2b-256 with a personalization of their own, so no hash of one kind can pass for
-another. Prompt and output hashes are salted with the client's nonce: the coordinator holds them
-but cannot test guesses of a short prompt against them (invariant S3).
+another. Prompt, grammar and output hashes are salted with the client's nonce: the coordinator holds
+them but cannot test guesses of a short prompt against them (invariant S3).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from assay_protocol.errors import ProtocolError
 from assay_protocol.limits import LEAF_TOKENS
 
 _PROMPT: Final = b"assay prompt"
+_GRAMMAR: Final = b"assay grammar"
 _NONCE: Final = b"assay nonce"
 _SEED: Final = b"assay seed"
 _SEED_NAME: Final = b"assay seed name"
@@ -47,6 +48,11 @@ def unpack_logits(data: bytes) -> tuple[float, ...]:
 def prompt_hash(nonce: bytes, prompt: bytes) -> bytes:
     """Of the packed prompt tokens."""
     return _blake(_PROMPT, nonce, prompt)
+
+
+def grammar_hash(nonce: bytes, grammar: bytes) -> bytes:
+    """Of a packed grammar (grammars.pack_grammar): it can tell as much as a prompt."""
+    return _blake(_GRAMMAR, nonce, grammar)
 
 
 def nonce_commitment(nonce: bytes) -> bytes:

@@ -26,6 +26,7 @@ PENALTY_MAX: Final = 2.0  # presence and frequency, either sign
 LOGIT_BIAS_MAX: Final = 100.0  # either sign
 LOGIT_BIAS_ENTRIES_MAX: Final = 256
 STOP_TOKENS_MAX: Final = 32
+GRAMMAR_BYTES_MAX: Final = 16 << 10  # of the text that says which answers are allowed
 LOGPROBS_MAX: Final = 20  # alternatives told of beside each drawn token
 SIGNED_BYTES_MAX: Final = 8_192  # a ticket with the longest logit bias, and its signature
 

@@ -28,6 +28,8 @@ Tokens = Annotated[bytes, Size(0, 4 * limits.PROMPT_TOKENS_MAX)]  # little-endia
 Logits = Annotated[bytes, Size(0, 4 * limits.OUTPUT_TOKENS_MAX)]  # little-endian f32 each
 # (u32 token, f32 logprob) pairs: of each drawn token, then of its `logprobs` likeliest rivals
 Logprobs = Annotated[bytes, Size(8, 8 * (1 + limits.LOGPROBS_MAX) * limits.TOKENS_PER_FRAME_MAX)]
+# A kind's name, a newline, the text (grammars.pack_grammar)
+Grammar = Annotated[bytes, Size(1, limits.GRAMMAR_BYTES_MAX)]
 Count = Annotated[int, Range(0, 1 << 31)]
 Credit = Annotated[int, Range(0, (1 << 63) - 1)]
 Time = Annotated[int, Range(0, (1 << 63) - 1)]
@@ -57,7 +59,8 @@ class Sampler:
 
     The options, all off when left out, are ranged by samplers.validate. Penalties and biases
     change the logits, `stop_tokens` end the answer like the model's own end tokens, `logprobs`
-    asks for that many likeliest tokens beside each drawn one and changes no draw.
+    asks for that many likeliest tokens beside each drawn one and changes no draw. `grammar` commits
+    to a text that travels like the prompt, from client to node and sealed to auditors.
     """
 
     temperature: float
@@ -73,6 +76,7 @@ class Sampler:
     )
     stop_tokens: Annotated[tuple[Count, ...], Size(0, limits.STOP_TOKENS_MAX)] | None = None
     logprobs: Annotated[int, Range(0, limits.LOGPROBS_MAX)] | None = None
+    grammar: Digest | None = None  # salted hash of the grammar whose tokens alone may be drawn
 
 
 @struct
@@ -85,6 +89,7 @@ class Offer:
     context: Count
     prefill_rate: Rate
     decode_rate: Rate
+    grammar: Name | None = None  # draws by grammars, their masks computed by this
 
 
 @struct
@@ -406,6 +411,7 @@ class TranscriptBody:
     nonce: Nonce
     prompt: Tokens
     output: Tokens
+    grammar: Grammar | None = None
 
 
 @message(70)
@@ -478,11 +484,15 @@ class StandingChanged:
 
 @message(90)
 class StartJob:
-    """Client -> node, first frame: the ticket, the nonce it commits to, and the prompt."""
+    """Client -> node, first frame: the ticket, the nonce it commits to, and the prompt.
+
+    `grammar` is there iff the ticket's sampler commits to one.
+    """
 
     ticket: Signed
     nonce: Nonce
     prompt: Tokens
+    grammar: Grammar | None = None
 
 
 @message(92)

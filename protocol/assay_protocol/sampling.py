@@ -10,7 +10,8 @@ softmax(l / T) (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030). Under small
 changes its mind far less often than inverting a cumulative distribution would.
 
 `text` is prompt and answer so far; its last `position` tokens are the answer. It may be left empty
-where `samplers.looks_back` is false.
+where `samplers.looks_back` is false. `allowed` is the mask of a grammar (masks.py): nothing else is
+drawn, and the filters see nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from assay_protocol.samplers import SamplerLike, changes_logits, looks_back, rep
 
 Tokens = NDArray[np.int64]
 Reals = NDArray[np.float64]
+Allowed = Tokens | None  # the token ids a grammar allows, ascending, at least one; None: all
 Values = Logits | Reals  # one row of logits, as the model gave them or adjusted
 
 
@@ -44,10 +46,15 @@ class Replay:
 
 
 def draw(
-    logits: Logits, sampler: SamplerLike, seed: bytes, position: int, text: Sequence[int] = ()
+    logits: Logits,
+    sampler: SamplerLike,
+    seed: bytes,
+    position: int,
+    text: Sequence[int] = (),
+    allowed: Allowed = None,
 ) -> int:
     """The token at output position `position`, given float32[vocabulary] logits."""
-    return draw_rows(logits[None, :], [sampler], [seed], [position], [text])[0]
+    return draw_rows(logits[None, :], [sampler], [seed], [position], [text], [allowed])[0]
 
 
 def draw_rows(
@@ -56,6 +63,7 @@ def draw_rows(
     seeds: Sequence[bytes],
     positions: Sequence[int],
     texts: Sequence[Sequence[int]] | None = None,
+    masks: Sequence[Allowed] | None = None,
 ) -> list[int]:
     """`draw` for every row of float32[rows, vocabulary]: same tokens, less time per row."""
     tokens = [int(token) for token in logits.argmax(axis=1)]
@@ -65,11 +73,17 @@ def draw_rows(
     for row, sampler in enumerate(samplers):
         plain, text = logits[row], texts[row] if texts is not None else ()
         values = adjusted(plain, sampler, positions[row], text, page)
+        allowed = masks[row] if masks is not None else None
         if sampler.temperature == 0.0:
-            if values is not plain:
+            if allowed is not None:
+                tokens[row] = int(allowed[values[allowed].argmax()])
+            elif values is not plain:
                 tokens[row] = int(values.argmax())
             continue
-        inside = _kept(values, sampler)
+        if allowed is None:
+            inside = _kept(values, sampler)
+        else:
+            inside = allowed[_kept(values[allowed], sampler)]
         if len(inside) > _MANY:
             tokens[row] = _draw_of_many(values, inside, sampler, seeds[row], positions[row])
         else:
@@ -86,21 +100,31 @@ def replay(
     seed: bytes,
     start: int,
     before: Sequence[int] = (),
+    masks: Sequence[Allowed] | None = None,
 ) -> Replay:
     """Draw again at positions start, start+1, ... and compare with `tokens`.
 
     `logits` is float32[len(tokens), vocabulary]: row i is what predicts tokens[i]. `before` is the
-    prompt and the answer up to position `start`.
+    prompt and the answer up to position `start`, `masks` what a grammar allows at each position.
+    The margin of a token outside its mask is infinite.
     """
     assert len(logits) == len(tokens)
     count = len(tokens)
     positions = range(start, start + count)
     texts = _texts(before, tokens, positions, sampler) if looks_back(sampler) else None
-    drawn = draw_rows(logits, [sampler] * count, [seed] * count, positions, texts)
+    drawn = draw_rows(logits, [sampler] * count, [seed] * count, positions, texts, masks)
     margins = tuple(
         0.0
         if here == given
-        else margin(logits[row], given, sampler, seed, start + row, texts[row] if texts else ())
+        else margin(
+            logits[row],
+            given,
+            sampler,
+            seed,
+            start + row,
+            texts[row] if texts else (),
+            masks[row] if masks else None,
+        )
         for row, (here, given) in enumerate(zip(drawn, tokens, strict=True))
     )
     return Replay(tuple(drawn), margins)
@@ -113,6 +137,7 @@ def margin(
     seed: bytes,
     position: int,
     text: Sequence[int] = (),
+    allowed: Allowed = None,
 ) -> float:
     """The smallest change of logits (sup norm) that would have made `token` the drawn one.
 
@@ -120,13 +145,17 @@ def margin(
     rho = max(-a_t / 2, max over kept v with s_v > s_t of min((s_v - s_t) / 2, a_v / 2)). Dividing
     by two: both sides of a gap may move. A rival is either overtaken or filtered out. Honest drift
     of amplitude A gives rho <= A whatever the prompt, so no choice of prompts widens it. A
-    repetition penalty of r multiplies drift by at most max(r, 1/r), so rho is divided by that.
+    repetition penalty of r multiplies drift by at most max(r, 1/r), so rho is divided by that. No
+    drift takes a token into a grammar: outside `allowed` rho is infinite.
     """
     row = adjusted(logits, sampler, position, text)
     scale = 2 * amplification(sampler)
+    ids = np.arange(len(row)) if allowed is None else allowed
+    if token not in ids:
+        return math.inf
     if sampler.temperature == 0.0:
-        return float(row.max() - row[token]) / scale
-    order = _descending(row)
+        return float(row[ids].max() - row[token]) / scale
+    order = ids[_descending(row[ids])]
     values = row[order].astype(np.float64)
     mine = int(np.flatnonzero(order == token)[0])
     slack = _slack(values, sampler, mine)

@@ -198,9 +198,11 @@ class ClientStream:
         """Tokens covered by the node's last signature."""
         return self._signed_count
 
-    def start(self, ticket_blob: bytes, prompt: bytes) -> bytes:
+    def start(self, ticket_blob: bytes, prompt: bytes, grammar: bytes | None = None) -> bytes:
         """The first frame."""
-        return encode(StartJob(ticket=ticket_blob, nonce=self._nonce, prompt=prompt))
+        return encode(
+            StartJob(ticket=ticket_blob, nonce=self._nonce, prompt=prompt, grammar=grammar)
+        )
 
     def cancel(self) -> bytes:
         return encode(Cancel())

@@ -7,6 +7,7 @@ checks that it got what it asked for. Money is integers: a price is rounded up o
 from __future__ import annotations
 
 from assay_protocol.errors import ProtocolError
+from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import nonce_commitment, prompt_hash, unpack_tokens
 from assay_protocol.messages import StartJob, SubmitJob, Ticket
 from assay_protocol.signing import ED25519, Verifier, open_signed
@@ -37,7 +38,8 @@ def check_start(
 ) -> tuple[int, ...]:
     """The prompt tokens of a job that `node` may start for `client` at `now_us`.
 
-    Raises ProtocolError: ticket_not_mine, ticket_expired, nonce_mismatch or prompt_mismatch.
+    Raises ProtocolError: ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch or
+    grammar_mismatch.
     """
     if ticket.node != node or ticket.client != client:
         raise ProtocolError("ticket_not_mine")
@@ -49,6 +51,8 @@ def check_start(
         raise ProtocolError("prompt_mismatch", "the prompt's length is not the ticket's")
     if prompt_hash(start.nonce, start.prompt) != ticket.prompt_hash:
         raise ProtocolError("prompt_mismatch")
+    if not grammar_fits(ticket.sampler, start.nonce, start.grammar):
+        raise ProtocolError("grammar_mismatch")
     return unpack_tokens(start.prompt)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from assay_protocol import codec, hashing, messages
+from assay_protocol import codec, grammars, hashing, messages
 from assay_protocol.errors import ProtocolError
 from assay_protocol.signing import Identity, digest, seal
 
@@ -219,6 +219,10 @@ def _hashes() -> dict[str, Any]:
         "prompt_hash": {
             "prompt": (prompt := hashing.pack_tokens((1, 2, 3))).hex(),
             "is": hashing.prompt_hash(nonce, prompt).hex(),
+        },
+        "grammar_hash": {
+            "grammar": (grammar := grammars.pack_grammar("regex", "(yes|no)").hex()),
+            "is": hashing.grammar_hash(nonce, bytes.fromhex(grammar)).hex(),
         },
         "nonce_commitment": hashing.nonce_commitment(nonce).hex(),
         "job_seed": (seed := hashing.job_seed(ticket, nonce)).hex(),

@@ -137,6 +137,7 @@ class AnswerStream:
                 nonce=started.job.nonce,
                 prompt=pack_tokens(one.prompt),
                 output=pack_tokens(one.tokens),
+                grammar=started.job.grammar,
             )
             for one in outcome.segments
             if one.receipt is not None

@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     check = commands.add_parser("verify", help="check a receipt file offline")
     check.add_argument("file", type=Path)
     check.add_argument("--coordinator", help="public key (hex) the tickets must be signed with")
+    check.add_argument("--card", type=Path, help="the model's card, to check grammars against")
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_run("assay.verify_command", "verify_file", ""))
     for name, text in (("network", "nodes and totals"), ("account", "your balances")):

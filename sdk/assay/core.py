@@ -67,7 +67,7 @@ _ASK_AGAIN: Final = frozenset(
     {"no_capacity", "busy", "rate_limited", "storage_failed", "internal", "timeout", "peer_gone"}
 )
 # No other node would answer otherwise.
-_HOPELESS: Final = frozenset({"prompt_too_long", "sampler_refused"})
+_HOPELESS: Final = frozenset({"prompt_too_long", "sampler_refused", "grammar_refused"})
 # The node is well, only not free: it may be asked again when nobody else is.
 _WELL: Final = frozenset({"busy", "draining", "rate_limited", "slow_reader", "ticket_expired"})
 
@@ -199,7 +199,7 @@ class JobMachine:
         stream = ClientStream(ticket, self.job.nonce, self._signer, self._verifier)
         self._runs.append(_Run(ticket, grant.ticket, stream, prompt))
         self._enter(Phase.STREAMING, self._limits.first_token_us)
-        first = stream.start(grant.ticket, pack_tokens(prompt))
+        first = stream.start(grant.ticket, pack_tokens(prompt), self.job.grammar)
         self._effects.append(OpenStream(attempt, grant.route, first))
 
     def _check_ticket(self, ticket: Ticket, grant: TicketGrant) -> None:

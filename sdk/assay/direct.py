@@ -14,11 +14,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
+from assay.answer_grammar import answer_grammar
 from assay.answer_stream import AnswerStream, Started
 from assay.answers import Completion
 from assay.catalogue import Catalogue, Model
@@ -34,6 +36,7 @@ from assay_network.identity import public_key
 from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
+from assay_protocol.hashing import grammar_hash
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
 from assay_protocol.messages import (
     Account,
@@ -184,13 +187,18 @@ def make_job(
     *,
     max_tokens: int | None = None,
     nodes: Sequence[bytes] = (),
+    response_format: Mapping[str, Any] | None = None,
+    grammar: Mapping[str, str] | None = None,
     **sampling: Any,
 ) -> Job:
     """The job of one answer; `nodes` allows only those, `sampling` is what `make_sampler` takes.
 
+    `response_format` (OpenAI's) or `grammar`, a kind and its text, say which answers are allowed
+    (see `answer_grammar`). The node alone is shown them, like the prompt.
+
     There is no seed to choose: it comes from a fresh nonce and the ticket, so that nobody can
     steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context,
-    "sampler_refused" for settings out of range.
+    "sampler_refused" for settings out of range, "grammar_refused".
     """
     if max_tokens is not None and not 1 <= max_tokens <= OUTPUT_TOKENS_MAX:
         raise ValueError(f"max_tokens must be 1 to {OUTPUT_TOKENS_MAX}")
@@ -201,17 +209,22 @@ def make_job(
     if not prompt:
         raise ValueError("the prompt is empty")
     sampler = make_sampler(model.card.n_vocab, **sampling)
+    nonce = secrets.token_bytes(32)
+    packed = answer_grammar(response_format, grammar)
+    if packed is not None:
+        sampler = replace(sampler, grammar=grammar_hash(nonce, packed))
     return Job(
         model=model.summary.model,
         prompt=prompt,
         sampler=sampler,
         max_tokens=wanted,
-        nonce=secrets.token_bytes(32),
+        nonce=nonce,
         stop_tokens=ends(sampler, frozenset(model.card.eog)),
         vocabulary=model.card.n_vocab,
         only=tuple(nodes),
         price_in_max=model.summary.price_in,
         price_out_max=model.summary.price_out,
+        grammar=packed,
     )
 
 

@@ -7,7 +7,7 @@ comes late is known as such. Times are microseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from assay_protocol.errors import AssayError
 from assay_protocol.logprobs import TokenLogprobs
@@ -38,6 +38,7 @@ class Job:
     stop_tokens: frozenset[int] = frozenset()
     vocabulary: int = 1 << 32
     only: tuple[bytes, ...] = ()
+    grammar: bytes | None = field(default=None, repr=False)  # packed; the sampler commits to it
     price_in_max: int | None = None
     price_out_max: int | None = None
 

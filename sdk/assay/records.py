@@ -17,11 +17,13 @@ import msgpack
 
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import unpack_tokens
-from assay_protocol.limits import OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
+from assay_protocol.limits import GRAMMAR_BYTES_MAX, OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
 
 RECORD_FORMAT: Final = "assay-receipt-1"
 SIGNED_BYTES_MAX: Final = 2_048
-RECORD_BYTES_MAX: Final = 4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX) + 2 * SIGNED_BYTES_MAX + 512
+RECORD_BYTES_MAX: Final = (
+    4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX) + 2 * SIGNED_BYTES_MAX + GRAMMAR_BYTES_MAX + 512
+)
 _LENGTH_BYTES: Final = 4
 
 
@@ -30,7 +32,7 @@ class ReceiptRecord:
     """One node's part of an answer: both signed blobs, and the preimages of their hashes.
 
     `coordinator` is the 32-byte key the ticket was accepted under; `prompt` and `output` are packed
-    tokens (little-endian u32 each).
+    tokens (little-endian u32 each), `grammar` packed, if the answer had one.
     """
 
     coordinator: bytes
@@ -39,6 +41,7 @@ class ReceiptRecord:
     nonce: bytes
     prompt: bytes
     output: bytes
+    grammar: bytes | None = None
 
     @property
     def prompt_tokens(self) -> tuple[int, ...]:
@@ -50,7 +53,9 @@ class ReceiptRecord:
 
     def encode(self) -> bytes:
         """Canonical bytes; `decode` gives the record back."""
-        fields = (self.coordinator, self.ticket, self.receipt, self.nonce, self.prompt, self.output)
+        fields = [self.coordinator, self.ticket, self.receipt, self.nonce, self.prompt, self.output]
+        if self.grammar is not None:
+            fields.append(self.grammar)
         data: bytes = msgpack.packb([RECORD_FORMAT, *fields])
         return data
 
@@ -62,7 +67,7 @@ class ReceiptRecord:
             raw: Any = msgpack.unpackb(data)
         except Exception as error:  # msgpack raises a dozen kinds; each means bytes of no record
             raise ProtocolError("malformed", "not a receipt record") from error
-        _require(type(raw) is list and len(raw) == 7, "not a receipt record")
+        _require(type(raw) is list and len(raw) in (7, 8), "not a receipt record")
         _require(raw[0] == RECORD_FORMAT, "not a receipt record of a known format")
         _require(all(type(part) is bytes for part in raw[1:]), "a field is not bytes")
         sizes = (
@@ -72,8 +77,9 @@ class ReceiptRecord:
             (32, 32),
             (4, 4 * PROMPT_TOKENS_MAX),
             (0, 4 * OUTPUT_TOKENS_MAX),
+            (1, GRAMMAR_BYTES_MAX),
         )
-        for part, (least, most) in zip(raw[1:], sizes, strict=True):
+        for part, (least, most) in zip(raw[1:], sizes, strict=False):
             _require(least <= len(part) <= most, "a field has a wrong size")
         _require(len(raw[5]) % 4 == 0 and len(raw[6]) % 4 == 0, "token bytes must come in fours")
         record = cls(
@@ -83,6 +89,7 @@ class ReceiptRecord:
             nonce=raw[4],
             prompt=raw[5],
             output=raw[6],
+            grammar=raw[7] if len(raw) == 8 else None,
         )
         _require(record.encode() == data, "not in canonical form")
         return record

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from assay.records import ReceiptRecord
+from assay_protocol.cards import ModelCard
 from assay_protocol.errors import ProtocolError
+from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash
 from assay_protocol.messages import Receipt, Ticket
 from assay_protocol.receipts import check_receipt, check_receipt_seed
@@ -41,8 +43,13 @@ class Verification:
         return tuple(step.name for step in self.steps if step.ok is False)
 
 
-def verify(record: ReceiptRecord, coordinator: bytes | None = None) -> Verification:
-    """Check one record, under `coordinator`'s key if given, else under the key it names itself."""
+def verify(
+    record: ReceiptRecord, coordinator: bytes | None = None, card: ModelCard | None = None
+) -> Verification:
+    """Check one record, under `coordinator`'s key if given, else under the key it names itself.
+
+    With the model's `card` and the `grammar` extra, an answer is also held to its grammar.
+    """
     key = record.coordinator if coordinator is None else coordinator
     try:
         ticket = open_ticket(record.ticket, key)
@@ -55,6 +62,8 @@ def verify(record: ReceiptRecord, coordinator: bytes | None = None) -> Verificat
         return _result([*steps, Step("receipt signature", False, str(error))])
     steps.append(Step("receipt signature", True, f"signed by node {ticket.node.hex()[:16]}"))
     steps += _content_steps(record, ticket, receipt)
+    if ticket.sampler.grammar is not None or record.grammar is not None:
+        steps += _grammar_steps(record, ticket, card)
     steps.append(Step("leaves root", None, "covers the raw logits: an audit checks it"))
     price = job_price(ticket, receipt.n_out)
     tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
@@ -63,7 +72,9 @@ def verify(record: ReceiptRecord, coordinator: bytes | None = None) -> Verificat
 
 
 def verify_answer(
-    records: Sequence[ReceiptRecord], coordinator: bytes | None = None
+    records: Sequence[ReceiptRecord],
+    coordinator: bytes | None = None,
+    card: ModelCard | None = None,
 ) -> Verification:
     """Check the records of one resumed answer, in order, and that each goes on from the last.
 
@@ -73,7 +84,7 @@ def verify_answer(
     steps: list[Step] = []
     price = 0
     for index, record in enumerate(records):
-        one = verify(record, coordinator)
+        one = verify(record, coordinator, card)
         steps += [Step(f"{index + 1}: {s.name}", s.ok, s.detail) for s in one.steps]
         price += one.price or 0
         if index and one.ok:
@@ -107,6 +118,31 @@ def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> l
         _step("prompt", prompt, f"these {ticket.n_in} tokens"),
         _step("output", output, f"these {receipt.n_out} tokens"),
     ]
+
+
+def _grammar_steps(record: ReceiptRecord, ticket: Ticket, card: ModelCard | None) -> list[Step]:
+    """That the grammar is the one committed to, and that it allowed every token where it is."""
+    name = "follows its grammar"
+    if not grammar_fits(ticket.sampler, record.nonce, record.grammar):
+        return [Step("grammar", False, "not the one committed to")]
+    steps = [Step("grammar", True, "the one committed to")]
+    if card is None or record.grammar is None:
+        return [*steps, Step(name, None, "needs the model's card")]
+    if card.digest != ticket.model:
+        return [*steps, Step(name, False, "the card is of another model")]
+    try:
+        from assay_protocol.masks import Matcher, Vocabulary
+    except ImportError:
+        return [*steps, Step(name, None, "needs the `grammar` extra")]
+    prompt = record.prompt_tokens
+    try:
+        before = prompt[len(prompt) - ticket.start :]
+        matcher = Matcher(Vocabulary(card.pieces, card.eog), record.grammar, before)
+        wrong = next((i for i, t in enumerate(record.output_tokens) if not matcher.accept(t)), None)
+    except ProtocolError as error:
+        return [*steps, Step(name, False, error.message)]
+    told = "every token" if wrong is None else f"token {wrong} of the answer is not allowed"
+    return [*steps, Step(name, wrong is None, told)]
 
 
 def _continues(before: ReceiptRecord, after: ReceiptRecord, name: str) -> Step:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from assay.cli import FAILED, OK, print_json
 from assay.records import read_records
 from assay.verify import Verification, verify
+from assay_protocol.cards import decode_card
 from assay_protocol.errors import AssayError
 
 MARKS = {True: "ok", False: "FAILED", None: "not checked"}
@@ -16,7 +17,8 @@ MARKS = {True: "ok", False: "FAILED", None: "not checked"}
 def verify_file(options: argparse.Namespace) -> int:
     """Check every record of the file on its own; exit 0 only if all hold."""
     key = key_of(options.coordinator) if options.coordinator else None
-    results = [verify(record, key) for record in read_records(options.file.read_bytes())]
+    card = decode_card(options.card.read_bytes()) if options.card else None
+    results = [verify(record, key, card) for record in read_records(options.file.read_bytes())]
     if options.json:
         print_json([asdict(result) for result in results])
     else:

@@ -126,6 +126,50 @@ def test_option_vectors(case: dict[str, Any]) -> None:
     assert _plain(logits, sampler, seed, position, text) == case["token"]
 
 
+@pytest.mark.parametrize("case", VECTORS["masked"], ids=lambda case: case["name"])
+def test_mask_vectors(case: dict[str, Any]) -> None:
+    logits, allowed = np.array(case["logits"], np.float32), case["allowed"]
+    sampler, seed = Settings(**case["sampler"]), bytes.fromhex(case["seed"])
+    position, text = case["position"], case["text"]
+    drawn = sampling.draw(logits, sampler, seed, position, text, np.array(allowed))
+    assert drawn == case["token"]
+    outside = np.setdiff1d(np.arange(len(logits)), allowed)
+    logits[outside] = -1e30
+    assert _plain(logits, sampler, seed, position, text) == case["token"]
+
+
+@given(
+    st.integers(0, 1 << 32),
+    st.sampled_from([0.0, 0.8, 2.0]),
+    st.sampled_from([0, 1, 3, 40]),
+    st.sampled_from([0.5, 0.95, 1.0]),
+    st.sampled_from([0.0, 0.2]),
+    st.floats(0.01, 1.0),
+)
+def test_a_mask_draws_as_if_nothing_else_were_in_the_vocabulary(
+    rng_seed: int, temperature: float, top_k: int, top_p: float, min_p: float, share: float
+) -> None:
+    """All three ways: one row, many rows, and an oracle in which other tokens are hopeless."""
+    rng = np.random.default_rng(rng_seed)
+    logits = _logits(rng_seed, 2000)
+    allowed = np.flatnonzero(rng.random(2000) < share)
+    allowed = allowed if len(allowed) else np.array([1999])
+    sampler = Settings(temperature, top_k, top_p, min_p)
+    drawn = sampling.draw(logits, sampler, SEED, 3, (), allowed)
+    hopeless = np.full_like(logits, -1e30)
+    hopeless[allowed] = logits[allowed]
+    assert drawn in allowed
+    assert drawn == sampling.draw(hopeless, sampler, SEED, 3)
+    both = sampling.draw_rows(
+        np.stack([logits, logits]), [sampler] * 2, [SEED] * 2, [3, 3], None, [None, allowed]
+    )
+    assert both == [sampling.draw(logits, sampler, SEED, 3), drawn]
+    everything = np.arange(2000)
+    for token in (drawn, int(allowed[0]), 5):
+        plain = sampling.margin(logits, token, sampler, SEED, 3)
+        assert sampling.margin(logits, token, sampler, SEED, 3, (), everything) == plain
+
+
 _BIASES = st.lists(
     st.tuples(st.integers(0, 96), st.sampled_from([-100.0, -1.5, 0.25, 4.0])),
     max_size=3,

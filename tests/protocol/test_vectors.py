@@ -66,6 +66,8 @@ def test_hashes() -> None:
     ticket, nonce = bytes.fromhex(known["ticket"]), bytes.fromhex(known["nonce"])
     prompt = bytes.fromhex(known["prompt_hash"]["prompt"])
     assert hashing.prompt_hash(nonce, prompt).hex() == known["prompt_hash"]["is"]
+    grammar = bytes.fromhex(known["grammar_hash"]["grammar"])
+    assert hashing.grammar_hash(nonce, grammar).hex() == known["grammar_hash"]["is"]
     assert hashing.nonce_commitment(nonce).hex() == known["nonce_commitment"]
     seed = hashing.job_seed(ticket, nonce)
     assert (seed.hex(), hashing.seed_hash(seed).hex()) == (known["job_seed"], known["seed_hash"])

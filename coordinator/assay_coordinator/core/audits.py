@@ -42,6 +42,7 @@ from assay_protocol.messages import (
     LeavesOpened,
     OpenLeaves,
     RevealRequest,
+    Ticket,
     Transcript,
     TranscriptRequest,
 )
@@ -210,11 +211,23 @@ class Audits:
             for node in among
             if node.serves(now, ticket.model)
             and not node.draining
+            and self._masks_alike(ticket, node, executor)
             and can_audit(node.offers[ticket.model].class_id)
             and node.key not in (ticket.node, ticket.client)
             and node.row.operator != executor.row.operator
             and not case.asked & {node.key, node.row.operator}
         ]
+
+    def _masks_alike(self, ticket: Ticket, node: Node, executor: Node) -> bool:
+        """Another version of what computes masks may allow other tokens: its word is no evidence.
+
+        The executor's offer now is the one it drew under: transcripts do not outlive its process.
+        """
+        theirs = node.offers[ticket.model].grammar
+        if ticket.sampler.grammar is None:
+            return True
+        offer = executor.offers.get(ticket.model)
+        return theirs is not None and (offer is None or offer.grammar == theirs)
 
     def _leaves(self, class_id: str) -> str | None:
         """What the receipt's leaves hold; where logprobs are not taken, nobody may plead them."""

@@ -208,6 +208,9 @@ class Coordinator:
         seed_ticket, start = self._resumed(client, job)
         node = self.scheduler.pick(now, job)
         if node is None:
+            asked = job.sampler.grammar is not None
+            if asked and self.scheduler.lacks_grammars(now, job.model):
+                raise AssayError("grammar_refused", "no node draws this model by a grammar")
             raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
         ticket = self._ticket(now, client, node, job, listed, seed_ticket, start)
         blob = seal(self._signer, ticket)

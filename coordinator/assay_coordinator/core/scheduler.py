@@ -32,6 +32,11 @@ class Scheduler:
         best = self._best(now, job, self._sample(listed))
         return best or self._best(now, job, listed)
 
+    def lacks_grammars(self, now: int, model: bytes) -> bool:
+        """Whether nodes serve `model` and none of them, free or not, draws by grammars."""
+        serving = [node for node in self._registry.listed(model) if node.serves(now, model)]
+        return bool(serving) and all(node.offers[model].grammar is None for node in serving)
+
     def _sample(self, listed: Sequence[Node]) -> list[Node]:
         if len(listed) <= SAMPLE:
             return list(listed)
@@ -51,6 +56,8 @@ class Scheduler:
         if job.only and node.key not in job.only:
             return False
         offer = node.offers[job.model]
+        if job.sampler.grammar is not None and offer.grammar is None:
+            return False
         if job.n_in + job.max_tokens > offer.context:
             return False
         return node.load < offer.slots * (1 + self._policy.queue_per_slot)

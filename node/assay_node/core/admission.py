@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from assay_node.core.parameters import Parameters, Served
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.grammars import read_grammar
 from assay_protocol.messages import StartJob, Ticket
 from assay_protocol.samplers import validate
 from assay_protocol.signing import ED25519, Verifier
@@ -65,8 +66,8 @@ class Admission:
 
         Raises AssayError with the code the client is told: malformed, unexpected_message,
         wrong_coordinator, ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch,
-        ticket_replayed, `standing.closed`, model_unknown, prompt_too_long, sampler_refused or busy
-        (which says when to come back).
+        grammar_mismatch, ticket_replayed, `standing.closed`, model_unknown, prompt_too_long,
+        sampler_refused, grammar_refused or busy (which says when to come back).
         """
         start = decode_as(StartJob, frame)
         ticket = open_ticket(start.ticket, self._coordinator, self._verifier)
@@ -79,11 +80,11 @@ class Admission:
             # An earlier process of this node may have answered it and died before its receipt was
             # on disk; answering again would put two receipts on one ticket (S2).
             raise AssayError("ticket_expired", "the ticket is older than this node's start")
-        self._check_model(ticket, prompt)
+        self._check_model(ticket, start, prompt)
         self._take_place(now, ticket, standing)
         return Admitted(ticket, start.ticket, start, prompt)
 
-    def _check_model(self, ticket: Ticket, prompt: tuple[int, ...]) -> None:
+    def _check_model(self, ticket: Ticket, start: StartJob, prompt: tuple[int, ...]) -> None:
         if ticket.model != self._served.model:
             raise AssayError("model_unknown")
         if ticket.n_in + ticket.max_tokens > self._served.context:
@@ -91,6 +92,10 @@ class Admission:
         if not prompt or max(prompt) >= self._served.n_vocab or ticket.start > len(prompt):
             raise ProtocolError("malformed", "a token or the start is outside the model or prompt")
         validate(ticket.sampler, self._served.n_vocab)
+        if start.grammar is not None:
+            if not self._served.grammar:
+                raise AssayError("grammar_refused", "this node keeps to no grammar")
+            read_grammar(start.grammar)  # whether it can be followed, the engine says
 
     def _take_place(self, now: int, ticket: Ticket, standing: Standing) -> None:
         if len(self._used) >= self._parameters.tickets_max:

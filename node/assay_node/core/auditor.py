@@ -6,11 +6,13 @@ that contradicts the task ends without a replay in a named fault, committed and 
 way. All of it is idempotent by audit id: a message sent again gets the same answer.
 
 Faults: transcript_unreadable, transcript_length, transcript_nonce, transcript_prompt,
-transcript_output, transcript_tokens (outside the vocabulary), finish.
+transcript_output, transcript_grammar, transcript_tokens (outside the vocabulary), finish,
+grammar (a token it does not allow: masks do not depend on arithmetic, so no drift explains one).
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +24,7 @@ from assay_node.engine.interface import Replay, Replayed
 from assay_protocol.classes import LOGPROB_LEAVES, can_audit
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import (
     OutputHash,
     commitment,
@@ -111,7 +114,15 @@ class Auditor:
         seed = job_seed(audit.task.seed_ticket, body.nonce)
         task = audit.task
         logprobs = task.leaves == LOGPROB_LEAVES
-        replay = Replay(prompt, output, task.start, task.sampler, seed, normalized=logprobs)
+        replay = Replay(
+            prompt,
+            output,
+            task.start,
+            task.sampler,
+            seed,
+            normalized=logprobs,
+            grammar=body.grammar,
+        )
         return [StartReplay(audit.task.audit, replay)]
 
     def replayed(self, audit_id: bytes, replayed: Replayed) -> list[Effect]:
@@ -121,6 +132,8 @@ class Auditor:
             return []
         drawn = replayed.drawn
         assert len(drawn) == len(audit.output) == len(replayed.margins), "one entry a token"
+        if audit.task.sampler.grammar is not None and math.inf in replayed.margins:
+            return self._finish(audit, fault="grammar")
         wrong = tuple(i for i, token in enumerate(audit.output) if drawn[i] != token)
         margins = tuple(_thousandths(replayed.margins[i]) for i in wrong)
         return self._finish(audit, wrong, margins, replayed.logits)
@@ -165,6 +178,8 @@ class Auditor:
             return "timeout"
         if self.working >= self._parameters.audits_max:
             return "busy"
+        if task.sampler.grammar is not None and not self._served.grammar:
+            return "grammar_refused"
         try:
             validate(task.sampler, self._served.n_vocab)
         except AssayError as error:
@@ -214,6 +229,8 @@ def check_transcript(
         raise _Fault("transcript_nonce")
     if prompt_hash(body.nonce, body.prompt) != task.prompt_hash:
         raise _Fault("transcript_prompt")
+    if not grammar_fits(task.sampler, body.nonce, body.grammar):
+        raise _Fault("transcript_grammar")
     running = OutputHash(task.ticket, body.nonce)
     running.update(body.output)
     if running.digest() != task.output_hash:

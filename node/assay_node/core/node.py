@@ -147,7 +147,7 @@ class Node:
             case on.StreamLost(stream):
                 return self._step(now, stream, lambda job: job.lost(now))
             case on.EngineStopped(stream, code):
-                return self._step(now, stream, lambda job: job.cut("engine_failed", code))
+                return self._step(now, stream, lambda job: job.engine_stopped(code))
             case on.StreamOpened():
                 return self._open(now, event)
             case on.Answered(request, body):
@@ -359,6 +359,7 @@ class Node:
             context=served.context,
             prefill_rate=served.prefill_rate,
             decode_rate=served.decode_rate,
+            grammar=served.grammar or None,
         )
         return Register(
             operator=profile.operator,

@@ -22,6 +22,7 @@ class Served:
     eog: frozenset[int]
     prefill_rate: int
     decode_rate: int
+    grammar: str = ""  # what computes the masks of grammars; "" if none are kept
 
 
 @dataclass(frozen=True, slots=True)

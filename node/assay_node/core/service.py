@@ -109,6 +109,7 @@ class Service:
             sampler=ticket.sampler,
             seed=job_seed(ticket.seed_ticket, self._admitted.start.nonce),
             tenant=ticket.client,
+            grammar=self._admitted.start.grammar,
         )
         return [StartGenerate(self.stream, generate)]
 
@@ -154,6 +155,12 @@ class Service:
         self.over = True
         return effects
 
+    def engine_stopped(self, code: str) -> list[Effect]:
+        """The engine gave up: for the grammar, which no other node would read, or it failed."""
+        if code == "grammar_refused":
+            return self.cut(code)
+        return self.cut("engine_failed", code)
+
     def cut(self, code: str, detail: str = "") -> list[Effect]:
         """End without a receipt; the error tells the client to resume elsewhere."""
         if not self.running:
@@ -188,7 +195,13 @@ class Service:
         start = self._admitted.start
         frames = self._frames
         return Kept(
-            self.ticket.ticket, start.nonce, start.prompt, frames.output, frames.logits, now
+            self.ticket.ticket,
+            start.nonce,
+            start.prompt,
+            frames.output,
+            frames.logits,
+            now,
+            start.grammar,
         )
 
     def _flow(self, now: int) -> list[Effect]:

@@ -1,8 +1,8 @@
 """What a node can still show of its answers, in memory only, and the executor's side of audits.
 
-A transcript (nonce, prompt, answer, logits) opens an answer to an auditor. It never touches a disk:
-prompts belong to clients. Bounds are count, bytes and age; past them the node must admit
-`transcript_lost`, so the age bound is longer than the coordinator takes to draw and audit.
+A transcript (nonce, prompt, grammar, answer, logits) opens an answer to an auditor. It never
+touches a disk: prompts belong to clients. Bounds are count, bytes and age; past them the node must
+admit `transcript_lost`, so the age bound is longer than the coordinator takes to draw and audit.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ class Kept:
     output: bytes
     logits: bytes
     kept_at: int
+    grammar: bytes | None = None
 
     @property
     def size(self) -> int:
         """Bytes held, near enough."""
-        return len(self.prompt) + len(self.output) + len(self.logits) + 256
+        grammar = len(self.grammar or b"")
+        return len(self.prompt) + len(self.output) + len(self.logits) + grammar + 256
 
 
 class Transcripts:
@@ -79,7 +81,9 @@ class Transcripts:
         kept = self._kept.get(request.ticket)
         if kept is None:
             return AuditDecline(audit=request.audit, code="transcript_lost")
-        body = TranscriptBody(nonce=kept.nonce, prompt=kept.prompt, output=kept.output)
+        body = TranscriptBody(
+            nonce=kept.nonce, prompt=kept.prompt, output=kept.output, grammar=kept.grammar
+        )
         try:
             sealed = self._sealing.seal(encode(body), request.box_key)
         except ProtocolError as error:

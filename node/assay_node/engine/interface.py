@@ -34,6 +34,7 @@ class EngineInfo:
     class_id: str  # numerics class: engine, commit, device, road, kv, quant, exact or float
     eog: frozenset[int]  # tokens that end an answer
     device: str
+    grammar: str = ""  # what computes the masks of grammars (masks.DIALECT); "": none are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Generate:
     tenant: bytes = b""  # who asks: turns are fair and cached prefixes private between tenants
     shared: int = 0  # so many of the prompt's first tokens may be cached for every tenant
     priority: int = PRIORITY_NORMAL  # one of PRIORITIES; engines without classes serve all alike
+    grammar: bytes | None = None  # packed (grammars.py): only what it allows is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Replay:
     sampler: SamplerLike
     seed: bytes  # 32 bytes
     normalized: bool = False  # tell logprobs of the output tokens instead of raw logits
+    grammar: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class Replayed:
     logits: (
         bytes  # little-endian f32 each: this engine's raw logit (or logprob) of the *output* token
     )
-    margins: tuple[float, ...]  # sampling.replay: logits by which the output token lost, or 0.0
+    margins: tuple[float, ...]  # sampling.replay: logits by which the output token lost, or 0.0;
+    # infinite for the first token outside the grammar, after which nothing is constrained
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Engine(Protocol):
     """One loaded model. Every method raises AssayError and nothing else of its own.
 
     Codes: "engine_failed" (it died; resume elsewhere), "busy" (no room now), "prompt_too_long",
-    "malformed" (token outside the vocabulary, empty prompt), "sampler_refused".
+    "malformed" (token outside the vocabulary, empty prompt), "sampler_refused", "grammar_refused".
     """
 
     @property

@@ -22,6 +22,7 @@ from assay_node.engine import library
 from assay_node.engine.profiles import Profile, library_folder
 from assay_node.engine.quantize import KINDS
 from assay_protocol.errors import AssayError
+from assay_protocol.limits import CARD_PIECE_BYTES_MAX
 
 try:
     import llama_cpp
@@ -83,6 +84,16 @@ class Model:
         size = _c.llama_model_meta_val_str(self.handle, b"general.file_type", text, len(text))
         number = text.value.decode("ascii", "replace") if size > 0 else ""
         return _QUANTS.get(int(number), f"type{number}") if number.isdecimal() else "unknown"
+
+    def pieces(self) -> list[bytes]:
+        """The bytes each token adds to an answer, none for control tokens (as cards have them)."""
+        vocab: Any = _c.llama_model_get_vocab(self.handle)
+        room = ctypes.create_string_buffer(CARD_PIECE_BYTES_MAX)
+        found = []
+        for token in range(self.n_vocab):
+            size = _c.llama_token_to_piece(vocab, token, room, len(room), 0, False)
+            found.append(room.raw[: max(0, size)])
+        return found
 
     def close(self) -> None:
         _c.llama_model_free(self.handle)

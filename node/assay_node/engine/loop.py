@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay_node.engine import llama
 from assay_node.engine.batcher import Batcher
+from assay_node.engine.grammar import Follower, Grammars, dialect
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_node.engine.plans import Copy, Drop, Feed, Move, Restore, Save, Trim
 from assay_node.engine.profiles import FLASH, Profile
@@ -24,6 +25,9 @@ from assay_node.engine.shelf import SAVED_BYTES_MAX, Shelf
 from assay_protocol import samplers, sampling
 from assay_protocol.adjustments import asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay_protocol.masks import Matcher
 
 WAITING_MAX: Final = 256
 REPLAYS_MAX: Final = 16
@@ -36,12 +40,14 @@ class _Answer:
     request: Generate
     position: int  # output position of the next draw
     last: frozenset[int]  # tokens that end it
+    matcher: Matcher | None = None  # where it stands in its grammar, if it has one
 
 
 @dataclass(slots=True)
 class _Replaying:
     job: int
     request: Replay
+    follower: Follower | None = None
     fed: int = 0
     drawn: list[int] = field(default_factory=list)
     logits: list[bytes] = field(default_factory=list)
@@ -101,11 +107,13 @@ class DecodeLoop:
             ),
             eog=self._model.eog,
             device=llama.device(),
+            grammar=dialect(),
         )
+        self._grammars = Grammars(self._model.pieces, self._model.eog)
 
     @property
     def idle(self) -> bool:
-        return not self._answers and not self._replays
+        return not self._answers and not self._replays and not self._grammars
 
     @property
     def preemptions(self) -> int:
@@ -113,6 +121,12 @@ class DecodeLoop:
         return self._batcher.preemptions
 
     def generate(self, job: int, request: Generate) -> None:
+        if request.grammar is not None:
+            self._grammars.read(job, request)
+        else:
+            self._begin(job, request)
+
+    def _begin(self, job: int, request: Generate, matcher: Matcher | None = None) -> None:
         self._batcher.submit(
             job,
             request.prompt,
@@ -122,32 +136,54 @@ class DecodeLoop:
             priority=request.priority,
         )
         last = samplers.ends(request.sampler, self.info.eog)
-        self._answers[job] = _Answer(request, request.start, last)
+        self._answers[job] = _Answer(request, request.start, last, matcher)
 
     def replay(self, job: int, request: Replay) -> None:
         if len(self._replays) >= REPLAYS_MAX:
             raise AssayError("busy")
-        self._replays.append(_Replaying(job, request))
+        if request.grammar is not None:
+            self._grammars.read(job, request)
+        else:
+            self._replays.append(_Replaying(job, request))
 
     def cancel(self, job: int) -> None:
         """Forget a job of either kind; nothing happens if it is over."""
         self._batcher.cancel(job)
         self._shelf.drop(job)
+        self._grammars.cancel(job)
         self._answers.pop(job, None)
         self._replays = deque(replaying for replaying in self._replays if replaying.job != job)
 
     def step(self) -> list[Event]:
         """One decode of the running answers, and one piece of the oldest replay."""
-        events = self._answer_step()
+        events = self._take_grammars() if self._grammars else []
+        events += self._answer_step()
         if self._replays:
             events += self._replay_step(self._replays[0])
         return events
 
     def close(self) -> None:
+        self._grammars.close()
         self._context.close()
         if self._replayer is not None:
             self._replayer.close()
         self._model.close()
+
+    def _take_grammars(self) -> list[Event]:
+        """Begin the jobs whose grammars were read meanwhile; refuse those that cannot be."""
+        events: list[Event] = []
+        block = not self._answers and not self._replays
+        for job, request, matcher in self._grammars.ready(block=block):
+            try:
+                if isinstance(matcher, AssayError):
+                    raise matcher
+                if isinstance(request, Generate):
+                    self._begin(job, request, matcher)
+                else:
+                    self._replays.append(_Replaying(job, request, Follower(matcher)))
+            except AssayError as refusal:
+                events.append((job, refusal))
+        return events
 
     def _answer_step(self) -> list[Event]:
         plan = self._batcher.plan()
@@ -179,8 +215,14 @@ class DecodeLoop:
                 self._context.truncate(slot, length)
 
     def _draw(self, logits: NDArray[np.float32], feeds: list[Feed]) -> list[Event]:
+        events: list[Event] = []
+        masks: list[sampling.Allowed] | None = None
+        if any(self._answers[feed.job].matcher is not None for feed in feeds):
+            masks, kept, events = self._masks(feeds)
+            if len(kept) < len(feeds):
+                logits, feeds = logits[kept], [feeds[row] for row in kept]
         if not feeds:
-            return []
+            return events
         answers = [self._answers[feed.job] for feed in feeds]
         tokens = sampling.draw_rows(
             logits,
@@ -188,17 +230,34 @@ class DecodeLoop:
             [answer.request.seed for answer in answers],
             [answer.position for answer in answers],
             [self._batcher.text(feed.job) for feed in feeds],
+            masks,
         )
         values = logits[np.arange(len(feeds)), tokens].astype("<f4")
-        events: list[Event] = []
         for row, (feed, answer, token) in enumerate(zip(feeds, answers, tokens, strict=True)):
             answer.position += 1
+            if answer.matcher is not None:
+                answer.matcher.advance(token)
             finish = self._batcher.drawn(feed.job, token, ends=token in answer.last)
             if finish is not None:
                 del self._answers[feed.job]
             logprobs = asked_logprobs(logits[row], token, answer.request.sampler)
             events.append((feed.job, Chunk((token,), values[row].tobytes(), finish, logprobs)))
         return events
+
+    def _masks(self, feeds: list[Feed]) -> tuple[list[sampling.Allowed], list[int], list[Event]]:
+        """What each row may draw, and which rows are left: a grammar too complex ends its job."""
+        masks: list[sampling.Allowed] = []
+        kept: list[int] = []
+        events: list[Event] = []
+        for row, feed in enumerate(feeds):
+            matcher = self._answers[feed.job].matcher
+            try:
+                masks.append(None if matcher is None else matcher.allowed())
+                kept.append(row)
+            except AssayError as refusal:
+                self.cancel(feed.job)
+                events.append((feed.job, refusal))
+        return masks, kept, events
 
     def _replay_step(self, state: _Replaying) -> list[Event]:
         """Teacher-force the next piece; all but the last output token are fed."""
@@ -214,8 +273,12 @@ class DecodeLoop:
         context.batch.add(piece, state.fed, 0, wanted=wanted)
         logits = context.decode()
         state.fed = end
-        if wanted:
-            _compare(state, logits)
+        try:
+            if wanted:
+                _compare(state, logits)
+        except AssayError as refusal:
+            self._replays.popleft()
+            return [(state.job, refusal)]
         if end < len(tokens):
             return []
         self._replays.popleft()
@@ -239,8 +302,9 @@ def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:
     request, done = state.request, len(state.drawn)
     given = request.output[done : done + len(logits)]
     before = request.prompt + request.output[:done]
+    masks = None if state.follower is None else state.follower.along(given)
     compared = sampling.replay(
-        logits, given, request.sampler, request.seed, request.start + done, before
+        logits, given, request.sampler, request.seed, request.start + done, before, masks
     )
     state.drawn += compared.drawn
     state.margins += compared.margins

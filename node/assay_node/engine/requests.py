@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from assay_node.engine.interface import PRIORITIES, EngineInfo, Generate, Replay
 from assay_protocol.errors import AssayError
+from assay_protocol.grammars import read_grammar
 from assay_protocol.noise import SEED_BYTES
 from assay_protocol.samplers import validate
 
 
 def check_generate(info: EngineInfo, request: Generate) -> None:
-    """Raises AssayError: "malformed", "prompt_too_long" or "sampler_refused"."""
+    """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused"."""
     _check_tokens(info, request.prompt)
     if request.max_tokens < 1 or request.start < 0:
         raise AssayError("malformed", "max_tokens must be positive and start not negative")
@@ -24,7 +25,7 @@ def check_generate(info: EngineInfo, request: Generate) -> None:
 
 
 def check_replay(info: EngineInfo, request: Replay) -> None:
-    """Raises AssayError: "malformed", "prompt_too_long" or "sampler_refused"."""
+    """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused"."""
     _check_tokens(info, request.prompt)
     _check_tokens(info, request.output)
     if request.start < 0:
@@ -43,3 +44,9 @@ def _check_draw(info: EngineInfo, length: int, request: Generate | Replay) -> No
     if len(request.seed) != SEED_BYTES:
         raise AssayError("malformed", "a seed has 32 bytes")
     validate(request.sampler, info.n_vocab)
+    if request.grammar is not None:
+        if not info.grammar:
+            raise AssayError("grammar_refused", "this engine keeps to no grammar")
+        read_grammar(request.grammar)
+        if not 0 <= request.start <= len(request.prompt):
+            raise AssayError("malformed", "the answer so far is longer than the prompt")

@@ -12,12 +12,13 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import trio
 
 from assay_node.engine.benchmark import measure
+from assay_node.engine.grammar import Follower, Grammars, dialect
 from assay_node.engine.interface import (
     Benchmark,
     Chunk,
@@ -35,6 +36,9 @@ from assay_protocol.errors import AssayError
 from assay_protocol.noise import Reals, philox
 from assay_protocol.samplers import ends
 
+if TYPE_CHECKING:
+    from assay_protocol.masks import Matcher
+
 END: Final = 0  # the one end-of-generation token
 _MEMORY: Final = 4  # how many last tokens the next logits depend on
 _SPREAD: Final = 8.0  # logits lie in [-_SPREAD / 2, _SPREAD / 2)
@@ -50,6 +54,7 @@ class Script:
     perturbation: float = 0.0  # > 0: a cheaper model, whose logits are off by up to this much
     seconds_per_token: float = 0.0
     seconds_per_prompt_token: float = 0.0
+    grammars: bool = False  # token i is the byte i; needs the `grammar` extra
     die_at: int | None = None  # fail every running job when this many tokens were drawn in all
 
 
@@ -65,7 +70,10 @@ class ScriptedEngine:
             class_id="scripted",
             eog=frozenset({END}),
             device="scripted",
+            grammar=dialect() if script.grammars else "",
         )
+        letters = [bytes([i]) if i < 256 and i != END else b"" for i in range(script.n_vocab)]
+        self.grammars = Grammars(lambda: letters, self.info.eog)
         self._script = script
         self._waiting_max = waiting_max
         self._slots = trio.Semaphore(slots)
@@ -111,6 +119,9 @@ class ScriptedEngine:
         self._check_alive(life)
         text = request.prompt + request.output
         rows = np.stack([self.logits(text[:end]) for end in range(len(request.prompt), len(text))])
+        masks = None
+        if request.grammar is not None:
+            masks = Follower(self.grammars.matcher(request)).along(request.output)
         compared = sampling.replay(
             rows,
             request.output,
@@ -118,6 +129,7 @@ class ScriptedEngine:
             request.seed,
             request.start,
             request.prompt,
+            masks,
         )
         output = request.output
         own = (
@@ -137,7 +149,9 @@ class ScriptedEngine:
         logits[END] += self._script.end_bias
         return logits.astype(np.float32)
 
-    async def advance(self, request: Generate, drawn: list[int], life: int) -> Chunk:
+    async def advance(
+        self, request: Generate, drawn: list[int], life: int, matcher: Matcher | None
+    ) -> Chunk:
         """Draw the next token after `drawn` and append it."""
         script = self._script
         reading = len(request.prompt) * script.seconds_per_prompt_token if not drawn else 0.0
@@ -148,7 +162,11 @@ class ScriptedEngine:
         self._check_alive(life)
         sampler, text = request.sampler, request.prompt + tuple(drawn)
         logits = self.logits(text)
-        token = sampling.draw(logits, sampler, request.seed, request.start + len(drawn), text)
+        allowed = None if matcher is None else matcher.allowed()
+        position = request.start + len(drawn)
+        token = sampling.draw(logits, sampler, request.seed, position, text, allowed)
+        if matcher is not None:
+            matcher.advance(token)
         drawn.append(token)
         self._drawn += 1
         finish: Finish | None
@@ -181,6 +199,7 @@ class _Answer:
         self._engine, self._request, self._life = engine, request, life
         self._drawn: list[int] = []
         self._over = False
+        self._matcher = None if request.grammar is None else engine.grammars.matcher(request)
 
     def __aiter__(self) -> _Answer:
         return self
@@ -188,7 +207,7 @@ class _Answer:
     async def __anext__(self) -> Chunk:
         if self._over:
             raise StopAsyncIteration
-        chunk = await self._engine.advance(self._request, self._drawn, self._life)
+        chunk = await self._engine.advance(self._request, self._drawn, self._life, self._matcher)
         self._over = chunk.finish is not None
         return chunk
 

@@ -79,6 +79,7 @@ def generate_frame(job: int, request: Generate) -> bytes:
         request.tenant,
         request.shared,
         request.priority,
+        request.grammar,
     )
 
 
@@ -92,33 +93,57 @@ def replay_frame(job: int, request: Replay) -> bytes:
         _settings(request.sampler),
         request.seed,
         request.normalized,
+        request.grammar,
     )
 
 
 def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
-    _, job, prompt, start, max_tokens, sampler, seed, tenant, shared, priority = fields
+    _, job, prompt, start, max_tokens, sampler, seed, *options = fields
+    tenant, shared, priority, grammar = options
     return job, Generate(
-        unpack_tokens(prompt), start, max_tokens, _sampler(sampler), seed, tenant, shared, priority
+        prompt=unpack_tokens(prompt),
+        start=start,
+        max_tokens=max_tokens,
+        sampler=_sampler(sampler),
+        seed=seed,
+        tenant=tenant,
+        shared=shared,
+        priority=priority,
+        grammar=grammar,
     )
 
 
 def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
-    _, job, prompt, output, start, sampler, seed, normalized = fields
+    _, job, prompt, output, start, sampler, seed, normalized, grammar = fields
     return job, Replay(
-        unpack_tokens(prompt), unpack_tokens(output), start, _sampler(sampler), seed, normalized
+        unpack_tokens(prompt),
+        unpack_tokens(output),
+        start,
+        _sampler(sampler),
+        seed,
+        normalized,
+        grammar,
     )
 
 
 def ready_frame(info: EngineInfo) -> bytes:
     eog = sorted(info.eog)
     return frame(
-        "ready", info.model, info.n_vocab, info.context, info.slots, info.class_id, eog, info.device
+        "ready",
+        info.model,
+        info.n_vocab,
+        info.context,
+        info.slots,
+        info.class_id,
+        eog,
+        info.device,
+        info.grammar,
     )
 
 
 def read_ready(fields: Sequence[Any]) -> EngineInfo:
-    _, model, n_vocab, context, slots, class_id, eog, device = fields
-    return EngineInfo(model, n_vocab, context, slots, class_id, frozenset(eog), device)
+    _, model, n_vocab, context, slots, class_id, eog, device, grammar = fields
+    return EngineInfo(model, n_vocab, context, slots, class_id, frozenset(eog), device, grammar)
 
 
 def events_frame(events: Sequence[Event]) -> bytes:

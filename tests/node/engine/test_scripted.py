@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import trio
 from assay_node.engine.interface import Engine, Generate, Replay
 from assay_node.engine.scripted import Script, open_scripted_engine
 from assay_protocol.errors import AssayError
+from assay_protocol.grammars import pack_grammar
 from assay_protocol.logprobs import unpack_logprobs
 from assay_protocol.messages import Sampler, TokenBias
 
@@ -199,3 +202,31 @@ async def test_a_replay_tells_logprobs_if_asked_to() -> None:
             row = engine.logits((1, 2, *output[:i])).astype(np.float64)
             expected = row[token] - np.log(np.exp(row).sum())
             assert np.frombuffer(told.logits, "<f4")[i] == pytest.approx(expected, abs=1e-5)
+
+
+async def test_a_grammar_shapes_the_answer_and_is_replayed_and_resumed() -> None:
+    grammar = pack_grammar("regex", "([a-f]{3}-){2,4}end")
+    request = replace(REQUEST, grammar=grammar)
+    async with open_scripted_engine(replace(LONG, grammars=True)) as engine:
+        tokens, logits, finish = await _write(engine, request)
+        replayed = await engine.replay(replace(_replay(request, tokens), grammar=grammar))
+        rest = replace(request, prompt=request.prompt + tokens[:5], start=5, max_tokens=35)
+        resumed, _, _ = await _write(engine, rest)
+        plain, _, _ = await _write(engine, REQUEST)
+        cheated = await engine.replay(replace(_replay(request, plain), grammar=grammar))
+    assert finish == "stop"
+    assert re.fullmatch(rb"([a-f]{3}-){2,4}end", bytes(tokens[:-1]))
+    assert (replayed.drawn, replayed.logits) == (tokens, logits)
+    assert resumed == tokens[5:]
+    assert cheated.margins[0] == math.inf
+
+
+async def test_an_engine_without_masks_refuses_a_grammar() -> None:
+    async with open_scripted_engine(LONG) as engine:
+        for start in (
+            _write(engine, replace(REQUEST, grammar=b"regex\na")),
+            engine.replay(replace(_replay(REQUEST, (1,)), grammar=b"regex\na")),
+        ):
+            with pytest.raises(AssayError) as caught:
+                await start
+            assert caught.value.code == "grammar_refused"
