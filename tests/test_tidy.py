@@ -37,6 +37,7 @@ def test_layers() -> None:
         ("protocol/assay_protocol/x.py", "def f():\n    from os import path"),
         ("protocol/assay_protocol/x.py", "import numpy"),
         ("protocol/assay_protocol/x.py", "import httpx"),
+        ("protocol/assay_protocol/sampling.py", "import llguidance"),
         ("protocol/assay_protocol/x.py", "import assay_network.frames"),
         ("node/assay_node/core/x.py", "import time as t"),
         ("coordinator/assay_coordinator/core/x.py", "if 1:\n    import sqlalchemy.orm"),

@@ -44,6 +44,8 @@ _NUMPY_IN: Final = {
     f"protocol/assay_protocol/{name}.py" for name in ("sampling", "noise", "adjustments", "masks")
 }
 
+_MASKS_IN: Final = "protocol/assay_protocol/masks.py"  # llguidance, behind the `grammar` extra
+
 
 def sources() -> Iterator[tuple[str, str]]:
     """(path from the root, text) of every module of ours."""
@@ -145,4 +147,5 @@ def _may(path: str, package: str, other: str, lazy: bool) -> bool:
 
 def _protocol_may(path: str, top: str) -> bool:
     known = top in sys.stdlib_module_names or top in _PROTOCOL_MAY or top in PACKAGES
-    return known or (top == "numpy" and path in _NUMPY_IN)
+    masks = top == "llguidance" and path == _MASKS_IN
+    return known or masks or (top == "numpy" and path in _NUMPY_IN)

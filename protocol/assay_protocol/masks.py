@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, __version__
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.grammars import read_grammar
 
-DIALECT: Final = f"llguidance-{version('llguidance')}"
+DIALECT: Final = f"llguidance-{__version__}"
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions

@@ -170,10 +170,12 @@ class World:
         }
         return Ticket(**(fields | changes))
 
-    async def run_job(self, ticket: Ticket, register: Register) -> ClientStream:
+    async def run_job(
+        self, ticket: Ticket, register: Register, grammar: bytes | None = None
+    ) -> ClientStream:
         """Stream one answer to its receipt; RemoteError if the node refuses or fails."""
         end = ClientStream(ticket, nonce_of(int.from_bytes(ticket.ticket, "big")), CLIENT)
-        first = end.start(seal(COORDINATOR, ticket), pack_tokens(PROMPT))
+        first = end.start(seal(COORDINATOR, ticket), pack_tokens(PROMPT), grammar)
         async with self.client.open(
             ticket.node, JOB, first, 5.0, addresses=register.addresses
         ) as frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import trio
 from assay_network.session import Session
 from assay_node.app import run_node
 from assay_node.core.parameters import Parameters
+from assay_node.engine.grammar import dialect
 from assay_node.engine.scripted import Script
 from assay_node.status import read_status
 from assay_node.store import ReceiptStore
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError, PeerGone, RemoteError
+from assay_protocol.grammars import pack_grammar
+from assay_protocol.hashing import grammar_hash
 from assay_protocol.messages import (
     Ack,
     AuditAccept,
@@ -34,7 +38,7 @@ from assay_protocol.messages import (
     TranscriptRequest,
 )
 from assay_protocol.signing import open_signed, peek
-from node.app_world import CLIENT, QUICK, World, open_world
+from node.app_world import CLIENT, QUICK, SAMPLER, World, nonce_of, open_world
 
 LONG = Script(end_bias=-100.0)
 AUDIT = b"audit number one"
@@ -132,6 +136,41 @@ async def test_an_audit_runs_through_the_real_engine(tmp_path: Path) -> None:
         reveal = await world.coordinator.hear(AuditReveal)
         assert (reveal.mismatches, reveal.fault) == ((), None)
         assert reveal.logits == opened.logits
+
+
+async def test_a_grammar_goes_all_the_way_and_a_bad_one_harms_nobody(tmp_path: Path) -> None:
+    grammar = pack_grammar("regex", "([a-f]{3}-){2,4}end")
+    bad = pack_grammar("json_schema", '{"type":"array","uniqueItems":true}')
+    async with open_world(tmp_path) as world, world.node(replace(LONG, grammars=True)) as node:
+        assert node.register.offers[0].grammar == dialect()
+        held = replace(SAMPLER, grammar=grammar_hash(nonce_of(1), grammar))
+        ticket = world.ticket(node.register, 1, sampler=held)
+        refused = replace(SAMPLER, grammar=grammar_hash(nonce_of(2), bad))
+        with pytest.raises(RemoteError) as caught:
+            other = world.ticket(node.register, 2, sampler=refused)
+            await world.run_job(other, node.register, bad)
+        assert caught.value.code == "grammar_refused"
+        end = await world.run_job(ticket, node.register, grammar)
+        assert re.fullmatch(rb"([a-f]{3}-){2,4}end", bytes(end.tokens[:-1]))
+        assert end.receipt_blob is not None
+        reveal = await _audited(world, ticket, peek(Receipt, end.receipt_blob))
+        assert (reveal.mismatches, reveal.fault) == ((), None)
+
+
+async def _audited(world: World, ticket: Ticket, receipt: Receipt) -> AuditReveal:
+    """The node's own replay of its answer, up to what it reveals."""
+    session = world.coordinator.sessions[-1]
+    _tell(session, _task(ticket, receipt))
+    accepted = await world.coordinator.hear(AuditAccept)
+    _tell(
+        session,
+        TranscriptRequest(audit=AUDIT, ticket=ticket.ticket, box_key=accepted.box_key),
+    )
+    _tell(session, await world.coordinator.hear(Transcript))
+    await world.coordinator.hear(AuditCommit)
+    _tell(session, RevealRequest(audit=AUDIT))
+    reveal: AuditReveal = await world.coordinator.hear(AuditReveal)
+    return reveal
 
 
 def _tell(session: Session, message: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -103,7 +103,7 @@ def test_no_message_to_the_coordinator_has_a_field_for_a_prompt() -> None:
         (cls.__name__, name)
         for cls in codec.TYPES.values()
         for name, hint in get_type_hints(cls, include_extras=True).items()
-        if hint == messages.Tokens or name in named
+        if hint == messages.Tokens or messages.Grammar in get_args(hint) or name in named
     }
     assert carrying == {
         ("Part", "data"),  # as long as Tokens, but a piece of a public document or statement
@@ -111,4 +111,6 @@ def test_no_message_to_the_coordinator_has_a_field_for_a_prompt() -> None:
         ("TokenChunk", "tokens"),
         ("TranscriptBody", "prompt"),
         ("TranscriptBody", "output"),
+        ("StartJob", "grammar"),
+        ("TranscriptBody", "grammar"),
     }
