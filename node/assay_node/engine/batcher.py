@@ -19,6 +19,8 @@ Rules
   once at most, while others pass.
 - A tenant never gains from what another one has sent: how long a prompt takes would tell that
   somebody sent its beginning before. Only the `shared` first tokens of both prompts are excepted.
+- What was computed with one adapter is never used with another, nor without. Every plan feeds the
+  jobs of all adapters, in groups (plans.py), so none of them waits for another's.
 - The engine makes every move and decodes every feed of a plan, or dies; there is no third way.
 """
 
@@ -72,11 +74,12 @@ class Batcher:
         tenant: bytes = b"",
         shared: int = 0,
         priority: int = PRIORITY_NORMAL,
+        adapter: bytes | None = None,
     ) -> None:
         """Queue a job; raises AssayError("prompt_too_long" or "busy").
 
         `shared`: so many tokens the prompt begins with may be reused between tenants. `priority`:
-        one of PRIORITIES.
+        one of PRIORITIES. `adapter`: what it is computed with.
         """
         assert min(len(prompt), max_tokens) > 0
         assert job not in self._running
@@ -86,7 +89,7 @@ class Batcher:
             raise AssayError("busy")
         length = len(prompt)
         self._waiting.add(
-            Job(job, list(prompt), length, max_tokens, tenant, shared, priority, given=length)
+            Job(job, list(prompt), length, max_tokens, tenant, shared, priority, length, adapter)
         )
 
     def cancel(self, job: int) -> bool:
@@ -243,7 +246,7 @@ class Batcher:
         begin, end = job.fed, min(job.fed + budget, len(job.tokens))
         job.fed = end
         draws = end == len(job.tokens)
-        return Feed(job.id, job.slot, tuple(job.tokens[begin:end]), begin, draws)
+        return Feed(job.id, job.slot, tuple(job.tokens[begin:end]), begin, draws, job.adapter)
 
     def _release(self, job: Job) -> None:
         del self._running[job.id]

@@ -35,6 +35,7 @@ class EngineInfo:
     eog: frozenset[int]  # tokens that end an answer
     device: str
     grammar: str = ""  # what computes the masks of grammars (masks.DIALECT); "": none are kept
+    adapters: tuple[bytes, ...] = ()  # sha256 of each LoRA adapter that may be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Generate:
     shared: int = 0  # so many of the prompt's first tokens may be cached for every tenant
     priority: int = PRIORITY_NORMAL  # one of PRIORITIES; engines without classes serve all alike
     grammar: bytes | None = None  # packed (grammars.py): only what it allows is drawn
+    adapter: bytes | None = None  # one of EngineInfo.adapters; None: the model as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class Replay:
     seed: bytes  # 32 bytes
     normalized: bool = False  # tell logprobs of the output tokens instead of raw logits
     grammar: bytes | None = None
+    adapter: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ class Engine(Protocol):
     """One loaded model. Every method raises AssayError and nothing else of its own.
 
     Codes: "engine_failed" (it died; resume elsewhere), "busy" (no room now), "prompt_too_long",
-    "malformed" (token outside the vocabulary, empty prompt), "sampler_refused", "grammar_refused".
+    "malformed" (token outside the vocabulary, empty prompt), "sampler_refused", "grammar_refused",
+    "adapter_unknown".
     """
 
     @property

@@ -13,6 +13,7 @@ class Held:
     tokens: list[int] = field(default_factory=list)
     tenant: bytes = b""
     shared: int = 0
+    adapter: bytes | None = None  # what was computed with: no other adapter's job can use it
     last_used: int = 0
 
 
@@ -28,6 +29,7 @@ class Job:
     shared: int
     priority: int
     given: int  # tokens it had when it was queued last: the prompt, and what was drawn by then
+    adapter: bytes | None = None
     slot: int = -1
     fed: int = 0
     saved: int = 0  # tokens whose state was saved when it was preempted
@@ -47,16 +49,18 @@ class Job:
 
 def fed_by(job: Job) -> Held:
     """What its slot holds."""
-    return Held(job.tokens[: job.fed], job.tenant, job.shared)
+    return Held(job.tokens[: job.fed], job.tenant, job.shared, job.adapter)
 
 
 def given_to(job: Job) -> Held:
     """What its slot will hold when its first token is drawn."""
-    return Held(job.tokens[: job.given], job.tenant, job.shared)
+    return Held(job.tokens[: job.given], job.tenant, job.shared, job.adapter)
 
 
 def usable(job: Job, held: Held) -> int:
     """How many of the job's first tokens need not be fed: at least one must be, to have logits."""
+    if held.adapter != job.adapter:
+        return 0
     limit = job.given - 1
     if held.tenant != job.tenant:
         limit = min(limit, job.shared, held.shared)

@@ -48,6 +48,7 @@ _ISAS: Final = (
 _KV_TYPES: Final = {"f16": 1}  # ggml_type of ggml.h
 _QUANTS: Final = {number: name.lower() for name, number in KINDS.items()} | {0: "f32"}
 _QUANT_BYTES_MAX: Final = 16
+ADAPTERS_MAX: Final = 16  # of one model: all are kept in memory
 _LOG_WARNING: Final = 3
 _LOG_CONTINUE: Final = 5
 
@@ -84,6 +85,17 @@ class Model:
         size = _c.llama_model_meta_val_str(self.handle, b"general.file_type", text, len(text))
         number = text.value.decode("ascii", "replace") if size > 0 else ""
         return _QUANTS.get(int(number), f"type{number}") if number.isdecimal() else "unknown"
+
+    def adapter(self, path: Path) -> Any:
+        """Read a LoRA adapter, for contexts made afterwards; it lives as long as the model.
+
+        Raises AssayError("engine_failed") if it is not one of this model. Activated adapters are
+        refused: they would be for the tokens after some phrase only.
+        """
+        handle: Any = _c.llama_adapter_lora_init(self.handle, os.fsencode(path))
+        if not handle or _c.llama_adapter_get_alora_n_invocation_tokens(handle):
+            raise AssayError("engine_failed", f"llama.cpp cannot load the adapter {path.name}")
+        return handle
 
     def pieces(self) -> list[bytes]:
         """The bytes each token adds to an answer, none for control tokens (as cards have them)."""
@@ -124,7 +136,19 @@ class Context:
         if not self._handle:
             raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
         self._memory: Any = _c.llama_get_memory(self._handle)
+        self._adapter: Any = None
         self.batch = Batch(batch)
+
+    def adapt(self, adapter: Any) -> None:
+        """Decode with this one (of Model.adapter) from now on, or with none."""
+        if adapter is self._adapter:
+            return
+        some = adapter is not None
+        handles = (_c.llama_adapter_lora_p_ctypes * 1)(adapter) if some else None
+        scales = (ctypes.c_float * 1)(1.0) if some else None
+        if _c.llama_set_adapters_lora(self._handle, handles, int(some), scales) != 0:
+            raise AssayError("engine_failed", "llama.cpp cannot use an adapter")
+        self._adapter = adapter
 
     def truncate(self, sequence: int, length: int) -> None:
         """Forget all tokens of `sequence` from position `length` on."""

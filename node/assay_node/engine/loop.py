@@ -8,9 +8,10 @@ stops a stream for longer than the profile's `replay_chunk` tokens take.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,8 @@ class _Replaying:
 class DecodeLoop:
     """A model with `slots` sequences of `context` tokens. Raises AssayError on opening.
 
+    `adapters`: LoRA files and their digests.
+
     `saved_bytes_max`: so much of preempted jobs' states is kept; the others are fed again.
     """
 
@@ -71,9 +74,11 @@ class DecodeLoop:
         profile: Profile = FLASH,
         gpu_layers: int = -1,
         saved_bytes_max: int = SAVED_BYTES_MAX,
+        adapters: Sequence[tuple[Path, bytes]] = (),
     ) -> None:
         self._profile = profile
         self._model = llama.Model(path, profile, gpu_layers)
+        self._adapters = _load(self._model, adapters)
         context = min(context, self._model.trained_context)
         self._context = llama.Context(
             self._model,
@@ -108,6 +113,7 @@ class DecodeLoop:
             eog=self._model.eog,
             device=llama.device(),
             grammar=dialect(),
+            adapters=tuple(digest for digest in self._adapters if digest is not None),
         )
         self._grammars = Grammars(self._model.pieces, self._model.eog)
 
@@ -134,6 +140,7 @@ class DecodeLoop:
             tenant=request.tenant,
             shared=request.shared,
             priority=request.priority,
+            adapter=request.adapter,
         )
         last = samplers.ends(request.sampler, self.info.eog)
         self._answers[job] = _Answer(request, request.start, last, matcher)
@@ -155,7 +162,7 @@ class DecodeLoop:
         self._replays = deque(replaying for replaying in self._replays if replaying.job != job)
 
     def step(self) -> list[Event]:
-        """One decode of the running answers, and one piece of the oldest replay."""
+        """One decode of each group of running answers, and one piece of the oldest replay."""
         events = self._take_grammars() if self._grammars else []
         events += self._answer_step()
         if self._replays:
@@ -191,12 +198,20 @@ class DecodeLoop:
             return []
         for move in plan.moves:
             self._move(move)
+        events: list[Event] = []
+        for adapter, feeds in plan.groups:
+            events += self._decode(self._adapters[adapter], feeds)
+        return events
+
+    def _decode(self, adapter: Any, feeds: list[Feed]) -> list[Event]:
+        """One group's; its tokens are drawn before the next decode overwrites the logits."""
+        self._context.adapt(adapter)
         batch = self._context.batch
         batch.clear()
-        for feed in plan.feeds:
+        for feed in feeds:
             batch.add(feed.tokens, feed.position, feed.slot, wanted=int(feed.draws))
         logits = self._context.decode()
-        return self._draw(logits, [feed for feed in plan.feeds if feed.draws])
+        return self._draw(logits, [feed for feed in feeds if feed.draws])
 
     def _move(self, move: Move) -> None:
         match move:
@@ -268,6 +283,7 @@ class DecodeLoop:
         end = state.fed + len(piece)
         wanted = min(len(piece), max(0, end - len(request.prompt) + 1))
         if state.fed == 0:
+            context.adapt(self._adapters[request.adapter])
             context.truncate(0, 0)
         context.batch.clear()
         context.batch.add(piece, state.fed, 0, wanted=wanted)
@@ -296,6 +312,13 @@ class DecodeLoop:
                 profile=self._profile,
             )
         return self._replayer
+
+
+def _load(model: llama.Model, files: Sequence[tuple[Path, bytes]]) -> dict[bytes | None, Any]:
+    """By digest. Contexts must be made later: they reserve what their graphs need with adapters."""
+    if len(files) > llama.ADAPTERS_MAX:
+        raise AssayError("engine_failed", f"at most {llama.ADAPTERS_MAX} adapters")
+    return {None: None} | {digest: model.adapter(path) for path, digest in files}
 
 
 def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:

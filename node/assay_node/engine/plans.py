@@ -1,4 +1,5 @@
-"""What the batcher asks of whoever holds the KV memory: first moves, in their order, then a decode.
+"""What the batcher asks of whoever holds the KV memory: first moves, in their order, then a decode
+for each group of feeds.
 
 A job's slot is made ready in the plan that admits it, even if its first tokens are fed later: from
 then on the slot holds what the batcher says it holds, whoever else is admitted, preempted or gone
@@ -61,6 +62,7 @@ class Feed:
     tokens: tuple[int, ...]
     position: int  # of the first of them in the slot
     draws: bool  # the last of them is the job's newest token: draw the next one after it
+    adapter: bytes | None = None  # to be computed with
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +71,15 @@ class Plan:
 
     moves: tuple[Move, ...] = ()
     feeds: tuple[Feed, ...] = ()
+
+    @property
+    def groups(self) -> list[tuple[bytes | None, list[Feed]]]:
+        """The feeds of each adapter: those without one first, then by digest.
+
+        One decode has one set of adapters for all its rows. No feed stands in two groups, and all
+        moves are made before the first decode.
+        """
+        found: dict[bytes | None, list[Feed]] = {}
+        for feed in self.feeds:
+            found.setdefault(feed.adapter, []).append(feed)
+        return sorted(found.items(), key=lambda group: group[0] or b"")

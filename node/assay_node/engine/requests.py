@@ -15,7 +15,9 @@ from assay_protocol.samplers import validate
 
 
 def check_generate(info: EngineInfo, request: Generate) -> None:
-    """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused"."""
+    """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused",
+    "adapter_unknown".
+    """
     _check_tokens(info, request.prompt)
     if request.max_tokens < 1 or request.start < 0:
         raise AssayError("malformed", "max_tokens must be positive and start not negative")
@@ -25,7 +27,7 @@ def check_generate(info: EngineInfo, request: Generate) -> None:
 
 
 def check_replay(info: EngineInfo, request: Replay) -> None:
-    """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused"."""
+    """Raises AssayError: the same codes."""
     _check_tokens(info, request.prompt)
     _check_tokens(info, request.output)
     if request.start < 0:
@@ -44,6 +46,8 @@ def _check_draw(info: EngineInfo, length: int, request: Generate | Replay) -> No
     if len(request.seed) != SEED_BYTES:
         raise AssayError("malformed", "a seed has 32 bytes")
     validate(request.sampler, info.n_vocab)
+    if request.adapter is not None and request.adapter not in info.adapters:
+        raise AssayError("adapter_unknown")
     if request.grammar is not None:
         if not info.grammar:
             raise AssayError("grammar_refused", "this engine keeps to no grammar")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -206,18 +206,23 @@ async def open_llama_engine(
     threads: int | None = None,
     profile: Profile = FLASH,
     gpu_layers: int = -1,
+    adapters: Sequence[tuple[Path, bytes]] = (),
     silence_seconds: float = SILENCE_SECONDS_MAX,
 ) -> AsyncIterator[LlamaEngine]:
     """Load `path`, whose sha256 the caller has checked to be `model_digest`, and serve it.
 
     `threads` defaults to all cores but one: with every core taken, spinning threads make the whole
     machine several times slower as soon as anything else runs. `profile` says how it computes; the
-    class id claims exactness only if trials.choose proved it. `silence_seconds`: a child that
-    says nothing for so long is killed. Raises AssayError: "engine_missing" without the library,
-    "engine_failed" if the model cannot be loaded.
+    class id claims exactness only if trials.choose proved it. `adapters`: LoRA files and their
+    digests, checked like the model's, ADAPTERS_MAX at most. `silence_seconds`: a child that says
+    nothing for so long is killed. Raises AssayError: "engine_missing" without the library,
+    "engine_failed" if the model or an adapter cannot be loaded.
     """
     cores = threads or max(1, (os.cpu_count() or 1) - 1)
-    opening = wire.Opening(str(path), model_digest, slots, context, cores, profile, gpu_layers)
+    files = tuple((str(file), digest) for file, digest in adapters)
+    opening = wire.Opening(
+        str(path), model_digest, slots, context, cores, profile, gpu_layers, files
+    )
     engine = LlamaEngine(opening, silence_seconds)
     try:
         async with trio.open_nursery() as nursery:

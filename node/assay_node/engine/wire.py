@@ -48,6 +48,7 @@ class Opening:
     threads: int
     profile: Profile = FLASH
     gpu_layers: int = -1  # on the GPU, if the library has one; below 0: its own default
+    adapters: tuple[tuple[str, bytes], ...] = ()  # path and digest, checked as well
 
     def frame(self) -> bytes:
         return frame(
@@ -59,12 +60,14 @@ class Opening:
             self.threads,
             self.profile.packed(),
             self.gpu_layers,
+            self.adapters,
         )
 
 
 def read_opening(fields: Sequence[Any]) -> Opening:
-    _, path, digest, slots, context, threads, profile, gpu_layers = fields
-    return Opening(path, digest, slots, context, threads, unpack(profile), gpu_layers)
+    _, path, digest, slots, context, threads, profile, gpu_layers, adapters = fields
+    kept = tuple((name, adapter) for name, adapter in adapters)
+    return Opening(path, digest, slots, context, threads, unpack(profile), gpu_layers, kept)
 
 
 def generate_frame(job: int, request: Generate) -> bytes:
@@ -80,6 +83,7 @@ def generate_frame(job: int, request: Generate) -> bytes:
         request.shared,
         request.priority,
         request.grammar,
+        request.adapter,
     )
 
 
@@ -94,12 +98,13 @@ def replay_frame(job: int, request: Replay) -> bytes:
         request.seed,
         request.normalized,
         request.grammar,
+        request.adapter,
     )
 
 
 def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
     _, job, prompt, start, max_tokens, sampler, seed, *options = fields
-    tenant, shared, priority, grammar = options
+    tenant, shared, priority, grammar, adapter = options
     return job, Generate(
         prompt=unpack_tokens(prompt),
         start=start,
@@ -110,11 +115,12 @@ def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
         shared=shared,
         priority=priority,
         grammar=grammar,
+        adapter=adapter,
     )
 
 
 def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
-    _, job, prompt, output, start, sampler, seed, normalized, grammar = fields
+    _, job, prompt, output, start, sampler, seed, normalized, grammar, adapter = fields
     return job, Replay(
         unpack_tokens(prompt),
         unpack_tokens(output),
@@ -123,6 +129,7 @@ def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
         seed,
         normalized,
         grammar,
+        adapter,
     )
 
 
@@ -138,12 +145,14 @@ def ready_frame(info: EngineInfo) -> bytes:
         eog,
         info.device,
         info.grammar,
+        info.adapters,
     )
 
 
 def read_ready(fields: Sequence[Any]) -> EngineInfo:
-    _, model, n_vocab, context, slots, class_id, eog, device, grammar = fields
-    return EngineInfo(model, n_vocab, context, slots, class_id, frozenset(eog), device, grammar)
+    _, model, n_vocab, context, slots, class_id, eog, device, grammar, adapters = fields
+    ends, loaded = frozenset(eog), tuple(adapters)
+    return EngineInfo(model, n_vocab, context, slots, class_id, ends, device, grammar, loaded)
 
 
 def events_frame(events: Sequence[Event]) -> bytes:

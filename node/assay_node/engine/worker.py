@@ -96,6 +96,7 @@ def _open(fields: list[Any]) -> DecodeLoop:
         threads=opening.threads,
         profile=opening.profile,
         gpu_layers=opening.gpu_layers,
+        adapters=[(Path(path), digest) for path, digest in opening.adapters],
     )
 
 

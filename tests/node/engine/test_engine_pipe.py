@@ -56,9 +56,10 @@ def test_requests_arrive_as_sent() -> None:
     assert (job, got.prompt, got.start, got.max_tokens) == (7, (1, 2, 70_000), 4, 9)
     assert (got.sampler.temperature, got.sampler.top_k) == (0.5, 3)
     assert (got.tenant, got.shared) == (b"who", 2)
-    replay = Replay((1,), (2, 3), 1, SAMPLER, bytes(32))
+    replay = Replay((1,), (2, 3), 1, SAMPLER, bytes(32), adapter=b"a" * 32)
     job, back = wire.read_replay(_through_the_pipe(wire.replay_frame(8, replay)))
     assert (job, back.prompt, back.output, back.start, back.seed) == (8, (1,), (2, 3), 1, bytes(32))
+    assert back.adapter == b"a" * 32
 
 
 def test_every_option_of_a_sampler_arrives_as_sent() -> None:
@@ -76,7 +77,7 @@ def test_every_option_of_a_sampler_arrives_as_sent() -> None:
         logprobs=0,
     )
     for sent in (sampler, SAMPLER):
-        generate = Generate((1, 2), 4, 9, sent, bytes(32))
+        generate = Generate((1, 2), 4, 9, sent, bytes(32), adapter=b"a" * 32)
         assert (
             wire.read_generate(_through_the_pipe(wire.generate_frame(7, generate)))[1] == generate
         )
@@ -96,7 +97,7 @@ def test_events_arrive_as_sent() -> None:
 
 
 def test_the_engine_info_arrives_as_sent() -> None:
-    info = EngineInfo(bytes(32), 10, 20, 2, "class", frozenset({1, 2}), "cpu")
+    info = EngineInfo(bytes(32), 10, 20, 2, "class", frozenset({1, 2}), "cpu", "", (b"a" * 32,))
     assert wire.read_ready(_through_the_pipe(wire.ready_frame(info))) == info
 
 

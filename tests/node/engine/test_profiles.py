@@ -64,7 +64,8 @@ def _choose(directory: Path, name: str) -> Profile:
 
 @pytest.mark.parametrize("profile", [one for group in CANDIDATES.values() for one in group])
 def test_a_profile_arrives_in_the_worker_as_it_was_sent(profile: Profile) -> None:
-    opening = Opening("a", bytes(32), 2, 512, 1, replace(profile, proved=True))
+    proved, adapters = replace(profile, proved=True), (("b", b"b" * 32), ("c", b"c" * 32))
+    opening = Opening("a", bytes(32), 2, 512, 1, proved, adapters=adapters)
     (fields,) = Deframer().feed(opening.frame())
     assert read_opening(fields) == opening
 
