@@ -15,17 +15,26 @@ STRENGTH = 0.3
 
 
 def write_adapter(
-    path: Path, seed: int, kind: Kind = Kind.F32, *, rank: int = RANK, arch: str = "llama"
+    path: Path,
+    seed: int,
+    kind: Kind = Kind.F32,
+    *,
+    arch: str = "llama",
+    layers: int = LAYERS,
+    invoked_by: tuple[int, ...] = (),
 ) -> Path:
     """The same file for the same arguments, at `path`, whose folder exists."""
     numbers = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, arch)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", float(rank))
-    for layer in range(LAYERS):
+    writer.add_float32("adapter.lora.alpha", float(RANK))
+    if invoked_by:
+        key, tokens = "adapter.alora.invocation_tokens", list(invoked_by)
+        writer.add_key_value(key, tokens, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)
+    for layer in range(layers):
         for name, (inner, outer) in OF_LAYER.items():
-            for letter, shape in (("a", (rank, inner)), ("b", (outer, rank))):
+            for letter, shape in (("a", (RANK, inner)), ("b", (outer, RANK))):
                 scale = STRENGTH / np.sqrt(shape[1])
                 values = numbers.normal(0, scale, shape).astype(np.float32)
                 data = gguf.quants.quantize(values, kind)

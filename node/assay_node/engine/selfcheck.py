@@ -8,6 +8,8 @@ reused and copied; replays each of them; resumes each from its middle, on what t
 writes some again that are preempted on the way and go on from their saved states; and does all that
 for some of them in a cold engine of another number of threads and smaller pieces, in which what was
 preempted is fed again (ways.py). It counts every difference. Before that it measures the rates.
+With LoRA adapters (`--adapter FILE`, once for each) it does so with answers of each among those
+without one: an adapter's format may ask for another road than the model's.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -73,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sequences", type=int, default=SEQUENCES)
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer")
     parser.add_argument("--no-rates", action="store_true")
+    parser.add_argument("--adapter", type=Path, action="append", default=[])
     given = parser.parse_args(argv)
     try:
         result = selfcheck(
@@ -82,6 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             tokens=given.tokens,
             threads=given.threads,
             rates=not given.no_rates,
+            adapters=given.adapter,
         )
     except AssayError as error:
         print(error, file=sys.stderr)
@@ -98,11 +102,21 @@ def selfcheck(
     tokens: int = TOKENS,
     threads: int = 1,
     rates: bool = True,
+    adapters: Sequence[Path] = (),
 ) -> Exactness:
-    """Blocks while it measures; raises AssayError as the engine does."""
-    loop = _open(path, profile, threads)
+    """Blocks while it measures; raises AssayError as the engine does.
+
+    `sequences` are begun without an adapter, and as many with each of `adapters`.
+    """
+    files = [(file, bytes([number]) * 32) for number, file in enumerate(adapters)]
+    kinds = (None, *(name for _, name in files))
+    loop = _open(path, profile, threads, files)
     try:
-        requests = [_request(number, tokens, loop.info.n_vocab) for number in range(sequences)]
+        requests = [
+            replace(_request(number, tokens, loop.info.n_vocab), adapter=adapter)
+            for number in range(sequences)
+            for adapter in kinds
+        ]
         prefill, decode = _rates(loop) if rates else (0.0, 0.0)
         written = _write(loop, requests)
         found = compared(loop, written)
@@ -112,9 +126,9 @@ def selfcheck(
         loop.close()
     half = profile.chunk // 2
     smaller = replace(profile, chunk=half, total=half, replay_chunk=profile.replay_chunk // 2)
-    cold = _open(path, smaller, 1 if threads > 1 else 2, saved_bytes_max=0)
+    cold = _open(path, smaller, 1 if threads > 1 else 2, files, saved_bytes_max=0)
     try:
-        found += compared(cold, written[:COLD_ANSWERS])
+        found += compared(cold, written[: COLD_ANSWERS * len(kinds)])
         preemptions += cold.preemptions
     finally:
         cold.close()
@@ -128,7 +142,11 @@ def selfcheck(
 
 
 def _open(
-    path: Path, profile: Profile, threads: int, saved_bytes_max: int = SAVED_BYTES_MAX
+    path: Path,
+    profile: Profile,
+    threads: int,
+    adapters: list[tuple[Path, bytes]],
+    saved_bytes_max: int = SAVED_BYTES_MAX,
 ) -> DecodeLoop:
     return DecodeLoop(
         path,
@@ -138,6 +156,7 @@ def _open(
         threads=threads,
         profile=profile,
         saved_bytes_max=saved_bytes_max,
+        adapters=adapters,
     )
 
 

@@ -1,8 +1,8 @@
 """Which profile this machine uses for a model: tried once, in a process of its own, remembered.
 
-A trial (selfcheck.py) is good for one model file, one set of library files, one processor, one
-profile and one number of threads; change any and it is made again. A profile whose trial dies,
-hangs or finds a difference is not `proved`, and its class id then says float.
+A trial (selfcheck.py) is good for one model file and its adapters, one set of library files, one
+processor, one profile and one number of threads; change any and it is made again. A profile whose
+trial dies, hangs or finds a difference is not `proved`, and its class id then says float.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -21,8 +21,9 @@ from typing import Any, Final
 
 from assay_network.logs import get_logger
 from assay_node.engine import library
-from assay_node.engine.profiles import CANDIDATES, LIBRARY_VARIABLE, VARIANTS, Profile
+from assay_node.engine.profiles import CANDIDATES, FLASH, LIBRARY_VARIABLE, VARIANTS, Profile
 from assay_node.hardware import detect
+from assay_node.models.gguf import read_header
 from assay_protocol.errors import AssayError
 
 TRIAL_SECONDS_MAX: Final = 3_600  # tens of gigabytes on a slow processor
@@ -30,9 +31,12 @@ FILE: Final = "trials.json"
 _FORM: Final = 3  # of the file, and of what a trial does
 _PREFILL_SHARE: Final = 2.0  # prompt tokens for each token of an answer, where rates are compared
 
+_FLOATS: Final = (0, 1, 30)  # f32, f16, bf16: ggml_type of ggml.h
 _COMPLAINT_MAX: Final = 300
 
 _log = get_logger("engine")
+
+Adapters = Sequence[tuple[Path, bytes]]  # file and digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +60,36 @@ class Trial:
 FAILED: Final = Trial(False, 0, 0, 0.0, 0.0)
 
 
-def choose(path: Path, digest: bytes, name: str, *, threads: int, directory: Path) -> Profile:
+def choose(
+    path: Path,
+    digest: bytes,
+    name: str,
+    *,
+    threads: int,
+    directory: Path,
+    adapters: Adapters = (),
+) -> Profile:
     """The profile for `name`, a key of CANDIDATES; blocks for seconds to minutes the first time.
 
     "exact": the first road that proved exact; if none did, the first, not proved. "fast": the
     fastest; where the portable library is not there or dies in all variants, that of the bindings.
-    Trials are kept in `directory`. Raises AssayError("engine_missing") without the bindings.
+    With `adapters`, their answers are tried as well; if they hold floats, by PLAIN alone: by FLASH
+    their bits differ so seldom that a trial could miss it. Trials are kept in `directory`.
+
+    Raises AssayError: "engine_missing" without the bindings, "model_missing" or "gguf_invalid" for
+    a file that is no adapter.
     """
 
     def tried(profile: Profile) -> Trial:
-        return try_profile(path, digest, profile, threads=threads, directory=directory)
+        return try_profile(
+            path, digest, profile, threads=threads, directory=directory, adapters=adapters
+        )
 
     if name == "exact":
+        floats = any(_holds_floats(file) for file, _ in adapters)
         for profile in CANDIDATES[name]:
+            if floats and profile.road == FLASH.road:
+                continue
             if profile.available and tried(profile).exact:
                 return replace(profile, proved=True)
         _log.warning("not_exact", model=digest.hex())
@@ -86,7 +107,13 @@ def choose(path: Path, digest: bytes, name: str, *, threads: int, directory: Pat
 
 
 def try_profile(
-    path: Path, digest: bytes, profile: Profile, *, threads: int, directory: Path
+    path: Path,
+    digest: bytes,
+    profile: Profile,
+    *,
+    threads: int,
+    directory: Path,
+    adapters: Adapters = (),
 ) -> Trial:
     """The remembered trial of `profile` with this file, or a new one."""
     place = _library_of(profile)
@@ -98,15 +125,20 @@ def try_profile(
             detect(directory).cpu,
             threads,
             replace(profile, proved=False).packed(),
+            *(adapter.hex() for _, adapter in adapters),
         ]
     )
     file = directory / FILE
     with _one_at_a_time(file):  # the nodes of a machine start together, and would all be slow
         known = _read(file)
         if key not in known:
-            known[key] = run_trial(path, profile, threads)
+            known[key] = run_trial(path, profile, threads, [file for file, _ in adapters])
             _write(file, known)
     return known[key]
+
+
+def _holds_floats(adapter: Path) -> bool:
+    return any(tensor.kind in _FLOATS for tensor in read_header(adapter).tensors)
 
 
 @contextmanager
@@ -136,10 +168,11 @@ def _library_of(profile: Profile) -> Path:
     return Path(found.origin).parent / "lib"
 
 
-def run_trial(path: Path, profile: Profile, threads: int) -> Trial:
+def run_trial(path: Path, profile: Profile, threads: int, adapters: Sequence[Path] = ()) -> Trial:
     """One trial, now, in a process of its own; FAILED if that dies. Nothing is remembered."""
     command = [sys.executable, "-m", "assay_node.engine.selfcheck", str(path)]
     command += ["--profile", json.dumps(profile.packed()), "--threads", str(threads)]
+    command += [f"--adapter={file}" for file in adapters]
     try:
         done = subprocess.run(
             command,

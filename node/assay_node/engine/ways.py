@@ -46,7 +46,8 @@ def compared(loop: DecodeLoop, written: list[Written]) -> list[Compared]:
 def _replayed(loop: DecodeLoop, written: list[Written]) -> Iterator[Compared]:
     for one in written:
         request = one.request
-        loop.replay(0, Replay(request.prompt, one.tokens, 0, request.sampler, request.seed))
+        prompt, sampler, seed = request.prompt, request.sampler, request.seed
+        loop.replay(0, Replay(prompt, one.tokens, 0, sampler, seed, adapter=request.adapter))
         (replayed,) = [event for _, event in drain(loop) if isinstance(event, Replayed)]
         margin = max(replayed.margins, default=0.0)
         second = (replayed.drawn, replayed.logits)

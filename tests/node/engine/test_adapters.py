@@ -150,7 +150,9 @@ async def test_an_adapter_that_is_not_loaded_is_refused(engine: LlamaEngine) -> 
         await _replayed(engine, unknown, (1,))
 
 
-@pytest.mark.parametrize("fault", ["another architecture", "no adapter", "cut", "missing"])
+@pytest.mark.parametrize(
+    "fault", ["another architecture", "no adapter", "cut", "missing", "activated"]
+)
 async def test_a_file_that_is_no_adapter_of_the_model_is_refused(
     tmp_path: Path, fault: str
 ) -> None:
@@ -158,7 +160,9 @@ async def test_a_file_that_is_no_adapter_of_the_model_is_refused(
     if fault == "no adapter":
         file = _model()
     elif fault != "missing":
-        write_adapter(file, 1, arch="qwen2" if fault == "another architecture" else "llama")
+        architecture = "qwen2" if fault == "another architecture" else "llama"
+        tokens = (5, 6) if fault == "activated" else ()
+        write_adapter(file, 1, arch=architecture, invoked_by=tokens)
     if fault == "cut":
         file.write_bytes(file.read_bytes()[:-100_000])
     with trio.fail_after(TIMEOUT_SECONDS), pytest.raises(AssayError) as caught:

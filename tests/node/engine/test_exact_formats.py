@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGMLQuantizationType as Kind
 
 from assay_node.engine.profiles import FAST_SPLIT, FLASH, PLAIN, Profile
 from assay_node.engine.quantize import requantize
+from lora_cases import write_adapter
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -47,10 +49,11 @@ def _file(folder: Path, kind: str) -> Path:
     return file
 
 
-def _check(file: Path, profile: Profile) -> dict[str, Any]:
+def _check(file: Path, profile: Profile, *adapters: Path) -> dict[str, Any]:
     """The self-check, short, in a process of its own: each road has its library."""
     command = [sys.executable, "-m", "assay_node.engine.selfcheck", str(file), "--no-rates"]
     command += ["--profile", json.dumps(profile.packed()), "--sequences", "4", "--tokens", "6"]
+    command += [f"--adapter={adapter}" for adapter in adapters]
     done = subprocess.run(
         command, env=profile.environment(), capture_output=True, timeout=300, check=True
     )
@@ -74,3 +77,24 @@ def test_the_fast_profile_under_the_exact_name_is_found_out(formats: Path) -> No
 
 def test_the_flash_road_is_not_exact_for_a_k_quant(formats: Path) -> None:
     assert _check(_file(formats, "Q4_K_M"), FLASH)["logits_differing"] > 0
+
+
+ADAPTER_ROADS = [
+    pytest.param(Kind.Q8_0, FLASH),
+    pytest.param(Kind.F16, PLAIN, marks=needs_plain),
+    pytest.param(Kind.F32, PLAIN, marks=needs_plain),
+]
+
+
+@pytest.mark.parametrize(("kind", "road"), ADAPTER_ROADS)
+def test_an_adapter_is_exact_by_the_road_of_its_format(
+    formats: Path, kind: Kind, road: Profile
+) -> None:
+    adapters = [write_adapter(formats / f"{kind.name}-{seed}", seed, kind) for seed in (1, 2)]
+    found = _check(_file(formats, "Q4_1"), road, *adapters)
+    assert (found["tokens_differing"], found["logits_differing"]) == (0, 0), found
+
+
+def test_the_flash_road_is_not_exact_for_an_adapter_of_floats(formats: Path) -> None:
+    adapter = write_adapter(formats / "floats", 1, Kind.F16)
+    assert _check(_file(formats, "Q4_1"), FLASH, adapter)["logits_differing"] > 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGMLQuantizationType as Kind
 
 from assay_node.engine import library, trials
 from assay_node.engine.frames import Deframer
@@ -26,6 +27,7 @@ from assay_node.engine.profiles import (
 from assay_node.engine.trials import FAILED, Trial, choose
 from assay_node.engine.wire import Opening, read_opening
 from assay_protocol.errors import AssayError
+from lora_cases import write_adapter
 
 MODEL = Path("model.gguf")
 GOOD = Trial(True, 100, 0, 200.0, 50.0)
@@ -50,7 +52,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _try(monkeypatch: pytest.MonkeyPatch, results: dict[str, Trial]) -> list[str]:
     tried: list[str] = []
 
-    def run(_path: Path, profile: Profile, _threads: int) -> Trial:
+    def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
         tried.append(profile.road)
         return results[profile.road]
 
@@ -121,7 +123,7 @@ def test_a_fast_profile_whose_trial_dies_is_not_taken(
 def test_where_the_variant_chosen_dies_another_serves(
     engines: Path, monkeypatch: pytest.MonkeyPatch, works: str | None
 ) -> None:
-    def run(_path: Path, profile: Profile, _threads: int) -> Trial:
+    def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
         return GOOD if profile.variant == works or not profile.library else FAILED
 
     monkeypatch.setattr(trials, "run_trial", run)
@@ -141,6 +143,21 @@ def test_a_trial_is_remembered_until_model_library_or_threads_change(
     (engines / "wheel" / "libllama.so").write_bytes(b"another build")
     _choose(engines, "exact")
     assert len(tried) == 4
+
+
+@pytest.mark.parametrize(("kind", "road"), [(Kind.Q8_0, FLASH), (Kind.F16, PLAIN)])
+def test_an_adapter_is_tried_with_the_model_and_floats_by_the_plain_road(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, road: Profile
+) -> None:
+    tried = _try(monkeypatch, {"fa-split48": GOOD, "plain": GOOD})
+    adapter = write_adapter(engines / "adapter", 1, kind, layers=1)
+    for digest in (b"\1" * 32, b"\1" * 32, b"\2" * 32):
+        files = [(adapter, digest)]
+        chosen = choose(MODEL, bytes(32), "exact", threads=1, directory=engines, adapters=files)
+        assert chosen == replace(road, proved=True)
+    assert tried == [road.road] * 2, "one for each adapter"
+    _choose(engines, "exact")
+    assert tried[2:] == ["fa-split48"], "and one without"
 
 
 def test_a_trial_that_failed_or_a_garbled_memory_is_tried_again(
