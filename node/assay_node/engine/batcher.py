@@ -15,6 +15,8 @@ Rules
 - What a finished job leaves in its slot stays: the next job begins with the longest prefix it
   shares with any slot and feeds only the rest. A running job's slot is copied. So is a free one
   that holds much more than is shared, if there is another that was used less recently.
+- Slots of one adapter's jobs (or of those without) are chosen side by side: llama.cpp takes streams
+  of successive numbers through the weights at once, and starts again at every gap.
 - A job whose prefix is being fed for another one right now is held back until it can be copied,
   once at most, while others pass.
 - A tenant never gains from what another one has sent: how long a prompt takes would tell that
@@ -31,6 +33,7 @@ from typing import Final
 
 from assay_node.engine.interface import PRIORITY_NORMAL, Finish
 from assay_node.engine.jobs import Held, Job, fed_by, given_to, usable
+from assay_node.engine.places import Place
 from assay_node.engine.plans import Copy, Drop, Feed, Move, Plan, Restore, Save, Trim
 from assay_node.engine.priorities import Classes
 from assay_protocol.errors import AssayError
@@ -201,7 +204,7 @@ class Batcher:
     def _admit(self, job: Job) -> None:
         """Give it a slot, made ready to be fed what nobody holds yet."""
         slot, fed, source = self._shared(job)
-        writable = self._writable()
+        writable = self._writable(job)
         if writable is not None and job.saved >= fed + COPY_TOKENS_MIN:
             slot, fed = writable, job.saved
             self._moves.append(Restore(job.id, slot))
@@ -222,9 +225,11 @@ class Batcher:
         """Which free slot, how many tokens it will hold, and the slot it must be copied from."""
         free = self._free
         found = {number: usable(job, held) for number, held in free.items()}
-        oldest = min(free, key=lambda number: (free[number].last_used, number))
-        best = min(free, key=lambda number: (-found[number], free[number].last_used, number))
+        place = self._places(job)
+        oldest = min(free, key=place.__getitem__)
+        best = min(free, key=lambda number: (-found[number], place[number]))
         fed = found[best]
+        apart = place[oldest].beside > place[best].beside
         # Never of a slot that this plan makes ready: it may itself be waiting for a copy.
         others = [other for other in self._running.values() if not other.fresh]
         running = {other.slot: usable(job, fed_by(other)) for other in others}
@@ -232,15 +237,23 @@ class Batcher:
         if source is not None and running[source] >= fed + COPY_TOKENS_MIN:
             return oldest, running[source], source
         rest = len(free[best].tokens) - fed  # would be lost
-        if best != oldest and min(fed, rest) >= COPY_TOKENS_MIN:
+        if best != oldest and fed >= COPY_TOKENS_MIN and (apart or rest >= COPY_TOKENS_MIN):
             return oldest, fed, best
+        if apart and fed < COPY_TOKENS_MIN:
+            return oldest, found[oldest], None
         return best, fed, None
 
-    def _writable(self) -> int | None:
+    def _places(self, job: Job) -> dict[int, Place]:
+        """How good a place each free slot is for it."""
+        mine = [other.slot for other in self._running.values() if other.adapter == job.adapter]
+        others = [other.slot for other in self._running.values() if other.adapter != job.adapter]
+        return {n: Place.of(n, held.last_used, mine, others) for n, held in self._free.items()}
+
+    def _writable(self, job: Job) -> int | None:
         """The free slot to restore into: at once, so not one a copy is still to be made of."""
         sources = {move.source for move in self._moves if isinstance(move, Copy)}
-        free = [number for number in self._free if number not in sources]
-        return min(free, key=lambda number: (self._free[number].last_used, number), default=None)
+        place = self._places(job)
+        return min(self._free.keys() - sources, key=place.__getitem__, default=None)
 
     def _feed(self, job: Job, budget: int) -> Feed:
         begin, end = job.fed, min(job.fed + budget, len(job.tokens))
