@@ -41,6 +41,9 @@ pip=("$venv/bin/python" -m pip -qq)
 
 # llama.cpp is compiled once per version and machine, for any CPU of that kind (GGML_NATIVE=OFF):
 # the exact class promises the same bits on another machine.
+mkdir -p "$cache"
+exec 9>"$cache/setup.lock"
+flock 9  # two set-ups at once would both compile
 version=$(sed -n 's/.*llama-cpp-python==\([0-9.]*\).*/\1/p' pyproject.toml)
 shopt -s nullglob
 wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl)
