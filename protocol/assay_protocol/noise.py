@@ -1,11 +1,13 @@
 """The noise of a draw: Philox words addressed by (seed, position, token), made standard Gumbel.
 
 Two roads to the same numbers: token by token for the few a filter leaves, and block by block (one
-Philox block has the words of four tokens) where much of the vocabulary is in play.
+Philox block has the words of four tokens) where much of the vocabulary is in play. There words
+alone tell who can win: the noise they stand for grows with them, and logarithms are dear.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,8 +17,11 @@ from numpy.typing import NDArray
 SEED_BYTES: Final = 32
 GUMBEL_MOST: Final = 22.88  # the largest there is: -ln(-ln(1 - 2^-33)) is 22.8739
 
+_GUMBEL_LEAST: Final = -3.2  # -ln(-ln(2^-33)) is -3.129
+
 Reals = NDArray[np.float64]
 Words = NDArray[np.uint64]
+HalfWords = NDArray[np.uint32]
 
 
 def gumbel(seed: bytes, position: int, tokens: NDArray[np.integer]) -> Reals:
@@ -43,37 +48,57 @@ def noise_at(key: Words, positions: Words, tokens: Words) -> Reals:
     counter[0] = positions
     counter[2] = tokens >> _TWO
     lanes = (tokens & _LANE).astype(np.intp)
-    return _gumbel_of(np.take_along_axis(philox(counter, key), lanes[None], axis=0)[0])
+    return gumbel_of(np.take_along_axis(philox(counter, key), lanes[None], axis=0)[0])
 
 
-def noise_of_many(seed: bytes, position: int, tokens: NDArray[np.int64]) -> Reals:
-    """`gumbel` of ascending `tokens`, each of their blocks computed once."""
-    key = keys([seed])
+def words_of_many(seed: bytes, position: int, tokens: NDArray[np.int64]) -> HalfWords:
+    """The words `gumbel` is made of, of ascending `tokens`, each of their blocks computed once."""
     of_token = tokens >> 2
     first = np.empty(len(tokens), np.bool_)
     first[:1] = True
     np.not_equal(of_token[1:], of_token[:-1], out=first[1:])
-    blocks = of_token[first].astype(np.uint64)
+    blocks = of_token[first]
     counter = np.zeros((4, len(blocks)), np.uint64)
     counter[0], counter[2] = position, blocks
-    words = philox(counter, key)
-    return _gumbel_of(words[tokens & 3, np.cumsum(first) - 1])
+    words: HalfWords = philox(counter, keys([seed]))[tokens & 3, np.cumsum(first) - 1]
+    return words
 
 
-def philox(counter: Words, key: Words) -> Words:
-    """Philox4x32-10 (Salmon et al., SC 2011): uint64[4, ...] of 32-bit words from counter and key.
+def words_of_all(seed: bytes, position: int, count: int) -> HalfWords:
+    """The words of tokens 0, 1, ... `count` - 1."""
+    counter = np.zeros((4, -(-count // 4)), np.uint64)
+    counter[0], counter[2] = position, np.arange(counter.shape[1])
+    return philox(counter, keys([seed])).T.ravel()[:count]
+
+
+def least_word(noise: float) -> int:
+    """No word below this one gives as much as `noise`; at most a few above it do not, either."""
+    if noise < _GUMBEL_LEAST:
+        return 0
+    return max(0, math.floor(math.exp(-math.exp(-noise)) * 2.0**32) - _WORDS_ROUNDED)
+
+
+def philox(counter: Words, key: Words) -> HalfWords:
+    """Philox4x32-10 (Salmon et al., SC 2011): uint32[4, ...] words from counter and key.
 
     `counter` is uint64[4, ...] and `key` uint64[2, ...] (broadcast), all below 2^32.
     """
-    even, odd = counter[::2], counter[1::2]
-    multipliers = _MULTIPLIERS.reshape(2, *(1,) * (counter.ndim - 1))
-    weyl = _WEYL.reshape(2, *(1,) * (key.ndim - 1))
-    for _ in range(_ROUNDS):
-        product = multipliers * even
-        even = (product >> _HALF)[::-1] ^ odd ^ key
-        odd = (product & _LOW)[::-1]
-        key = (key + weyl) & _LOW
-    out = np.empty(np.broadcast_shapes(counter.shape, (4, *even.shape[1:])), np.uint64)
+    shape = np.broadcast_shapes(counter.shape[1:], key.shape[1:])
+    factors = np.empty((2, *shape), np.uint64)
+    factors[:] = counter[::2]
+    odd = np.empty((2, *shape), np.uint32)
+    odd[:] = counter[1::2]
+    weyl = _WEYL.reshape(_ROUNDS, 2, *(1,) * (key.ndim - 1))
+    multipliers = _MULTIPLIERS.reshape(2, *(1,) * len(shape))
+    product = np.empty((2, *shape), "<u8")
+    halves = product.view("<u4").reshape(2, *shape, 2)[::-1]  # low, high
+    for added in key.astype(np.uint32) + weyl:
+        np.multiply(multipliers, factors, out=product)
+        even = halves[..., 1] ^ odd
+        even ^= added
+        factors[:] = even
+        odd = halves[..., 0].copy()
+    out = np.empty((4, *shape), np.uint32)
     out[::2], out[1::2] = even, odd
     return out
 
@@ -81,13 +106,16 @@ def philox(counter: Words, key: Words) -> Words:
 _ROUNDS: Final = 10
 _TWO: Final = np.uint64(2)
 _LANE: Final = np.uint64(3)
-_HALF: Final = np.uint64(32)
-_LOW: Final = np.uint64(0xFFFFFFFF)
+_WORDS_ROUNDED: Final = 4  # more than the rounding of noise can be off by, in words
 _MULTIPLIERS: Final = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
-_WEYL: Final = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
+# What is added to the key before each round.
+_WEYL: Final = np.array(
+    [[(n * 0x9E3779B9) % 2**32, (n * 0xBB67AE85) % 2**32] for n in range(_ROUNDS)], np.uint32
+)
 
 
-def _gumbel_of(words: Words) -> Reals:
+def gumbel_of(words: HalfWords) -> Reals:
+    """The noise each word stands for; a larger word never stands for less."""
     uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
     noise: Reals = -np.log(-np.log(uniform))
     return noise

@@ -25,7 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_protocol.adjustments import Logits, adjusted, amplification
-from assay_protocol.noise import GUMBEL_MOST, gumbel, keys, noise_at, noise_of_many
+from assay_protocol.noise import (
+    gumbel,
+    gumbel_of,
+    keys,
+    least_word,
+    noise_at,
+    words_of_all,
+    words_of_many,
+)
 from assay_protocol.samplers import SamplerLike, changes_logits, looks_back, repeats
 
 Tokens = NDArray[np.int64]
@@ -66,7 +74,8 @@ def draw_rows(
     masks: Sequence[Allowed] | None = None,
 ) -> list[int]:
     """`draw` for every row of float32[rows, vocabulary]: same tokens, less time per row."""
-    tokens = [int(token) for token in logits.argmax(axis=1)]
+    tokens = [0] * len(samplers)
+    greedy: list[int] = []  # rows whose best logit is drawn, all at once
     few: list[_Few] = []
     adjusts = any(map(changes_logits, samplers))
     page = np.empty(logits.shape[1]) if adjusts else None  # one for all rows: new memory is slow
@@ -79,15 +88,23 @@ def draw_rows(
                 tokens[row] = int(allowed[values[allowed].argmax()])
             elif values is not plain:
                 tokens[row] = int(values.argmax())
+            else:
+                greedy.append(row)
             continue
         if allowed is None:
             inside = _kept(values, sampler)
         else:
             inside = allowed[_kept(values[allowed], sampler)]
-        if len(inside) > _MANY:
+        if len(inside) == 1:
+            tokens[row] = int(inside[0])  # whatever its noise
+        elif len(inside) > _MANY:
             tokens[row] = _draw_of_many(values, inside, sampler, seeds[row], positions[row])
         else:
             few.append(_Few(row, inside, values[inside]))
+    if greedy:
+        chosen = logits if len(greedy) == len(logits) else logits[greedy]
+        for row, token in zip(greedy, chosen.argmax(axis=1), strict=True):
+            tokens[row] = int(token)
     if few:
         _draw_of_few(tokens, few, samplers, seeds, positions)
     return tokens
@@ -169,10 +186,11 @@ def margin(
 
 
 _COLUMNS: Final = 512  # width of the coarse maxima that bound the k-th largest logit from below
-_MANY: Final = 1024  # candidates beyond which most are ruled out before their noise is computed
-_HEAD: Final = 64  # of which the likeliest give a score to beat
+_MANY: Final = 1024  # candidates beyond which most are ruled out by the words of their noise
+_NEAR: Final = 6.0  # temperatures below the best logit within which all noise is computed
 _DRIFT_MAX: Final = 64.0  # logits; no filter is farther away than that in practice
 _HALVINGS: Final = 40
+_ROUGH: Final = 1e-4  # more than sums of float32 exponentials of such logits are off by
 _DEPTHS: Final = (3.0, 6.0, 12.0, math.inf)  # logits below the best in which top-p looks first
 
 
@@ -220,21 +238,24 @@ def _draw_of_few(
 def _draw_of_many(
     values: Values, candidates: Tokens, sampler: SamplerLike, seed: bytes, position: int
 ) -> int:
-    """The same token, without the noise of candidates that cannot win.
+    """The same token, without the logarithms of candidates that cannot win.
 
-    The best score among any of the candidates is a bound b from below on the winner's. Noise is at
-    most GUMBEL_MOST, so v with l_v + T*GUMBEL_MOST < b loses, and so does every lower one. The
-    rounding of these sums is far below both the slack in GUMBEL_MOST and the one subtracted here.
+    The best score among those near the best logit is a bound from below on the winner's. Whoever is
+    farther away needs so much noise to reach it that its word alone tells of nearly all that they
+    do not. The rounding of these sums is far below what is subtracted here.
     """
     temperature = sampler.temperature
-    own = values[candidates]
+    whole = len(candidates) == len(values)
+    ids = np.arange(len(values)) if whole else np.sort(candidates)
+    own = values if whole else values[ids]
+    words = words_of_all(seed, position, len(ids)) if whole else words_of_many(seed, position, ids)
     best = float(own.max())
-    head = candidates[own >= best - temperature][:_HEAD]
-    bound = float((values[head] + temperature * gumbel(seed, position, head)).max())
-    line = bound - temperature * GUMBEL_MOST - 1e-9 * (abs(bound) + abs(best))
-    live = np.sort(candidates[_at_least(own, line)])
-    scores = values[live] + temperature * noise_of_many(seed, position, live)
-    return _first_best(scores, live)
+    near = np.flatnonzero(_at_least(own, best - _NEAR * temperature))
+    bound = float((own[near] + temperature * gumbel_of(words[near])).max())
+    gap = bound - best - 1e-9 * (abs(bound) + abs(best))
+    far = np.flatnonzero(words >= least_word(gap / temperature + _NEAR))
+    live = np.concatenate([near, far])
+    return _first_best(own[live] + temperature * gumbel_of(words[live]), ids[live])
 
 
 def _kept(values: Values, sampler: SamplerLike) -> Tokens:
@@ -258,16 +279,21 @@ def _top_p(values: Values, best: float, floor: float, top_p: float) -> Tokens:
     """The nucleus of the whole vocabulary, down to `floor`; only as much is sorted as it needs.
 
     A token is kept while the sum before it is below the target, and sums never fall: once the sum
-    over the best few reaches it, no token after them is kept.
+    over the best few reaches it, no token after them is kept. The target itself is needed exactly
+    only where some sum comes so near to it that a rough one could not tell them apart.
     """
-    weights = np.exp(values.astype(np.float64) - best)
-    target = top_p * float(weights.sum())
+    below = (values - values.dtype.type(best)).astype(np.float32, copy=False)
+    rough = top_p * float(np.exp(below).sum(dtype=np.float64))
+    exact: float | None = None
     for depth in _DEPTHS:
         line = max(floor, best - depth)
         order = _descending(values, line)
-        own = weights[order]
+        own = np.exp(values[order].astype(np.float64) - best)
         sums = np.cumsum(own)
-        if line == floor or sums[-1] >= target:
+        if exact is None and np.any(np.abs(sums - own - rough) <= _ROUGH * rough):
+            exact = top_p * float(np.exp(values.astype(np.float64) - best).sum())
+        target = rough if exact is None else exact
+        if line == floor or sums[-1] >= target * (1 + _ROUGH):
             break
     return order[_nucleus(sums, own, target)]
 

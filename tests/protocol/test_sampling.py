@@ -281,9 +281,24 @@ def test_ruling_candidates_out_changes_no_draw(
 
 def test_noise_by_blocks_is_the_noise_token_by_token() -> None:
     tokens = np.flatnonzero(np.random.default_rng(5).random(5_000) < 0.3)
-    assert np.array_equal(noise.noise_of_many(SEED, 77, tokens), noise.gumbel(SEED, 77, tokens))
+    expected = noise.gumbel(SEED, 77, tokens)
+    assert np.array_equal(noise.gumbel_of(noise.words_of_many(SEED, 77, tokens)), expected)
+    whole = noise.words_of_all(SEED, 77, 5_000)
+    assert len(whole) == 5_000
+    assert np.array_equal(noise.gumbel_of(whole[tokens]), expected)
     assert noise.gumbel(SEED, 0, tokens).max() < noise.GUMBEL_MOST
     assert -math.log(-math.log(1 - 2.0**-33)) < noise.GUMBEL_MOST
+
+
+@given(least=st.floats(-40.0, 30.0))
+def test_words_below_the_least_give_less_noise(least: float) -> None:
+    word = noise.least_word(least)
+    around = np.unique(np.clip(np.arange(word - 9, word + 10), 0, 2**32 - 1)).astype(np.uint32)
+    found = noise.gumbel_of(around)
+    assert np.all(np.diff(found) >= 0.0)
+    assert np.all(found[around < word] < least)
+    if word + 9 < 2**32:
+        assert found[-1] >= least
 
 
 def test_a_float32_row_is_compared_with_real_floors() -> None:
