@@ -30,25 +30,24 @@ def gumbel(seed: bytes, position: int, tokens: NDArray[np.integer]) -> Reals:
     u = (word + 1/2) / 2^32 is in (0, 1), where word is lane `token & 3` of Philox4x32-10 with key
     seed[0:8] (two little-endian words) and counter (position, 0, token >> 2, 0).
     """
-    wide = tokens.astype(np.uint64)
-    key = keys([seed]).reshape(2, *(1,) * wide.ndim)
-    return noise_at(key, np.full_like(wide, position), wide)
+    flat = tokens.astype(np.uint64).ravel()
+    return noise_at(keys([seed]), position, flat).reshape(tokens.shape)
 
 
 def keys(seeds: Sequence[bytes]) -> Words:
     """uint64[2, len(seeds)]: the two key words of each seed."""
     assert all(len(seed) == SEED_BYTES for seed in seeds)
-    joined = b"".join(seed[:8] for seed in seeds)
+    joined = b"".join([seed[:8] for seed in seeds])
     return np.frombuffer(joined, "<u4").astype(np.uint64).reshape(-1, 2).T
 
 
-def noise_at(key: Words, positions: Words, tokens: Words) -> Reals:
-    """Noise of each of `tokens` at its own position under its own key (uint64[2, ...])."""
-    counter = np.zeros((4, *tokens.shape), np.uint64)
+def noise_at(key: Words, positions: Words | int, tokens: Words) -> Reals:
+    """Noise of each of uint64[n] `tokens` at its position under its key, uint64[2, n or 1]."""
+    counter = np.zeros((4, len(tokens)), np.uint64)
     counter[0] = positions
     counter[2] = tokens >> _TWO
     lanes = (tokens & _LANE).astype(np.intp)
-    return gumbel_of(np.take_along_axis(philox(counter, key), lanes[None], axis=0)[0])
+    return gumbel_of(philox(counter, key)[lanes, np.arange(len(tokens))])
 
 
 def words_of_many(seed: bytes, position: int, tokens: NDArray[np.int64]) -> HalfWords:

@@ -190,8 +190,8 @@ _MANY: Final = 1024  # candidates beyond which most are ruled out by the words o
 _NEAR: Final = 6.0  # temperatures below the best logit within which all noise is computed
 _DRIFT_MAX: Final = 64.0  # logits; no filter is farther away than that in practice
 _HALVINGS: Final = 40
-_ROUGH: Final = 1e-4  # more than sums of float32 exponentials of such logits are off by
-_DEPTHS: Final = (3.0, 6.0, 12.0, math.inf)  # logits below the best in which top-p looks first
+_ROUGH: Final = 1e-5  # the sum of float32 exponentials is off by 2e-6 at most: rounded arguments
+_DEPTHS: Final = (4.0, *range(6, 20), math.inf)  # logits below the best in which top-p looks first
 
 
 def _texts(
