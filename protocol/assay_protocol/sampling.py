@@ -28,9 +28,8 @@ from assay_protocol.adjustments import Logits, adjusted, amplification
 from assay_protocol.noise import (
     gumbel,
     gumbel_of,
-    keys,
     least_word,
-    noise_at,
+    noise_of_rows,
     words_of_all,
     words_of_many,
 )
@@ -221,11 +220,10 @@ def _draw_of_few(
     positions: Sequence[int],
 ) -> None:
     """Set the `tokens` of the rows in `few`; all noise at once."""
-    sizes = [len(one.candidates) for one in few]
-    noise = noise_at(
-        np.repeat(keys([seeds[one.row] for one in few]), sizes, axis=1),
-        np.repeat(np.array([positions[one.row] for one in few], np.uint64), sizes),
-        np.concatenate([one.candidates for one in few]).astype(np.uint64),
+    noise = noise_of_rows(
+        [seeds[one.row] for one in few],
+        [positions[one.row] for one in few],
+        [one.candidates for one in few],
     )
     begin = 0
     for one in few:
@@ -260,19 +258,34 @@ def _draw_of_many(
 
 def _kept(values: Values, sampler: SamplerLike) -> Tokens:
     """The tokens that pass top-k, then top-p, then min-p."""
-    best = float(values.max())
-    assert math.isfinite(best), "logits must be finite"
-    floor = best + math.log(sampler.min_p) if sampler.min_p > 0.0 else -math.inf
     if sampler.top_k:
-        order = _top(values, sampler.top_k)
-        weights = np.exp(values[order].astype(np.float64) - best)
-        keep = _at_least(values[order], floor)
-        if sampler.top_p < 1.0:
-            keep &= _nucleus(np.cumsum(weights), weights, sampler.top_p * float(weights.sum()))
-        return order[keep]
+        return _kept_of_top(values, sampler)
+    best = _finite(values.max())
+    floor = _floor(best, sampler)
     if sampler.top_p < 1.0:
         return _top_p(values, best, floor, sampler.top_p)
     return np.flatnonzero(_at_least(values, floor))
+
+
+def _kept_of_top(values: Values, sampler: SamplerLike) -> Tokens:
+    order = _top(values, sampler.top_k)
+    own = values[order].astype(np.float64)
+    best = _finite(own[0])
+    keep = own >= _floor(best, sampler)
+    if sampler.top_p < 1.0:
+        weights = np.exp(own - best)
+        keep &= _nucleus(np.cumsum(weights), weights, sampler.top_p * float(weights.sum()))
+    return order[keep]
+
+
+def _floor(best: float, sampler: SamplerLike) -> float:
+    """The least logit that passes min-p."""
+    return best + math.log(sampler.min_p) if sampler.min_p > 0.0 else -math.inf
+
+
+def _finite(best: float) -> float:
+    assert math.isfinite(best), "logits must be finite"
+    return float(best)
 
 
 def _top_p(values: Values, best: float, floor: float, top_p: float) -> Tokens:
@@ -317,7 +330,10 @@ def _top(values: Values, count: int) -> Tokens:
     if count >= _COLUMNS or rows < 2:
         return _descending(values, float(np.partition(values, -count)[-count]))[:count]
     columns = values[: rows * _COLUMNS].reshape(rows, _COLUMNS).max(axis=0)
-    return _descending(values, float(np.partition(columns, -count)[-count]))[:count]
+    columns.partition(_COLUMNS - count)
+    _finite(columns[-1])  # where numpy puts what is not a number
+    tokens: Tokens = (values >= columns[-count]).nonzero()[0]
+    return tokens[(-values[tokens]).argsort(kind="stable")[:count]]
 
 
 def _descending(values: Values, floor: float = -math.inf) -> Tokens:

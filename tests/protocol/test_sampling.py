@@ -96,6 +96,20 @@ def test_philox_vectors(case: dict[str, str]) -> None:
     assert "".join(f"{int(word):08x}" for word in out[:, 0]) == case["out"]
 
 
+@given(rng=st.integers(0, 2**32 - 1), sizes=st.lists(st.integers(1, 90), min_size=1, max_size=5))
+def test_noise_of_few_is_the_noise_of_many(rng: int, sizes: list[int]) -> None:
+    random = np.random.default_rng(rng)
+    seeds = [random.bytes(32) for _ in sizes]
+    positions = [int(random.integers(2**31)) for _ in sizes]
+    rows = [random.integers(0, 2**20, size) for size in sizes]
+    expected = []
+    for seed, position, row in zip(seeds, positions, rows, strict=True):
+        ascending, place = np.unique(row, return_inverse=True)
+        found = noise.gumbel_of(noise.words_of_many(seed, position, ascending))
+        expected.append(found[place])
+    assert np.array_equal(noise.noise_of_rows(seeds, positions, rows), np.concatenate(expected))
+
+
 @pytest.mark.parametrize("case", VECTORS["noise"], ids=lambda case: f"at {case['position']}")
 def test_noise_vectors(case: dict[str, object]) -> None:
     drawn = noise.gumbel(

@@ -184,8 +184,8 @@ class ScriptedEngine:
         counter = np.zeros((4, len(blocks)), np.uint64)
         counter[0], counter[1], counter[2] = words[0], words[1], blocks
         noise = philox(counter, words[2:].reshape(2, 1))
-        words = noise.T.reshape(-1)[: self._script.n_vocab]
-        return words.astype(np.float64) * 2.0**-32
+        uniform = noise.T.reshape(-1)[: self._script.n_vocab]
+        return uniform.astype(np.float64) * 2.0**-32
 
     def _check_alive(self, life: int) -> None:
         if life != self._restarts:
