@@ -41,9 +41,12 @@ import trio
 
 from assay.chat_template import ChatTemplate
 from assay_node.engine.interface import Engine, Generate
+from assay_node.engine.library import engines
+from assay_node.engine.profiles import Profile
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import open_llama_engine
-from assay_node.models.card import build_card
+from assay_node.engine.trials import choose
+from assay_node.models.card import build_card, file_sha256
 from assay_node.models.fetch import TEST_MODEL_PATH
 from assay_protocol.cards import encode_card
 from assay_simnet.drivers.real import real_network
@@ -94,7 +97,8 @@ def main() -> None:
             file = Path(scratch) / f"{kind}.gguf"
             requantize(options.model, file, kind, threads=options.threads)
             (Path(scratch) / kind).mkdir()
-            tables[kind] = trio.run(measure, file, kind, Path(scratch) / kind, options)
+            chosen = profile_of(file, options)
+            tables[kind] = trio.run(measure, file, kind, chosen, Path(scratch) / kind, options)
             size = file.stat().st_size
             rate = tables[kind]["rows"]["node"][str(min(options.streams))]["tps"]
             tables[kind]["bandwidth_share_1"] = round(rate * size / read_bandwidth(), 3)
@@ -103,11 +107,18 @@ def main() -> None:
     print(json.dumps(about | head | {"formats": tables}))
 
 
+def profile_of(file: Path, options: argparse.Namespace) -> Profile:
+    """What a node chooses on this machine."""
+    return choose(
+        file, file_sha256(file), options.profile, threads=options.threads, directory=engines()
+    )
+
+
 async def measure(
-    file: Path, kind: str, folder: Path, options: argparse.Namespace
+    file: Path, kind: str, profile: Profile, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """The table of one format: a row by contestant and number of streams."""
-    shape = Shape(file, max(options.streams), CONTEXT, options.threads)
+    shape = Shape(file, max(options.streams), CONTEXT, options.threads, profile)
     card = build_card(file, name="bench", price_in=1, price_out=1)
     (folder / "bench.card").write_bytes(encode_card(card))
     asked = questions(ChatTemplate(card))
@@ -126,7 +137,8 @@ async def measure(
     c = batched_bench(shape, options.streams, prompt, TOKENS)
     table = rows(runs, memory) | {"llama-batched-bench": {str(n): {"tps": r} for n, r in c.items()}}
     show(kind, table)
-    return {"rows": table, "runs": paired(runs)}
+    used = f"{profile.road} {profile.library or 'wheel'} {profile.variant}".strip()
+    return {"library": used, "rows": table, "runs": paired(runs)}
 
 
 async def take_turns(
@@ -173,6 +185,7 @@ async def our_engine(shape: Shape) -> AsyncIterator[Contestant]:
         slots=shape.streams,
         context=shape.context,
         threads=shape.threads,
+        profile=shape.profile,
     ) as engine:
         yield Contestant("engine", partial(ask_engine, engine), lambda: 0)
 

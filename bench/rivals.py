@@ -1,6 +1,7 @@
 """The other servers of the engine's benchmark, each on loopback in a process of its own.
 
-- llama-server, from llama.cpp's own tree, compiled with our wheel's flags
+- llama-server, from llama.cpp's own tree, compiled with our wheel's flags; where our engine uses
+  the portable library, so does llama-server: the same files, the same variant
 - llama-cpp-python's server, and mycellm: from an environment of their own (ASSAY_PEERS, made here
   at the first use), both on the library we use
 
@@ -28,12 +29,14 @@ import psutil
 import trio
 
 from assay_node.engine import library
+from assay_node.engine.profiles import PORTABLE, Profile
 from streams import SILENCE_SECONDS_MAX, Clock, Prompt, Run
 
 START_SECONDS_MAX: Final = 120.0
 PEERS: Final = Path(os.environ.get("ASSAY_PEERS") or library.engines().parent / "peers")
 
 Count = Callable[[dict[str, Any]], int]
+Surroundings = tuple[dict[str, str], Path | None]  # environment and working folder
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Shape:
     streams: int  # sequences at once
     context: int  # tokens of one sequence
     threads: int
+    profile: Profile  # our engine's
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ async def llama_server(shape: Shape) -> AsyncIterator[Rival]:
             "return_tokens": True,
         }
 
-    with started(command) as process:
+    with started(command, *same_library(shape.profile)) as process:
         base = f"http://127.0.0.1:{port}"
         await ready(process, f"{base}/health")
         yield Rival("llama-server", base, "/completion", body, _tokens_of_llama, process)
@@ -164,9 +168,28 @@ def batched_bench(shape: Shape, counts: list[int], prompt: int, tokens: int) -> 
     command += ["-npp", prompt, "-ntg", tokens, "--threads", shape.threads]
     command += ["--threads-batch", shape.threads, "--output-format", "jsonl"]
     words = [str(word) for word in command]
-    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
+    environment, folder = same_library(shape.profile)
+    done = subprocess.run(
+        words, check=True, capture_output=True, text=True, timeout=600, env=environment, cwd=folder
+    )
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {row["pl"]: row["pl"] * row["tg"] / (row["t_pp"] + row["t_tg"]) for row in rows}
+
+
+def same_library(profile: Profile) -> Surroundings:
+    """Environment and folder in which llama.cpp's programs compute with the library of `profile`.
+
+    They come with one of the wheel's flags. Of the portable library they find the core by the
+    linker's path, and the variant named by what ggml reads, or the best one in their folder.
+    """
+    if not profile.library:
+        return dict(os.environ), None
+    place = library.folder(profile.library)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(place)}
+    if profile.variant:
+        environment["GGML_BACKEND_PATH"] = str(place / f"libggml-cpu-{profile.variant}.so")
+        return environment, None
+    return environment, place
 
 
 def program(name: str) -> Path:
@@ -195,12 +218,15 @@ class started:  # noqa: N801 - read as a verb
         self,
         command: list[Any],
         environment: dict[str, str] | None = None,
+        folder: Path | None = None,
         *,
         processors: int | None = None,
     ) -> None:
         words = [str(word) for word in command]
         quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(words, env=environment, stdout=quiet, stderr=quiet)
+        self._process = subprocess.Popen(
+            words, env=environment, cwd=folder, stdout=quiet, stderr=quiet
+        )
         if processors is not None:
             os.sched_setaffinity(self._process.pid, sorted(os.sched_getaffinity(0))[:processors])
 

@@ -3,9 +3,10 @@
 "exact" promises that decoding and the prefill of an audit give the same bits. Two roads lead there,
 and which of them holds for a model on a machine is measured (trials.py), never looked up:
 
-- "fa-split48": the library of llama-cpp-python, flash attention, one KV stream per sequence and at
-  most 48 tokens of a sequence in one decode, so that every kernel works row by row. Cheap; does not
-  hold for every format.
+- "fa-split48": flash attention, one KV stream per sequence and at most 48 tokens of a sequence in
+  one decode, so that every kernel works row by row. Cheap; does not hold for every format. With the
+  library of llama-cpp-python, or with the portable one's kernels for this processor: another class,
+  as the instruction set is in its id, and quicker.
 - "plain": a library without the kernels that depend on the number of rows (library.py), no flash
   attention. Holds for every format tried; prompts are slower.
 
@@ -26,6 +27,7 @@ from assay_protocol.errors import AssayError
 
 LIBRARY_VARIABLE: Final = "LLAMA_CPP_LIB_PATH"
 TILED_VARIABLE: Final = "GGML_CPU_TILED_MM"
+PORTABLE: Final = "portable"  # the build of library.py that has variants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,18 +108,20 @@ PLAIN: Final = Profile(
     replay_chunk=128,
 )
 FAST_SPLIT: Final = Profile(
-    road="fast-split256", library="portable", chunk=256, total=256, replay_chunk=256
+    road="fast-split256", library=PORTABLE, chunk=256, total=256, replay_chunk=256
 )
 FAST_UNIFIED: Final = Profile(
-    road="fast-unified256", library="portable", unified=True, chunk=256, total=256, replay_chunk=256
+    road="fast-unified256", library=PORTABLE, unified=True, chunk=256, total=256, replay_chunk=256
 )
+
+FLASH_PORTABLE: Final = dataclasses.replace(FLASH, library=PORTABLE)
 
 # Variants of the portable library to try, in turn, where the one it chooses for itself dies: some
 # virtual machines promise AMX and do not have it.
 VARIANTS: Final = ("zen4", "icelake", "alderlake", "haswell", "x64")
 
-# In order of preference: the first that serves is taken.
-CANDIDATES: Final[dict[str, tuple[Profile, ...]]] = {
-    "exact": (FLASH, PLAIN),
-    "fast": (FAST_SPLIT, FAST_UNIFIED),
+# Groups in order of preference: of the first group that serves the quickest is taken.
+CANDIDATES: Final[dict[str, tuple[tuple[Profile, ...], ...]]] = {
+    "exact": ((FLASH, FLASH_PORTABLE), (PLAIN,)),
+    "fast": ((FAST_SPLIT, FAST_UNIFIED),),
 }

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -21,7 +21,14 @@ from typing import Any, Final
 
 from assay_network.logs import get_logger
 from assay_node.engine import library
-from assay_node.engine.profiles import CANDIDATES, FLASH, LIBRARY_VARIABLE, VARIANTS, Profile
+from assay_node.engine.profiles import (
+    CANDIDATES,
+    FLASH,
+    LIBRARY_VARIABLE,
+    PORTABLE,
+    VARIANTS,
+    Profile,
+)
 from assay_node.hardware import detect
 from assay_node.models.gguf import read_header
 from assay_protocol.errors import AssayError
@@ -71,10 +78,11 @@ def choose(
 ) -> Profile:
     """The profile for `name`, a key of CANDIDATES; blocks for seconds to minutes the first time.
 
-    "exact": the first road that proved exact; if none did, the first, not proved. "fast": the
-    fastest; where the portable library is not there or dies in all variants, that of the bindings.
-    With `adapters`, their answers are tried as well; if they hold floats, by PLAIN alone: by FLASH
-    their bits differ so seldom that a trial could miss it. Trials are kept in `directory`.
+    "exact": of the roads that prove exact the quicker one, and if none does, the first, not proved.
+    "fast": the quickest; where the portable library is not there or dies in all variants, that of
+    the bindings. With `adapters`, their answers are tried as well; if they hold floats, by PLAIN
+    alone: by FLASH their bits differ so seldom that a trial could miss it. Trials are kept in
+    `directory`.
 
     Raises AssayError: "engine_missing" without the bindings, "model_missing" or "gguf_invalid" for
     a file that is no adapter.
@@ -85,25 +93,38 @@ def choose(
             path, digest, profile, threads=threads, directory=directory, adapters=adapters
         )
 
+    groups = CANDIDATES[name]
     if name == "exact":
         floats = any(_holds_floats(file) for file, _ in adapters)
-        for profile in CANDIDATES[name]:
-            if floats and profile.road == FLASH.road:
-                continue
-            if profile.available and tried(profile).exact:
-                return replace(profile, proved=True)
+        for group in groups:
+            roads = [one for one in group if not (floats and one.road == FLASH.road)]
+            exact = {one: trial for one, trial in _alive(roads, tried).items() if trial.exact}
+            if exact:
+                return replace(_quickest(exact), proved=True)
         _log.warning("not_exact", model=digest.hex())
-        return CANDIDATES[name][0]
-    bare = tuple(replace(profile, library="") for profile in CANDIDATES[name])
-    rounds = [
-        tuple(replace(profile, variant=variant) for profile in CANDIDATES[name])
-        for variant in ("", *VARIANTS)
-    ]
-    for group in rounds:
-        found = {profile: tried(profile) for profile in group if profile.available}
-        if any(trial != FAILED for trial in found.values()):
-            return min(found, key=lambda profile: found[profile].seconds_per_token)
-    return min(bare, key=lambda profile: tried(profile).seconds_per_token)
+        return groups[0][0]
+    found = _alive(groups[0], tried)
+    return _quickest(
+        found or {one: tried(one) for one in (replace(one, library="") for one in groups[0])}
+    )
+
+
+def _alive(profiles: Sequence[Profile], tried: Callable[[Profile], Trial]) -> dict[Profile, Trial]:
+    """Those whose trial did not die, each in the first variant of its library that lives."""
+    found = {}
+    for profile in profiles:
+        if not profile.available:
+            continue
+        for variant in ("", *VARIANTS) if profile.library == PORTABLE else ("",):
+            candidate = replace(profile, variant=variant)
+            if (trial := tried(candidate)) != FAILED:
+                found[candidate] = trial
+                break
+    return found
+
+
+def _quickest(found: dict[Profile, Trial]) -> Profile:
+    return min(found, key=lambda profile: found[profile].seconds_per_token)
 
 
 def try_profile(

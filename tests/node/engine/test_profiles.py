@@ -17,8 +17,10 @@ from assay_node.engine.profiles import (
     FAST_SPLIT,
     FAST_UNIFIED,
     FLASH,
+    FLASH_PORTABLE,
     LIBRARY_VARIABLE,
     PLAIN,
+    PORTABLE,
     TILED_VARIABLE,
     Profile,
     is_exact,
@@ -31,6 +33,7 @@ from lora_cases import write_adapter
 
 MODEL = Path("model.gguf")
 GOOD = Trial(True, 100, 0, 200.0, 50.0)
+EVERY = [one for groups in CANDIDATES.values() for group in groups for one in group]
 OFF_BY_A_BIT = Trial(False, 100, 1, 200.0, 50.0)
 
 
@@ -50,10 +53,12 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _try(monkeypatch: pytest.MonkeyPatch, results: dict[str, Trial]) -> list[str]:
+    """Let trials find `results`, by road; the roads tried, less those of the portable library."""
     tried: list[str] = []
 
     def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
-        tried.append(profile.road)
+        if profile.library != PORTABLE:
+            tried.append(profile.road)
         return results[profile.road]
 
     monkeypatch.setattr(trials, "run_trial", run)
@@ -64,7 +69,7 @@ def _choose(directory: Path, name: str) -> Profile:
     return choose(MODEL, bytes(32), name, threads=1, directory=directory)
 
 
-@pytest.mark.parametrize("profile", [one for group in CANDIDATES.values() for one in group])
+@pytest.mark.parametrize("profile", EVERY)
 def test_a_profile_arrives_in_the_worker_as_it_was_sent(profile: Profile) -> None:
     proved, adapters = replace(profile, proved=True), (("b", b"b" * 32), ("c", b"c" * 32))
     opening = Opening("a", bytes(32), 2, 512, 1, proved, adapters=adapters)
@@ -78,7 +83,7 @@ def test_only_what_was_proved_is_called_exact() -> None:
     proved = replace(PLAIN, proved=True).named(**about)
     assert is_exact(proved)
     assert proved == "llama.cpp/c/cpu-avx2/plain/kv-f16/q8_0/E"
-    assert not any(is_exact(profile.named(**about)) for profile in CANDIDATES["fast"])
+    assert not any(is_exact(profile.named(**about)) for profile in CANDIDATES["fast"][0])
 
 
 def test_the_first_road_that_proves_exact_is_taken(
@@ -86,6 +91,20 @@ def test_the_first_road_that_proves_exact_is_taken(
 ) -> None:
     _try(monkeypatch, {"fa-split48": GOOD, "plain": GOOD})
     assert _choose(engines, "exact") == replace(FLASH, proved=True)
+
+
+@pytest.mark.parametrize("quick", [GOOD, OFF_BY_A_BIT, FAILED])
+def test_the_quicker_kernels_are_taken_if_they_prove_exact(
+    engines: Path, monkeypatch: pytest.MonkeyPatch, quick: Trial
+) -> None:
+    def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
+        if (profile.library, profile.variant) == (PORTABLE, "icelake"):
+            return replace(quick, decode_tps=2 * quick.decode_tps)
+        return FAILED if profile.library == PORTABLE else GOOD
+
+    monkeypatch.setattr(trials, "run_trial", run)
+    chosen = replace(FLASH_PORTABLE, variant="icelake") if quick.exact else FLASH
+    assert _choose(engines, "exact") == replace(chosen, proved=True)
 
 
 def test_one_bit_of_difference_sends_to_the_other_road(
@@ -128,7 +147,7 @@ def test_where_the_variant_chosen_dies_another_serves(
 
     monkeypatch.setattr(trials, "run_trial", run)
     chosen = _choose(engines, "fast")
-    assert (chosen.library, chosen.variant) == (("portable", works) if works else ("", ""))
+    assert (chosen.library, chosen.variant) == ((PORTABLE, works) if works else ("", ""))
 
 
 def test_a_trial_is_remembered_until_model_library_or_threads_change(
