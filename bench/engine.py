@@ -1,6 +1,7 @@
 """The engine and the whole node, in turns with the servers an owner could run instead.
 
-    python bench/engine.py [--formats Q4_0,F16] [--streams 1,2,4,8,16,32] [--threads 1] [--rounds 3]
+    python bench/engine.py [--formats Q4_0,F16] [--large Q4_0] [--streams 1,2,4,8,16,32]
+                           [--threads 1] [--rounds 3]
 
 n chats at once, each with its own question, 96 greedy tokens each; the same chats to every server,
 in turns that rotate. Every server has its model loaded, as many sequences, context and threads.
@@ -59,6 +60,7 @@ from rivals import (
     memory_of,
     mycellm,
 )
+from shapes import NAME, write_random_model
 from streams import GREEDY, Client, Clock, Run, client_of
 
 TOKENS: Final = 96
@@ -85,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=TEST_MODEL_PATH, help="rewritten per format")
     parser.add_argument("--formats", type=_words, default=["Q4_0", "F16"])
+    parser.add_argument("--large", type=_words, default=["Q4_0"], help="of the model of shapes.py")
     parser.add_argument("--streams", type=lambda s: list(map(int, _words(s))), default=_STREAMS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
@@ -96,15 +99,27 @@ def main() -> None:
         for kind in options.formats:
             file = Path(scratch) / f"{kind}.gguf"
             requantize(options.model, file, kind, threads=options.threads)
-            (Path(scratch) / kind).mkdir()
-            chosen = profile_of(file, options)
-            tables[kind] = trio.run(measure, file, kind, chosen, Path(scratch) / kind, options)
-            size = file.stat().st_size
-            rate = tables[kind]["rows"]["node"][str(min(options.streams))]["tps"]
-            tables[kind]["bandwidth_share_1"] = round(rate * size / read_bandwidth(), 3)
-    head = ratios(tables[options.formats[0]])
+            tables[kind] = measured(file, kind, options)
+            file.unlink()
+        for kind in options.large:
+            whole, file = Path(scratch) / "whole.gguf", Path(scratch) / "large.gguf"
+            write_random_model(options.model, whole)
+            requantize(whole, file, kind, threads=options.threads)
+            whole.unlink()
+            tables[f"{NAME} {kind}"] = measured(file, f"{NAME} {kind}", options)
+            file.unlink()
+    head = ratios(next(iter(tables.values())))
     about = {"bench": "engine", "threads": options.threads, "profile": options.profile}
     print(json.dumps(about | head | {"formats": tables}))
+
+
+def measured(file: Path, title: str, options: argparse.Namespace) -> dict[str, Any]:
+    folder = file.with_suffix("")
+    folder.mkdir()
+    table = trio.run(measure, file, title, profile_of(file, options), folder, options)
+    rate = table["rows"]["node"][str(min(options.streams))]["tps"]
+    share = rate * file.stat().st_size / read_bandwidth()
+    return table | {"bandwidth_share_1": round(share, 3)}
 
 
 def profile_of(file: Path, options: argparse.Namespace) -> Profile:
@@ -115,7 +130,7 @@ def profile_of(file: Path, options: argparse.Namespace) -> Profile:
 
 
 async def measure(
-    file: Path, kind: str, profile: Profile, folder: Path, options: argparse.Namespace
+    file: Path, title: str, profile: Profile, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """The table of one format: a row by contestant and number of streams."""
     shape = Shape(file, max(options.streams), CONTEXT, options.threads, profile)
@@ -136,7 +151,7 @@ async def measure(
     prompt = len(next(asked).tokens)
     c = batched_bench(shape, options.streams, prompt, TOKENS)
     table = rows(runs, memory) | {"llama-batched-bench": {str(n): {"tps": r} for n, r in c.items()}}
-    show(kind, table)
+    show(title, table)
     used = f"{profile.road} {profile.library or 'wheel'} {profile.variant}".strip()
     return {"library": used, "rows": table, "runs": paired(runs)}
 
@@ -273,8 +288,8 @@ def ratios(table: dict[str, Any]) -> dict[str, float]:
     return head
 
 
-def show(kind: str, table: dict[str, dict[str, dict[str, float]]]) -> None:
-    print(f"{kind:22}{'streams':>8}{'tok/s':>9}{'TTFT p50':>10}{'p95':>9}{'gap p99':>9}{'MB':>7}")
+def show(title: str, table: dict[str, dict[str, dict[str, float]]]) -> None:
+    print(f"{title:22}{'streams':>8}{'tok/s':>9}{'TTFT p50':>10}{'p95':>9}{'gap p99':>9}{'MB':>7}")
     for name, by_count in table.items():
         for count, row in by_count.items():
             cells = [row.get(key, float("nan")) for key in ("ttft_p50_ms", "ttft_p95_ms")]
@@ -298,7 +313,7 @@ _STREAMS: Final = [1, 2, 4, 8, 16, 32]
 
 
 def _words(text: str) -> list[str]:
-    return text.split(",")
+    return [word for word in text.split(",") if word]
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import psutil
 import trio
 
 from assay_node.engine import library
-from assay_node.engine.profiles import PORTABLE, Profile
+from assay_node.engine.profiles import Profile
 from streams import SILENCE_SECONDS_MAX, Clock, Prompt, Run
 
 START_SECONDS_MAX: Final = 120.0
