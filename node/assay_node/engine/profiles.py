@@ -96,7 +96,7 @@ def library_folder() -> Path | None:
     return Path(named) if named else None
 
 
-FLASH: Final = Profile(road="fa-split48", chunk=48, total=192, replay_chunk=32)
+FLASH: Final = Profile(road="fa-split48", chunk=48, total=144, replay_chunk=32)
 PLAIN: Final = Profile(
     road="plain",
     library="exact",
