@@ -20,16 +20,12 @@ Digest = Annotated[bytes, Size.exactly(32)]
 TicketId = Annotated[bytes, Size.exactly(16)]
 AuditId = Annotated[bytes, Size.exactly(16)]
 Nonce = Annotated[bytes, Size.exactly(32)]
-Signature = Annotated[bytes, Size.exactly(64)]
-Signed = Annotated[
-    bytes, Size(65, limits.SIGNED_BYTES_MAX)
-]  # signature, then the signed message's bytes
+Signed = Annotated[bytes, Size(65, limits.SIGNED_BYTES_MAX)]  # signature, then what was signed
 Tokens = Annotated[bytes, Size(0, 4 * limits.PROMPT_TOKENS_MAX)]  # little-endian u32 each
 Logits = Annotated[bytes, Size(0, 4 * limits.OUTPUT_TOKENS_MAX)]  # little-endian f32 each
 # (u32 token, f32 logprob) pairs: of each drawn token, then of its `logprobs` likeliest rivals
 Logprobs = Annotated[bytes, Size(8, 8 * (1 + limits.LOGPROBS_MAX) * limits.TOKENS_PER_FRAME_MAX)]
-# A kind's name, a newline, the text (grammars.pack_grammar)
-Grammar = Annotated[bytes, Size(1, limits.GRAMMAR_BYTES_MAX)]
+Grammar = Annotated[bytes, Size(1, limits.GRAMMAR_BYTES_MAX)]  # kind, newline, text (grammars.py)
 Count = Annotated[int, Range(0, 1 << 31)]
 Credit = Annotated[int, Range(0, (1 << 63) - 1)]
 Time = Annotated[int, Range(0, (1 << 63) - 1)]
@@ -228,10 +224,8 @@ class Models:
 
 @message(28)
 class GetPart:
-    """Ask for a piece of a long document: a model card or a credit bundle.
-
-    `what` is "card" (`key` = model digest) or "credit" (`key` = account; its latest epoch).
-    """
+    """Ask for a piece of a document: a "card" (`key`: model) or "credit" (`key`: account), the
+    latest epoch's bundle."""
 
     what: Name
     key: Digest
@@ -311,7 +305,7 @@ class EpochClosed:
 
 @message(50)
 class Register:
-    """Join, or renew after a restart. The key is the connection's own."""
+    """Join, or renew. The key is the connection's own; all offers share the node's slots."""
 
     operator: Key
     offers: Annotated[tuple[Offer, ...], Size(1, limits.MODELS_PER_NODE_MAX)]
@@ -330,6 +324,15 @@ class Registered:
     now_at: Time
 
 
+@struct
+class ModelLoad:
+    """One of several models of a node."""
+
+    model: Digest
+    jobs: Count  # running and waiting
+    wait_ms: Count  # until it should be loaded; 0 if it is
+
+
 @message(54)
 class Heartbeat:
     """The node's load now. Sent every `heartbeat_ms` and on any change of `draining`."""
@@ -338,6 +341,7 @@ class Heartbeat:
     waiting: Count
     free_slots: Count
     draining: bool
+    models: Annotated[tuple[ModelLoad, ...], Size(0, limits.MODELS_PER_NODE_MAX)] | None = None
 
 
 @message(56)

@@ -215,7 +215,7 @@ class Coordinator:
         ticket = self._ticket(now, client, node, job, listed, seed_ticket, start)
         blob = seal(self._signer, ticket)
         effects = self.jobs.issue(now, ticket, blob)
-        node.issued += 1
+        node.issued[job.model] += 1
         route = m.Route(node=node.key, addresses=node.addresses)
         return effects, m.TicketGrant(ticket=blob, route=route)
 

@@ -6,6 +6,7 @@ this session and are not. States: probation (every job audited), active, suspend
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from assay_coordinator.core.records import NodeRow
@@ -23,7 +24,9 @@ class Node:
     running: int = 0
     waiting: int = 0
     free_slots: int = 0
-    issued: int = 0  # tickets since the last heartbeat
+    issued: Counter[bytes] = field(default_factory=Counter)  # tickets since the last heartbeat
+    jobs: dict[bytes, int] | None = None  # by model; None: the node does not tell them apart
+    wait_ms: dict[bytes, int] = field(default_factory=dict)  # until a model is loaded
     draining: bool = False
     auditing: int = 0
 
@@ -39,11 +42,22 @@ class Node:
 
     @property
     def slots(self) -> int:
-        return sum(offer.slots for offer in self.offers.values())
+        """Answers at once: the offers share them."""
+        return max((offer.slots for offer in self.offers.values()), default=0)
 
     @property
     def load(self) -> int:
-        return self.running + self.waiting + self.issued
+        return self.running + self.waiting + self.issued.total()
+
+    def load_of(self, model: bytes) -> int:
+        """Its jobs of one model; all of them where the node does not tell."""
+        if self.jobs is None:
+            return self.load
+        return self.jobs.get(model, 0) + self.issued[model]
+
+    def wait_us(self, model: bytes) -> int:
+        """Microseconds until the node should have loaded `model`."""
+        return self.wait_ms.get(model, 0) * 1000
 
 
 class Registry:
@@ -81,7 +95,9 @@ class Registry:
         node.offers = {offer.model: offer for offer in message.offers}
         node.addresses = message.addresses
         node.lease_until, node.draining = lease_until, False
-        node.running = node.waiting = node.issued = 0
+        node.running = node.waiting = 0
+        node.issued, node.wait_ms = Counter(), {}
+        node.jobs = {}
         node.free_slots = node.slots
         for model in node.offers:
             self._by_model.setdefault(model, {})[key] = node
@@ -91,7 +107,10 @@ class Registry:
     def heartbeat(self, node: Node, beat: Heartbeat, lease_until: int) -> None:
         node.running, node.waiting = beat.running, beat.waiting
         node.free_slots, node.draining = min(beat.free_slots, node.slots), beat.draining
-        node.issued, node.lease_until = 0, lease_until
+        node.issued, node.lease_until = Counter(), lease_until
+        told = beat.models
+        node.jobs = None if told is None else {one.model: one.jobs for one in told}
+        node.wait_ms = {one.model: one.wait_ms for one in told or ()}
 
     def leave(self, node: Node) -> None:
         """The lease ends now."""

@@ -48,7 +48,7 @@ class Scheduler:
             return None
         start = self._entropy.below(len(fitting))  # ties must not favour who registered first
         turned = fitting[start:] + fitting[:start]
-        return min(turned, key=lambda node: expected_us(job, node.offers[job.model], node.load))
+        return min(turned, key=lambda node: _until_done_us(job, node))
 
     def _fits(self, now: int, job: SubmitJob, node: Node) -> bool:
         if node.draining or not node.serves(now, job.model) or node.key in job.exclude:
@@ -60,7 +60,12 @@ class Scheduler:
             return False
         if job.n_in + job.max_tokens > offer.context:
             return False
-        return node.load < offer.slots * (1 + self._policy.queue_per_slot)
+        return node.load_of(job.model) < offer.slots * (1 + self._policy.queue_per_slot)
+
+
+def _until_done_us(job: SubmitJob, node: Node) -> int:
+    """The jobs of all its models share a node's slots; and it may have to load this one first."""
+    return node.wait_us(job.model) + expected_us(job, node.offers[job.model], node.load)
 
 
 def expected_us(job: SubmitJob, offer: Offer, load: int) -> int:
