@@ -12,7 +12,7 @@ SECOND_US: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The one model this node serves, as the engine loaded it. Rates: thousandths of tokens/s."""
+    """A model this node serves, as the engine loaded it. Rates: thousandths of tokens/s."""
 
     model: bytes
     class_id: str
@@ -23,6 +23,13 @@ class Served:
     prefill_rate: int
     decode_rate: int
     grammar: str = ""  # what computes the masks of grammars; "" if none are kept
+    need_bytes: int = 0  # of memory while it is loaded
+    load_us: int = 0  # what loading took
+
+    @property
+    def engine(self) -> bytes:
+        """Which engine computes it."""
+        return self.model
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,11 @@ class Parameters:
     queue_max: int = 8  # jobs admitted beyond the engine's slots
     tickets_max: int = 65_536  # used tickets remembered until they expire
     busy_retry_ms: int = 500
+    load_wait_us: int = 20 * SECOND_US  # for a model to be loaded; a client gives up at 60
+    residence_us: int = 10 * SECOND_US  # a model stays loaded for so long at least
+    ask_kept_us: int = 60 * SECOND_US  # who was refused for want of room may come back
+    rest_us: int = 60 * SECOND_US  # after a model could not be loaded; doubled each time
+    rest_max_us: int = 3_600 * SECOND_US
     slow_reader_us: int = 30 * SECOND_US  # without an acknowledgement that makes room
     stalled_us: int = 300 * SECOND_US  # without a token from the engine
     final_ack_us: int = 2 * SECOND_US  # to wait for the acknowledgement of the receipt
