@@ -30,9 +30,10 @@ from typing import Any
 import trio
 
 from assay.chat_template import ChatTemplate
-from assay_node.app import Prepared, open_engine, run_node
+from assay_node.app import run_node
 from assay_node.config import Settings, load_settings
 from assay_node.engine.interface import Engine, Generate
+from assay_node.loading import Prepared, open_engine
 from assay_node.models.card import build_card
 from assay_node.models.fetch import fetch_test_model
 from assay_protocol.cards import ModelCard, encode_card

@@ -100,11 +100,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coordinator", **keep, help="KEY@MULTIADDR or .../p2p/<peer id>")
     parser.add_argument("--model", **keep, help="GGUF file")
     parser.add_argument("--card", **keep, help="model card of that file")
+    models = "another model, CARD or CARD=FILE; repeatable"
+    parser.add_argument("--models", action="append", **keep, metavar="CARD[=FILE]", help=models)
     parser.add_argument("--fetch-card", action="store_true", **keep, help="ask the coordinator")
     parser.add_argument("--data-dir", **keep)
     parser.add_argument("--listen", action="append", **keep, help="multiaddress; repeatable")
     parser.add_argument("--announce", action="append", **keep, help="address to tell instead")
-    for name in ("threads", "slots", "context", "models-quota-gib", "share-mib-s"):
+    for name in ("threads", "slots", "context", "models-quota-gib", "memory-gib", "share-mib-s"):
         parser.add_argument(f"--{name}", type=int, **keep)
     for name in ("drain-timeout", "status-interval"):
         parser.add_argument(f"--{name}", type=int, **keep)
@@ -161,8 +163,9 @@ def _status(given: argparse.Namespace) -> int:
     try:
         status = Status(**raw)
         age = time.time() - status.at / MICRO
-        print(status.json() if given.json else status.line())
-    except (TypeError, ValueError, AttributeError) as error:
+        lines = [status.json()] if given.json else [status.line(), *status.model_lines()]
+        print("\n".join(lines))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise AssayError("config_invalid", "the status file is of another version") from error
     if age > STALE_SECONDS or status.phase == "drained":
         print(f"not running: the last word is {age:.0f} s old", file=sys.stderr)
@@ -171,19 +174,38 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _benchmark(given: argparse.Namespace) -> int:
+    settings = _settings(given)
+    settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = [_measured(one) for one in settings.each()]
+    if given.json:
+        print(json.dumps(found[0] if len(found) == 1 else {"models": found}))
+        return EXIT_OK
+    for one in found:
+        if len(found) > 1:
+            print(f"model {one['model']}")
+        print(f"{'profile':8} {'prefill/s':>10} {'decode/s':>10} {'exact':6} class")
+        for name, row in one["profiles"].items():
+            exact = "yes" if row["exact"] else "no"
+            rates = f"{row['prefill_tps']:10.1f} {row['decode_tps']:10.1f}"
+            print(f"{name:8} {rates} {exact:6} {row['class_id']}")
+    return EXIT_OK
+
+
+def _measured(settings: Settings) -> dict[str, Any]:
+    """What each profile gives with one model."""
     import trio
 
-    from assay_node.app import measured_rates, open_engine, prepare_model, read_card
     from assay_node.engine.profiles import is_exact
+    from assay_node.loading import measured_rates, open_engine, prepare_model, read_card
 
-    settings = _settings(given)
-    directory = settings.directory
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    prepared = prepare_model(settings, read_card(settings))
+    prepared, directory = prepare_model(settings, read_card(settings)), settings.directory
+    model = ""
 
     async def measure(one: Settings) -> dict[str, Any]:
+        nonlocal model
         async with open_engine(one, prepared) as engine:
             info = engine.info
+            model = info.model.hex()
             prefill, decode = await measured_rates(one, engine, info.model, directory, fresh=True)
             return {
                 "class_id": info.class_id,
@@ -194,15 +216,7 @@ def _benchmark(given: argparse.Namespace) -> int:
 
     names = PROFILES if settings.engine == "llama" else (settings.profile,)
     found = {name: trio.run(measure, replace(settings, profile=name)) for name in names}
-    if given.json:
-        print(json.dumps({"profiles": found}))
-        return EXIT_OK
-    print(f"{'profile':8} {'prefill/s':>10} {'decode/s':>10} {'exact':6} class")
-    for name, row in found.items():
-        exact = "yes" if row["exact"] else "no"
-        rates = f"{row['prefill_tps']:10.1f} {row['decode_tps']:10.1f}"
-        print(f"{name:8} {rates} {exact:6} {row['class_id']}")
-    return EXIT_OK
+    return {"model": model, "profiles": found}
 
 
 def _doctor(given: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
+from assay_protocol.limits import MODELS_PER_NODE_MAX
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 CONFIG_BYTES_MAX: Final = 65_536
@@ -34,6 +35,7 @@ class Settings:
     model: str = ""  # path of the GGUF file; empty: looked for in <data_dir>/models
     card: str = ""  # path of the model card
     fetch_card: bool = False  # ask the coordinator for the card of `model`
+    models: tuple[str, ...] = ()  # more models: CARD, or CARD=FILE
     data_dir: str = ""  # empty: the platform's data folder
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     announce: tuple[str, ...] = ()  # addresses to tell instead of those listened on
@@ -43,6 +45,7 @@ class Settings:
     models_quota_gib: int = 0  # most that <data_dir>/models may hold; 0: the whole disk
     model_peers: tuple[str, ...] = ()  # nodes to fetch the model from, written like coordinator
     share_mib_s: int = 0  # MiB/s to share the model with other nodes at; 0: it is not shared
+    memory_gib: int = 0  # most that loaded models may take; 0: nine tenths of what is free
     fit: str = "shrink"  # slots and context to what memory is free; or "refuse" to start, or "off"
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
@@ -63,6 +66,12 @@ class Settings:
         if self.operator:
             _require(_is_key(self.operator), "operator must be 64 hexadecimal digits")
         _require(bool(self.listen), "listen needs an address")
+        one_only = self.engine == "openai" and self.models
+        _require(not one_only, "an engine openai serves one model")
+        _require(all(_card_and_file(one)[0] for one in self.models), "models must be CARD[=FILE]")
+        _require(
+            len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
+        )
         if self.engine == "openai":
             _require(_is_server(self.engine_url), "engine_url must be http(s)://HOST[:PORT]")
 
@@ -70,6 +79,23 @@ class Settings:
     def engine_threads(self) -> int:
         """`threads`, or as many as there are cores to spare."""
         return self.threads or spare_cores()
+
+    @property
+    def memory_bytes(self) -> int:
+        """Most bytes that loaded models may take; 0: what is free tells."""
+        return self.memory_gib << 30
+
+    def each(self) -> tuple[Settings, ...]:
+        """The settings for each model as if it were the only one: `model` and `card` first."""
+        if not self.models:
+            return (self,)
+        alone = dataclasses.replace(self, models=())
+        first = (alone,) if self.model or self.card else ()
+        named = (_card_and_file(one) for one in self.models)
+        return first + tuple(
+            dataclasses.replace(alone, card=card, model=file, fetch_card=False)
+            for card, file in named
+        )
 
     @property
     def models_quota_bytes(self) -> int:
@@ -91,6 +117,7 @@ _RANGES: Final = (
     ("slots", 1, 4_096),
     ("context", 16, 1 << 20),
     ("models_quota_gib", 0, 1 << 20),
+    ("memory_gib", 0, 1 << 20),
     ("share_mib_s", 0, 1 << 17),
     ("drain_timeout", 0, 86_400),
     ("status_interval", 1, 3_600),
@@ -158,6 +185,12 @@ def _known(key: str, where: str) -> type:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise AssayError("config_invalid", f"{where}: unknown key {key!r}{hint}")
     return _TYPES[key]
+
+
+def _card_and_file(text: str) -> tuple[str, str]:
+    """The two paths of one of `models`; no file: it is looked for in the models folder."""
+    card, _, file = text.partition("=")
+    return card, file
 
 
 def _is_server(url: str) -> bool:

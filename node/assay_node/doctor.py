@@ -12,9 +12,10 @@ import trio
 
 from assay_network.host import open_host
 from assay_network.keystore import load_key
-from assay_node.app import KEY_FILE, open_engine, prepare_model, read_card
+from assay_node.app import KEY_FILE
 from assay_node.config import Settings
 from assay_node.coordinator import parse_coordinator
+from assay_node.loading import open_engine, prepare_model, read_card
 from assay_protocol.errors import AssayError
 from assay_protocol.signing import Identity
 
@@ -33,16 +34,12 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Every check, each on its own, under keys of the moment: a running node is left alone."""
-    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("key", _key),
-        ("disk", _disk),
-        ("model", _model),
-        ("port", _port),
-        ("coordinator", _coordinator),
-    )
+    found = [_check("key", _key, settings), _check("disk", _disk, settings)]
+    found += [_check("model", _model, one) for one in settings.each()]
+    found += [_check("port", _port, settings), _check("coordinator", _coordinator, settings)]
     if settings.engine == "openai":
-        checks += (("engine", _engine),)
-    return [_check(what, check, settings) for what, check in checks]
+        found.append(_check("engine", _engine, settings))
+    return found
 
 
 def _check(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:

@@ -26,7 +26,7 @@ from assay_node.coordinator import Coordinator
 from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node
-from assay_node.engine.interface import Engine, Generate
+from assay_node.engines import Engines
 from assay_node.store import Mark, ReceiptStore, Saved
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError
@@ -69,14 +69,14 @@ class NodeRuntime:
         node: Node,
         *,
         host: Host,
-        engine: Engine,
+        engines: Engines,
         store: ReceiptStore,
         coordinator: Coordinator,
         clock: Callable[[], int],
         tick_seconds: float,
     ) -> None:
         self.node, self.started, self.drained = node, trio.Event(), trio.Event()
-        self._host, self._engine, self._store = host, engine, store
+        self._host, self._engines, self._store = host, engines, store
         self._coordinator, self._clock, self._tick_seconds = coordinator, clock, tick_seconds
         self._session: Session | None = None
         self._lines: dict[int, _Line] = {}
@@ -135,9 +135,9 @@ class NodeRuntime:
             case do.NextChunk(stream):
                 if (line := self._lines.get(stream)) is not None:
                     line.wanted.release()
-            case do.StartGenerate(stream, generate):
+            case do.StartGenerate(stream):
                 if (line := self._lines.get(stream)) is not None:
-                    line.nursery.start_soon(self._generate, stream, line, generate)
+                    line.nursery.start_soon(self._generate, line, effect)
             case do.StopGenerate(stream):
                 if (line := self._lines.get(stream)) is not None:
                     line.generating.cancel()
@@ -147,6 +147,10 @@ class NodeRuntime:
                     line.stir()
             case do.StartReplay():
                 start(self._replay, effect)
+            case do.OpenEngine(engine):
+                start(self._open_engine, engine)
+            case do.CloseEngine(engine):
+                start(self._close_engine, engine)
             case do.Request():
                 start(self._request, effect)
             case do.Notify(body):
@@ -215,12 +219,28 @@ class NodeRuntime:
         if not line.queue:
             line.nursery.cancel_scope.cancel()
 
-    # the engine
+    # the engines
 
-    async def _generate(self, stream: int, line: _Line, generate: Generate) -> None:
+    async def _open_engine(self, engine: bytes) -> None:
+        try:
+            await self._engines.open(engine)
+        except AssayError as error:
+            fields = {"code": error.code, "reason": error.message}
+            log.warning("engine_not_opened", model=engine.hex(), **fields)
+            self.post(on.EngineNotOpened(engine))
+        else:
+            self.post(on.EngineOpened(engine))
+
+    async def _close_engine(self, engine: bytes) -> None:
+        await self._engines.close(engine)
+        self.post(on.EngineClosed(engine))
+
+    async def _generate(self, line: _Line, started: do.StartGenerate) -> None:
+        stream = started.stream
         with line.generating:
             try:
-                async with self._engine.generate(generate) as chunks:
+                engine = self._engines.get(started.engine)
+                async with engine.generate(started.generate) as chunks:
                     async for chunk in chunks:
                         self.post(on.Drawn(stream, chunk))
                         if chunk.finish is not None:
@@ -235,7 +255,7 @@ class NodeRuntime:
     async def _replay(self, effect: do.StartReplay) -> None:
         with trio.move_on_after(REPLAY_SECONDS_MAX) as scope:
             try:
-                replayed = await self._engine.replay(effect.replay)
+                replayed = await self._engines.get(effect.engine).replay(effect.replay)
                 self.post(on.ReplayDone(effect.audit, replayed))
             except AssayError as error:
                 self.post(on.ReplayFailed(effect.audit, error.code))

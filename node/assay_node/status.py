@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_node.core.node import Node
-from assay_node.engine.interface import Load
 from assay_protocol.errors import AssayError
 
 STATUS_FILE: Final = "status.json"
@@ -54,6 +53,7 @@ class Status:
     receipts_refused: int
     engine_restarts: int
     clock_skew_ms: int
+    models: tuple[dict[str, Any], ...]  # of several: model, state (core/residency.py) and jobs
 
     def line(self) -> str:
         """For people."""
@@ -64,11 +64,18 @@ class Status:
             f"audits {self.audits_passed} passed {self.audits_failed} failed",
             f"credit {_credits(self.earned)} earned {_credits(self.escrow)} escrow",
         ]
+        if self.models:
+            loaded = sum(one["state"] == "resident" for one in self.models)
+            parts.append(f"{loaded} of {len(self.models)} models loaded")
         if self.receipts_owed:
             parts.append(f"{self.receipts_owed} receipts to deliver")
         if self.engine_restarts:
             parts.append(f"engine restarted {self.engine_restarts}x")
         return " | ".join(parts)
+
+    def model_lines(self) -> list[str]:
+        """For people: a line for each of several models."""
+        return [f"{one['model']} {one['state']} {one['jobs']} jobs" for one in self.models]
 
     def json(self) -> str:
         """For machines: one line."""
@@ -91,8 +98,8 @@ class Meter:
 
 def snapshot(
     node: Node,
-    load: Load,
     *,
+    restarts: int,
     now: int,
     rate: float,
     key: bytes,
@@ -102,7 +109,7 @@ def snapshot(
     connected: bool,
 ) -> Status:
     """The status of `node` now."""
-    tally, repute, slots = node.tally, node.repute, node.served.slots
+    tally, repute, slots = node.tally, node.repute, node.slots
     if node.draining:
         phase = "drained" if node.drained else "draining"
     else:
@@ -114,7 +121,7 @@ def snapshot(
         addresses=addresses,
         engine=engine,
         device=device,
-        model=node.served.model.hex(),
+        model=next(iter(node.served)).hex(),
         phase=phase,
         state=repute.state,
         reason=repute.reason,
@@ -135,8 +142,19 @@ def snapshot(
         receipts_owed=node.receipts_owed,
         receipts_booked=tally.receipts_booked,
         receipts_refused=tally.receipts_refused,
-        engine_restarts=load.restarts,
+        engine_restarts=restarts,
         clock_skew_ms=repute.clock_skew_us // 1000,
+        models=_models(node),
+    )
+
+
+def _models(node: Node) -> tuple[dict[str, Any], ...]:
+    if len(node.served) == 1:
+        return ()
+    jobs = node.jobs_by_model()
+    return tuple(
+        {"model": key.hex(), "state": node.residency.state(one.engine), "jobs": jobs[key]}
+        for key, one in node.served.items()
     )
 
 

@@ -12,11 +12,12 @@ from functools import partial
 import trio
 
 from assay_network.logs import configure_logs
-from assay_node.app import Prepared, run_node
+from assay_node.app import run_node
 from assay_node.config import Settings, load_settings
 from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engine.interface import Engine
 from assay_node.engine.scripted import Script, open_scripted_engine
+from assay_node.loading import Prepared
 
 
 def main(pace: str, patience: str, *flags: str) -> int:

@@ -14,11 +14,12 @@ import trio
 from assay_network.host import Host, open_host
 from assay_network.memory import MemoryNetwork
 from assay_network.session import Session, serve_sessions
-from assay_node.app import Prepared, run_node
+from assay_node.app import run_node
 from assay_node.config import Settings
 from assay_node.core.parameters import Parameters
 from assay_node.engine.interface import Engine
 from assay_node.engine.scripted import Script, open_scripted_engine
+from assay_node.loading import Prepared
 from assay_protocol.codec import decode, encode
 from assay_protocol.hashing import nonce_commitment, pack_tokens, prompt_hash
 from assay_protocol.links import JOB, SESSION
@@ -122,7 +123,9 @@ class World:
         return memory_host(self.network, seed, listen)
 
     @asynccontextmanager
-    async def node(self, script: Script | None = None, **options: Any) -> AsyncIterator[NodeTask]:
+    async def node(
+        self, script: Script | None = None, settings: Settings | None = None, **options: Any
+    ) -> AsyncIterator[NodeTask]:
         """A running, registered node; drained on leaving."""
         task = NodeTask()
 
@@ -131,11 +134,10 @@ class World:
 
         async def run() -> None:
             task.code = await run_node(
-                self.settings(),
-                engine_factory=engine,
+                settings or self.settings(),
                 host_factory=self.host,
                 stop=task.stop,
-                **({"parameters": QUICK} | options),
+                **({"engine_factory": engine, "parameters": QUICK} | options),
             )
             task.ended.set()
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -33,6 +34,10 @@ def status_at(at: int, phase: str = "serving") -> Status:
     texts = dict.fromkeys(("node", "engine", "device", "model", "state", "reason"), "x")
     counts = dict.fromkeys(Status.__slots__, 0)
     fields = counts | texts | {"at": at, "phase": phase, "addresses": (), "connected": True}
+    fields["models"] = (
+        {"model": "aa", "state": "resident", "jobs": 2},
+        {"model": "bb", "state": "absent", "jobs": 0},
+    )
     return Status(**fields)  # type: ignore[arg-type]  # filled by name
 
 
@@ -58,11 +63,17 @@ def test_status_tells_a_running_node_from_a_dead_one(
     assert main(["status", *where, "--json"]) == 0
     printed = capsys.readouterr().out
     assert json.loads(printed)["phase"] == "serving"
+    assert main(["status", *where]) == 0
+    line, *models = capsys.readouterr().out.splitlines()
+    assert "1 of 2 models loaded" in line
+    assert models == ["aa resident 2 jobs", "bb absent 0 jobs"]
     write_status(tmp_path, status_at(1))
     assert main(["status", *where]) == 3
     (tmp_path / "status.json").write_text("[]")
     assert main(["status", *where]) == 2
     (tmp_path / "status.json").write_text('{"old": 1}')
+    assert main(["status", *where]) == 2
+    write_status(tmp_path, replace(status_at(1), models=({"other": 1},)))
     assert main(["status", *where]) == 2
 
 
@@ -104,6 +115,10 @@ def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixtu
         "ok   port",
         "FAIL coordinator",
     ]
+    models = ["--models", str(tmp_path / "none.card"), "--models", "other.card=other.gguf"]
+    assert main([*argv, "--coordinator", where, *models]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines].count("FAIL model") == 2, "each is looked at"
 
 
 class _Server(BaseHTTPRequestHandler):

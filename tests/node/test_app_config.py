@@ -34,6 +34,22 @@ def test_environment_values_are_read_by_their_type() -> None:
     assert settings.fetch_card
 
 
+def test_several_models_are_several_settings_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('model = "a.gguf"\nfetch_card = true\nmodels = ["b.card", "c.card=c=1.gguf"]\n')
+    settings = load_settings(file, {}, {"memory_gib": 2})
+    told = [(one.card, one.model, one.fetch_card, one.models) for one in settings.each()]
+    assert told == [
+        ("", "a.gguf", True, ()),
+        ("b.card", "", False, ()),
+        ("c.card", "c=1.gguf", False, ()),
+    ]
+    assert {one.memory_bytes for one in settings.each()} == {2 << 30}
+    alone = load_settings(None, {"ASSAY_NODE_MODELS": "b.card,c.card"}, {})
+    assert [one.card for one in alone.each()] == ["b.card", "c.card"]
+    assert load_settings(None, {}, {"card": "a.card"}).each()[0].card == "a.card"
+
+
 @pytest.mark.parametrize(
     ("file", "environment", "said"),
     [
@@ -45,6 +61,11 @@ def test_environment_values_are_read_by_their_type() -> None:
         ("slots =", {}, "node.toml"),
         ("engine = 'magic'", {}, "llama, scripted"),
         ("operator = 'ab'", {}, "64 hexadecimal digits"),
+        ("models = 'a.card'", {}, "models must be a list"),
+        ("models = ['=a.gguf']", {}, "models must be CARD[=FILE]"),
+        (f"models = {['a.card'] * 17}", {}, "a node serves 16 models"),
+        ("model = 'a.gguf'\nmodels = ['b.card']\nengine = 'openai'", {}, "serves one model"),
+        ("model = 'a.gguf'\nmemory_gb = 4", {}, "did you mean 'memory_gib'"),
         ("", {"ASSAY_NODE_TREADS": "1"}, "did you mean 'threads'"),
         ("", {"ASSAY_NODE_THREADS": "one"}, "must be a number"),
         ("", {"ASSAY_NODE_FETCH_CARD": "perhaps"}, "must be true or false"),

@@ -34,11 +34,11 @@ class Admitted:
 class Standing:
     """What admission must know of the node now.
 
-    `closed` is the code to refuse all jobs with. `joined_at` is when, by the coordinator's clock,
-    this process first registered.
+    `running` counts jobs by model. `closed` is the code to refuse all jobs with. `joined_at` is
+    when, by the coordinator's clock, this process first registered.
     """
 
-    running: int
+    running: Mapping[bytes, int]
     closed: str | None = None
     joined_at: int = 0
 
@@ -51,12 +51,13 @@ class Admission:
         *,
         coordinator: bytes,
         node: bytes,
-        served: Served,
+        served: Mapping[bytes, Served],
         parameters: Parameters,
         used: Mapping[bytes, int] | None = None,
         verifier: Verifier = ED25519,
     ) -> None:
-        """`used` maps ticket ids of an earlier run to their expiry in microseconds."""
+        """`served`: by model. `used` maps ticket ids of an earlier run to their expiry in
+        microseconds."""
         self._coordinator, self._node, self._served = coordinator, node, served
         self._parameters, self._verifier = parameters, verifier
         self._used: dict[bytes, int] = dict(used or {})
@@ -85,22 +86,24 @@ class Admission:
         return Admitted(ticket, start.ticket, start, prompt)
 
     def _check_model(self, ticket: Ticket, start: StartJob, prompt: tuple[int, ...]) -> None:
-        if ticket.model != self._served.model:
+        served = self._served.get(ticket.model)
+        if served is None:
             raise AssayError("model_unknown")
-        if ticket.n_in + ticket.max_tokens > self._served.context:
+        if ticket.n_in + ticket.max_tokens > served.context:
             raise AssayError("prompt_too_long")
-        if not prompt or max(prompt) >= self._served.n_vocab or ticket.start > len(prompt):
+        if not prompt or max(prompt) >= served.n_vocab or ticket.start > len(prompt):
             raise ProtocolError("malformed", "a token or the start is outside the model or prompt")
-        validate(ticket.sampler, self._served.n_vocab)
+        validate(ticket.sampler, served.n_vocab)
         if start.grammar is not None:
-            if not self._served.grammar:
+            if not served.grammar:
                 raise AssayError("grammar_refused", "this node keeps to no grammar")
             read_grammar(start.grammar)  # whether it can be followed, the engine says
 
     def _take_place(self, now: int, ticket: Ticket, standing: Standing) -> None:
         if len(self._used) >= self._parameters.tickets_max:
             self._used = {key: end for key, end in self._used.items() if end > now}
-        places = self._served.slots + self._parameters.queue_max
-        if standing.running >= places or len(self._used) >= self._parameters.tickets_max:
+        places = self._served[ticket.model].slots + self._parameters.queue_max
+        running = standing.running.get(ticket.model, 0)
+        if running >= places or len(self._used) >= self._parameters.tickets_max:
             raise AssayError("busy", retry_after_ms=self._parameters.busy_retry_ms)
         self._used[ticket.ticket] = ticket.expires_at

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,8 +65,13 @@ class Auditor:
     """All audits this node replays for the coordinator."""
 
     def __init__(
-        self, served: Served, parameters: Parameters, sealing: Sealing, secrets: Secrets
+        self,
+        served: Mapping[bytes, Served],
+        parameters: Parameters,
+        sealing: Sealing,
+        secrets: Secrets,
     ) -> None:
+        """`served`: by model."""
         self._served, self._parameters = served, parameters
         self._sealing, self._secrets = sealing, secrets
         self._audits: OrderedDict[bytes, _Audit] = OrderedDict()
@@ -103,9 +109,10 @@ class Auditor:
             return [_commit(audit)]
         if audit.output is not None:
             return []
+        served = self._served[audit.task.model]
         try:
             body = self._open(audit, message.sealed)
-            prompt, output = check_transcript(audit.task, body, self._served)
+            prompt, output = check_transcript(audit.task, body, served)
         except _Fault as fault:
             return self._finish(audit, fault=fault.name)
         if not output:
@@ -123,7 +130,7 @@ class Auditor:
             normalized=logprobs,
             grammar=body.grammar,
         )
-        return [StartReplay(audit.task.audit, replay)]
+        return [StartReplay(audit.task.audit, replay, served.engine)]
 
     def replayed(self, audit_id: bytes, replayed: Replayed) -> list[Effect]:
         """Commit to what the replay found."""
@@ -168,20 +175,21 @@ class Auditor:
             del self._audits[key]
 
     def _refusal(self, now: int, task: AuditTask) -> str | None:
-        if task.model != self._served.model:
+        served = self._served.get(task.model)
+        if served is None:
             return "model_unknown"
-        if not can_audit(self._served.class_id) or task.leaves not in (None, LOGPROB_LEAVES):
+        if not can_audit(served.class_id) or task.leaves not in (None, LOGPROB_LEAVES):
             return "class_refused"
-        if task.n_in + task.n_out > self._served.context:
+        if task.n_in + task.n_out > served.context:
             return "prompt_too_long"
         if now >= task.deadline_at:
             return "timeout"
         if self.working >= self._parameters.audits_max:
             return "busy"
-        if task.sampler.grammar is not None and not self._served.grammar:
+        if task.sampler.grammar is not None and not served.grammar:
             return "grammar_refused"
         try:
-            validate(task.sampler, self._served.n_vocab)
+            validate(task.sampler, served.n_vocab)
         except AssayError as error:
             return error.code
         return None

@@ -3,7 +3,8 @@
 Every `Request` is answered by one `Answered` or `Failed`, every `SaveReceipt` by one `ReceiptSaved`
 or `ReceiptNotSaved`, every `StartReplay` by one `ReplayDone` or `ReplayFailed`. A generation gives
 one `Drawn` for `StartGenerate` and one for each `NextChunk`, until its last chunk, `EngineStopped`
-or `StopGenerate`: the node never holds more than one chunk the client has no room for.
+or `StopGenerate`: the node never holds more than one chunk the client has no room for. An engine is
+named by the model it loads.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class CloseStream:
 
 @dataclass(frozen=True, slots=True)
 class StartGenerate:
-    """Begin an answer and report its first chunk."""
+    """Begin an answer with this engine and report its first chunk."""
 
     stream: int
     generate: Generate
+    engine: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,25 @@ class StopGenerate:
 
 @dataclass(frozen=True, slots=True)
 class StartReplay:
-    """Replay a transcript for an audit."""
+    """Replay a transcript for an audit with this engine."""
 
     audit: bytes
     replay: Replay
+    engine: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEngine:
+    """Load an engine; report `EngineOpened` or `EngineNotOpened`."""
+
+    engine: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEngine:
+    """Unload an engine, with which nothing runs; report `EngineClosed`."""
+
+    engine: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,8 @@ Effect = (
     | NextChunk
     | StopGenerate
     | StartReplay
+    | OpenEngine
+    | CloseEngine
     | SaveReceipt
     | MarkReceipt
     | Log

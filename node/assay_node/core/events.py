@@ -86,6 +86,27 @@ class EngineStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineOpened:
+    """The engine is loaded and takes jobs."""
+
+    engine: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNotOpened:
+    """The engine could not be loaded; the runtime has logged why."""
+
+    engine: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineClosed:
+    """The engine's memory is free."""
+
+    engine: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayDone:
     """The engine replayed an audit's transcript."""
 
@@ -137,6 +158,9 @@ Event = (
     | StreamLost
     | Drawn
     | EngineStopped
+    | EngineOpened
+    | EngineNotOpened
+    | EngineClosed
     | ReplayDone
     | ReplayFailed
     | ReceiptSaved

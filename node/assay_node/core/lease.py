@@ -66,6 +66,10 @@ class Lease:
         self._connected, self._asking, self._registered = True, False, False
         self._due_at = self._tries = 0
 
+    def renew(self, now: int) -> None:
+        """What the node offers has changed: register again."""
+        self._registered, self._due_at = False, now
+
     def disconnected(self) -> None:
         self._connected = self._registered = self._asking = False
 

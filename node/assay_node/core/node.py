@@ -2,15 +2,17 @@
 
     serving --Drain--> draining --no job, no receipt and no audit left, said so--> drained
 
-What it decides: which jobs to start, what to send and when, what to keep for audits, when to
-register, what is still owed. `now` is microseconds since the epoch. Peers' bytes never raise here:
-a bad frame of a client ends that client's stream, a bad message of the coordinator is logged.
+What it decides: which jobs to start, which engines to load for them, what to send and when, what to
+keep for audits, when to register, what is still owed. `now` is microseconds since the epoch. Peers'
+bytes never raise here: a bad frame of a client ends that client's stream, a bad message of the
+coordinator is logged.
 Invariants: L2, L3 (a receipt for every job the client got tokens of), S1, B1, P1, D1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from assay_node.core import effects as do
@@ -18,8 +20,10 @@ from assay_node.core import events as on
 from assay_node.core.admission import Admission, Standing
 from assay_node.core.auditor import Auditor
 from assay_node.core.lease import Lease, Repute
+from assay_node.core.offers import make_heartbeat, make_offer
 from assay_node.core.outbox import Outbox, Owed
 from assay_node.core.parameters import Parameters, Served
+from assay_node.core.residency import Begin, Close, Open, Refuse, Residency, Step, footprints
 from assay_node.core.sealing import NaclSealing, Sealing, Secrets
 from assay_node.core.service import Service
 from assay_node.core.transcripts import Transcripts
@@ -31,7 +35,6 @@ from assay_protocol.messages import (
     Error,
     Heartbeat,
     HeartbeatAck,
-    Offer,
     OpenLeaves,
     ReceiptBooked,
     Register,
@@ -43,7 +46,7 @@ from assay_protocol.messages import (
 )
 from assay_protocol.signing import ED25519, Signer, Verifier
 
-_Step = Callable[[Service], list[do.Effect]]
+_Action = Callable[[Service], list[do.Effect]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Node:
         *,
         signer: Signer,
         coordinator: bytes,
-        served: Served,
+        served: Sequence[Served],
         profile: Profile,
         seed: bytes,
         parameters: Parameters | None = None,
@@ -85,23 +88,35 @@ class Node:
         verifier: Verifier = ED25519,
         owed: Iterable[Owed] = (),
         used: Mapping[bytes, int] | None = None,
+        budget_bytes: int | None = None,
+        resident: Iterable[bytes] | None = None,
     ) -> None:
-        """`seed`: 32 fresh random bytes of this run; `owed` and `used`: of earlier runs."""
-        self.served, self.tally, self.drained = served, Tally(), False
+        """`seed`: 32 fresh random bytes of this run; `owed` and `used`: of earlier runs.
+
+        `budget_bytes`: of memory, for all engines together; None: all fit. `resident`: engines
+        that are loaded, the most needed last; None: all.
+        """
+        self.served = {one.model: one for one in served}
+        self.tally, self.drained = Tally(), False
         self._parameters = parameters or Parameters()
         self._signer, self._verifier, self._profile = signer, verifier, profile
         bounds, sealing, secrets = self._parameters, sealing or NaclSealing(), Secrets(seed)
         self._admission = Admission(
             coordinator=coordinator,
             node=signer.public_key,
-            served=served,
+            served=self.served,
             parameters=bounds,
             used=used,
             verifier=verifier,
         )
+        self.residency = Residency(
+            footprints(served), bounds, budget_bytes=budget_bytes, resident=resident
+        )
+        self._offered = tuple(self.served)
+        self._replays: dict[bytes, do.StartReplay] = {}  # for which an engine is wanted
         self._jobs: dict[int, Service] = {}
         self._transcripts = Transcripts(bounds, sealing)
-        self._auditor = Auditor(served, bounds, sealing, secrets)
+        self._auditor = Auditor(self.served, bounds, sealing, secrets)
         self._outbox = Outbox(bounds, secrets)
         self._lease = Lease(self._register, bounds, secrets)
         self._requests: dict[int, bytes | None] = {}  # the receipt's ticket, None for the lease
@@ -124,8 +139,22 @@ class Node:
 
     @property
     def running(self) -> int:
-        """Jobs the engine works on or has queued."""
+        """Jobs the engines work on or have queued."""
         return sum(job.running for job in self._jobs.values())
+
+    @property
+    def slots(self) -> int:
+        """Jobs at once, of all models together."""
+        return max(one.slots for one in self.served.values())
+
+    @property
+    def device(self) -> str:
+        """What computes, as the coordinator is told."""
+        return self._profile.device
+
+    def jobs_by_model(self) -> Counter[bytes]:
+        """`running`, model by model."""
+        return Counter(job.ticket.model for job in self._jobs.values() if job.running)
 
     @property
     def receipts_owed(self) -> int:
@@ -156,11 +185,19 @@ class Node:
                 return self._refused(now, request, code)
             case on.Noticed(body):
                 return self._noticed(now, body)
+            case on.EngineOpened(engine):
+                return self._carry_out(now, self.residency.opened(now, engine))
+            case on.EngineNotOpened(engine):
+                return self._carry_out(now, self.residency.failed(now, engine))
+            case on.EngineClosed(engine):
+                return self._carry_out(now, self.residency.closed(now, engine))
             case on.ReplayDone(audit, replayed):
                 self.tally.audits_done += 1
-                return self._auditor.replayed(audit, replayed)
+                done = self._auditor.replayed(audit, replayed)
+                return done + self._carry_out(now, self.residency.ended(now, audit))
             case on.ReplayFailed(audit, code):
-                return self._auditor.replay_failed(audit, code)
+                failures = self._auditor.replay_failed(audit, code)
+                return failures + self._carry_out(now, self.residency.ended(now, audit))
             case on.ReceiptSaved(ticket):
                 self._outbox.saved(ticket)
             case on.ReceiptNotSaved(ticket, code):
@@ -184,17 +221,44 @@ class Node:
         except AssayError as error:
             self.tally.jobs_refused += 1
             return _refuse(event.stream, error)
+        served = self.served[admitted.ticket.model]
         job = Service(
             now,
             event.stream,
             admitted,
             signer=self._signer,
-            class_id=self.served.class_id,
+            served=served,
             parameters=self._parameters,
             verifier=self._verifier,
         )
         self._jobs[event.stream] = job
-        return job.begin()
+        steps = self.residency.want(now, event.stream, served.engine, is_job=True)
+        return self._carry_out(now, steps)
+
+    def _replay(self, now: int, started: do.StartReplay) -> list[do.Effect]:
+        self._replays[started.audit] = started
+        steps = self.residency.want(now, started.audit, started.engine, is_job=False)
+        return self._carry_out(now, steps)
+
+    def _carry_out(self, now: int, steps: list[Step]) -> list[do.Effect]:
+        """What the residency decided, for jobs and audits alike."""
+        effects: list[do.Effect] = []
+        for step in steps:
+            match step:
+                case Open(engine):
+                    effects.append(do.OpenEngine(engine))
+                case Close(engine):
+                    effects.append(do.CloseEngine(engine))
+                case Begin(int() as stream):
+                    effects += self._step(now, stream, lambda job: job.begin())
+                case Begin(bytes() as audit):
+                    effects.append(self._replays.pop(audit))
+                case Refuse(int() as stream, code, wait_ms):
+                    effects += self._step(now, stream, _refuses(code, wait_ms))
+                case Refuse(bytes() as audit, code):
+                    del self._replays[audit]
+                    effects += self._auditor.replay_failed(audit, code)
+        return effects
 
     def _standing(self, now: int) -> Standing:
         closed = self._outbox.blocked
@@ -204,15 +268,15 @@ class Node:
             closed = "suspended"
         elif not self._lease.held(now):
             closed = "not_registered"
-        return Standing(self.running, closed, self._lease.joined_at)
+        return Standing(self.jobs_by_model(), closed, self._lease.joined_at)
 
-    def _step(self, now: int, stream: int, step: _Step) -> list[do.Effect]:
+    def _step(self, now: int, stream: int, action: _Action) -> list[do.Effect]:
         """Let one job take an event, then take from it what it leaves behind."""
         job = self._jobs.get(stream)
         if job is None:
             return []
         sent, was_running = job.n_out, job.running
-        effects = step(job)
+        effects = action(job)
         self.tally.tokens += job.n_out - sent
         return effects + self._collect(now, job, was_running)
 
@@ -226,6 +290,8 @@ class Node:
             self._transcripts.keep(job.kept(now))
             fields = (("finish", settled.finish), ("n_out", settled.n_out))
             effects.append(do.Log("job_finished", fields))
+        if was_running and not job.running:
+            effects += self._carry_out(now, self.residency.ended(now, job.stream))
         if job.over:
             del self._jobs[job.stream]
             if settled is not None:
@@ -276,7 +342,10 @@ class Node:
             case AuditTask():
                 return self._auditor.task(now, message, "draining" if self.draining else None)
             case Transcript():
-                return self._auditor.transcript(message)
+                told = self._auditor.transcript(message)
+                starts = [one for one in told if isinstance(one, do.StartReplay)]
+                others = [one for one in told if not isinstance(one, do.StartReplay)]
+                return others + [one for start in starts for one in self._replay(now, start)]
             case RevealRequest():
                 return self._auditor.reveal(message)
             case TranscriptRequest():
@@ -305,7 +374,7 @@ class Node:
                 effects += self._step(now, stream, lambda job: job.cut("draining"))
         self._transcripts.expire(now)
         self._auditor.expire(now)
-        return effects
+        return effects + self._carry_out(now, self.residency.tick(now))
 
     def _follow_up(self, now: int) -> list[do.Effect]:
         """What any event may have made due: receipts, the lease, the end of a drain."""
@@ -313,7 +382,9 @@ class Node:
             return []
         effects, sends = self._outbox.due(now, may_send=self._lease.registered)
         effects += [self._request(message, ticket) for ticket, message in sends]
-        message = self._lease.due(now, self._heartbeat())
+        if self._lease.registered and self._offered != self._offerable():
+            self._lease.renew(now)
+        message = self._lease.due(now, self._heartbeat(now))
         if message is not None:
             effects.append(self._request(message, None))
         if self._is_drained(now):
@@ -341,33 +412,34 @@ class Node:
         self._requests[self._last_request] = ticket
         return do.Request(self._last_request, encode(message))
 
-    def _heartbeat(self) -> Heartbeat:
-        running, slots = self.running, self.served.slots
-        return Heartbeat(
-            running=min(running, slots),
-            waiting=max(0, running - slots),
-            free_slots=0 if self.draining else max(0, slots - running),
-            draining=self.draining,
+    def _heartbeat(self, now: int) -> Heartbeat:
+        waits = {
+            model: self.residency.wait_us(now, one.engine) for model, one in self.served.items()
+        }
+        return make_heartbeat(self.jobs_by_model(), waits, self.slots, self.draining)
+
+    def _offerable(self) -> tuple[bytes, ...]:
+        """Models whose engine can be loaded, as far as is known; a lease needs one at least."""
+        well = tuple(
+            model
+            for model, one in self.served.items()
+            if self.residency.state(one.engine) != "resting"
         )
+        return well or tuple(self.served)
 
     def _register(self) -> Register:
-        served, profile = self.served, self._profile
-        offer = Offer(
-            model=served.model,
-            class_id=served.class_id,
-            slots=served.slots,
-            context=served.context,
-            prefill_rate=served.prefill_rate,
-            decode_rate=served.decode_rate,
-            grammar=served.grammar or None,
-        )
+        profile, self._offered = self._profile, self._offerable()
         return Register(
             operator=profile.operator,
-            offers=(offer,),
+            offers=tuple(make_offer(self.served[model]) for model in self._offered),
             addresses=profile.addresses,
             software=profile.software,
             device=profile.device,
         )
+
+
+def _refuses(code: str, wait_ms: int) -> _Action:
+    return lambda job: job.cut(code, "the model is not loaded", wait_ms or None)
 
 
 def _refuse(stream: int, error: AssayError) -> list[do.Effect]:

@@ -22,7 +22,7 @@ from assay_node.core.effects import (
     StartGenerate,
     StopGenerate,
 )
-from assay_node.core.parameters import Parameters
+from assay_node.core.parameters import Parameters, Served
 from assay_node.core.transcripts import Kept
 from assay_node.engine.interface import Chunk, Generate
 from assay_protocol.codec import encode
@@ -67,7 +67,7 @@ class Service:
         admitted: Admitted,
         *,
         signer: Signer,
-        class_id: str,
+        served: Served,
         parameters: Parameters,
         verifier: Verifier = ED25519,
     ) -> None:
@@ -75,8 +75,8 @@ class Service:
         self.stream, self.ticket = stream, ticket
         self.settled: Settled | None = None
         self.over = False
-        self._admitted, self._parameters = admitted, parameters
-        self._frames = NodeStream(ticket, start.nonce, signer, class_id, verifier)
+        self._admitted, self._served, self._parameters = admitted, served, parameters
+        self._frames = NodeStream(ticket, start.nonce, signer, served.class_id, verifier)
         self._waiting = _Waiting()
         self._started_at = self._heard_at = self._drew_at = self._ended_at = now
         self._first_at: int | None = None
@@ -111,7 +111,7 @@ class Service:
             tenant=ticket.client,
             grammar=self._admitted.start.grammar,
         )
-        return [StartGenerate(self.stream, generate)]
+        return [StartGenerate(self.stream, generate, self._served.engine)]
 
     def drawn(self, now: int, chunk: Chunk) -> list[Effect]:
         """The engine's next tokens."""
@@ -161,13 +161,13 @@ class Service:
             return self.cut(code)
         return self.cut("engine_failed", code)
 
-    def cut(self, code: str, detail: str = "") -> list[Effect]:
+    def cut(self, code: str, detail: str = "", retry_after_ms: int | None = None) -> list[Effect]:
         """End without a receipt; the error tells the client to resume elsewhere."""
         if not self.running:
             return []
         self.over = True
         text = detail[:TEXT_BYTES_MAX]
-        frame = encode(Error(code=code, detail=text))
+        frame = encode(Error(code=code, detail=text, retry_after_ms=retry_after_ms))
         return [
             StopGenerate(self.stream),
             SendFrame(self.stream, frame, last=True),

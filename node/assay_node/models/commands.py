@@ -135,7 +135,7 @@ def _progress(as_json: bool) -> Callable[[int, int], None]:
 
 
 def _folder(settings: Settings) -> Path:
-    from assay_node.app import MODELS_FOLDER
+    from assay_node.loading import MODELS_FOLDER
 
     return settings.directory / MODELS_FOLDER
 

@@ -76,10 +76,10 @@ def fit(header: GgufHeader, free_bytes: int, *, slots: int, context: int, shrink
     Raises AssayError("model_too_large"), saying what would fit, if that is nothing or, without
     `shrink`, less than was asked for.
     """
-    usable = free_bytes * (100 - SPARE_PERCENT) // 100
+    bound = usable(free_bytes)
     wanted = estimate(header, slots=slots, context=context)
     for fewer, shorter in _smaller(slots, context):
-        if estimate(header, slots=fewer, context=shorter).total <= usable:
+        if estimate(header, slots=fewer, context=shorter).total <= bound:
             if shrink or (fewer, shorter) == (slots, context):
                 return Fit(fewer, shorter)
             advice = f"slots {fewer} and context {shorter} would fit"
@@ -89,8 +89,13 @@ def fit(header: GgufHeader, free_bytes: int, *, slots: int, context: int, shrink
     raise AssayError(
         "model_too_large",
         f"{slots} slots of {context} tokens need {wanted.total >> 20} MiB, "
-        f"{usable >> 20} MiB may be used; {advice}",
+        f"{bound >> 20} MiB may be used; {advice}",
     )
+
+
+def usable(free_bytes: int) -> int:
+    """What models may take of the memory that is free."""
+    return free_bytes * (100 - SPARE_PERCENT) // 100
 
 
 def gpu_layers(header: GgufHeader, vram_bytes: int, *, slots: int, context: int) -> int:
@@ -105,7 +110,7 @@ def gpu_layers(header: GgufHeader, vram_bytes: int, *, slots: int, context: int)
         if named and int(named[1]) in sizes:
             sizes[int(named[1])] += tensor.size_bytes
     need = estimate(header, slots=slots, context=context)
-    left = vram_bytes * (100 - SPARE_PERCENT) // 100 - need.compute
+    left = usable(vram_bytes) - need.compute
     left -= need.weights - sum(sizes.values())
     count = 0 if left < 0 else 1
     for layer in reversed(range(layers)):

@@ -1,4 +1,4 @@
-"""Serves blocks of the model file to other nodes, within what the owner allows.
+"""Serves blocks of the model files to other nodes, within what the owner allows.
 
 Rules: nothing is shared unless the owner gave a rate and the card a licence known to permit it;
 the rate holds over all peers, and half of it for each; few streams at a time; one request of a
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,8 +95,8 @@ def hash_blocks(path: Path) -> bytes:
 class BlockServer:
     """Give `handle` to Host.serve(BLOCKS, ...). `rate` in bytes/s over all peers."""
 
-    def __init__(self, shared: Shared, rate: float) -> None:
-        self._shared, self._rate = shared, rate
+    def __init__(self, shared: Iterable[Shared], rate: float) -> None:
+        self._shared, self._rate = {one.digest: one for one in shared}, rate
         self._all = _Pace(rate)
         self._peers: dict[bytes, _Pace] = {}
         self._streams: collections.Counter[bytes] = collections.Counter()
@@ -132,8 +133,8 @@ class BlockServer:
             await self._send(frames, piece)
 
     def _read(self, request: BlockRequest) -> bytes:
-        shared = self._shared
-        if request.digest != shared.digest:
+        shared = self._shared.get(request.digest)
+        if shared is None:
             raise AssayError("model_unknown")
         if request.kind == LIST:
             return shared.hashes

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import trio
 
-from assay_node.app import Prepared, run_node
+from assay_node.app import run_node
 from assay_node.config import Settings, load_settings
 from assay_node.engine.interface import Engine
 from assay_node.engine.supervisor import open_llama_engine
+from assay_node.loading import Prepared
 from assay_protocol.errors import AssayError
 
 

@@ -173,7 +173,7 @@ def make_bench(registered: bool = True, **changes: Any) -> Bench:
     options: dict[str, Any] = {
         "signer": NODE,
         "coordinator": COORDINATOR.public_key,
-        "served": SERVED,
+        "served": (SERVED,),
         "profile": PROFILE,
         "seed": b"s" * 32,
         "parameters": Parameters(queue_max=1, audits_max=2),

@@ -19,6 +19,7 @@ from assay_protocol.signing import Identity, seal
 from node.core.node_bench import (
     CLIENT,
     COORDINATOR,
+    MODEL,
     NODE,
     NOW,
     SAMPLER,
@@ -29,14 +30,14 @@ from node.core.node_bench import (
 )
 
 PROMPT = pack_tokens((5, 6, 7))
-IDLE = Standing(running=0)
+IDLE = Standing(running={})
 
 
 def admission(**bounds: Any) -> Admission:
     return Admission(
         coordinator=COORDINATOR.public_key,
         node=NODE.public_key,
-        served=SERVED,
+        served={MODEL: SERVED},
         parameters=Parameters(queue_max=1, **bounds),
     )
 
@@ -129,14 +130,14 @@ def test_a_ticket_runs_once() -> None:
 @pytest.mark.parametrize("code", ["draining", "suspended", "not_registered", "disk_full"])
 def test_a_closed_node_says_why(code: str) -> None:
     gate, frame = admission(), first_frame(make_ticket(1))
-    assert refusal(gate, frame, Standing(0, code)).code == code
+    assert refusal(gate, frame, Standing({}, code)).code == code
 
 
 def test_a_full_node_is_busy_and_the_ticket_stays_good() -> None:
     gate, frame = admission(), first_frame(make_ticket(1))
-    error = refusal(gate, frame, Standing(running=3))
+    error = refusal(gate, frame, Standing(running={MODEL: 3}))
     assert (error.code, error.retry_after_ms) == ("busy", 500)
-    gate.admit(NOW, frame, CLIENT.public_key, Standing(running=2))
+    gate.admit(NOW, frame, CLIENT.public_key, Standing(running={MODEL: 2, bytes(32): 9}))
 
 
 def test_used_tickets_are_bounded_and_forgotten_only_after_they_expire() -> None:
@@ -159,7 +160,7 @@ def test_any_bytes_are_refused_with_a_protocol_error(frame: bytes) -> None:
 def test_a_restarted_node_refuses_tickets_of_its_earlier_process() -> None:
     """It cannot know which of them it answered before it died (S2: never two receipts)."""
     ticket = make_ticket(1)
-    joined = Standing(running=0, joined_at=ticket.issued_at + 1)
+    joined = Standing(running={}, joined_at=ticket.issued_at + 1)
     assert refusal(admission(), first_frame(ticket), joined).code == "ticket_expired"
-    just_now = Standing(running=0, joined_at=ticket.issued_at)
+    just_now = Standing(running={}, joined_at=ticket.issued_at)
     admission().admit(NOW, first_frame(ticket), CLIENT.public_key, just_now)

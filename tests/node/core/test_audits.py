@@ -38,6 +38,7 @@ from node.core.node_bench import (
     NOW,
     SAMPLER,
     SECOND,
+    SERVED,
     Bench,
     finished_job,
     honest_replay,
@@ -140,8 +141,7 @@ def test_a_task_says_what_the_leaves_hold_and_one_unknown_is_declined() -> None:
 
 
 def test_an_engine_that_cannot_replay_audits_nothing() -> None:
-    bench = make_bench()
-    bench.node._auditor._served = replace(bench.node.served, class_id="openai/x/Q4_1/L")
+    bench = make_bench(served=(replace(SERVED, class_id="openai/x/Q4_1/L"),))
     [declined] = bench.notices(tell(bench, task()))
     assert declined == AuditDecline(audit=AUDIT, code="class_refused")
 

@@ -73,7 +73,7 @@ def code_of(effects: list[do.Effect]) -> str:
 
 
 def test_the_text_goes_to_the_engine_and_the_offer_says_what_computes_masks() -> None:
-    bench = make_bench(served=KEEPS)
+    bench = make_bench(served=(KEEPS,))
     [request] = bench.requests(bench.done, Register)
     message = decode(request.body)
     assert isinstance(message, Register)
@@ -95,7 +95,7 @@ def test_the_text_goes_to_the_engine_and_the_offer_says_what_computes_masks() ->
 def test_a_grammar_that_is_not_the_tickets_is_refused(
     sampler: Sampler, grammar: bytes | None, code: str
 ) -> None:
-    bench = make_bench(served=KEEPS)
+    bench = make_bench(served=(KEEPS,))
     assert code_of(start(bench, sampler, grammar)) == code
     [started] = start(bench, HELD, GRAMMAR)
     assert isinstance(started, do.StartGenerate), "the ticket was not used up"
@@ -113,14 +113,14 @@ def test_a_node_without_masks_refuses_and_offers_none() -> None:
 def test_a_frame_with_too_long_a_grammar_is_refused() -> None:
     long = b"regex\n" + b"a" * GRAMMAR_BYTES_MAX
     held = replace(SAMPLER, grammar=grammar_hash(nonce_of(1), long))
-    assert code_of(start(make_bench(served=KEEPS), held, long)) == "oversized"
+    assert code_of(start(make_bench(served=(KEEPS,)), held, long)) == "oversized"
 
 
 @pytest.mark.parametrize(
     ("stopped", "told"), [("grammar_refused", "grammar_refused"), ("busy", "engine_failed")]
 )
 def test_what_the_engine_refuses_is_told_without_the_text(stopped: str, told: str) -> None:
-    bench = make_bench(served=KEEPS)
+    bench = make_bench(served=(KEEPS,))
     start(bench, HELD, GRAMMAR)
     effects = bench.post(on.EngineStopped(1, stopped))
     assert code_of(effects) == told
@@ -180,7 +180,7 @@ def revealed(bench: Bench) -> AuditReveal:
 
 
 def test_the_text_reaches_the_auditor_sealed() -> None:
-    executor, auditor = make_bench(served=KEEPS), make_bench(served=KEEPS, seed=b"a" * 32)
+    executor, auditor = make_bench(served=(KEEPS,)), make_bench(served=(KEEPS,), seed=b"a" * 32)
     start(executor, HELD, GRAMMAR)
     executor.post(on.Drawn(1, Chunk(OUTPUT, bytes(4 * len(OUTPUT)), "stop")))
     box_key = accept(auditor, task())
@@ -198,14 +198,14 @@ def test_the_text_reaches_the_auditor_sealed() -> None:
 
 @pytest.mark.parametrize("grammar", [None, GRAMMAR + b"s"])
 def test_a_transcript_with_another_grammar_is_a_fault(grammar: bytes | None) -> None:
-    bench = make_bench(served=KEEPS)
+    bench = make_bench(served=(KEEPS,))
     tell(bench, sealed(accept(bench, task()), grammar))
     assert revealed(bench).fault == "transcript_grammar"
 
 
 def test_a_token_outside_the_grammar_is_a_fault_and_a_lost_draw_is_not() -> None:
     for margin, fault in ((math.inf, "grammar"), (0.25, None)):
-        bench = make_bench(served=KEEPS)
+        bench = make_bench(served=(KEEPS,))
         tell(bench, sealed(accept(bench, task()), GRAMMAR))
         found = Replayed((11, 99, END), bytes(12), (0.0, margin, 0.0))
         bench.post(on.ReplayDone(AUDIT, found))
@@ -215,7 +215,7 @@ def test_a_token_outside_the_grammar_is_a_fault_and_a_lost_draw_is_not() -> None
 
 
 def test_an_infinite_margin_without_a_grammar_stays_a_margin() -> None:
-    bench = make_bench(served=KEEPS)
+    bench = make_bench(served=(KEEPS,))
     plain = make_ticket(1).sampler
     tell(bench, sealed(accept(bench, task(sampler=plain)), None))
     bench.post(on.ReplayDone(AUDIT, Replayed((11, 99, END), bytes(12), (0.0, math.inf, 0.0))))
@@ -226,7 +226,7 @@ def test_who_keeps_no_grammar_or_cannot_read_this_one_gives_the_audit_back() -> 
     bench = make_bench()
     [declined] = bench.notices(tell(bench, task()))
     assert declined == AuditDecline(audit=AUDIT, code="grammar_refused")
-    bench = make_bench(served=KEEPS)
+    bench = make_bench(served=(KEEPS,))
     tell(bench, sealed(accept(bench, task()), GRAMMAR))
     [declined] = bench.notices(bench.post(on.ReplayFailed(AUDIT, "grammar_refused")))
     assert declined == AuditDecline(audit=AUDIT, code="grammar_refused")

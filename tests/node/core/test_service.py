@@ -33,7 +33,7 @@ from node.core.node_bench import (
 
 
 def long_bench(**bounds: int) -> Bench:
-    return make_bench(served=replace(SERVED, context=2_048), parameters=Parameters(**bounds))
+    return make_bench(served=(replace(SERVED, context=2_048),), parameters=Parameters(**bounds))
 
 
 def receipt_of(bench: Bench) -> Receipt:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from assay_node import app
+from assay_node import loading
 from assay_node.config import Settings
 from assay_node.models.fit import PROCESS_BYTES, Fit, estimate, fit, gpu_layers
 from assay_node.models.gguf import GgufHeader, read_header
@@ -68,12 +68,12 @@ def test_a_start_is_refused_or_shrunk(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "x.gguf"
     path.write_bytes(gguf(BIG, tensors=TENSORS, weights=bytes(3 * LAYER)))
     free = [100 << 20, 0]
-    monkeypatch.setattr(app, "free_memory", lambda: tuple(free))
+    monkeypatch.setattr(loading, "free_memory", lambda: tuple(free))
     big = {"slots": 64, "context": 65_536}
-    assert app.fitted_settings(Settings(fit="off", **big), path) == Fit(64, 65_536)
-    shrunk = app.fitted_settings(Settings(**big), path)
+    assert loading.fitted_settings(Settings(fit="off", **big), path) == Fit(64, 65_536)
+    shrunk = loading.fitted_settings(Settings(**big), path)
     assert shrunk.slots < 64
     with pytest.raises(AssayError, match="would fit"):
-        app.fitted_settings(Settings(fit="refuse", **big), path)
+        loading.fitted_settings(Settings(fit="refuse", **big), path)
     free[1] = 1 << 30
-    assert app.fitted_settings(Settings(slots=1, context=512), path) == Fit(1, 512, 3)
+    assert loading.fitted_settings(Settings(slots=1, context=512), path) == Fit(1, 512, 3)

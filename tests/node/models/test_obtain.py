@@ -53,7 +53,7 @@ def sharing(tmp_path: Path) -> Iterator[BlockPeer]:
 
     async def serve() -> None:
         async with open_host(bytes(range(32)), ["/ip4/127.0.0.1/tcp/0"]) as host:
-            host.serve(BLOCKS, BlockServer(share(CARD, source), 1e9).handle)
+            host.serve(BLOCKS, BlockServer([share(CARD, source)], 1e9).handle)
             found.append(BlockPeer(host.public_key, host.addresses))
             token.append(trio.lowlevel.current_trio_token())
             ready.set()

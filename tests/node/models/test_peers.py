@@ -145,7 +145,10 @@ async def test_several_nodes_give_one_file(
 
         return answering(note)
 
-    async with network(counting(0), counting(1), BlockServer(source, FAST).handle) as (host, peers):
+    async with network(counting(0), counting(1), BlockServer([source], FAST).handle) as (
+        host,
+        peers,
+    ):
         one = await fetch(host, peers, tmp_path / "to", CARD)
     assert one.dropped == {}
     assert {number for number, _ in asked} == {0, 1}
@@ -172,7 +175,7 @@ async def test_a_bad_peer_is_dropped_and_the_file_comes_all_the_same(
     bad: Serve,
     code: str,
 ) -> None:
-    async with network(bad, BlockServer(source, FAST).handle) as (host, peers):
+    async with network(bad, BlockServer([source], FAST).handle) as (host, peers):
         one = await fetch(host, peers, tmp_path / "to", CARD)
     assert one.dropped == {peers[0].key: code}
 
@@ -222,7 +225,7 @@ async def test_without_a_root_a_false_list_is_blamed_on_its_giver(
             await PeerFetch(host, UNROOTED, tmp_path / "to").run(peers)
         assert refused.value.code == "model_missing"
         assert os.listdir(tmp_path / "to") == []
-    async with network(BlockServer(source, FAST).handle) as (host, peers):
+    async with network(BlockServer([source], FAST).handle) as (host, peers):
         await fetch(host, peers, tmp_path / "to", UNROOTED)
 
 
@@ -244,7 +247,7 @@ def test_only_what_the_licence_allows_is_shared(tmp_path: Path) -> None:
 async def test_the_server_refuses_and_keeps_its_rate(
     source: Shared, autojump_clock: trio.testing.MockClock
 ) -> None:
-    server = BlockServer(source, 2 * BLOCK_BYTES)
+    server = BlockServer([source], 2 * BLOCK_BYTES)
     async with network(server.handle) as (host, peers):
         one = peers[0]
 

@@ -1,0 +1,119 @@
+"""One real node with two models and memory for one: it loads, evicts, and answers right."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+
+from assay import AsyncClient
+from assay.answers import Completion
+from assay_node.engine.interface import Replay
+from assay_node.engine.quantize import requantize
+from assay_node.engine.supervisor import open_llama_engine
+from assay_node.models.card import build_card
+from assay_protocol.cards import ModelCard, encode_card
+from assay_protocol.hashing import job_seed
+from assay_protocol.messages import Ticket
+from assay_protocol.signing import peek
+from assay_simnet.drivers.real import RealNetwork, real_network
+from end_to_end.scripted_network import CLIENT, FAUCET, POLICY, wait_booked
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.model, pytest.mark.slow]
+SLOTS, CONTEXT = 4, 4096  # with which one model is estimated at 700 MiB, two at more than 1 GiB
+START_SECONDS_MAX = 300.0  # two models are tried out the first time
+KINDS = ("Q4_0", "Q8_0")
+PROMPT = "The lighthouse keeper wrote in his diary:"
+
+
+@dataclass
+class Offered:
+    """A model file and its card."""
+
+    file: Path
+    path: Path
+    card: ModelCard
+
+
+def make_model(folder: Path, kind: str) -> Offered:
+    """The test model in another format, and its card in the catalogue's folder."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    model = Path(os.environ.get("ASSAY_TEST_MODEL") or Path.home() / ".cache/assay/models" / name)
+    assert model.is_file(), f"put {name} at {model}, or its path into ASSAY_TEST_MODEL"
+    file = folder / f"{kind}.gguf"
+    requantize(model, file, kind)
+    card = build_card(file, name=kind, price_in=100, price_out=400)
+    path = folder / "catalogue" / f"{kind}.card"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(encode_card(card))
+    return Offered(file, path, card)
+
+
+@asynccontextmanager
+async def network_of(folder: Path, *models: Offered) -> AsyncIterator[RealNetwork]:
+    """A coordinator and one node that serves the models within a GiB of memory."""
+    first, second = models
+    async with real_network(folder) as network:
+        await network.start_coordinator(POLICY, folder / "catalogue", FAUCET)
+        more = {"slots": SLOTS, "context": CONTEXT, "memory_gib": 1}
+        named = f"{second.path}={second.file}"
+        await network.start_node("node", first.path, first.file, models=named, **more)
+        await network.wait_present(["node"], START_SECONDS_MAX)
+        yield network
+
+
+def states(network: RealNetwork) -> dict[str, str]:
+    """Of each model, as `node status` says."""
+    status = json.loads((network.folder / "node" / "status.json").read_text())
+    return {one["model"]: one["state"] for one in status["models"]}
+
+
+async def wait_states(network: RealNetwork, wanted: dict[str, str]) -> None:
+    with trio.fail_after(30):
+        while states(network) != wanted:
+            await trio.sleep(0.2)
+
+
+async def replayed(model: Offered, answer: Completion) -> tuple[int, ...]:
+    """What an engine of ours draws along the answer, from the receipt's own seed."""
+    record = answer.receipts[-1]
+    ticket = peek(Ticket, record.ticket)
+    replay = Replay(
+        prompt=record.prompt_tokens,
+        output=record.output_tokens,
+        start=0,
+        sampler=ticket.sampler,
+        seed=job_seed(ticket.seed_ticket, record.nonce),
+    )
+    assert ticket.model == model.card.digest
+    async with open_llama_engine(model.file, ticket.model, slots=1, threads=1) as engine:
+        return (await engine.replay(replay)).drawn
+
+
+async def test_two_models_take_turns_in_memory_for_one(tmp_path: Path) -> None:
+    small, large = (make_model(tmp_path, kind) for kind in KINDS)
+    keys = small.card.digest.hex(), large.card.digest.hex()
+    async with network_of(tmp_path, small, large) as network:
+        node = await network.node("node")
+        assert node is not None
+        assert {model.hex() for model in node.models} == set(keys)
+        await wait_states(network, dict(zip(keys, ("resident", "absent"), strict=True)))
+        answers: list[tuple[Offered, Completion]] = []
+        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
+            for model in (small, large, small):
+                answer = await client.complete(PROMPT, model=model.card.name, max_tokens=24)
+                answers.append((model, answer))
+            await wait_booked(network, 3)
+        await wait_states(network, dict(zip(keys, ("resident", "absent"), strict=True)))
+        for model, answer in answers:
+            assert len(answer.tokens) > 0
+            assert await replayed(model, answer) == answer.tokens
+        log = (tmp_path / "node.log").read_text()
+        assert log.count('"event": "engine_ready"') == 4, "two at the start, and one for each turn"
+        assert "receipts_refused" not in log
