@@ -120,10 +120,10 @@ def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[byte
             card = decode_card(raw)
         except (OSError, AssayError) as error:
             raise AssayError("card_invalid", f"{file}: {error}") from error
-        cards[card.digest] = raw
-        listed[card.digest] = Listed(
+        cards[card.model] = raw
+        listed[card.model] = Listed(
             name=card.name,
-            model=card.digest,
+            model=card.model,
             card=card_digest(raw),
             context=card.context,
             price_in=card.price_in,

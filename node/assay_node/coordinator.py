@@ -54,7 +54,7 @@ def parse_coordinator(text: str) -> Coordinator:
 
 
 async def fetch_card(host: Host, coordinator: Coordinator, model: bytes) -> tuple[ModelCard, bytes]:
-    """The card of `model` (its file's sha256) and the card's bytes.
+    """The card of `model` (ModelCard.model) and the card's bytes.
 
     Raises PeerGone, AssayError("timeout"), RemoteError, or "card_invalid" for another model's.
     """
@@ -63,7 +63,7 @@ async def fetch_card(host: Host, coordinator: Coordinator, model: bytes) -> tupl
     ) as session:
         data = await _fetch(session, "card", model)
     card = decode_card(data)
-    if card.digest != model:
+    if card.model != model:
         raise ProtocolError("card_invalid", "the coordinator sent another model's card")
     return card, data
 

@@ -2,8 +2,9 @@
 
 A card is computed from the GGUF file and names it by its sha256, so a node cannot serve another
 file under the same name, and a client can tokenize, render the chat template and detokenize
-without ever holding the file. The bytes of a card are canonical: one card has one encoding, and
-`card_digest` of those bytes names it. Rules:
+without ever holding the file. A model with a LoRA adapter has a card of its own, which names both
+files. The bytes of a card are canonical: one card has one encoding, and `card_digest` of those
+bytes names it. Rules:
 
 - `pieces[i]` are the exact bytes token i adds to the output; control tokens add none.
 - `texts` holds what a token is *written* as, for the tokens whose piece does not say it.
@@ -39,6 +40,7 @@ from assay_protocol.limits import (
 
 CARD_FORMAT: Final = "assay-card-1"
 _DIGEST_PERSON: Final = b"assay card"
+_ADAPTED_PERSON: Final = b"assay adapted"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REPO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -70,8 +72,11 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One model file. Sizes in bytes, prices in micro-credits per 1000 tokens.
+    """One model: a file, or a file and an adapter. Sizes in bytes, prices in micro-credits per
+    1000 tokens.
 
+    `digest` is the sha256 of the model's file and `adapter` that of the LoRA file its answers are
+    computed with, if there is one; `model`, which binds both, is what the network knows it by.
     `token_types` has one byte per token (TokenType); `merges` holds pairs of token ids in order
     of rank; `texts` holds (token id, text) in ascending id. `eog` are the tokens that end an
     answer, ascending. `price_in` is for prompt tokens, `price_out` for generated ones. `block_root`
@@ -101,6 +106,19 @@ class ModelCard:
     price_in: int
     price_out: int
     block_root: bytes | None = None
+    adapter: bytes | None = None
+
+    @property
+    def model(self) -> bytes:
+        """What tickets, offers and receipts name it by, 32 bytes."""
+        return self.digest if self.adapter is None else adapted_model(self.digest, self.adapter)
+
+
+def adapted_model(digest: bytes, adapter: bytes) -> bytes:
+    """The name of the model in the file `digest` with the LoRA file `adapter`: BLAKE2b-256 of both
+    sha256 values, personalized, so that it is no file's."""
+    both = digest + adapter
+    return hashlib.blake2b(both, digest_size=32, person=_ADAPTED_PERSON).digest()
 
 
 def encode_card(card: ModelCard) -> bytes:
@@ -132,7 +150,7 @@ def encode_card(card: ModelCard) -> bytes:
             None if source is None else [source.hf_repo, source.filename, source.revision],
             card.price_in,
             card.price_out,
-            *([] if card.block_root is None else [card.block_root]),
+            *_appended(card),
         ],
         use_bin_type=True,
     )
@@ -147,7 +165,9 @@ def decode_card(data: bytes) -> ModelCard:
         raw = msgpack.unpackb(data, raw=False, use_list=False, max_array_len=CARD_VOCAB_MAX)
     except Exception as error:  # msgpack raises a dozen kinds; each means bytes that are no card
         raise ProtocolError("card_invalid", "the card is not msgpack") from error
-    _require(type(raw) is tuple and len(raw) in (23, 24), "the card has a wrong number of fields")
+    _require(
+        type(raw) is tuple and len(raw) in (23, 24, 25), "the card has a wrong number of fields"
+    )
     _require(raw[0] == CARD_FORMAT, "the card has an unknown format")
     card = ModelCard(
         name=raw[1],
@@ -173,6 +193,7 @@ def decode_card(data: bytes) -> ModelCard:
         price_in=raw[21],
         price_out=raw[22],
         block_root=raw[23] if len(raw) > 23 else None,
+        adapter=raw[24] if len(raw) > 24 else None,
     )
     _require(encode_card(card) == data, "the card is not in canonical form")
     return card
@@ -202,10 +223,18 @@ def _check(card: ModelCard) -> None:
             _integer(token, 0, card.n_vocab - 1, "a special token id")
     _ascending(card.eog, card.n_vocab, CARD_EOG_MAX, "eog")
     _check_vocabulary(card)
-    root = card.block_root
-    _require(root is None or (type(root) is bytes and len(root) == 32), "a bad block_root")
+    for name in ("block_root", "adapter"):
+        value = getattr(card, name)
+        _require(value is None or (type(value) is bytes and len(value) == 32), f"a bad {name}")
     if card.source is not None:
         _check_source(card.source)
+
+
+def _appended(card: ModelCard) -> list[bytes | None]:
+    """Fields that came later: up to the last one there is, nil for one left out before it."""
+    if card.adapter is not None:
+        return [card.block_root, card.adapter]
+    return [] if card.block_root is None else [card.block_root]
 
 
 def _check_vocabulary(card: ModelCard) -> None:

@@ -93,7 +93,7 @@ class Catalogue:
                 raise ProtocolError("card_invalid", "the card is not the one it is named as")
             _write(path, data)
         card = decode_card(data)
-        if card.digest != summary.model:
+        if card.model != summary.model:
             raise ProtocolError("card_invalid", "the card is of another model")
         return card
 

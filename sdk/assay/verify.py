@@ -128,7 +128,7 @@ def _grammar_steps(record: ReceiptRecord, ticket: Ticket, card: ModelCard | None
     steps = [Step("grammar", True, "the one committed to")]
     if card is None or record.grammar is None:
         return [*steps, Step(name, None, "needs the model's card")]
-    if card.digest != ticket.model:
+    if card.model != ticket.model:
         return [*steps, Step(name, False, "the card is of another model")]
     try:
         from assay_protocol.masks import Matcher, Vocabulary

@@ -15,6 +15,7 @@ from assay_protocol.cards import (
     ModelCard,
     ModelSource,
     TokenType,
+    adapted_model,
     card_digest,
     decode_card,
     encode_card,
@@ -47,6 +48,8 @@ def decoded_or_refused(data: bytes) -> ModelCard | None:
     eog=st.sets(st.integers(0, 4)).map(lambda ids: tuple(sorted(ids))),
     merges=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=9).map(tuple),
     price_out=st.integers(0, limits.CARD_PRICE_MAX),
+    block_root=st.none() | st.binary(min_size=32, max_size=32),
+    adapter=st.none() | st.binary(min_size=32, max_size=32),
     with_source=st.booleans(),
 )
 def test_what_is_encoded_is_decoded(with_source: bool, **fields: Any) -> None:
@@ -81,9 +84,10 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.integers(0, 22), _VALUES)
+@given(st.integers(0, 24), _VALUES)
 def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
-    raw = msgpack.unpackb(encode_card(small_card()), raw=False)
+    rooted = small_card(block_root=bytes(32), adapter=bytes(32))
+    raw = msgpack.unpackb(encode_card(rooted), raw=False)
     raw[field] = value
     data = msgpack.packb(raw)
     card = decoded_or_refused(data)
@@ -97,6 +101,8 @@ def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
         {"name": "../etc/passwd"},
         {"name": "a\nb"},
         {"digest": bytes(31)},
+        {"adapter": bytes(31)},
+        {"adapter": bytearray(32)},
         {"size_bytes": 0},
         {"size_bytes": True},
         {"size_bytes": limits.MODEL_BYTES_MAX + 1},
@@ -145,6 +151,25 @@ def test_another_encoding_of_the_same_card_is_refused() -> None:
             decode_card(other)
 
 
+def test_a_model_with_an_adapter_has_a_name_of_its_own_that_binds_both_files() -> None:
+    plain, first, second = (small_card(adapter=one) for one in (None, bytes(32), b"a" * 32))
+    other = small_card(digest=b"o" * 32, adapter=bytes(32))
+    assert plain.model == plain.digest
+    names = {one.model for one in (plain, first, second, other)}
+    assert len(names) == 4
+    assert not names & {first.adapter, second.adapter, other.digest}
+    assert adapted_model(first.digest, bytes(32)) == first.model
+
+
+def test_fields_left_out_at_the_end_have_one_form() -> None:
+    raw = msgpack.unpackb(encode_card(small_card()), raw=False)
+    assert len(raw) == 23
+    assert len(msgpack.unpackb(encode_card(small_card(block_root=bytes(32))))) == 24
+    assert msgpack.unpackb(encode_card(small_card(adapter=bytes(32))))[23:] == [None, bytes(32)]
+    for more in ([None], [None, None], [bytes(32), None], [None, bytes(32), None]):
+        assert decoded_or_refused(msgpack.packb([*raw, *more])) is None
+
+
 def test_token_types_are_those_of_gguf() -> None:
     assert [kind.value for kind in TokenType] == [1, 2, 3, 4, 5, 6]
 
@@ -157,6 +182,7 @@ def test_vectors() -> None:
         assert card.name == vector["name"]
         assert card.pieces == tuple(bytes.fromhex(piece) for piece in vector["pieces"])
         assert card_digest(data).hex() == vector["card_digest"]
+        assert card.model.hex() == vector.get("model", card.digest.hex())
         assert encode_card(card) == data
     for vector in vectors["refused"]:
         with pytest.raises(ProtocolError, match="card_invalid"):

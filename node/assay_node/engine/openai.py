@@ -60,7 +60,7 @@ class ServedEngine:
 
     def __init__(self, card: ModelCard, settings: ServerSettings, dialect: Dialect) -> None:
         self.info = EngineInfo(
-            model=card.digest,
+            model=card.model,
             n_vocab=card.n_vocab,
             context=min(settings.context, card.context),
             slots=settings.slots,
