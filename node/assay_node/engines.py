@@ -26,7 +26,7 @@ class _Life:
     opened: trio.Event = field(default_factory=trio.Event)  # or refused
     ended: trio.Event = field(default_factory=trio.Event)
     engine: Engine | None = None
-    refusal: AssayError | None = None
+    refusal: AssayError | ImportError | None = None
 
     async def live(self) -> None:
         try:
@@ -34,7 +34,7 @@ class _Life:
                 async with self.opener() as self.engine:
                     self.opened.set()
                     await trio.sleep_forever()
-        except AssayError as error:
+        except (AssayError, ImportError) as error:  # the library may be an extra
             self.refusal = error
         except OSError as error:  # its file is gone or cannot be read
             self.refusal = AssayError("model_missing", error.strerror or "")
@@ -101,11 +101,11 @@ class Engines:
 @asynccontextmanager
 async def open_engines() -> AsyncIterator[Engines]:
     """No engine yet; all that are open at the end are closed."""
-    failure: AssayError | None = None
+    failure: AssayError | ImportError | None = None
     async with trio.open_nursery() as nursery:
         try:
             yield Engines(nursery)
-        except AssayError as error:
+        except (AssayError, ImportError) as error:
             failure = error  # not out of the nursery, which would wrap it in a group
         finally:
             nursery.cancel_scope.cancel()
