@@ -245,8 +245,8 @@ def _hold(stack: AsyncExitStack, candidates: Sequence[Candidate]) -> None:
     from assay_node.models.library import holding
 
     for one in candidates:
-        if one.prepared.path is not None:
-            stack.enter_context(holding(one.prepared.path))
+        for path in one.files:
+            stack.enter_context(holding(path))
 
 
 def _prepare_directory(directory: Path) -> Path:

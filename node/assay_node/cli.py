@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     card = _command(models, "card", _models_card, "write the card of a GGUF file")
     card.add_argument("model", type=Path)
     card.add_argument("-o", "--out", type=Path, required=True)
+    card.add_argument("--adapter", type=Path, help="LoRA file: the card of the model with it")
     card.add_argument("--name", help="default: the file's name")
     card.add_argument("--price-in", type=int, default=100, help="micro-credits per 1000 tokens")
     card.add_argument("--price-out", type=int, default=400, help="micro-credits per 1000 tokens")
@@ -176,7 +177,7 @@ def _status(given: argparse.Namespace) -> int:
 def _benchmark(given: argparse.Namespace) -> int:
     settings = _settings(given)
     settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = [_measured(one) for one in settings.each()]
+    found = [_measured(one) for one in settings.each() if not _adds_adapter(one)]
     if given.json:
         print(json.dumps(found[0] if len(found) == 1 else {"models": found}))
         return EXIT_OK
@@ -189,6 +190,14 @@ def _benchmark(given: argparse.Namespace) -> int:
             rates = f"{row['prefill_tps']:10.1f} {row['decode_tps']:10.1f}"
             print(f"{name:8} {rates} {exact:6} {row['class_id']}")
     return EXIT_OK
+
+
+def _adds_adapter(settings: Settings) -> bool:
+    """An adapter is measured with its model or not at all: its engine is that one's."""
+    from assay_node.loading import read_card
+
+    card = read_card(settings)
+    return card is not None and card.adapter is not None
 
 
 def _measured(settings: Settings) -> dict[str, Any]:
@@ -255,21 +264,26 @@ def _keys_new(given: argparse.Namespace) -> int:
 
 
 def _models_card(given: argparse.Namespace) -> int:
-    from assay_node.models.card import build_card
+    from assay_node.models.adapters import check_adapter
+    from assay_node.models.card import build_card, file_sha256
     from assay_node.models.sharing import hash_blocks
     from assay_protocol.blocks import block_root
     from assay_protocol.cards import card_digest, encode_card
 
-    name = given.name or given.model.stem
+    stems = [file.stem for file in (given.model, given.adapter) if file is not None]
+    name = given.name or "-".join(stems)
     card = build_card(given.model, name=name, price_in=given.price_in, price_out=given.price_out)
     root = block_root(card.size_bytes, hash_blocks(given.model))
     card = replace(card, block_root=root)  # so that nodes can fetch it from one another
+    if given.adapter is not None:
+        check_adapter(given.adapter, card.architecture)
+        card = replace(card, adapter=file_sha256(given.adapter))
     data = encode_card(card)
     try:
         given.out.write_bytes(data)
     except OSError as error:
         raise AssayError("storage_failed", f"{given.out}: {error.strerror}") from error
-    print(f"model {card.digest.hex()}\ncard {card_digest(data).hex()}\nfile {given.out}")
+    print(f"model {card.model.hex()}\ncard {card_digest(data).hex()}\nfile {given.out}")
     return EXIT_OK
 
 

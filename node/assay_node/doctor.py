@@ -73,9 +73,11 @@ def _model(settings: Settings) -> str:
     if settings.fetch_card and not settings.card:
         return "not checked: the card comes from the coordinator"
     prepared = prepare_model(settings, read_card(settings))
+    assert prepared.card is not None, "only the scripted engine has none"
+    model = prepared.card.model.hex()
     if prepared.path is None:
-        return f"{prepared.digest.hex()}, the file is the other server's"
-    return f"{prepared.digest.hex()} at {prepared.path}"
+        return f"{model}, the file is the other server's"
+    return f"{model} at {prepared.path}"
 
 
 def _engine(settings: Settings) -> str:

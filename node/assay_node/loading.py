@@ -25,6 +25,7 @@ from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
     from assay_node.models.fit import Fit
+    from assay_node.models.store import ModelStore
 
 MODELS_FOLDER: Final = "models"
 BENCHMARK_FILE: Final = "benchmark.json"
@@ -35,13 +36,19 @@ log = get_logger("node")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What to load: the card the node serves under and its checked file; neither if scripted."""
+    """What to load: the card the node serves under and its checked file; neither if scripted.
+
+    Of a card with an adapter `path` is the adapter's file: it is loaded with the model's, whose
+    own Prepared then names it among `adapters`, by file and sha256.
+    """
 
     card: ModelCard | None
     path: Path | None
+    adapters: tuple[tuple[Path, bytes], ...] = ()
 
     @property
     def digest(self) -> bytes:
+        """sha256 of the model's file."""
         assert self.card is not None, "only the scripted engine has no card"
         return self.card.digest
 
@@ -68,6 +75,8 @@ def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
     from assay_node.models.store import ModelStore
 
     folder = settings.directory / MODELS_FOLDER
+    if card.adapter is not None:
+        return Prepared(card, _adapter_file(settings, card, card.adapter, ModelStore(folder)))
     if settings.model:
         path = ModelStore(folder).find(card, Path(settings.model))
     else:
@@ -75,6 +84,17 @@ def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
         path = obtain(card, folder, settings.models_quota_bytes, peers=peers)
     read_header(path)  # llama.cpp gets to see only what a careful reader has seen before
     return Prepared(card, path)
+
+
+def _adapter_file(settings: Settings, card: ModelCard, sha256: bytes, store: ModelStore) -> Path:
+    from assay_node.models.adapters import check_adapter
+
+    if not settings.model:
+        raise AssayError("config_invalid", f"{card.name}: an adapter's file must be named")
+    path = Path(settings.model)
+    store.require(path, sha256)
+    check_adapter(path, card.architecture)
+    return path
 
 
 def open_engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextManager[Engine]:
@@ -122,6 +142,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             settings.profile,
             threads=settings.engine_threads,
             directory=engines(),
+            adapters=prepared.adapters,
         )
     )
     with holding(prepared.path):
@@ -133,6 +154,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             threads=settings.engine_threads,
             profile=profile,
             gpu_layers=-1 if fitted.gpu_layers is None else fitted.gpu_layers,
+            adapters=prepared.adapters,
         ) as engine:
             yield engine
 

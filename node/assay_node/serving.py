@@ -29,22 +29,41 @@ from assay_node.loading import (
     fitted_settings,
     measured_rates,
 )
+from assay_node.models.adapters import base_of
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
 
+# Beyond this it was the trial of a first start that took so long; the next load will tell.
+LOAD_SECONDS_MAX: Final = 20.0
 _NEVER_LEFT_OUT: Final = ("config_invalid", "card_invalid")  # the owner's to mend
 
 log = get_logger("node")
 
 
 @dataclass(frozen=True, slots=True)
+class Adapted:
+    """A model with an adapter that may be served: settings whose `model` is the adapter's file."""
+
+    settings: Settings
+    card: ModelCard
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that may be served: the settings for it alone, and its checked file."""
+    """A model that may be served: the settings for it alone, its checked file, its adapters."""
 
     settings: Settings
     card: ModelCard | None
     prepared: Prepared
     need_bytes: int  # estimated; 0 for the only one
+    adapted: tuple[Adapted, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that the engine loads."""
+        own = () if self.prepared.path is None else (self.prepared.path,)
+        return (*own, *(one.path for one in self.adapted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +106,17 @@ async def find_candidates(
 
     Raises AssayError: of prepare_model and fitted_settings where no model is left.
     """
-    found: list[Candidate] = []
+    _check_cards(settings, cards)
     several = len(cards) > 1
-    if several and len({card.digest for card in cards if card is not None}) < len(cards):
-        raise AssayError("config_invalid", "models: each needs a card, and no two the same model")
+    found: list[Candidate] = []
+    adapted: list[Adapted] = []
     failures: list[AssayError] = []
     for one, card in zip(settings.each(), cards, strict=True):
         try:
             prepared = await trio.to_thread.run_sync(prepare, one, card)
+            if card is not None and card.adapter is not None and prepared.path is not None:
+                adapted.append(Adapted(one, card, prepared.path))
+                continue
             if several and prepared.path is not None:
                 one = await trio.to_thread.run_sync(_fixed, one, prepared.path)
             need = await trio.to_thread.run_sync(measure, one, prepared) if several else 0
@@ -107,7 +129,25 @@ async def find_candidates(
             found.append(Candidate(one, card, prepared, need))
     if not found:
         raise failures[0]
-    return found
+    return [_with_adapters(one, adapted) for one in found]
+
+
+def _check_cards(settings: Settings, cards: Sequence[ModelCard | None]) -> None:
+    named = [card for card in cards if card is not None]
+    if len(cards) > 1 and len({card.model for card in named}) < len(cards):
+        raise AssayError("config_invalid", "models: each needs a card, and no two the same model")
+    for card in named:
+        if card.adapter is not None and settings.engine != "openai":  # whose files are not here
+            base_of(card, named)
+
+
+def _with_adapters(one: Candidate, adapted: Sequence[Adapted]) -> Candidate:
+    """Those of this model's file, and the memory they take beside it."""
+    if one.card is None:
+        return one
+    own = tuple(each for each in adapted if each.card.digest == one.card.digest)
+    more = sum(each.path.stat().st_size for each in own)
+    return replace(one, adapted=own, need_bytes=one.need_bytes + more)
 
 
 def _fixed(settings: Settings, path: Path) -> Settings:
@@ -139,26 +179,48 @@ async def stock(
             await engines.close(oldest)
         began = trio.current_time()
         try:
-            engine = await engines.add(_opener(one, prepare, factory))
-            load_us = round((trio.current_time() - began) * SECOND_US)
+            one, engine = await _open_first(one, engines, prepare, factory)
+            seconds = min(trio.current_time() - began, LOAD_SECONDS_MAX)
             made = await _measured(one, engines, engine, directory)
         except AssayError as error:
             failures.append(error)
             _leave_out(one.card, error)
             continue
-        served.insert(0, replace(made, need_bytes=need, load_us=load_us))
+        made = replace(made, need_bytes=need, load_us=round(seconds * SECOND_US))
+        served[:0] = [made, *(_adapted(made, each.card) for each in one.adapted)]
         resident[made.model], device = need, engine.info.device
     if not served:
         raise failures[-1]
     return Stock(tuple(served), tuple(resident), device)
 
 
+async def _open_first(
+    one: Candidate, engines: Engines, prepare: PrepareModel, factory: EngineFactory
+) -> tuple[Candidate, Engine]:
+    """With its adapters; without any, if they are what cannot be loaded."""
+    if one.adapted:
+        try:
+            return one, await engines.add(_opener(one, prepare, factory))
+        except AssayError as error:
+            for each in one.adapted:
+                _leave_out(each.card, error)
+            one = replace(one, adapted=())
+    return one, await engines.add(_opener(one, prepare, factory))
+
+
 def _opener(one: Candidate, prepare: PrepareModel, factory: EngineFactory) -> Opener:
-    """The file is checked again each time, which costs little while it did not change."""
+    """The files are checked again each time, which costs little while they did not change."""
+
+    def check() -> Prepared:
+        for each in one.adapted:
+            prepare(each.settings, each.card)
+        prepared = prepare(one.settings, one.card)
+        files = tuple((e.path, e.card.adapter) for e in one.adapted if e.card.adapter is not None)
+        return replace(prepared, adapters=files)
 
     @asynccontextmanager
     async def open_checked() -> AsyncIterator[Engine]:
-        prepared = await trio.to_thread.run_sync(prepare, one.settings, one.card)
+        prepared = await trio.to_thread.run_sync(check)
         async with factory(one.settings, prepared) as engine:
             yield engine
 
@@ -166,7 +228,7 @@ def _opener(one: Candidate, prepare: PrepareModel, factory: EngineFactory) -> Op
 
 
 def _leave_out(card: ModelCard | None, error: AssayError) -> None:
-    model = "" if card is None else card.digest.hex()
+    model = "" if card is None else card.model.hex()
     log.warning("model_left_out", model=model, code=error.code, reason=error.message)
 
 
@@ -189,3 +251,9 @@ async def _measured(one: Candidate, engines: Engines, engine: Engine, directory:
         decode_rate=decode,
         grammar=info.grammar,
     )
+
+
+def _adapted(base: Served, card: ModelCard) -> Served:
+    """The same engine under the name of the model with its adapter. Rates are the base model's: an
+    adapter's pass costs about as much."""
+    return replace(base, model=card.model, base=base.model, adapter=card.adapter)

@@ -1,4 +1,7 @@
-"""One real node with two models and memory for one: it loads, evicts, and answers right."""
+"""One real node with several models: it loads, evicts and answers right, with and without adapters.
+
+What it answers is replayed here by an engine of our own, and must be drawn again to the token.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,22 @@ from pathlib import Path
 
 import pytest
 import trio
+from gguf import GGMLQuantizationType as Kind
 
 from assay import AsyncClient
 from assay.answers import Completion
+from assay_node.cli import main
 from assay_node.engine.interface import Replay
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import open_llama_engine
 from assay_node.models.card import build_card
-from assay_protocol.cards import ModelCard, encode_card
+from assay_protocol.cards import ModelCard, decode_card, encode_card
 from assay_protocol.hashing import job_seed
 from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
 from assay_simnet.drivers.real import RealNetwork, real_network
 from end_to_end.scripted_network import CLIENT, FAUCET, POLICY, wait_booked
+from lora_cases import write_adapter
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.model, pytest.mark.slow]
 SLOTS, CONTEXT = 4, 4096  # with which one model is estimated at 700 MiB, two at more than 1 GiB
@@ -80,20 +86,25 @@ async def wait_states(network: RealNetwork, wanted: dict[str, str]) -> None:
             await trio.sleep(0.2)
 
 
-async def replayed(model: Offered, answer: Completion) -> tuple[int, ...]:
-    """What an engine of ours draws along the answer, from the receipt's own seed."""
+async def replayed(model: Offered, answer: Completion, adapter: Path | None = None) -> None:
+    """An engine of ours draws the same along the answer, from the receipt's own seed."""
     record = answer.receipts[-1]
     ticket = peek(Ticket, record.ticket)
+    assert ticket.model == model.card.model
     replay = Replay(
         prompt=record.prompt_tokens,
         output=record.output_tokens,
         start=0,
         sampler=ticket.sampler,
         seed=job_seed(ticket.seed_ticket, record.nonce),
+        adapter=model.card.adapter,
     )
-    assert ticket.model == model.card.digest
-    async with open_llama_engine(model.file, ticket.model, slots=1, threads=1) as engine:
-        return (await engine.replay(replay)).drawn
+    loaded = [] if adapter is None else [(adapter, model.card.adapter or b"")]
+    async with open_llama_engine(
+        model.file, model.card.digest, slots=1, threads=1, adapters=loaded
+    ) as engine:
+        assert (await engine.replay(replay)).drawn == answer.tokens
+    assert len(answer.tokens) > 0
 
 
 async def test_two_models_take_turns_in_memory_for_one(tmp_path: Path) -> None:
@@ -112,8 +123,35 @@ async def test_two_models_take_turns_in_memory_for_one(tmp_path: Path) -> None:
             await wait_booked(network, 3)
         await wait_states(network, dict(zip(keys, ("resident", "absent"), strict=True)))
         for model, answer in answers:
-            assert len(answer.tokens) > 0
-            assert await replayed(model, answer) == answer.tokens
+            await replayed(model, answer)
         log = (tmp_path / "node.log").read_text()
         assert log.count('"event": "engine_ready"') == 4, "two at the start, and one for each turn"
         assert "receipts_refused" not in log
+
+
+async def test_a_model_and_the_same_with_an_adapter_are_two_models_of_one_engine(
+    tmp_path: Path,
+) -> None:
+    plain = make_model(tmp_path, "Q8_0")
+    adapter = write_adapter(tmp_path / "style.gguf", 1, Kind.Q8_0)
+    path = tmp_path / "catalogue" / "style.card"
+    made = ["models", "card", str(plain.file), "--adapter", str(adapter), "--name", "style"]
+    assert main([*made, "-o", str(path)]) == 0
+    styled = Offered(plain.file, path, decode_card(path.read_bytes()))
+    assert styled.card.digest == plain.card.digest
+    served = Offered(adapter, path, styled.card)
+    async with network_of(tmp_path, plain, served) as network:
+        node = await network.node("node")
+        assert node is not None
+        assert set(node.models) == {plain.card.model, styled.card.model}
+        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
+            options = {"max_tokens": 24, "temperature": 0.0}
+            first = await client.complete(PROMPT, model=plain.card.name, **options)
+            other = await client.complete(PROMPT, model="style", **options)
+            again = await client.complete(PROMPT, model=plain.card.name, **options)
+        assert first.tokens == again.tokens
+        assert first.tokens != other.tokens
+        await replayed(plain, first)
+        await replayed(styled, other, adapter)
+        log = (tmp_path / "node.log").read_text()
+        assert log.count('"event": "engine_ready"') == 1, "one engine for both"

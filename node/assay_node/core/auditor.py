@@ -129,6 +129,7 @@ class Auditor:
             seed,
             normalized=logprobs,
             grammar=body.grammar,
+            adapter=served.adapter,
         )
         return [StartReplay(audit.task.audit, replay, served.engine)]
 

@@ -25,11 +25,13 @@ class Served:
     grammar: str = ""  # what computes the masks of grammars; "" if none are kept
     need_bytes: int = 0  # of memory while it is loaded
     load_us: int = 0  # what loading took
+    base: bytes | None = None  # the model that is loaded, where this one is it with an adapter
+    adapter: bytes | None = None  # sha256 of that adapter's file
 
     @property
     def engine(self) -> bytes:
-        """Which engine computes it."""
-        return self.model
+        """Which engine computes it: one for a model and all its adapters."""
+        return self.base or self.model
 
 
 @dataclass(frozen=True, slots=True)

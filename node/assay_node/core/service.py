@@ -110,6 +110,7 @@ class Service:
             seed=job_seed(ticket.seed_ticket, self._admitted.start.nonce),
             tenant=ticket.client,
             grammar=self._admitted.start.grammar,
+            adapter=self._served.adapter,
         )
         return [StartGenerate(self.stream, generate, self._served.engine)]
 

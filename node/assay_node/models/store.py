@@ -38,14 +38,14 @@ class ModelStore:
         if path is not None:
             if not path.is_file():
                 raise AssayError("model_missing", f"no file {path}")
-            self._require(card, path)
+            self._require_card(card, path)
             return path
         named = self._directory / f"{card.name}.gguf"
         if named.is_file():
-            self._require(card, named)
+            self._require_card(card, named)
             return named
         for candidate in sorted(self._directory.glob("*.gguf")):
-            if candidate.stat().st_size == card.size_bytes and self._holds(card, candidate):
+            if candidate.stat().st_size == card.size_bytes and self._holds(candidate, card.digest):
                 return candidate
         raise AssayError("model_missing", f"{card.name} is not in {self._directory}")
 
@@ -63,19 +63,26 @@ class ModelStore:
         self._remember(path, card.digest)
         return path
 
-    def _require(self, card: ModelCard, path: Path) -> None:
-        if path.stat().st_size != card.size_bytes or not self._holds(card, path):
+    def require(self, path: Path, sha256: bytes) -> None:
+        """Raises AssayError "model_missing", or "model_corrupt" for a file of another sha256."""
+        if not path.is_file():
+            raise AssayError("model_missing", f"no file {path}")
+        if not self._holds(path, sha256):
+            raise AssayError("model_corrupt", f"{path} is another file than the card's")
+
+    def _require_card(self, card: ModelCard, path: Path) -> None:
+        if path.stat().st_size != card.size_bytes or not self._holds(path, card.digest):
             raise AssayError("model_corrupt", f"{path} is not the file of {card.name}")
 
-    def _holds(self, card: ModelCard, path: Path) -> bool:
+    def _holds(self, path: Path, sha256: bytes) -> bool:
         known = self._verified().get(_identity(path))
         if known is not None:
-            return known == card.digest.hex()
+            return known == sha256.hex()
         before = _identity(path)
         digest = file_sha256(path)
         if _identity(path) == before:  # else it changed under our hands and is not worth a note
             self._remember(path, digest)
-        return digest == card.digest
+        return digest == sha256
 
     def _verified(self) -> dict[str, str]:
         """What earlier checks found; an unreadable or foreign note counts as none."""

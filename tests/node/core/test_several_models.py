@@ -237,3 +237,29 @@ def test_a_replay_whose_model_cannot_be_loaded_is_given_back() -> None:
     bench.post(on.EngineClosed(OTHER))
     effects = bench.post(on.EngineNotOpened(MODEL))
     assert AuditDecline(audit=AUDIT, code="engine_failed") in bench.notices(effects)
+
+
+def test_a_model_with_an_adapter_shares_the_engine_and_its_answers_are_computed_with_it() -> None:
+    adapter, adapted = b"l" * 32, b"x" * 32
+    styled = replace(SERVED, model=adapted, base=MODEL, adapter=adapter)
+    bench = make_bench(served=(SERVED, styled))
+    [request] = bench.requests(bench.done, Register)
+    message = decode(request.body)
+    assert isinstance(message, Register)
+    assert [offer.model for offer in message.offers] == [MODEL, adapted]
+    for number, model in enumerate((MODEL, adapted, adapted), 1):
+        bench.start(number, make_ticket(number, model=model))
+    told = [(one.engine, one.generate.adapter) for one in bench.of(do.StartGenerate)]
+    assert told == [(MODEL, None), (MODEL, adapter), (MODEL, adapter)], "its queue is the engine's"
+    for model, wanted in ((adapted, adapter), (MODEL, None)):
+        asked = task(model=model, audit=model[:16])
+        key = accept(bench, asked)
+        [replay] = bench.of(do.StartReplay, tell(bench, sealed(key, audit=model[:16])))
+        assert (replay.engine, replay.replay.adapter) == (MODEL, wanted)
+
+
+def test_without_the_adapter_the_model_with_it_is_unknown() -> None:
+    bench = make_bench()
+    assert refusal(bench, make_ticket(1, model=b"x" * 32)).code == "model_unknown"
+    [declined] = bench.notices(tell(bench, task(model=b"x" * 32)))
+    assert declined == AuditDecline(audit=AUDIT, code="model_unknown")
