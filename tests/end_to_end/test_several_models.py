@@ -33,6 +33,7 @@ from lora_cases import write_adapter
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.model, pytest.mark.slow]
 SLOTS, CONTEXT = 4, 4096  # with which one model is estimated at 700 MiB, two at more than 1 GiB
+AUDITED = "heartbeat_us = 500000\n"  # every job of a new node
 START_SECONDS_MAX = 300.0  # two models are tried out the first time
 KINDS = ("Q4_0", "Q8_0")
 PROMPT = "The lighthouse keeper wrote in his diary:"
@@ -62,15 +63,18 @@ def make_model(folder: Path, kind: str) -> Offered:
 
 
 @asynccontextmanager
-async def network_of(folder: Path, *models: Offered) -> AsyncIterator[RealNetwork]:
-    """A coordinator and one node that serves the models within a GiB of memory."""
+async def network_of(
+    folder: Path, *models: Offered, nodes: tuple[str, ...] = ("node",), policy: str = POLICY
+) -> AsyncIterator[RealNetwork]:
+    """A coordinator and nodes that serve two models, each within a GiB of memory."""
     first, second = models
     async with real_network(folder) as network:
-        await network.start_coordinator(POLICY, folder / "catalogue", FAUCET)
+        await network.start_coordinator(policy, folder / "catalogue", FAUCET)
         more = {"slots": SLOTS, "context": CONTEXT, "memory_gib": 1}
         named = f"{second.path}={second.file}"
-        await network.start_node("node", first.path, first.file, models=named, **more)
-        await network.wait_present(["node"], START_SECONDS_MAX)
+        for name in nodes:
+            await network.start_node(name, first.path, first.file, models=named, **more)
+        await network.wait_present(nodes, START_SECONDS_MAX)
         yield network
 
 
@@ -140,10 +144,10 @@ async def test_a_model_and_the_same_with_an_adapter_are_two_models_of_one_engine
     styled = Offered(plain.file, path, decode_card(path.read_bytes()))
     assert styled.card.digest == plain.card.digest
     served = Offered(adapter, path, styled.card)
-    async with network_of(tmp_path, plain, served) as network:
-        node = await network.node("node")
-        assert node is not None
-        assert set(node.models) == {plain.card.model, styled.card.model}
+    nodes = ("node", "other")
+    async with network_of(tmp_path, plain, served, nodes=nodes, policy=AUDITED) as network:
+        for node in (await network.status()).nodes:
+            assert set(node.models) == {plain.card.model, styled.card.model}
         async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
             options = {"max_tokens": 24, "temperature": 0.0}
             first = await client.complete(PROMPT, model=plain.card.name, **options)
@@ -153,5 +157,18 @@ async def test_a_model_and_the_same_with_an_adapter_are_two_models_of_one_engine
         assert first.tokens != other.tokens
         await replayed(plain, first)
         await replayed(styled, other, adapter)
-        log = (tmp_path / "node.log").read_text()
-        assert log.count('"event": "engine_ready"') == 1, "one engine for both"
+        await wait_audited(network, 3)
+        for name in nodes:
+            log = (tmp_path / f"{name}.log").read_text()
+            assert log.count('"event": "engine_ready"') == 1, "one engine for both"
+
+
+async def wait_audited(network: RealNetwork, jobs: int) -> None:
+    """Until so many answers were replayed by the node that had not given them, and found right."""
+    passed = 0
+    with trio.fail_after(120):
+        while passed < jobs:
+            await trio.sleep(0.5)
+            nodes = (await network.status()).nodes
+            passed = sum(node.audits_passed for node in nodes)
+            assert not any(node.audits_failed for node in nodes)
