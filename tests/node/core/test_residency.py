@@ -287,5 +287,5 @@ class Machine(RuleBasedStateMachine):
         assert not self.running
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+Machine.TestCase.settings = settings(stateful_step_count=40)
 TestResidency = Machine.TestCase
