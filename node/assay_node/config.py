@@ -66,8 +66,8 @@ class Settings:
         if self.operator:
             _require(_is_key(self.operator), "operator must be 64 hexadecimal digits")
         _require(bool(self.listen), "listen needs an address")
-        one_only = self.engine == "openai" and self.models
-        _require(not one_only, "an engine openai serves one model")
+        one_only = self.engine != "llama" and self.models
+        _require(not one_only, f"an engine {self.engine} serves one model")
         _require(all(_card_and_file(one)[0] for one in self.models), "models must be CARD[=FILE]")
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"

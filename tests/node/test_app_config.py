@@ -65,6 +65,7 @@ def test_several_models_are_several_settings_of_one(tmp_path: Path) -> None:
         ("models = ['=a.gguf']", {}, "models must be CARD[=FILE]"),
         (f"models = {['a.card'] * 17}", {}, "a node serves 16 models"),
         ("model = 'a.gguf'\nmodels = ['b.card']\nengine = 'openai'", {}, "serves one model"),
+        ("models = ['b.card']\nengine = 'scripted'", {}, "scripted serves one model"),
         ("model = 'a.gguf'\nmemory_gb = 4", {}, "did you mean 'memory_gib'"),
         ("", {"ASSAY_NODE_TREADS": "1"}, "did you mean 'threads'"),
         ("", {"ASSAY_NODE_THREADS": "one"}, "must be a number"),

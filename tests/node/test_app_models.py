@@ -43,7 +43,7 @@ class Machine:
         paths = [self.folder / f"{card.name}.card" for card in cards]
         for path, card in zip(paths, cards, strict=True):
             path.write_bytes(encode_card(card))
-        return world.settings(models=tuple(map(str, paths)), **changes)
+        return world.settings(engine="llama", models=tuple(map(str, paths)), **changes)
 
     def prepare(self, settings: Settings, card: ModelCard | None) -> Prepared:
         assert settings.models == ()
