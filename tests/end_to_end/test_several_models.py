@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ from assay import AsyncClient
 from assay.answers import Completion
 from assay_node.cli import main
 from assay_node.engine.interface import Replay
+from assay_node.engine.library import engines
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import open_llama_engine
+from assay_node.engine.trials import choose
 from assay_node.models.card import build_card
 from assay_protocol.cards import ModelCard, decode_card, encode_card
 from assay_protocol.hashing import job_seed
@@ -34,7 +36,7 @@ from lora_cases import write_adapter
 pytestmark = [pytest.mark.end_to_end, pytest.mark.model, pytest.mark.slow]
 SLOTS, CONTEXT = 4, 4096  # with which one model is estimated at 700 MiB, two at more than 1 GiB
 AUDITED = "heartbeat_us = 500000\n"  # every job of a new node
-START_SECONDS_MAX = 300.0  # two models are tried out the first time
+START_SECONDS_MAX = 900.0  # two models are tried out the first time, road by road
 KINDS = ("Q4_0", "Q8_0")
 PROMPT = "The lighthouse keeper wrote in his diary:"
 
@@ -90,8 +92,11 @@ async def wait_states(network: RealNetwork, wanted: dict[str, str]) -> None:
             await trio.sleep(0.2)
 
 
-async def replayed(model: Offered, answer: Completion, adapter: Path | None = None) -> None:
-    """An engine of ours draws the same along the answer, from the receipt's own seed."""
+async def replayed(
+    model: Offered, answer: Completion, loaded: Sequence[tuple[Path, bytes]] = ()
+) -> None:
+    """An engine of ours draws the same along the answer, from the receipt's own seed. `loaded`: the
+    adapters the node's engine has, which decide by what road it computes."""
     record = answer.receipts[-1]
     ticket = peek(Ticket, record.ticket)
     assert ticket.model == model.card.model
@@ -103,9 +108,12 @@ async def replayed(model: Offered, answer: Completion, adapter: Path | None = No
         seed=job_seed(ticket.seed_ticket, record.nonce),
         adapter=model.card.adapter,
     )
-    loaded = [] if adapter is None else [(adapter, model.card.adapter or b"")]
+    digest = model.card.digest
+    profile = await trio.to_thread.run_sync(  # the node's, which is remembered
+        lambda: choose(model.file, digest, "exact", threads=1, directory=engines(), adapters=loaded)
+    )
     async with open_llama_engine(
-        model.file, model.card.digest, slots=1, threads=1, adapters=loaded
+        model.file, digest, slots=1, threads=1, profile=profile, adapters=loaded
     ) as engine:
         assert (await engine.replay(replay)).drawn == answer.tokens
     assert len(answer.tokens) > 0
@@ -155,8 +163,10 @@ async def test_a_model_and_the_same_with_an_adapter_are_two_models_of_one_engine
             again = await client.complete(PROMPT, model=plain.card.name, **options)
         assert first.tokens == again.tokens
         assert first.tokens != other.tokens
-        await replayed(plain, first)
-        await replayed(styled, other, adapter)
+        assert styled.card.adapter is not None
+        loaded = [(adapter, styled.card.adapter)]
+        await replayed(plain, first, loaded)
+        await replayed(styled, other, loaded)
         await wait_audited(network, 3)
         for name in nodes:
             log = (tmp_path / f"{name}.log").read_text()
