@@ -137,6 +137,8 @@ class Context:
             raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
         self._memory: Any = _c.llama_get_memory(self._handle)
         self._adapter: Any = None
+        self._logits_at = 0
+        self._views: dict[int, NDArray[np.float32]] = {}  # by rows: at most the batch has
         self.batch = Batch(batch)
 
     def adapt(self, adapter: Any) -> None:
@@ -189,10 +191,18 @@ class Context:
             raise AssayError("engine_failed", f"llama_decode returned {code}")
         if rows == 0:
             return np.empty((0, self.n_vocab), np.float32)
-        address = ctypes.cast(_c.llama_get_logits(self._handle), ctypes.c_void_p).value
-        assert address is not None
-        raw = (ctypes.c_float * (rows * self.n_vocab)).from_address(address)
-        return np.ctypeslib.as_array(raw).reshape(rows, self.n_vocab)
+        return self._rows(ctypes.addressof(_c.llama_get_logits(self._handle).contents), rows)
+
+    def _rows(self, address: int, rows: int) -> NDArray[np.float32]:
+        """A view of the library's memory: made once, as long as it does not move its rows."""
+        if address != self._logits_at:
+            self._logits_at, self._views = address, {}
+        view = self._views.get(rows)
+        if view is None:
+            raw = (ctypes.c_float * (rows * self.n_vocab)).from_address(address)
+            view = np.ctypeslib.as_array(raw).reshape(rows, self.n_vocab)
+            self._views[rows] = view
+        return view
 
     def close(self) -> None:
         _c.llama_free(self._handle)
