@@ -5,7 +5,7 @@ SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordin
 
 .PHONY: setup test check demo bench docs vectors contracts test-contracts
 
-setup:  ## the environment, system packages, llama.cpp, the test model
+setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
 
 test:  ## every test, with coverage

