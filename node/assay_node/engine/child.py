@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from subprocess import PIPE
-from typing import Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
 from assay_node.engine import wire
 from assay_node.engine.frames import Deframer
-from assay_node.engine.interface import EngineInfo
+from assay_node.engine.profiles import Profile
 from assay_protocol.errors import CODES, AssayError
 
 START_SECONDS_MAX: Final = 600.0  # loading tens of gigabytes from a slow disk
@@ -20,14 +20,36 @@ COMMANDS_MAX: Final = 1024
 READ_BYTES: Final = 1 << 16
 COMPLAINT_BYTES: Final = 2048  # of the child's stderr, kept for the log
 
-OnReady = Callable[[EngineInfo, trio.MemorySendChannel[bytes], int], None]
 OnEvent = Callable[[wire.Event], None]
 
 
-class Child:
+class Ready(Protocol):
+    """What a child says of itself: at least its numerics class."""
+
+    @property
+    def class_id(self) -> str: ...
+
+
+S = TypeVar("S", bound=Ready)
+S_co = TypeVar("S_co", bound=Ready, covariant=True)
+OnReady = Callable[[S, trio.MemorySendChannel[bytes], int], None]
+
+
+class Opens(Protocol[S_co]):
+    """What a child is opened with, and how it answers (wire.Opening)."""
+
+    @property
+    def profile(self) -> Profile: ...
+
+    def frame(self) -> bytes: ...
+
+    def read_ready(self, fields: Sequence[Any]) -> S_co: ...
+
+
+class Child(Generic[S]):
     """Starts `assay_node.engine.worker`, tells when it is ready, hands on its events."""
 
-    def __init__(self, opening: wire.Opening, on_ready: OnReady, on_event: OnEvent) -> None:
+    def __init__(self, opening: Opens[S], on_ready: OnReady[S], on_event: OnEvent) -> None:
         self._opening, self._on_ready, self._on_event = opening, on_ready, on_event
         self._complaint = b""
         self.ready = False
@@ -89,7 +111,7 @@ class Child:
             except (TypeError, ValueError, trio.WouldBlock, trio.ClosedResourceError):
                 return AssayError("engine_failed", "the engine's pipe is garbled")
 
-    def _take(self, fields: list[object], become_ready: Callable[[EngineInfo], None]) -> None:
+    def _take(self, fields: list[object], become_ready: Callable[[S], None]) -> None:
         """One frame; raises AssayError if the child refuses to open, or is not making sense."""
         match fields:
             case ["events", _]:
@@ -98,15 +120,13 @@ class Child:
             case ["alive"]:
                 pass
             case ["ready", *_]:
-                become_ready(wire.read_ready(fields))
+                become_ready(self._opening.read_ready(fields))
             case ["refused", str() as code, str() as message] if code in CODES:
                 raise AssayError(code, message)
             case _:
                 raise ValueError(fields[0])
 
-    def _become_ready(
-        self, commands: trio.MemorySendChannel[bytes], pid: int, info: EngineInfo
-    ) -> None:
+    def _become_ready(self, commands: trio.MemorySendChannel[bytes], pid: int, info: S) -> None:
         self.ready = True
         self._on_ready(info, commands, pid)
 

@@ -63,6 +63,9 @@ class Opening:
             self.adapters,
         )
 
+    def read_ready(self, fields: Sequence[Any]) -> EngineInfo:
+        return read_ready(fields)
+
 
 def read_opening(fields: Sequence[Any]) -> Opening:
     _, path, digest, slots, context, threads, profile, gpu_layers, adapters = fields

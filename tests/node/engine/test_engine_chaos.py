@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from assay_node.engine import supervisor
+from assay_node.engine import keeper
 from assay_node.engine.interface import PRIORITIES, Generate
 from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
@@ -158,7 +158,7 @@ def _open_files() -> int:
 async def test_nothing_is_lost_and_nothing_stays_behind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(supervisor, "BACKOFF_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(keeper, "BACKOFF_SECONDS_MAX", 0.2)
     draw = random.Random(SEED)
     file = tmp_path / "quick.gguf"
     requantize(_model(), file, "Q4_0")
