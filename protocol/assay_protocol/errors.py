@@ -33,6 +33,7 @@ CODES: Final[dict[str, str]] = {
     "grammar_mismatch": "The grammar is missing or does not match its commitment in the ticket.",
     "grammar_refused": "The grammar cannot be read, is too complex or is not supported here.",
     "adapter_unknown": "The adapter is not loaded with the model here.",
+    "not_finite": "The model's embedding of this text is not a direction: not finite, or zero.",
     "draining": "The node is leaving and takes no new jobs.",
     "slow_reader": "The client stopped reading or acknowledging.",
     "engine_failed": "The inference engine stopped; the job can be resumed elsewhere.",

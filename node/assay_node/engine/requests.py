@@ -14,11 +14,17 @@ from assay_protocol.noise import SEED_BYTES
 from assay_protocol.samplers import validate
 
 
+def check_tokens(n_vocab: int, tokens: Sequence[int]) -> None:
+    """Raises AssayError("malformed")."""
+    if not tokens or min(tokens) < 0 or max(tokens) >= n_vocab:
+        raise AssayError("malformed", "tokens are missing or not in the vocabulary")
+
+
 def check_generate(info: EngineInfo, request: Generate) -> None:
     """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused",
     "adapter_unknown".
     """
-    _check_tokens(info, request.prompt)
+    check_tokens(info.n_vocab, request.prompt)
     if request.max_tokens < 1 or request.start < 0:
         raise AssayError("malformed", "max_tokens must be positive and start not negative")
     if request.priority not in PRIORITIES:
@@ -28,16 +34,11 @@ def check_generate(info: EngineInfo, request: Generate) -> None:
 
 def check_replay(info: EngineInfo, request: Replay) -> None:
     """Raises AssayError: the same codes."""
-    _check_tokens(info, request.prompt)
-    _check_tokens(info, request.output)
+    check_tokens(info.n_vocab, request.prompt)
+    check_tokens(info.n_vocab, request.output)
     if request.start < 0:
         raise AssayError("malformed", "start must not be negative")
     _check_draw(info, len(request.prompt) + len(request.output), request)
-
-
-def _check_tokens(info: EngineInfo, tokens: Sequence[int]) -> None:
-    if not tokens or min(tokens) < 0 or max(tokens) >= info.n_vocab:
-        raise AssayError("malformed", "tokens are missing or not in the vocabulary")
 
 
 def _check_draw(info: EngineInfo, length: int, request: Generate | Replay) -> None:
