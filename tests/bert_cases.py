@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,3 +99,37 @@ def safetensors(tensors: Mapping[str, NDArray[Any]]) -> bytes:
         body += data
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + body
+
+
+def forward(tensors: Tensors, tokens: tuple[int, ...]) -> NDArray[np.float64]:
+    """The last layer's rows by the formulas of Devlin et al. (2018), in double precision."""
+    weights = {name: tensor.astype(np.float64) for name, tensor in tensors.items()}
+
+    def dense(name: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return rows @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def normed(name: str, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        centred = rows - rows.mean(-1, keepdims=True)
+        deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + CONFIG["layer_norm_eps"])
+        return centred / deviation * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    words, positions, types = (
+        weights[f"embeddings.{name}_embeddings.weight"]
+        for name in ("word", "position", "token_type")
+    )
+    rows = normed("embeddings.LayerNorm", words[list(tokens)] + positions[: len(tokens)] + types[0])
+    for layer in (f"encoder.layer.{number}" for number in range(LAYERS)):
+        query, key, value = (
+            dense(f"{layer}.attention.self.{name}", rows).reshape(len(rows), HEADS, -1)
+            for name in ("query", "key", "value")
+        )
+        scores = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(WIDTH // HEADS)
+        shares = np.exp(scores - scores.max(-1, keepdims=True))
+        shares /= shares.sum(-1, keepdims=True)
+        seen = np.einsum("hqk,khd->qhd", shares, value).reshape(len(rows), WIDTH)
+        output = dense(f"{layer}.attention.output.dense", seen)
+        rows = normed(f"{layer}.attention.output.LayerNorm", rows + output)
+        inner = dense(f"{layer}.intermediate.dense", rows)
+        inner *= 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
+        rows = normed(f"{layer}.output.LayerNorm", rows + dense(f"{layer}.output.dense", inner))
+    return rows

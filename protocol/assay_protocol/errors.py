@@ -33,6 +33,7 @@ CODES: Final[dict[str, str]] = {
     "grammar_mismatch": "The grammar is missing or does not match its commitment in the ticket.",
     "grammar_refused": "The grammar cannot be read, is too complex or is not supported here.",
     "adapter_unknown": "The adapter is not loaded with the model here.",
+    "pooling_missing": "The model names no pooling, so it has no embedding of a whole text.",
     "not_finite": "The model's embedding of this text is not a direction: not finite, or zero.",
     "draining": "The node is leaving and takes no new jobs.",
     "slow_reader": "The client stopped reading or acknowledging.",

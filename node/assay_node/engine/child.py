@@ -36,7 +36,7 @@ OnReady = Callable[[S, trio.MemorySendChannel[bytes], int], None]
 
 
 class Opens(Protocol[S_co]):
-    """What a child is opened with, and how it answers (wire.Opening)."""
+    """What a child is opened with, and how it answers (wire.Opening, embedding_wire.Opening)."""
 
     @property
     def profile(self) -> Profile: ...

@@ -33,7 +33,7 @@ K = TypeVar("K", bound="Keeper[Any]")
 
 
 class Keeper(Generic[S]):
-    """What engines with a process of their own have in common; open them with `kept`."""
+    """What the engines of supervisor.py and embedder.py have in common; open them with `kept`."""
 
     info: S
 

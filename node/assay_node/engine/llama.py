@@ -47,7 +47,7 @@ _ISAS: Final = (
 )
 _KV_TYPES: Final = {"f16": 1}  # ggml_type of ggml.h
 _QUANTS: Final = {number: name.lower() for name, number in KINDS.items()} | {0: "f32"}
-_QUANT_BYTES_MAX: Final = 16
+_VALUE_BYTES_MAX: Final = 64
 ADAPTERS_MAX: Final = 16  # of one model: all are kept in memory
 _LOG_WARNING: Final = 3
 _LOG_CONTINUE: Final = 5
@@ -81,10 +81,14 @@ class Model:
     @property
     def quant(self) -> str:
         """The file's format as its header says, such as "q4_0"."""
-        text = ctypes.create_string_buffer(_QUANT_BYTES_MAX)
-        size = _c.llama_model_meta_val_str(self.handle, b"general.file_type", text, len(text))
-        number = text.value.decode("ascii", "replace") if size > 0 else ""
+        number = self.value("general.file_type")
         return _QUANTS.get(int(number), f"type{number}") if number.isdecimal() else "unknown"
+
+    def value(self, key: str) -> str:
+        """What the file's header has under `key`, as text; empty if there is nothing."""
+        text = ctypes.create_string_buffer(_VALUE_BYTES_MAX)
+        size = _c.llama_model_meta_val_str(self.handle, key.encode(), text, len(text))
+        return text.value.decode("utf-8", "replace") if size > 0 else ""
 
     def adapter(self, path: Path) -> Any:
         """Read a LoRA adapter, for contexts made afterwards; it lives as long as the model.

@@ -2,6 +2,7 @@
 
 parent -> child: open, generate, replay, cancel. child -> parent: ready, refused (at opening),
 alive (at least every ALIVE_SECONDS, from the decode loop itself), events (one frame a step).
+A child that embeds is opened and asked by other frames (embedding_wire.py).
 Malformed frames raise AssayError("engine_failed").
 """
 
@@ -13,6 +14,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
+from assay_node.engine.embedding import Embedded
 from assay_node.engine.frames import frame
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_node.engine.profiles import FLASH, Profile, unpack
@@ -34,7 +36,7 @@ _PLAIN_SETTINGS: Final = (
     "logprobs",
 )
 
-Event = tuple[int, Chunk | Replayed | AssayError]
+Event = tuple[int, Chunk | Replayed | Embedded | AssayError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +172,15 @@ def read_events(fields: Sequence[object]) -> list[Event]:
         raise AssayError("engine_failed", "the engine's pipe is garbled") from broken
 
 
-def _pack_event(job: int, event: Chunk | Replayed | AssayError) -> list[object]:
+def _pack_event(job: int, event: Chunk | Replayed | Embedded | AssayError) -> list[object]:
     match event:
         case Chunk():
             return ["chunk", job, *_pack_chunk(event)]
         case Replayed():
             margins = np.array(event.margins, "<f8").tobytes()
             return ["replayed", job, pack_tokens(event.drawn), event.logits, margins]
+        case Embedded(vector):
+            return ["embedded", job, vector]
         case AssayError():
             return ["failed", job, event.code, event.message]
 
@@ -189,6 +193,8 @@ def _read_event(entry: list[Any]) -> Event:
         case "replayed", [drawn, logits, margins]:
             values = tuple(np.frombuffer(margins, "<f8").tolist())
             return job, Replayed(unpack_tokens(drawn), bytes(logits), values)
+        case "embedded", [bytes() as vector]:
+            return job, Embedded(vector)
         case "failed", [str() as code, str() as message] if code in CODES:
             return job, AssayError(code, message)
         case _:

@@ -2,7 +2,8 @@
 
 A failed assert in llama.cpp ends this process and nothing else. Frames (wire.py) come on stdin and
 go to what was stdout; before the library is loaded, file descriptor 1 is pointed at stderr, so
-nothing it prints can garble them. One thread reads commands, the main thread runs the decode loop.
+nothing it prints can garble them. One thread reads commands, the main thread runs the loop: the
+decode loop, or the one that embeds.
 When stdin ends the parent is gone and so are we, at once. A crash leaves no core: it would hold
 prompts.
 """
@@ -17,15 +18,14 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
-from assay_node.engine import wire
+from assay_node.engine import embedding_wire, wire
 from assay_node.engine.frames import Deframer, frame
 from assay_protocol.errors import AssayError
-
-if TYPE_CHECKING:
-    from assay_node.engine.loop import DecodeLoop
 
 READ_BYTES: Final = 1 << 16
 PR_SET_DUMPABLE: Final = 4
@@ -41,12 +41,12 @@ def main() -> int:
     source, sink = _claim_pipes()
     threading.Thread(target=_read, args=(source, commands), daemon=True).start()
     try:
-        loop = _open(commands.get())
+        served = _open(commands.get())
     except AssayError as refusal:
         _write(sink, frame("refused", refusal.code, refusal.message))
         return 1
-    _write(sink, wire.ready_frame(loop.info))
-    _serve(loop, commands, sink)
+    _write(sink, served.ready)
+    _serve(served, commands, sink)
 
 
 def forbid_core_dumps() -> None:
@@ -84,11 +84,33 @@ def _read(source: int, commands: Commands) -> None:
     os._exit(0)  # the decode loop may be deep in a long call; there is nothing to save
 
 
-def _open(fields: list[Any]) -> DecodeLoop:
+class Loop(Protocol):
+    """What this process runs: a DecodeLoop or an EmbeddingLoop."""
+
+    @property
+    def idle(self) -> bool: ...
+
+    def step(self) -> Sequence[wire.Event]: ...
+
+    def cancel(self, job: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    loop: Loop
+    ready: bytes  # the frame that says so
+    asks: Mapping[str, Callable[[list[Any]], None]]  # by the first field of a command
+
+
+def _open(fields: list[Any]) -> _Served:
+    return _open_embedding(fields) if fields[0] == "open_embedding" else _open_decoding(fields)
+
+
+def _open_decoding(fields: list[Any]) -> _Served:
     from assay_node.engine.loop import DecodeLoop  # loads llama.cpp: only now, with pipes claimed
 
     opening = wire.read_opening(fields)
-    return DecodeLoop(
+    loop = DecodeLoop(
         Path(opening.path),
         opening.digest,
         slots=opening.slots,
@@ -98,13 +120,35 @@ def _open(fields: list[Any]) -> DecodeLoop:
         gpu_layers=opening.gpu_layers,
         adapters=[(Path(path), digest) for path, digest in opening.adapters],
     )
+    asks = {
+        "generate": lambda fields: loop.generate(*wire.read_generate(fields)),
+        "replay": lambda fields: loop.replay(*wire.read_replay(fields)),
+    }
+    return _Served(loop, wire.ready_frame(loop.info), asks)
 
 
-def _serve(loop: DecodeLoop, commands: Commands, sink: int) -> NoReturn:
+def _open_embedding(fields: list[Any]) -> _Served:
+    from assay_node.engine.embedding_loop import EmbeddingLoop  # loads llama.cpp, too
+
+    opening = embedding_wire.read_opening(fields)
+    loop = EmbeddingLoop(
+        Path(opening.path),
+        opening.digest,
+        context=opening.context,
+        threads=opening.threads,
+        profile=opening.profile,
+        gpu_layers=opening.gpu_layers,
+        pooling=opening.pooling,
+    )
+    asks = {"embed": lambda fields: loop.embed(*embedding_wire.read_embed(fields))}
+    return _Served(loop, embedding_wire.ready_frame(loop.info), asks)
+
+
+def _serve(served: _Served, commands: Commands, sink: int) -> NoReturn:
     """Until the process ends: take commands, step, send what happened."""
     spoken = time.monotonic()
     while True:
-        events = _obey(loop, commands) + loop.step()
+        events = [*_obey(served, commands), *served.loop.step()]
         now = time.monotonic()
         if events:
             _write(sink, wire.events_frame(events))
@@ -114,10 +158,10 @@ def _serve(loop: DecodeLoop, commands: Commands, sink: int) -> NoReturn:
             spoken = now
 
 
-def _obey(loop: DecodeLoop, commands: Commands) -> list[wire.Event]:
+def _obey(served: _Served, commands: Commands) -> list[wire.Event]:
     """Take every command that is there; when idle wait for one, but not past the next sign."""
     refused: list[wire.Event] = []
-    wait = loop.idle
+    wait = served.loop.idle
     while True:
         try:
             fields = commands.get(block=wait, timeout=wire.ALIVE_SECONDS)
@@ -126,13 +170,10 @@ def _obey(loop: DecodeLoop, commands: Commands) -> list[wire.Event]:
         wait = False
         job: int = fields[1]
         try:
-            match fields[0]:
-                case "generate":
-                    loop.generate(*wire.read_generate(fields))
-                case "replay":
-                    loop.replay(*wire.read_replay(fields))
-                case "cancel":
-                    loop.cancel(job)
+            if fields[0] == "cancel":
+                served.loop.cancel(job)
+            elif ask := served.asks.get(fields[0]):
+                ask(fields)
         except AssayError as error:
             refused.append((job, error))
 
