@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = (*MARKS, *(f"word{number}" for number in range(54)), "##s", "##ing", "##ed", "a", "b")
-WIDTH, HEADS, INNER, LAYERS, POSITIONS = 64, 2, 128, 2, 96
+WIDTH, HEADS, INNER, LAYERS, POSITIONS = 64, 2, 128, 2, 160
 CONFIG: dict[str, Any] = {
     "model_type": "bert",
     "hidden_act": "gelu",

@@ -22,13 +22,11 @@ from llama_cpp import llama_cpp as _c
 from numpy.typing import NDArray
 
 from assay_node.engine import llama
-from assay_node.engine.packing import TEXTS_MAX
+from assay_node.engine.packing import ALONE, TEXTS_MAX, TOGETHER
 from assay_node.engine.profiles import Profile
 from assay_protocol.errors import AssayError
 
 PIECE: Final = 128  # tokens of a causal model in one decode
-ALONE: Final = 1  # tokens that may share a batch: none
-TOGETHER: Final = 63  # flash attention takes 64 rows and more in tiles, across texts
 
 Rows = NDArray[np.float32]
 
@@ -38,31 +36,28 @@ class Encoder:
 
     def __init__(self, model: llama.Model, *, context: int, threads: int, profile: Profile) -> None:
         architecture = model.value("general.architecture")
-        if _c.llama_model_has_encoder(model.handle) and _c.llama_model_has_decoder(model.handle):
+        translates = bool(_c.llama_model_has_encoder(model.handle))
+        if translates and _c.llama_model_has_decoder(model.handle):
             raise AssayError("engine_failed", f"{architecture} models are not supported here")
         causal = model.value(f"{architecture}.attention.causal") != "false"
         self.context = min(context, model.trained_context)
         self.dims = int(_c.llama_model_n_embd_out(model.handle))
-        self._batch = llama.Batch(max(TOGETHER, self.context))
-        params = _c.llama_context_default_params()
-        params.n_ctx = max(TOGETHER, self.context)
-        params.n_seq_max, params.kv_unified = TEXTS_MAX, True
-        params.n_batch = params.n_ubatch = PIECE if causal else max(TOGETHER, self.context)
-        params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = int(profile.flash)
-        params.embeddings, params.pooling_type = True, _c.LLAMA_POOLING_TYPE_NONE
-        params.no_perf = True
-        self._handle: Any = _c.llama_init_from_model(model.handle, params)
-        if not self._handle:
-            raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
+        whole = max(TOGETHER, self.context)
+        self._batch = llama.Batch(whole)
+        self._piece = PIECE if causal else whole
+        self._handle = _make(model, whole, self._piece, threads, profile)
         self._memory: Any = _c.llama_get_memory(self._handle)
-        self._piece = PIECE if causal else self.context
-        # By flash attention a row is computed from its own text's rows alone, one after the other,
-        # while the batch is small; without it they are summed over the whole batch, in its lanes.
-        self.together = TOGETHER if profile.flash and not self._memory else ALONE
+        if causal and not self._memory:  # an encoder whose header does not say that it is one
+            _c.llama_free(self._handle)
+            self._handle = _make(model, whole, whole, threads, profile)
+        # By flash attention, in a batch this small, a row is computed from its own text's rows and
+        # no others, one after the other. Without it they are summed over the whole batch, in its
+        # lanes; T5 never uses it, and what a GPU does was not tried.
+        row_by_row = profile.flash and not translates and llama.device() == "cpu"
+        self.together = TOGETHER if row_by_row and not self._memory else ALONE
 
     def rows(self, texts: Sequence[tuple[int, ...]]) -> list[Rows]:
-        """float32[tokens, dims] of each text. More than one only if all have `together` tokens."""
+        """float32[tokens, dims] of each: one text, or several of `together` tokens in all."""
         if self._memory:
             return [self._read(text) for text in texts]
         # One row alone goes through other kernels than one among others: it is computed twice.
@@ -97,3 +92,18 @@ class Encoder:
 
     def close(self) -> None:
         _c.llama_free(self._handle)
+
+
+def _make(model: llama.Model, whole: int, piece: int, threads: int, profile: Profile) -> Any:
+    """A context for batches of `piece` tokens; one text at a time where they are not whole."""
+    params = _c.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = whole, piece, piece
+    params.n_seq_max, params.kv_unified = (TEXTS_MAX if piece == whole else 1), True
+    params.n_threads = params.n_threads_batch = threads
+    params.flash_attn_type = int(profile.flash)
+    params.embeddings, params.pooling_type = True, _c.LLAMA_POOLING_TYPE_NONE
+    params.no_perf = True
+    handle: Any = _c.llama_init_from_model(model.handle, params)
+    if not handle:
+        raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
+    return handle

@@ -8,6 +8,7 @@ is started after a back-off. While there is none, new jobs are refused as "busy"
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Generic, TypeVar
@@ -32,7 +33,7 @@ S = TypeVar("S", bound=Ready)
 K = TypeVar("K", bound="Keeper[Any]")
 
 
-class Keeper(Generic[S]):
+class Keeper(ABC, Generic[S]):
     """What the engines of supervisor.py and embedder.py have in common; open them with `kept`."""
 
     info: S
@@ -86,9 +87,9 @@ class Keeper(Generic[S]):
         _log.info("engine_ready", class_id=info.class_id, pid=pid)
         self.opened.set()
 
+    @abstractmethod
     def _deliver(self, event: wire.Event) -> None:
         """Hand an event to its job; raises ValueError for one that cannot be the engine's."""
-        raise NotImplementedError
 
     def _begin(self, jobs: dict[int, Results[Any]], results: Results[Any]) -> int:
         if self._commands is None:

@@ -14,6 +14,8 @@ from typing import Final
 from assay_node.engine.turns import Turns
 from assay_protocol.errors import AssayError
 
+TOGETHER: Final = 63  # tokens: llama.cpp's flash attention takes 64 rows and more in tiles
+ALONE: Final = 1
 TEXTS_MAX: Final = 64  # in one batch: sequences that llama.cpp is asked to keep apart
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import trio
 import trio.testing
+from gguf import GGUFWriter
 
 from assay_node.engine.embedder import (
     TENANT_WAITING_MAX,
@@ -21,9 +22,10 @@ from assay_node.engine.embedder import (
     open_embedding_engine,
 )
 from assay_node.engine.embedding import Embed, Pooling
-from assay_node.engine.encoder import TOGETHER
+from assay_node.engine.packing import TOGETHER
 from assay_node.engine.profiles import FLASH, Profile
 from assay_node.models.bert import convert_bert
+from assay_node.models.gguf import read_header
 from assay_protocol.errors import AssayError
 from bert_cases import POSITIONS, WIDTH, WORDS, bert_tensors, forward, write_bert
 
@@ -41,7 +43,7 @@ def _text(number: int, length: int) -> tuple[int, ...]:
     return (2, *inner, 3)
 
 
-TEXTS = [_text(number, length) for number, length in enumerate((2, 9, 30, 5, 63, 64, 17, 96, 3))]
+TEXTS = [_text(number, length) for number, length in enumerate((2, 9, 30, 5, 63, 64, 17, 150, 3))]
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +188,21 @@ async def test_a_model_without_pooling_is_refused_unless_one_is_asked_for(models
             _open(models / "mean.gguf") as named,
         ):
             assert await asked.embed(Embed(TEXTS[1])) == await named.embed(Embed(TEXTS[1]))
+
+
+async def test_an_encoder_that_does_not_say_so_is_given_whole_texts(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GGUFWriter, "add_causal_attention", lambda *_: None)
+    silent = convert_bert(models / "bert-mean", models / "silent.gguf", kind="f32")
+    assert "bert.attention.causal" not in read_header(silent).values
+    assert max(map(len, TEXTS)) > 128, "more than a causal model is given at once"
+    requests = [Embed(text) for text in TEXTS]
+    with trio.fail_after(TIMEOUT_SECONDS):
+        async with _open(models / "mean.gguf") as outspoken:
+            wanted = await _embed_all(outspoken, requests)
+        async with _open(silent) as engine:
+            assert await _embed_all(engine, requests) == wanted
 
 
 async def test_a_killed_child_fails_its_texts_and_is_started_again(engine: LlamaEmbedder) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_node.engine.packing import TEXTS_MAX, Packer
+from assay_node.engine.packing import TEXTS_MAX, TOGETHER, Packer
 from assay_protocol.errors import AssayError
 
-LONGEST, TOGETHER, WAITING_MAX = 100, 63, 40
+LONGEST, WAITING_MAX = 100, 40
 
 
 def _packer() -> Packer:
