@@ -140,6 +140,8 @@ class Context:
         if not self._handle:
             raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
         self._memory: Any = _c.llama_get_memory(self._handle)
+        if not self._memory:
+            raise AssayError("engine_failed", "the model only embeds: it cannot generate")
         self._adapter: Any = None
         self._logits_at = 0
         self._views: dict[int, NDArray[np.float32]] = {}  # by rows: at most the batch has

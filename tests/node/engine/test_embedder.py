@@ -24,6 +24,7 @@ from assay_node.engine.embedder import (
 from assay_node.engine.embedding import Embed, Pooling
 from assay_node.engine.packing import TOGETHER
 from assay_node.engine.profiles import FLASH, Profile
+from assay_node.engine.supervisor import open_llama_engine
 from assay_node.models.bert import convert_bert
 from assay_node.models.gguf import read_header
 from assay_protocol.errors import AssayError
@@ -203,6 +204,14 @@ async def test_an_encoder_that_does_not_say_so_is_given_whole_texts(
             wanted = await _embed_all(outspoken, requests)
         async with _open(silent) as engine:
             assert await _embed_all(engine, requests) == wanted
+
+
+async def test_an_encoder_is_refused_where_answers_are_wanted(models: Path) -> None:
+    with trio.fail_after(TIMEOUT_SECONDS), pytest.raises(AssayError) as refused:
+        async with open_llama_engine(models / "mean.gguf", bytes(32), threads=1):
+            raise AssertionError("opened")
+    assert refused.value.code == "engine_failed"
+    assert "embeds" in refused.value.message
 
 
 async def test_a_killed_child_fails_its_texts_and_is_started_again(engine: LlamaEmbedder) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_node.engine import embedding_wire, wire
+from assay_node.engine.embedder import LlamaEmbedder
 from assay_node.engine.embedding import Embed, Embedded, EmbeddingInfo, check_embed
 from assay_node.engine.embedding_wire import Opening
 from assay_node.engine.frames import Deframer
@@ -62,3 +63,12 @@ def test_a_text_the_engine_cannot_take_is_refused(tokens: tuple[int, ...], code:
         check_embed(INFO, Embed(tokens))
     assert refused.value.code == code
     check_embed(INFO, Embed((99,) * 16))
+
+
+@pytest.mark.parametrize("event", [Embedded(b"short"), Embedded(bytes(36))])
+def test_a_vector_of_another_size_cannot_be_the_engines(event: Embedded) -> None:
+    engine = LlamaEmbedder(Opening("/x.gguf", bytes(32), 16, 1, FLASH, -1, None), 1.0)
+    engine.info = INFO
+    engine._deliver((1, Embedded(bytes(32))))  # of a text given up meanwhile
+    with pytest.raises(ValueError):
+        engine._deliver((1, event))
