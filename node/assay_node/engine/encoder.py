@@ -52,8 +52,9 @@ class Encoder:
             self._handle = _make(model, whole, whole, threads, profile)
         # By flash attention, in a batch this small, a row is computed from its own text's rows and
         # no others, one after the other. Without it they are summed over the whole batch, in its
-        # lanes; T5 never uses it, and what a GPU does was not tried.
-        row_by_row = profile.flash and not translates and llama.device() == "cpu"
+        # lanes; T5 never uses it, and other builds' kernels and a GPU's were not tried.
+        tried = not profile.library and llama.device() == "cpu"
+        row_by_row = profile.flash and not translates and tried
         self.together = TOGETHER if row_by_row and not self._memory else ALONE
 
     def rows(self, texts: Sequence[tuple[int, ...]]) -> list[Rows]:
