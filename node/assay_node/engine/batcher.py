@@ -8,7 +8,10 @@ Rules
   class that was admitted last. That one comes first in its class then, and goes on where it was:
   its saved state is restored, or its tokens are fed again. It is preempted `PREEMPTIONS_MAX` times
   at most, and not at all if it was overdue when it was taken.
-- Every decoding job gives one token to every step.
+- Every decoding job gives one token to every step, and drafts after it if `drafting` says so
+  (payoff.py): not while a prompt is fed. Tokens drawn after drafts are accepted one by one, as far
+  as they are the drafts; what was rejected is out of the slot before any other move of the next
+  plan. It is never copied, saved, or counted as held.
 - Prompts are fed oldest first, at most `chunk` tokens of each to one decode: exact mode needs that.
   All together may be `total` while at least as many jobs wait for their first token as for their
   next one, and `chunk` otherwise: then more would wait longer than would gain.
@@ -31,6 +34,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from assay_node.engine.drafting import Chosen, Drafting
 from assay_node.engine.interface import PRIORITY_NORMAL, Finish
 from assay_node.engine.jobs import Held, Job, fed_by, given_to, usable
 from assay_node.engine.places import Place
@@ -46,12 +50,20 @@ class Batcher:
     """The jobs of one context: waiting, running, and what each slot holds."""
 
     def __init__(
-        self, *, slots: int, context: int, chunk: int, total: int, waiting_max: int
+        self,
+        *,
+        slots: int,
+        context: int,
+        chunk: int,
+        total: int,
+        waiting_max: int,
+        drafting: Drafting | None = None,
     ) -> None:
         assert min(slots, chunk, context) > 0
         assert total >= chunk
         self._context, self._chunk, self._total = context, chunk, total
         self._waiting_max = waiting_max
+        self.drafting = drafting  # None: nothing is drafted
         self._waiting: Classes[Job] = Classes(context)
         self._running: dict[int, Job] = {}  # in order of admission
         self._free: dict[int, Held] = {number: Held() for number in range(slots)}
@@ -78,11 +90,13 @@ class Batcher:
         shared: int = 0,
         priority: int = PRIORITY_NORMAL,
         adapter: bytes | None = None,
+        may_draft: bool = True,
     ) -> None:
         """Queue a job; raises AssayError("prompt_too_long" or "busy").
 
         `shared`: so many tokens the prompt begins with may be reused between tenants. `priority`:
-        one of PRIORITIES. `adapter`: what it is computed with.
+        one of PRIORITIES. `adapter`: what it is computed with. `may_draft`: whether it can be told
+        what it would draw after a draft.
         """
         assert min(len(prompt), max_tokens) > 0
         assert job not in self._running
@@ -92,7 +106,18 @@ class Batcher:
             raise AssayError("busy")
         length = len(prompt)
         self._waiting.add(
-            Job(job, list(prompt), length, max_tokens, tenant, shared, priority, length, adapter)
+            Job(
+                job,
+                list(prompt),
+                length,
+                max_tokens,
+                tenant,
+                shared,
+                priority,
+                length,
+                adapter,
+                may_draft,
+            )
         )
 
     def cancel(self, job: int) -> bool:
@@ -109,10 +134,16 @@ class Batcher:
 
     def plan(self) -> Plan:
         """Admit, preempt, then choose the next decode's tokens, by slot. Empty without work."""
-        while (job := self._next()) is not None:
-            self._admit(job)
-        feeds = [self._feed(job, 1) for job in self._running.values() if job.decoding]
+        for job in self._running.values():
+            if job.stale:
+                self._moves.append(Trim(job.slot, job.fed))
+                job.stale = False
+        while (admitted := self._next()) is not None:
+            self._admit(admitted)
         prompts = [job for job in self._running.values() if not job.decoding]
+        decoding = [job for job in self._running.values() if job.decoding]
+        chosen = {} if prompts else self._drafts(decoding)
+        feeds = [self._feed(job, 1, chosen.get(job.id, ())) for job in decoding]
         budget = self._total if len(prompts) >= len(feeds) else self._chunk
         for job in prompts:  # in order of admission
             if budget > 0:
@@ -133,10 +164,19 @@ class Batcher:
         return self._running[job].tokens
 
     def drawn(self, job: int, token: int, *, ends: bool) -> Finish | None:
-        """Take the token drawn for a feed with `draws`; the finish reason if it is the last."""
+        """Take the token drawn for a feed with `draws`; the finish reason if it is the last.
+
+        After a feed with drafts once more for each that was drawn, in order, and for the token
+        drawn instead of the first other one, or after all.
+        """
         running = self._running[job]
         assert running.fed == len(running.tokens)
         running.tokens.append(token)
+        if running.drafted:
+            right = token == running.drafted[0]
+            running.fed += right
+            running.stale = not right
+            running.drafted = running.drafted[1:] if right else ()
         output = len(running.tokens) - running.prompt_length
         finish: Finish | None = (
             "stop" if ends else "length" if output == running.max_tokens else None
@@ -255,11 +295,23 @@ class Batcher:
         place = self._places(job)
         return min(self._free.keys() - sources, key=place.__getitem__, default=None)
 
-    def _feed(self, job: Job, budget: int) -> Feed:
+    def _drafts(self, jobs: Sequence[Job]) -> Chosen:
+        """What each of the `jobs` that decode is to draft, within the bounds of a decode."""
+        if self.drafting is None or not jobs:
+            return {}
+        room = {job.id: min(job.drafts_max, self._chunk - 1) for job in jobs}
+        chosen = self.drafting.choose(jobs, self._total)
+        chosen = {job: drafts[: room[job]] for job, drafts in chosen.items()}
+        assert sum(map(len, chosen.values())) <= self._total
+        return chosen
+
+    def _feed(self, job: Job, budget: int, drafts: tuple[int, ...] = ()) -> Feed:
+        assert not job.drafted, "something drafted was neither accepted nor rejected"
         begin, end = job.fed, min(job.fed + budget, len(job.tokens))
-        job.fed = end
+        job.fed, job.drafted = end, drafts
         draws = end == len(job.tokens)
-        return Feed(job.id, job.slot, tuple(job.tokens[begin:end]), begin, draws, job.adapter)
+        tokens = (*job.tokens[begin:end], *drafts)
+        return Feed(job.id, job.slot, tokens, begin, draws, job.adapter, len(drafts))
 
     def _release(self, job: Job) -> None:
         del self._running[job.id]

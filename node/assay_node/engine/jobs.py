@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from assay_node.engine.drafts import Drafts
+
 
 @dataclass(slots=True)
 class Held:
@@ -30,13 +32,23 @@ class Job:
     priority: int
     given: int  # tokens it had when it was queued last: the prompt, and what was drawn by then
     adapter: bytes | None = None
+    may_draft: bool = True
     slot: int = -1
-    fed: int = 0
+    fed: int = 0  # accepted ones only: its slot may hold drafts after them
     saved: int = 0  # tokens whose state was saved when it was preempted
     admitted: int = 0  # later ones have higher numbers
     fresh: bool = True  # admitted by the plan that is being made
     preemptions: int = 0
     held_back: bool = False  # once
+    drafts: Drafts | None = None  # made when it is first asked what to draft
+    drafted: tuple[int, ...] = ()  # being decoded, neither accepted nor rejected yet
+    stale: bool = False  # its slot holds drafts that were rejected
+
+    @property
+    def drafts_max(self) -> int:
+        """Drafts its next feed may have: the one draw after them is always made."""
+        left = self.max_tokens - (len(self.tokens) - self.prompt_length)
+        return left - 1 if self.may_draft else 0
 
     @property
     def decoding(self) -> bool:

@@ -209,7 +209,7 @@ class DecodeLoop:
         batch = self._context.batch
         batch.clear()
         for feed in feeds:
-            batch.add(feed.tokens, feed.position, feed.slot, wanted=int(feed.draws))
+            batch.add(feed.tokens, feed.position, feed.slot, wanted=feed.rows)
         logits = self._context.decode()
         return self._draw(logits, [feed for feed in feeds if feed.draws])
 

@@ -55,14 +55,28 @@ Move = Save | Restore | Drop | Copy | Trim
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Consecutive tokens of one job for the next decode."""
+    """Consecutive tokens of one job for the next decode, the last `drafts` of them guessed.
+
+    The token drawn after each row counts only if all drafts up to that row's were drawn themselves.
+    """
 
     job: int
     slot: int
     tokens: tuple[int, ...]
     position: int  # of the first of them in the slot
-    draws: bool  # the last of them is the job's newest token: draw the next one after it
+    draws: bool  # the last of them is the job's newest token, or a draft: draw after it
     adapter: bytes | None = None  # to be computed with
+    drafts: int = 0
+
+    @property
+    def rows(self) -> int:
+        """After so many of its last tokens something is drawn."""
+        return 1 + self.drafts if self.draws else 0
+
+    @property
+    def drafted(self) -> tuple[int, ...]:
+        """The drafts."""
+        return self.tokens[len(self.tokens) - self.drafts :]
 
 
 @dataclass(frozen=True, slots=True)
