@@ -71,6 +71,7 @@ class Batcher:
         self._moves: list[Move] = []  # of the plan that is being made
         self._clock = 0  # counts admissions and ends
         self.preemptions = 0
+        self.drafted = self.accepted = 0  # tokens
 
     @property
     def running(self) -> int:
@@ -175,6 +176,7 @@ class Batcher:
         if running.drafted:
             right = token == running.drafted[0]
             running.fed += right
+            self.accepted += right
             running.stale = not right
             running.drafted = running.drafted[1:] if right else ()
         output = len(running.tokens) - running.prompt_length
@@ -302,7 +304,9 @@ class Batcher:
         room = {job.id: min(job.drafts_max, self._chunk - 1) for job in jobs}
         chosen = self.drafting.choose(jobs, self._total)
         chosen = {job: drafts[: room[job]] for job, drafts in chosen.items()}
-        assert sum(map(len, chosen.values())) <= self._total
+        drafted = sum(map(len, chosen.values()))
+        assert drafted <= self._total
+        self.drafted += drafted
         return chosen
 
     def _feed(self, job: Job, budget: int, drafts: tuple[int, ...] = ()) -> Feed:

@@ -1,4 +1,5 @@
-"""The decode loop of one model: every running job advances by one step at a time.
+"""The decode loop of one model: every running job advances by one step at a time, by one token or,
+where drafts of it were decoded and are what it draws, by several.
 
 Owned by one thread, used by the child process, the self-check and the benchmarks. Answers are
 batched; replays run in a context of their own, one piece between two steps, so an audit never
@@ -7,6 +8,7 @@ stops a stream for longer than the profile's `replay_chunk` tokens take.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +20,10 @@ from numpy.typing import NDArray
 
 from assay_node.engine import llama
 from assay_node.engine.batcher import Batcher
+from assay_node.engine.drafting import Drafting
 from assay_node.engine.grammar import Follower, Grammars, dialect
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
+from assay_node.engine.payoff import Payoff
 from assay_node.engine.plans import Copy, Drop, Feed, Move, Restore, Save, Trim
 from assay_node.engine.profiles import FLASH, Profile
 from assay_node.engine.shelf import SAVED_BYTES_MAX, Shelf
@@ -61,6 +65,7 @@ class DecodeLoop:
     `adapters`: LoRA files and their digests.
 
     `saved_bytes_max`: so much of preempted jobs' states is kept; the others are fed again.
+    `drafts`: try to draw several tokens a step where it pays.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class DecodeLoop:
         gpu_layers: int = -1,
         saved_bytes_max: int = SAVED_BYTES_MAX,
         adapters: Sequence[tuple[Path, bytes]] = (),
+        drafts: bool = True,
     ) -> None:
         self._profile = profile
         self._model = llama.Model(path, profile, gpu_layers)
@@ -97,6 +103,10 @@ class DecodeLoop:
             total=profile.total,
             waiting_max=WAITING_MAX,
         )
+        # In unified memory the cells of rejected drafts would move where others' tokens go.
+        self.may_draft = not profile.unified
+        if drafts and self.may_draft:
+            self.drafting = Payoff()
         # A state restored among others' cells was not tried: unified memory is fed again.
         self._shelf = Shelf(0 if profile.unified else saved_bytes_max)
         self.restores = 0  # of preempted jobs' states
@@ -122,9 +132,24 @@ class DecodeLoop:
         return not self._answers and not self._replays and not self._grammars
 
     @property
+    def drafting(self) -> Drafting | None:
+        """Who says what is drafted; None: nobody."""
+        return self._batcher.drafting
+
+    @drafting.setter
+    def drafting(self, drafting: Drafting | None) -> None:
+        assert drafting is None or self.may_draft
+        self._batcher.drafting = drafting
+
+    @property
     def preemptions(self) -> int:
         """How often a job lost its slot to one of a higher class."""
         return self._batcher.preemptions
+
+    @property
+    def drafts(self) -> tuple[int, int]:
+        """How many tokens were drafted, and how many of these were drawn."""
+        return self._batcher.drafted, self._batcher.accepted
 
     def generate(self, job: int, request: Generate) -> None:
         if request.grammar is not None:
@@ -141,6 +166,7 @@ class DecodeLoop:
             shared=request.shared,
             priority=request.priority,
             adapter=request.adapter,
+            may_draft=matcher is None,
         )
         last = samplers.ends(request.sampler, self.info.eog)
         self._answers[job] = _Answer(request, request.start, last, matcher)
@@ -199,8 +225,12 @@ class DecodeLoop:
         for move in plan.moves:
             self._move(move)
         events: list[Event] = []
-        for adapter, feeds in plan.groups:
+        groups = plan.groups
+        began = time.perf_counter()
+        for adapter, feeds in groups:
             events += self._decode(self._adapters[adapter], feeds)
+        if self.drafting is not None and len(groups) == 1:
+            self.drafting.took(plan.feeds, time.perf_counter() - began)
         return events
 
     def _decode(self, adapter: Any, feeds: list[Feed]) -> list[Event]:
@@ -231,40 +261,71 @@ class DecodeLoop:
 
     def _draw(self, logits: NDArray[np.float32], feeds: list[Feed]) -> list[Event]:
         events: list[Event] = []
+        rows = [(feed, number) for feed in feeds for number in range(feed.rows)]
         masks: list[sampling.Allowed] | None = None
         if any(self._answers[feed.job].matcher is not None for feed in feeds):
-            masks, kept, events = self._masks(feeds)
-            if len(kept) < len(feeds):
-                logits, feeds = logits[kept], [feeds[row] for row in kept]
-        if not feeds:
+            masks, kept, events = self._masks(rows)
+            if len(kept) < len(rows):
+                logits, rows = logits[kept], [rows[row] for row in kept]
+                feeds = [feed for feed, number in rows if number == 0]
+        if not rows:
             return events
-        answers = [self._answers[feed.job] for feed in feeds]
+        answers = [self._answers[feed.job] for feed, _ in rows]
         tokens = sampling.draw_rows(
             logits,
             [answer.request.sampler for answer in answers],
             [answer.request.seed for answer in answers],
-            [answer.position for answer in answers],
-            [self._batcher.text(feed.job) for feed in feeds],
+            [answer.position + row[1] for answer, row in zip(answers, rows, strict=True)],
+            [self._text(feed, number) for feed, number in rows],
             masks,
         )
-        values = logits[np.arange(len(feeds)), tokens].astype("<f4")
-        for row, (feed, answer, token) in enumerate(zip(feeds, answers, tokens, strict=True)):
+        values = logits[np.arange(len(rows)), tokens].astype("<f4")
+        begin = 0
+        for feed in feeds:
+            own = slice(begin, begin + feed.rows)
+            events.append((feed.job, self._take(feed, tokens[own], values[own], logits[own])))
+            begin += feed.rows
+        return events
+
+    def _text(self, feed: Feed, number: int) -> Sequence[int]:
+        """What row `number` of those drawn for `feed` comes after."""
+        text = self._batcher.text(feed.job)
+        if number == 0 or not samplers.looks_back(self._answers[feed.job].request.sampler):
+            return text
+        return [*text, *feed.drafted[:number]]
+
+    def _take(
+        self,
+        feed: Feed,
+        tokens: list[int],
+        values: NDArray[np.float32],
+        logits: NDArray[np.float32],
+    ) -> Chunk:
+        """One job's draws, up to the last that counts: no later row saw the text that is now."""
+        answer = self._answers[feed.job]
+        finish, logprobs, count = None, b"", 0
+        for row, token in enumerate(tokens):
+            count += 1
             answer.position += 1
             if answer.matcher is not None:
                 answer.matcher.advance(token)
+            logprobs += asked_logprobs(logits[row], token, answer.request.sampler)
             finish = self._batcher.drawn(feed.job, token, ends=token in answer.last)
             if finish is not None:
                 del self._answers[feed.job]
-            logprobs = asked_logprobs(logits[row], token, answer.request.sampler)
-            events.append((feed.job, Chunk((token,), values[row].tobytes(), finish, logprobs)))
-        return events
+                break
+            if row < feed.drafts and token != feed.drafted[row]:
+                break
+        return Chunk(tuple(tokens[:count]), values[:count].tobytes(), finish, logprobs)
 
-    def _masks(self, feeds: list[Feed]) -> tuple[list[sampling.Allowed], list[int], list[Event]]:
+    def _masks(
+        self, rows: list[tuple[Feed, int]]
+    ) -> tuple[list[sampling.Allowed], list[int], list[Event]]:
         """What each row may draw, and which rows are left: a grammar too complex ends its job."""
         masks: list[sampling.Allowed] = []
         kept: list[int] = []
         events: list[Event] = []
-        for row, feed in enumerate(feeds):
+        for row, (feed, _) in enumerate(rows):
             matcher = self._answers[feed.job].matcher
             try:
                 masks.append(None if matcher is None else matcher.allowed())

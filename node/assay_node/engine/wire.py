@@ -51,6 +51,7 @@ class Opening:
     profile: Profile = FLASH
     gpu_layers: int = -1  # on the GPU, if the library has one; below 0: its own default
     adapters: tuple[tuple[str, bytes], ...] = ()  # path and digest, checked as well
+    drafts: bool = True  # whether several tokens a step may be tried
 
     def frame(self) -> bytes:
         return frame(
@@ -63,6 +64,7 @@ class Opening:
             self.profile.packed(),
             self.gpu_layers,
             self.adapters,
+            self.drafts,
         )
 
     def read_ready(self, fields: Sequence[Any]) -> EngineInfo:
@@ -70,9 +72,10 @@ class Opening:
 
 
 def read_opening(fields: Sequence[Any]) -> Opening:
-    _, path, digest, slots, context, threads, profile, gpu_layers, adapters = fields
+    _, path, digest, slots, context, threads, profile, gpu_layers, adapters, drafts = fields
     kept = tuple((name, adapter) for name, adapter in adapters)
-    return Opening(path, digest, slots, context, threads, unpack(profile), gpu_layers, kept)
+    road = unpack(profile)
+    return Opening(path, digest, slots, context, threads, road, gpu_layers, kept, drafts)
 
 
 def generate_frame(job: int, request: Generate) -> bytes:

@@ -119,6 +119,7 @@ def _open_decoding(fields: list[Any]) -> _Served:
         profile=opening.profile,
         gpu_layers=opening.gpu_layers,
         adapters=[(Path(path), digest) for path, digest in opening.adapters],
+        drafts=opening.drafts,
     )
     asks = {
         "generate": lambda fields: loop.generate(*wire.read_generate(fields)),

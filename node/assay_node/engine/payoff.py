@@ -1,0 +1,130 @@
+"""Where drafts pay: as many as raise the expected tokens per second of the whole batch. Pure.
+
+Nothing here knows a model or a machine. How often guesses hold is learned, for each job, from the
+tokens that are drawn anyhow (drafts.py), and what rows cost from every decode that feeds no prompt
+(costs.py). Drafts are chosen only if they promise `GAIN_MIN` of the rate
+without; the same number for each job that gets any, as unequal ones need more passes.
+
+If what was learned is wrong and says no, nothing would ever correct it: so likely guesses are tried
+now and then all the same, as many of them as were tried least, for `PROBE_SHARE` of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from assay_node.engine.costs import DecodeCosts, passes
+from assay_node.engine.drafting import Chosen
+from assay_node.engine.drafts import Drafts
+from assay_node.engine.jobs import Job
+from assay_node.engine.plans import Feed
+
+DRAFT_TOKENS_MAX: Final = 15  # for one job in one decode
+GAIN_MIN: Final = 1.05
+PROBE_SHARE: Final = 0.005
+_WIDTHS: Final = (1, 3, 7, DRAFT_TOKENS_MAX)  # drafts of one job: kernels like powers of two rows
+_LIKELIHOOD_MIN: Final = 0.4  # worse guesses are not even weighed
+_PROBE_RIGHT_MIN: Final = 0.6  # of the drafts of a probe
+_CREDIT_DECODES_MAX: Final = 8  # saved up for probes at most, and given at first
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    width: int
+    jobs: tuple[Job, ...]
+    tokens: float  # expected, of all jobs of the decode
+    rows: tuple[int, ...]  # of its passes
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+
+class Payoff:
+    """The Drafting of an engine that serves."""
+
+    def __init__(self) -> None:
+        self._costs = DecodeCosts()
+        self._credit = 0.0  # seconds that probes may cost
+        self._without: float | None = None  # seconds the decode should take, if this is a probe
+
+    def choose(self, jobs: Sequence[Job], rows: int) -> Chosen:
+        offers = []
+        for job in jobs:
+            if job.drafts_max > 0:
+                if job.drafts is None:
+                    job.drafts = Drafts(job.tokens)
+                job.drafts.follow()
+                if job.drafts.likelihood >= _LIKELIHOOD_MIN:
+                    offers.append(job)
+        if not offers or not self._costs.known or len({job.adapter for job in jobs}) > 1:
+            return {}
+        choice = self._best(jobs, offers, rows)
+        return {} if choice is None else _drafts_of(choice)
+
+    def took(self, feeds: Sequence[Feed], seconds: float) -> None:
+        if not all(feed.rows == len(feed.tokens) for feed in feeds):
+            return  # a prompt's rows cost less: most draw nothing
+        rows = passes((feed.slot, len(feed.tokens)) for feed in feeds)
+        first = not self._costs.known
+        self._costs.took(rows, seconds)
+        if self._without is not None:
+            self._credit -= max(0.0, seconds - self._without)
+            self._without = None
+        elif first or self._credit < _CREDIT_DECODES_MAX * seconds:
+            self._credit += (_CREDIT_DECODES_MAX if first else PROBE_SHARE) * seconds
+
+    def _best(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> _Choice | None:
+        offers.sort(key=lambda job: _expected(job, 1), reverse=True)
+        without = self._weighed(jobs, 0, ())
+        choices = list(self._choices(jobs, offers, rows))
+        if not choices:
+            return None
+        probe = self._probe(choices, without)
+        if probe is not None:
+            self._without = without.seconds
+            return probe
+        best = max(choices, key=lambda choice: choice.rate)
+        return best if best.rate >= GAIN_MIN * without.rate else None
+
+    def _probe(self, choices: list[_Choice], without: _Choice) -> _Choice | None:
+        """The least known of the likely ones that are not too dear, as soon as it can be paid."""
+        dearest = without.seconds * (1 + _CREDIT_DECODES_MAX)
+        likely = [
+            choice
+            for choice in choices
+            if choice.seconds <= dearest
+            and choice.tokens - without.tokens >= _PROBE_RIGHT_MIN * choice.width * len(choice.jobs)
+        ]
+        least = min(likely, key=lambda choice: self._costs.seen(choice.rows), default=None)
+        if least is None or least.seconds - without.seconds > self._credit:
+            return None
+        return least
+
+    def _choices(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> Iterator[_Choice]:
+        """Each width, for all whose guesses are worth weighing, for the better half of them, ..."""
+        for width in _WIDTHS:
+            able = [job for job in offers if job.drafts_max >= width]
+            count = min(len(able), rows // width)
+            while count > 0:
+                yield self._weighed(jobs, width, tuple(able[:count]))
+                count //= 2
+
+    def _weighed(self, jobs: Sequence[Job], width: int, takers: tuple[Job, ...]) -> _Choice:
+        drafted = {job.slot for job in takers}
+        slots = sorted(job.slot for job in jobs)
+        rows = passes((slot, 1 + width * (slot in drafted)) for slot in slots)
+        tokens = len(jobs) + sum(_expected(job, width) for job in takers)
+        return _Choice(width, takers, tokens, tuple(rows), self._costs.seconds(rows))
+
+
+def _expected(job: Job, width: int) -> float:
+    """How many of `width` drafts should be accepted."""
+    return 0.0 if job.drafts is None else job.drafts.expected(width)
+
+
+def _drafts_of(choice: _Choice) -> Chosen:
+    return {job.id: job.drafts.next(choice.width) for job in choice.jobs if job.drafts is not None}
