@@ -5,9 +5,10 @@
 Whether a node may claim an exact numerics class depends on file format, instruction set, library
 build and road. This generates answers that come and go, some of them cancelled, their prefixes
 reused and copied; replays each of them; resumes each from its middle, on what the slots still hold;
-writes some again that are preempted on the way and go on from their saved states; and does all that
-for some of them in a cold engine of another number of threads and smaller pieces, in which what was
-preempted is fed again (ways.py). It counts every difference. Before that it measures the rates.
+writes some again that are preempted on the way and go on from their saved states, once without
+drafts and once with right and wrong ones; and does all that for some of them in a cold engine of
+another number of threads and smaller pieces, in which what was preempted is fed again (ways.py). It
+counts every difference. Before that it measures the rates, without drafts.
 With LoRA adapters (`--adapter FILE`, once for each) it does so with answers of each among those
 without one: an adapter's format may ask for another road than the model's.
 """
@@ -61,6 +62,8 @@ class Exactness:
     decode_tps: float = 0.0  # all slots together
     preemptions: int = 0  # among what was compared
     restores: int = 0  # so many of them went on from a saved state
+    drafted: int = 0  # tokens, among what was compared
+    accepted: int = 0  # so many of them were drawn
 
     @property
     def exact(self) -> bool:
@@ -121,6 +124,7 @@ def selfcheck(
         written = _write(loop, requests)
         found = compared(loop, written)
         preemptions, restores = loop.preemptions, loop.restores
+        drafted, accepted = loop.drafts
         class_id = loop.info.class_id
     finally:
         loop.close()
@@ -130,6 +134,7 @@ def selfcheck(
     try:
         found += compared(cold, written[: COLD_ANSWERS * len(kinds)])
         preemptions += cold.preemptions
+        drafted, accepted = drafted + cold.drafts[0], accepted + cold.drafts[1]
     finally:
         cold.close()
     return replace(
@@ -138,6 +143,8 @@ def selfcheck(
         decode_tps=decode,
         preemptions=preemptions,
         restores=restores,
+        drafted=drafted,
+        accepted=accepted,
     )
 
 
@@ -157,6 +164,7 @@ def _open(
         profile=profile,
         saved_bytes_max=saved_bytes_max,
         adapters=adapters,
+        drafts=False,  # but where drafts are what is tried
     )
 
 

@@ -35,7 +35,7 @@ from assay_protocol.errors import AssayError
 
 TRIAL_SECONDS_MAX: Final = 3_600  # tens of gigabytes on a slow processor
 FILE: Final = "trials.json"
-_FORM: Final = 3  # of the file, and of what a trial does
+_FORM: Final = 4  # of the file, and of what a trial does
 _PREFILL_SHARE: Final = 2.0  # prompt tokens for each token of an answer, where rates are compared
 
 _FLOATS: Final = (0, 1, 30)  # f32, f16, bf16: ggml_type of ggml.h

@@ -15,6 +15,7 @@ from assay_node.engine.interface import (
     Replayed,
 )
 from assay_node.engine.loop import DecodeLoop, Event
+from assay_node.engine.rehearsal import Rehearsal
 
 PREEMPT_AFTER_STEPS: Final = 4  # some are still being fed their prompts then
 _STRANGER: Final = b"stranger"  # reuses nothing, so it overwrites what was there
@@ -39,8 +40,12 @@ class Compared:
 
 
 def compared(loop: DecodeLoop, written: list[Written]) -> list[Compared]:
-    """Every answer replayed and resumed by `loop`, and as many preempted as it has slots."""
-    return [*_replayed(loop, written), *_resumed(loop, written), *_preempted(loop, written)]
+    """Every answer replayed and resumed by `loop`, and as many preempted as it has slots.
+
+    These once more with drafts, some of them wrong, where the loop may draft at all.
+    """
+    plain = [*_replayed(loop, written), *_resumed(loop, written), *_preempted(loop, written)]
+    return [*plain, *_drafted(loop, written)]
 
 
 def _replayed(loop: DecodeLoop, written: list[Written]) -> Iterator[Compared]:
@@ -92,6 +97,20 @@ def _preempted(loop: DecodeLoop, written: list[Written]) -> Iterator[Compared]:
         length = len(one.tokens)  # it may have been cancelled there
         second = (other.tokens[:length], other.logits[: 4 * length])
         yield Compared((one.tokens, one.logits), second)
+
+
+def _drafted(loop: DecodeLoop, written: list[Written]) -> Iterator[Compared]:
+    """As many, preempted likewise, and drafted from what was written and from what was not."""
+    if not loop.may_draft:
+        return
+    slots = loop.info.slots
+    texts = [(*one.request.prompt, *one.tokens) for one in written[:slots]]
+    jobs = {first + n: text for first in (0, slots) for n, text in enumerate(texts)}
+    before, loop.drafting = loop.drafting, Rehearsal(jobs, loop.info.n_vocab)
+    try:
+        yield from _preempted(loop, written)
+    finally:
+        loop.drafting = before
 
 
 def collect(requests: list[Generate], events: Iterable[Event]) -> list[Written]:

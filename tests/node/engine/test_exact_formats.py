@@ -67,6 +67,7 @@ def test_a_format_is_exact_by_its_road(formats: Path, kind: str, road: Profile) 
     found = _check(_file(formats, kind), road)
     assert (found["tokens_differing"], found["logits_differing"]) == (0, 0), found
     assert found["preemptions"] > found["restores"] > 0, "both ways back were to be checked"
+    assert found["drafted"] > found["accepted"] > 0, "right and wrong drafts were to be checked"
 
 
 def test_the_fast_profile_under_the_exact_name_is_found_out(formats: Path) -> None:
