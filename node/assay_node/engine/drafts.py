@@ -15,9 +15,9 @@ from typing import Final
 
 LENGTHS: Final = (4, 3, 2)  # tokens of which an earlier place is looked up
 REMEMBERED_MAX: Final = 8_192  # tokens; some 0.5 KiB each
-_MEMORY: Final = 16  # guesses after which older ones hardly count
+_MEMORY: Final = 8  # guesses after which older ones hardly count
 # By how many tokens agreed so far: (at least so many, the share of right guesses assumed at first).
-_LEVELS: Final = ((2, 0.2), (3, 0.3), (4, 0.5), (6, 0.6), (8, 0.75), (12, 0.85), (16, 0.9))
+_LEVELS: Final = ((2, 0.25), (3, 0.4), (4, 0.55), (6, 0.65), (8, 0.75), (12, 0.85), (16, 0.95))
 
 _BITS: Final = 32  # of a token
 _MASKS: Final = {length: (1 << _BITS * length) - 1 for length in LENGTHS}

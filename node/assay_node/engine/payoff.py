@@ -25,8 +25,9 @@ DRAFT_TOKENS_MAX: Final = 15  # for one job in one decode
 GAIN_MIN: Final = 1.05
 PROBE_SHARE: Final = 0.005
 _WIDTHS: Final = (1, 3, 7, DRAFT_TOKENS_MAX)  # drafts of one job: kernels like powers of two rows
-_LIKELIHOOD_MIN: Final = 0.4  # worse guesses are not even weighed
+_LIKELIHOOD_MIN: Final = 0.2  # worse guesses are not even weighed
 _PROBE_RIGHT_MIN: Final = 0.6  # of the drafts of a probe
+_MEMORY: Final = 16  # promises after which older ones hardly count
 _CREDIT_DECODES_MAX: Final = 8  # saved up for probes at most, and given at first
 
 
@@ -34,6 +35,7 @@ _CREDIT_DECODES_MAX: Final = 8  # saved up for probes at most, and given at firs
 class _Choice:
     width: int
     jobs: tuple[Job, ...]
+    promised: float  # drafts that should be drawn
     tokens: float  # expected, of all jobs of the decode
     rows: tuple[int, ...]  # of its passes
     seconds: float
@@ -50,6 +52,8 @@ class Payoff:
         self._costs = DecodeCosts()
         self._credit = 0.0  # seconds that probes may cost
         self._without: float | None = None  # seconds the decode should take, if this is a probe
+        self._promised: tuple[_Choice, int] | None = None  # and the tokens its jobs had before
+        self._kept = 1.0  # the share of what was promised that was drawn lately
 
     def choose(self, jobs: Sequence[Job], rows: int) -> Chosen:
         offers = []
@@ -63,9 +67,15 @@ class Payoff:
         if not offers or not self._costs.known or len({job.adapter for job in jobs}) > 1:
             return {}
         choice = self._best(jobs, offers, rows)
-        return {} if choice is None else _drafts_of(choice)
+        if choice is None:
+            return {}
+        self._promised = choice, sum(len(job.tokens) for job in choice.jobs)
+        return _drafts_of(choice)
 
     def took(self, feeds: Sequence[Feed], seconds: float) -> None:
+        if self._promised is not None:
+            self._compare(*self._promised)
+            self._promised = None
         if not all(feed.rows == len(feed.tokens) for feed in feeds):
             return  # a prompt's rows cost less: most draw nothing
         rows = passes((feed.slot, len(feed.tokens)) for feed in feeds)
@@ -76,6 +86,13 @@ class Payoff:
             self._without = None
         elif first or self._credit < _CREDIT_DECODES_MAX * seconds:
             self._credit += (_CREDIT_DECODES_MAX if first else PROBE_SHARE) * seconds
+
+    def _compare(self, choice: _Choice, before: int) -> None:
+        """The best of many promises is the one most likely to be too good: learn by how much."""
+        drawn = sum(len(job.tokens) for job in choice.jobs) - before - len(choice.jobs)
+        kept = drawn / choice.promised
+        self._kept += (min(kept, 2.0) - self._kept) / _MEMORY
+        self._kept = min(self._kept, 1.0)
 
     def _best(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> _Choice | None:
         offers.sort(key=lambda job: _expected(job, 1), reverse=True)
@@ -97,7 +114,7 @@ class Payoff:
             choice
             for choice in choices
             if choice.seconds <= dearest
-            and choice.tokens - without.tokens >= _PROBE_RIGHT_MIN * choice.width * len(choice.jobs)
+            and choice.promised >= _PROBE_RIGHT_MIN * choice.width * len(choice.jobs)
         ]
         least = min(likely, key=lambda choice: self._costs.seen(choice.rows), default=None)
         if least is None or least.seconds - without.seconds > self._credit:
@@ -117,8 +134,10 @@ class Payoff:
         drafted = {job.slot for job in takers}
         slots = sorted(job.slot for job in jobs)
         rows = passes((slot, 1 + width * (slot in drafted)) for slot in slots)
-        tokens = len(jobs) + sum(_expected(job, width) for job in takers)
-        return _Choice(width, takers, tokens, tuple(rows), self._costs.seconds(rows))
+        promised = sum(_expected(job, width) for job in takers)
+        tokens = len(jobs) + self._kept * promised
+        seconds = self._costs.seconds(rows)
+        return _Choice(width, takers, promised, tokens, tuple(rows), seconds)
 
 
 def _expected(job: Job, width: int) -> float:

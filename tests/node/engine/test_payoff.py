@@ -13,6 +13,7 @@ from assay_node.engine.costs import passes
 from assay_node.engine.drafts import Drafts
 from assay_node.engine.jobs import Job
 from assay_node.engine.payoff import DRAFT_TOKENS_MAX, PROBE_SHARE, Payoff
+from assay_node.engine.plans import Feed
 
 PAGE = [1000 + 37 * i % 911 for i in range(400)]
 Seconds = Callable[[int], float]  # what a pass of so many rows takes
@@ -182,6 +183,18 @@ def test_no_job_is_given_more_than_it_has_left_to_draw() -> None:
 def test_nothing_is_drafted_where_a_step_needs_several_decodes() -> None:
     assert _knowing(Payoff()).choose([_job(0), _job(1, b"a" * 32)], 192) == {}
     assert _knowing(Payoff()).choose([_job(0, b"a" * 32)], 192) != {}
+
+
+def test_promises_that_are_not_kept_count_for_less() -> None:
+    payoff, job = _knowing(Payoff()), _job(0, max_tokens=300)
+    widths = []
+    for number in range(90):
+        widths.append(len(payoff.choose([job], 192).get(0, ())))
+        rows = 1 + widths[-1]
+        job.tokens.append(PAGE[80 + number])  # right as ever, but alone
+        payoff.took([Feed(0, 0, (1,) * rows, 9, True, drafts=rows - 1)], _memory_bound(rows))
+    assert widths[0] == DRAFT_TOKENS_MAX
+    assert sum(widths[-10:]) < sum(widths[:10]) / 4
 
 
 def test_before_anything_was_measured_nothing_is_drafted() -> None:
