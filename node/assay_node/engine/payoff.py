@@ -27,8 +27,10 @@ PROBE_SHARE: Final = 0.005
 _WIDTHS: Final = (1, 3, 7, DRAFT_TOKENS_MAX)  # drafts of one job: kernels like powers of two rows
 _LIKELIHOOD_MIN: Final = 0.2  # worse guesses are not even weighed
 _PROBE_RIGHT_MIN: Final = 0.6  # of the drafts of a probe
+_DOUBT: Final = 0.5  # what more rows cost may be found to be less, by so much
 _MEMORY: Final = 16  # promises after which older ones hardly count
-_CREDIT_DECODES_MAX: Final = 8  # saved up for probes at most, and given at first
+_CREDIT_DECODES_MAX: Final = 4  # saved up for probes at most
+_CREDIT_DECODES_FIRST: Final = 8  # and lent once, as nothing is known yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,29 @@ class _Choice:
         return self.tokens / self.seconds
 
 
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """What was chosen for the decode that is being made."""
+
+    choice: _Choice
+    before: int  # tokens that its jobs had
+    without: _Choice
+    probe: bool
+
+    @property
+    def accepted(self) -> int:
+        """Drafts that were drawn, once everything was."""
+        jobs = self.choice.jobs
+        return sum(len(job.tokens) for job in jobs) - self.before - len(jobs)
+
+
 class Payoff:
     """The Drafting of an engine that serves."""
 
     def __init__(self) -> None:
         self._costs = DecodeCosts()
         self._credit = 0.0  # seconds that probes may cost
-        self._without: float | None = None  # seconds the decode should take, if this is a probe
-        self._promised: tuple[_Choice, int] | None = None  # and the tokens its jobs had before
+        self._promise: _Promise | None = None
         self._kept = 1.0  # the share of what was promised that was drawn lately
 
     def choose(self, jobs: Sequence[Job], rows: int) -> Chosen:
@@ -66,55 +83,52 @@ class Payoff:
                     offers.append(job)
         if not offers or not self._costs.known or len({job.adapter for job in jobs}) > 1:
             return {}
-        choice = self._best(jobs, offers, rows)
-        if choice is None:
-            return {}
-        self._promised = choice, sum(len(job.tokens) for job in choice.jobs)
-        return _drafts_of(choice)
+        self._promise = self._best(jobs, offers, rows)
+        return {} if self._promise is None else _drafts_of(self._promise.choice)
 
     def took(self, feeds: Sequence[Feed], seconds: float) -> None:
-        if self._promised is not None:
-            self._compare(*self._promised)
-            self._promised = None
         if not all(feed.rows == len(feed.tokens) for feed in feeds):
             return  # a prompt's rows cost less: most draw nothing
-        rows = passes((feed.slot, len(feed.tokens)) for feed in feeds)
         first = not self._costs.known
-        self._costs.took(rows, seconds)
-        if self._without is not None:
-            self._credit -= max(0.0, seconds - self._without)
-            self._without = None
-        elif first or self._credit < _CREDIT_DECODES_MAX * seconds:
-            self._credit += (_CREDIT_DECODES_MAX if first else PROBE_SHARE) * seconds
+        self._costs.took(passes((feed.slot, len(feed.tokens)) for feed in feeds), seconds)
+        if self._promise is not None:
+            self._settle(self._promise, seconds)
+            self._promise = None
+        elif first:
+            self._credit = _CREDIT_DECODES_FIRST * seconds
+        elif self._credit < _CREDIT_DECODES_MAX * seconds:
+            self._credit += PROBE_SHARE * seconds
 
-    def _compare(self, choice: _Choice, before: int) -> None:
+    def _settle(self, promise: _Promise, seconds: float) -> None:
         """The best of many promises is the one most likely to be too good: learn by how much."""
-        drawn = sum(len(job.tokens) for job in choice.jobs) - before - len(choice.jobs)
-        kept = drawn / choice.promised
-        self._kept += (min(kept, 2.0) - self._kept) / _MEMORY
-        self._kept = min(self._kept, 1.0)
+        kept = min(promise.accepted / promise.choice.promised, 2.0)
+        self._kept = min(self._kept + (kept - self._kept) / _MEMORY, 1.0)
+        if promise.probe:
+            self._credit -= max(0.0, seconds - promise.without.seconds)
 
-    def _best(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> _Choice | None:
+    def _best(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> _Promise | None:
         offers.sort(key=lambda job: _expected(job, 1), reverse=True)
         without = self._weighed(jobs, 0, ())
         choices = list(self._choices(jobs, offers, rows))
         if not choices:
             return None
         probe = self._probe(choices, without)
-        if probe is not None:
-            self._without = without.seconds
-            return probe
-        best = max(choices, key=lambda choice: choice.rate)
-        return best if best.rate >= GAIN_MIN * without.rate else None
+        choice = probe or max(choices, key=lambda choice: choice.rate)
+        if probe is None and choice.rate < GAIN_MIN * without.rate:
+            return None
+        before = sum(len(job.tokens) for job in choice.jobs)
+        return _Promise(choice, before, without, probe is not None)
 
     def _probe(self, choices: list[_Choice], without: _Choice) -> _Choice | None:
-        """The least known of the likely ones that are not too dear, as soon as it can be paid."""
-        dearest = without.seconds * (1 + _CREDIT_DECODES_MAX)
+        """The least known of the likely ones that might pay, as soon as it can be paid for."""
+        enough = GAIN_MIN * without.rate
         likely = [
             choice
             for choice in choices
-            if choice.seconds <= dearest
-            and choice.promised >= _PROBE_RIGHT_MIN * choice.width * len(choice.jobs)
+            if choice.promised >= _PROBE_RIGHT_MIN * choice.width * len(choice.jobs)
+            and choice.seconds <= without.seconds * (1 + _CREDIT_DECODES_MAX)
+            and choice.tokens
+            >= enough * (without.seconds + _DOUBT * (choice.seconds - without.seconds))
         ]
         least = min(likely, key=lambda choice: self._costs.seen(choice.rows), default=None)
         if least is None or least.seconds - without.seconds > self._credit:
