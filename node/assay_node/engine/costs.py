@@ -15,6 +15,7 @@ ROWS_MAX: Final = 256  # passes of more rows are not learned from
 _SCALE_SHARE: Final = 0.2  # of what was mispredicted, the scale takes so much at once,
 _ROWS_SHARE: Final = 0.1  # and so much those rows, or more while they were seen seldom
 _RATIO_MAX: Final = 2.0  # the most that one decode may be off: others use the machine, too;
+_NOISE_SHARE: Final = 0.05
 _RATIO_MAX_NEW: Final = 16.0  # where nothing was known yet
 
 
@@ -42,6 +43,7 @@ class DecodeCosts:
     """Seconds by rows. Nothing is known at first, and `seconds` may not be asked then."""
 
     def __init__(self) -> None:
+        self.noise = 0.0  # by how much decodes are mispredicted lately, in shares of what they take
         self._scale = 0.0
         self._rows: list[int] = []  # those seen, ascending
         self._weights: dict[int, float] = {}  # by rows, in scales
@@ -68,6 +70,7 @@ class DecodeCosts:
         most = _RATIO_MAX if self.seen(rows) else _RATIO_MAX_NEW
         off = min(max(seconds / self.seconds(rows), 1.0 / most), most) - 1.0
         if self.seen(rows):
+            self.noise += _NOISE_SHARE * (abs(off) - self.noise)
             self._scale *= 1.0 + _SCALE_SHARE * off
         for count in set(rows):
             weight, seen = self._weight(count), self._seen.get(count, 0)

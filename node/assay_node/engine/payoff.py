@@ -2,8 +2,8 @@
 
 Nothing here knows a model or a machine. How often guesses hold is learned, for each job, from the
 tokens that are drawn anyhow (drafts.py), and what rows cost from every decode that feeds no prompt
-(costs.py). Drafts are chosen only if they promise `GAIN_MIN` of the rate
-without; the same number for each job that gets any, as unequal ones need more passes.
+(costs.py). Drafts are chosen only if they promise `GAIN_MIN` of the rate without, and more where
+costs are noisy; the same number for each job that gets any, as unequal ones need more passes.
 
 If what was learned is wrong and says no, nothing would ever correct it: so likely guesses are tried
 now and then all the same, as many of them as were tried least, for `PROBE_SHARE` of the time.
@@ -114,14 +114,19 @@ class Payoff:
             return None
         probe = self._probe(choices, without)
         choice = probe or max(choices, key=lambda choice: choice.rate)
-        if probe is None and choice.rate < GAIN_MIN * without.rate:
+        if probe is None and choice.rate < self._gain_min * without.rate:
             return None
         before = sum(len(job.tokens) for job in choice.jobs)
         return _Promise(choice, before, without, probe is not None)
 
+    @property
+    def _gain_min(self) -> float:
+        """Of several uncertain promises the best is too good by chance, the more so the noisier."""
+        return GAIN_MIN + self._costs.noise
+
     def _probe(self, choices: list[_Choice], without: _Choice) -> _Choice | None:
         """The least known of the likely ones that might pay, as soon as it can be paid for."""
-        enough = GAIN_MIN * without.rate
+        enough = self._gain_min * without.rate
         likely = [
             choice
             for choice in choices
