@@ -29,9 +29,9 @@ needs_plain = pytest.mark.skipif(
     not PLAIN.available, reason="scripts/build_engine.sh exact was not run"
 )
 ROADS = [pytest.param(FLASH, id="flash"), pytest.param(PLAIN, id="plain", marks=needs_plain)]
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 400.0
 SLOTS = 4
-TOKENS = 40
+TOKENS = 32
 GREEDY = Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
 SEEDED = Sampler(temperature=0.5, top_k=40, top_p=0.95, min_p=0.05)
 PENALIZED = replace(
@@ -109,8 +109,7 @@ async def test_answers_are_the_same_with_and_without_drafts(road: Profile) -> No
     requests = [_request(n, s) for n, s in enumerate([GREEDY, SEEDED, PENALIZED, GREEDY])]
     with trio.fail_after(TIMEOUT_SECONDS):
         async with _opened(road, drafts=False) as engine:
-            plain = await _alone(engine, requests)
-            stop = plain[0].tokens[TOKENS // 2]
+            stop = (await _alone(engine, requests[:1]))[0].tokens[TOKENS // 2]
             stopping = replace(requests[3], sampler=replace(GREEDY, stop_tokens=(stop,)))
             short = replace(requests[0], max_tokens=TOKENS // 2 + 3)
             requests += [stopping, short]
