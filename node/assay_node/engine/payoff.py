@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from assay_node.engine.costs import DecodeCosts, passes
@@ -108,8 +109,9 @@ class Payoff:
 
     def _best(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> _Promise | None:
         offers.sort(key=lambda job: _expected(job, 1), reverse=True)
-        without = self._weighed(jobs, 0, ())
-        choices = list(self._choices(jobs, offers, rows))
+        slots = sorted(job.slot for job in jobs)
+        without = self._weighed(slots, 0, (), 0.0)
+        choices = list(self._choices(slots, offers, rows))
         if not choices:
             return None
         probe = self._probe(choices, without)
@@ -140,23 +142,23 @@ class Payoff:
             return None
         return least
 
-    def _choices(self, jobs: Sequence[Job], offers: list[Job], rows: int) -> Iterator[_Choice]:
+    def _choices(self, slots: list[int], offers: list[Job], rows: int) -> Iterator[_Choice]:
         """Each width, for all whose guesses are worth weighing, for the better half of them, ..."""
         for width in _WIDTHS:
             able = [job for job in offers if job.drafts_max >= width]
+            promised = list(accumulate(_expected(job, width) for job in able))
             count = min(len(able), rows // width)
             while count > 0:
-                yield self._weighed(jobs, width, tuple(able[:count]))
+                yield self._weighed(slots, width, tuple(able[:count]), promised[count - 1])
                 count //= 2
 
-    def _weighed(self, jobs: Sequence[Job], width: int, takers: tuple[Job, ...]) -> _Choice:
+    def _weighed(
+        self, slots: list[int], width: int, takers: tuple[Job, ...], promised: float
+    ) -> _Choice:
         drafted = {job.slot for job in takers}
-        slots = sorted(job.slot for job in jobs)
         rows = passes((slot, 1 + width * (slot in drafted)) for slot in slots)
-        promised = sum(_expected(job, width) for job in takers)
-        tokens = len(jobs) + self._kept * promised
-        seconds = self._costs.seconds(rows)
-        return _Choice(width, takers, promised, tokens, tuple(rows), seconds)
+        tokens = len(slots) + self._kept * promised
+        return _Choice(width, takers, promised, tokens, tuple(rows), self._costs.seconds(rows))
 
 
 def _expected(job: Job, width: int) -> float:
