@@ -41,6 +41,7 @@ import numpy as np
 import trio
 
 from assay.chat_template import ChatTemplate
+from assay_node.config import PROFILES
 from assay_node.engine.interface import Engine, Generate
 from assay_node.engine.library import engines
 from assay_node.engine.profiles import Profile
@@ -91,7 +92,7 @@ def main() -> None:
     parser.add_argument("--streams", type=lambda s: list(map(int, _words(s))), default=_STREAMS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--profile", default="exact", choices=["exact", "fast"], help="the node's")
+    parser.add_argument("--profile", default="exact", choices=PROFILES, help="the node's")
     parser.add_argument("--no-peers", action="store_true", help="leave the slow ones out")
     options = parser.parse_args()
     tables = {}

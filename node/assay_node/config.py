@@ -23,7 +23,7 @@ from assay_protocol.limits import MODELS_PER_NODE_MAX
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 CONFIG_BYTES_MAX: Final = 65_536
 ENGINES: Final = ("llama", "scripted", "openai")
-PROFILES: Final = ("exact", "fast")
+PROFILES: Final = ("exact", "exact-native", "fast")
 FITS: Final = ("shrink", "refuse", "off")
 
 

@@ -239,8 +239,11 @@ async def _unbroken(model: Path, done: dict[str, Any]) -> list[int]:
         seed=job_seed(ticket.seed_ticket, record.nonce),
     )
     tokens: list[int] = []
+    profile = await trio.to_thread.run_sync(  # that of the nodes, which is remembered
+        lambda: choose(model, ticket.model, "exact", threads=1, directory=engines())
+    )
     async with (
-        open_llama_engine(model, ticket.model, slots=1, threads=1) as engine,
+        open_llama_engine(model, ticket.model, slots=1, threads=1, profile=profile) as engine,
         engine.generate(request) as chunks,
     ):
         async for chunk in chunks:

@@ -206,7 +206,7 @@ class Coordinator:
         if self.jobs.open_tickets(client) >= self.policy.open_tickets_max:
             raise AssayError("rate_limited", retry_after_ms=BUSY_RETRY_MS)
         seed_ticket, start = self._resumed(client, job)
-        node = self.scheduler.pick(now, job)
+        node = self.scheduler.pick(now, job, self._class_begun(job))
         if node is None:
             asked = job.sampler.grammar is not None
             if asked and self.scheduler.lacks_grammars(now, job.model):
@@ -266,6 +266,13 @@ class Coordinator:
         if point.progress is not None:
             self._check_progress(point.ticket, point.progress)
         return t.seed_ticket, t.start + point.count
+
+    def _class_begun(self, job: m.SubmitJob) -> str:
+        """The class of the node that began what `job` continues; empty if there is none."""
+        if job.resume is None:
+            return ""
+        began = self.registry.nodes[self.jobs.jobs[job.resume.ticket].ticket.node]
+        return began.classes.get(job.model, "")
 
     def _check_progress(self, ticket: bytes, blob: bytes) -> None:
         job = self.jobs.jobs.get(ticket)

@@ -19,6 +19,7 @@ class Node:
 
     row: NodeRow
     offers: dict[bytes, Offer] = field(default_factory=dict)
+    classes: dict[bytes, str] = field(default_factory=dict)  # of its newest offers, gone or not
     addresses: tuple[str, ...] = ()
     lease_until: int = 0
     running: int = 0
@@ -93,6 +94,7 @@ class Registry:
             node = self.nodes[key] = Node(row)
         self._unlist(node)
         node.offers = {offer.model: offer for offer in message.offers}
+        node.classes = {offer.model: offer.class_id for offer in message.offers}
         node.addresses = message.addresses
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = 0

@@ -24,11 +24,18 @@ class Scheduler:
     def __init__(self, policy: Policy, registry: Registry, entropy: Entropy) -> None:
         self._policy, self._registry, self._entropy = policy, registry, entropy
 
-    def pick(self, now: int, job: SubmitJob) -> Node | None:
-        """The node for `job`, or None if nothing that fits has room now."""
+    def pick(self, now: int, job: SubmitJob, like: str = "") -> Node | None:
+        """The node for `job`, or None if nothing that fits has room now.
+
+        `like`: a numerics class whose nodes come first. They alone go on with the same bits.
+        """
         listed = self._registry.listed(job.model)
         if not listed:
             return None
+        if like:
+            alike = [node for node in listed if node.offers[job.model].class_id == like]
+            if (found := self._best(now, job, alike)) is not None:
+                return found
         best = self._best(now, job, self._sample(listed))
         return best or self._best(now, job, listed)
 

@@ -7,6 +7,9 @@ costs are noisy; the same number for each job that gets any, as unequal ones nee
 
 If what was learned is wrong and says no, nothing would ever correct it: so likely guesses are tried
 now and then all the same, as many of them as were tried least, for `PROBE_SHARE` of the time.
+
+Weighing takes time, too, in every step and on cold caches: after a decode without drafts the next
+look is put off, each time for longer.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ _DOUBT: Final = 0.5  # what more rows cost may be found to be less, by so much
 _MEMORY: Final = 16  # promises after which older ones hardly count
 _CREDIT_DECODES_MAX: Final = 4  # saved up for probes at most
 _CREDIT_DECODES_FIRST: Final = 8  # and lent once, as nothing is known yet
+_PAUSE_MAX: Final = 8  # decodes between two looks, where nothing is drafted
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,20 @@ class Payoff:
         self._credit = 0.0  # seconds that probes may cost
         self._promise: _Promise | None = None
         self._kept = 1.0  # the share of what was promised that was drawn lately
+        self._pause = self._left = 0  # decodes: the newest pause, and what is left of it
+        self._looks = False
 
     def choose(self, jobs: Sequence[Job], rows: int) -> Chosen:
+        self._looks = not self._left
+        if not self._looks:
+            self._left -= 1
+            return {}
+        chosen = self._chosen(jobs, rows)
+        self._pause = 0 if chosen else min(2 * self._pause + 1, _PAUSE_MAX)
+        self._left = self._pause
+        return chosen
+
+    def _chosen(self, jobs: Sequence[Job], rows: int) -> Chosen:
         offers = []
         for job in jobs:
             if job.drafts_max > 0:
@@ -88,6 +104,8 @@ class Payoff:
         return {} if self._promise is None else _drafts_of(self._promise.choice)
 
     def took(self, feeds: Sequence[Feed], seconds: float) -> None:
+        if not self._looks:
+            return
         if not all(feed.rows == len(feed.tokens) for feed in feeds):
             return  # a prompt's rows cost less: most draw nothing
         first = not self._costs.known
@@ -98,7 +116,7 @@ class Payoff:
         elif first:
             self._credit = _CREDIT_DECODES_FIRST * seconds
         elif self._credit < _CREDIT_DECODES_MAX * seconds:
-            self._credit += PROBE_SHARE * seconds
+            self._credit += PROBE_SHARE * seconds * (1 + self._pause)
 
     def _settle(self, promise: _Promise, seconds: float) -> None:
         """The best of many promises is the one most likely to be too good: learn by how much."""

@@ -5,8 +5,8 @@ and which of them holds for a model on a machine is measured (trials.py), never 
 
 - "fa-split48": flash attention, one KV stream per sequence and at most 48 tokens of a sequence in
   one decode, so that every kernel works row by row. Cheap; does not hold for every format. With the
-  library of llama-cpp-python, or with the portable one's kernels for this processor: another class,
-  as the instruction set is in its id, and quicker.
+  library of llama-cpp-python, or, for "exact-native", with the portable one's kernels for this
+  processor: quicker, and another class, as the instruction set is in its id.
 - "plain": a library without the kernels that depend on the number of rows (library.py), no flash
   attention. Holds for every format tried; prompts are slower.
 
@@ -120,8 +120,10 @@ FLASH_PORTABLE: Final = dataclasses.replace(FLASH, library=PORTABLE)
 # virtual machines promise AMX and do not have it.
 VARIANTS: Final = ("zen4", "icelake", "alderlake", "haswell", "x64")
 
-# Groups in order of preference: of the first group that serves the quickest is taken.
+# Groups in order of preference: of the first group that serves the quickest is taken. "exact" keeps
+# to one instruction set, so that all machines of an architecture can compare bits with each other.
 CANDIDATES: Final[dict[str, tuple[tuple[Profile, ...], ...]]] = {
-    "exact": ((FLASH, FLASH_PORTABLE), (PLAIN,)),
+    "exact": ((FLASH,), (PLAIN,)),
+    "exact-native": ((FLASH, FLASH_PORTABLE), (PLAIN,)),
     "fast": ((FAST_SPLIT, FAST_UNIFIED),),
 }

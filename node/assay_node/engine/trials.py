@@ -78,11 +78,11 @@ def choose(
 ) -> Profile:
     """The profile for `name`, a key of CANDIDATES; blocks for seconds to minutes the first time.
 
-    "exact": of the roads that prove exact the quicker one, and if none does, the first, not proved.
-    "fast": the quickest; where the portable library is not there or dies in all variants, that of
-    the bindings. With `adapters`, their answers are tried as well; if they hold floats, by PLAIN
-    alone: by FLASH their bits differ so seldom that a trial could miss it. Trials are kept in
-    `directory`.
+    "exact" and "exact-native": of the first group in which any road proves exact the quickest one,
+    and if none does, the first, not proved. "fast": the quickest; where the portable library is not
+    there or dies in all variants, that of the bindings. With `adapters`, their answers are tried as
+    well; if they hold floats, by PLAIN alone: by FLASH their bits differ so seldom that a trial
+    could miss it. Trials are kept in `directory`.
 
     Raises AssayError: "engine_missing" without the bindings, "model_missing" or "gguf_invalid" for
     a file that is no adapter.
@@ -94,7 +94,7 @@ def choose(
         )
 
     groups = CANDIDATES[name]
-    if name == "exact":
+    if name != "fast":
         floats = any(_holds_floats(file) for file, _ in adapters)
         for group in groups:
             roads = [one for one in group if not (floats and one.road == FLASH.road)]

@@ -240,6 +240,25 @@ def resumed(world: World, held: Issued, count: int, **changes: Any) -> Issued | 
     return world.ask(changes.pop("client", CLIENT), held.nonce, **(plain | changes))
 
 
+def test_a_resumed_job_goes_on_with_the_same_bits_where_it_can() -> None:
+    """In the class that began it, even if another is quicker and the first node is gone."""
+    world, classes = World(), ("a/E", "b/E", "a/E", "b/E", "b/E")
+    nodes = [node(index) for index in range(10, 15)]
+    world.grant(CLIENT.public_key)
+    for one, class_id in zip(nodes, classes, strict=True):
+        world.join(one, class_id=class_id, decode_rate=90_000 if class_id == "b/E" else 30_000)
+    first = world.ask(CLIENT, only=(nodes[0].key,))
+    assert isinstance(first, Issued)
+    world.lose(nodes[0])
+    for _ in range(8):
+        second = resumed(world, first, 10)
+        assert isinstance(second, Issued)
+        assert second.ticket.node == nodes[2].key
+    world.lose(nodes[2])
+    third = resumed(world, first, 10)
+    assert isinstance(third, Issued), "another class rather than none"
+
+
 def test_a_resumed_job_keeps_seed_and_place() -> None:
     a, b = node(10), node(11)
     world = world_of(a, b)

@@ -104,7 +104,8 @@ def test_the_quicker_kernels_are_taken_if_they_prove_exact(
 
     monkeypatch.setattr(trials, "run_trial", run)
     chosen = replace(FLASH_PORTABLE, variant="icelake") if quick.exact else FLASH
-    assert _choose(engines, "exact") == replace(chosen, proved=True)
+    assert _choose(engines, "exact-native") == replace(chosen, proved=True)
+    assert _choose(engines, "exact") == replace(FLASH, proved=True), "the class all can compare"
 
 
 def test_one_bit_of_difference_sends_to_the_other_road(
