@@ -20,7 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from assay_node.engine.profiles import FAST_SPLIT, FAST_UNIFIED, FLASH, PLAIN, Profile
+from assay_node.engine.profiles import (
+    FAST_SPLIT,
+    FAST_UNIFIED,
+    FLASH,
+    FLASH_PORTABLE,
+    PLAIN,
+    Profile,
+)
 from assay_node.engine.quantize import requantize
 from assay_node.engine.trials import Trial, run_trial
 from assay_node.hardware import detect
@@ -31,7 +38,7 @@ FORMATS: Final = ("Q8_0", "Q4_0", "Q4_1", "Q4_K_M", "F16")
 ROADS: Final = (
     FLASH,
     PLAIN,
-    *(replace(one, variant=VARIANT) for one in (FAST_SPLIT, FAST_UNIFIED)),
+    *(replace(one, variant=VARIANT) for one in (FLASH_PORTABLE, FAST_SPLIT, FAST_UNIFIED)),
 )
 
 
@@ -44,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     roads = [profile for profile in ROADS if profile.available]
     figures: dict[str, Any] = {}
-    print(f"{'format':8}{'road':22}{'exact':>6}{'differing':>12}{'prefill':>9}{'decode':>8}")
+    print(f"{'format':8}{'road':27}{'exact':>6}{'differing':>12}{'prefill':>9}{'decode':>8}")
     with tempfile.TemporaryDirectory() as scratch:
         for kind in options.formats:
             file = Path(scratch) / f"{kind}.gguf"
@@ -59,10 +66,10 @@ def main() -> None:
 def measure(
     file: Path, kind: str, roads: list[Profile], threads: int, rounds: int
 ) -> dict[str, dict[str, float]]:
-    trials: dict[str, list[Trial]] = {profile.road: [] for profile in roads}
+    trials: dict[str, list[Trial]] = {_title(profile): [] for profile in roads}
     for _ in range(rounds):
         for profile in roads:
-            trials[profile.road].append(run_trial(file, profile, threads))
+            trials[_title(profile)].append(run_trial(file, profile, threads))
     rows = {}
     for road, found in trials.items():
         row = {
@@ -75,9 +82,13 @@ def measure(
         shown = f"{row['differing']}/{row['tokens']}"
         rates = f"{row['prefill_tps']:9.0f}{row['decode_tps']:8.0f}"
         exact = "yes" if row["exact"] else "no"
-        print(f"{kind:8}{road:22}{exact:>6}{shown:>12}{rates}", flush=True)
+        print(f"{kind:8}{road:27}{exact:>6}{shown:>12}{rates}", flush=True)
         rows[road] = row
     return rows
+
+
+def _title(profile: Profile) -> str:
+    return f"{profile.road} {profile.library or 'wheel'}"
 
 
 if __name__ == "__main__":
