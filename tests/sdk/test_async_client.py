@@ -112,7 +112,7 @@ async def test_options_reach_the_ticket_and_logprobs_the_caller(autojump_clock: 
         "repetition_penalty": 1.1,
         "frequency_penalty": 0.5,
         "logit_bias": {9: 2, 8: -1.5},
-        "stop_tokens": [30, 10, 30],
+        "stop_tokens": [5, 3, 5],  # the fake node draws neither, and would go on after them
         "logprobs": 2,
     }
     async with connected(fake) as client:
@@ -122,7 +122,7 @@ async def test_options_reach_the_ticket_and_logprobs_the_caller(autojump_clock: 
     sampler = fake.coordinator.asked[0].sampler
     assert (sampler.repetition_penalty, sampler.frequency_penalty) == (1.1, 0.5)
     assert [(one.token, one.bias) for one in sampler.logit_bias or ()] == [(8, -1.5), (9, 2.0)]
-    assert sampler.stop_tokens == (10, 30)
+    assert sampler.stop_tokens == (3, 5)
     assert tuple(one.token for one in result.logprobs) == result.tokens
     assert [len(one.top) for one in result.logprobs] == [2] * len(result.tokens)
 
