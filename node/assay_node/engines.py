@@ -69,7 +69,10 @@ class Engines:
     async def open(self, key: bytes) -> None:
         """Open an engine again that was closed. Raises AssayError if it cannot be opened."""
         assert key not in self._lives
-        self._lives[key] = await self._begin(self._openers[key])
+        try:
+            self._lives[key] = await self._begin(self._openers[key])
+        except ImportError as error:  # the library was there at the start
+            raise AssayError("engine_missing", str(error)) from error
 
     async def close(self, key: bytes) -> None:
         """Let it go; returns when its memory is free."""

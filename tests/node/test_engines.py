@@ -47,6 +47,7 @@ async def test_an_engine_is_closed_and_opened_again_and_the_other_is_not_touched
     [
         (AssayError("model_corrupt"), "model_corrupt"),
         (FileNotFoundError(2, "No such file"), "model_missing"),
+        (ModuleNotFoundError("llama_cpp"), "engine_missing"),
     ],
 )
 async def test_one_that_cannot_be_opened_says_why_and_may_be_tried_again(
