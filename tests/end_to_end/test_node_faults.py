@@ -39,9 +39,7 @@ from end_to_end.scripted_network import (
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 FAST = 0.0
-DRAINED_SECONDS_MAX = (
-    90  # drain_us and deliver_us, and some: it may have to hear of an audit's end first
-)
+DRAINED_SECONDS_MAX = 90  # drain_us and deliver_us, and some: it waits for the end of an audit
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
