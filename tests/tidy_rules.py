@@ -41,7 +41,8 @@ _IMPURE: Final = {
 }  # fmt: skip
 _PROTOCOL_MAY: Final = {"msgpack", "nacl"}
 _NUMPY_IN: Final = {
-    f"protocol/assay_protocol/{name}.py" for name in ("sampling", "noise", "adjustments", "masks")
+    f"protocol/assay_protocol/{name}.py"
+    for name in ("sampling", "margins", "noise", "adjustments", "masks", "sketches")
 }
 
 _MASKS_IN: Final = "protocol/assay_protocol/masks.py"  # llguidance, behind the `grammar` extra

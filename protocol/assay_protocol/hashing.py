@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from assay_protocol.errors import ProtocolError
-from assay_protocol.limits import LEAF_TOKENS
+from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
 
 _PROMPT: Final = b"assay prompt"
 _GRAMMAR: Final = b"assay grammar"
@@ -22,6 +22,7 @@ _SEED: Final = b"assay seed"
 _SEED_NAME: Final = b"assay seed name"
 _OUTPUT: Final = b"assay output"
 _LEAF: Final = b"assay leaf"
+_RAW: Final = b"assay raw"
 _BRANCH: Final = b"assay branch"
 _COMMIT: Final = b"assay commit"
 
@@ -120,8 +121,26 @@ def leaf_hashes(ticket: bytes, nonce: bytes, output: bytes) -> tuple[bytes, ...]
     return tuple(ends)
 
 
+def raw_hashes(logits: bytes) -> tuple[bytes, ...]:
+    """A digest of each leaf's packed raw f32 logits of drawn tokens: equal only bit for bit."""
+    step = 4 * LEAF_TOKENS
+    return tuple(_blake(_RAW, logits[at : at + step]) for at in range(0, len(logits), step))
+
+
+def sketched_root(hashes: Sequence[bytes], raws: Sequence[bytes], sketches: bytes) -> bytes:
+    """Merkle root over leaves of (running hash, digest of raw logits, sketches)."""
+    step = SKETCH_BYTES * LEAF_TOKENS
+    if len(sketches) % SKETCH_BYTES or not len(hashes) == len(raws) == -(-len(sketches) // step):
+        raise ProtocolError("malformed", "leaves, digests and sketches do not match in number")
+    leaves = [
+        _blake(_LEAF, i.to_bytes(4, "little"), end, raw, sketches[i * step : (i + 1) * step])
+        for i, (end, raw) in enumerate(zip(hashes, raws, strict=True))
+    ]
+    return _blake(_BRANCH, (len(sketches) // SKETCH_BYTES).to_bytes(4, "little"), _merkle(leaves))
+
+
 def leaves_root(hashes: Sequence[bytes], logits: bytes) -> bytes:
-    """Merkle root over an answer's leaves; an answer of no tokens has a root of its own."""
+    """The same over leaves of logprobs, in classes ending in /L. No tokens have a root too."""
     step = 4 * LEAF_TOKENS
     if len(hashes) != -(-len(logits) // step):
         raise ProtocolError("malformed", "leaves and logits do not match in number")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import struct
 import types
 from pathlib import Path
@@ -32,6 +33,7 @@ _SIGNED: Final = {
     "receipt": messages.Receipt,
     "ack": messages.Ack,
     "progress": messages.Progress,
+    "statement": messages.AuditStatement,
 }
 
 
@@ -91,7 +93,7 @@ def _of_message(cls: type) -> list[dict[str, Any]]:
 
 def _value(hint: Any, owner: str, name: str, full: bool) -> Any:
     if hint == messages.Signed:
-        return seal(Identity(SEED), example(_SIGNED[name], full=False))
+        return seal(Identity(SEED), example(_SIGNED[re.sub(r"s\d+$", "", name)], full=False))
     base: Any = hint
     bound: Any = None
     if get_origin(hint) is Annotated:
