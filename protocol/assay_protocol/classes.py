@@ -21,6 +21,11 @@ def holds_logprobs(class_id: str) -> bool:
     return class_id.endswith("/L")
 
 
+def is_exact(class_id: str) -> bool:
+    """Whether two engines of this very class give the same bits."""
+    return class_id.endswith("/E")
+
+
 def can_be_audited(class_id: str) -> bool:
     """Whether a replay can tell anything about this class's answers."""
     return not class_id.endswith("/U")
