@@ -145,8 +145,8 @@ class AnswerStream:
         except AssayError as error:
             raise NotVerified(error, self.result, Verdict(UNTOLD, (), ())) from error
         self._result = replace(self.result, verdict=verdict, final=verdict.passed)
-        if (error := verdict.error) is not None:
-            raise NotVerified(error, self._result, verdict)
+        if (reason := verdict.error) is not None:
+            raise NotVerified(reason, self._result, verdict)
         return verdict
 
     def _settle(self, started: Started, outcome: Outcome) -> None:
