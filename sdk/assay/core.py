@@ -116,7 +116,7 @@ class JobMachine:
         self.job, self.phase = job, Phase.READY
         self.attempt = 0
         self.held: list[int] = []  # the answer so far
-        self.avoid: bytes | None = None  # a node this job must not go to
+        self.avoid: tuple[bytes, ...] = ()  # nodes this job must not go to
         self._signer, self._coordinator, self._verifier = signer, coordinator, verifier
         self._limits = limits
         self._runs: list[_Run] = []
@@ -127,6 +127,11 @@ class JobMachine:
         self._reason: AssayError | None = None  # why the job is ENDING, unless the caller asked
         self._now = self._phase_at = self._total_at = 0
         self._effects: list[Effect] = []
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """All that have a ticket of this job, or had one and drew tokens."""
+        return tuple(run.ticket.node for run in self._runs)
 
     @property
     def drawing(self) -> Ticket:
@@ -194,9 +199,8 @@ class JobMachine:
         self._effects.append(AskTicket(self.attempt, self._asked))
 
     def _excluded(self) -> tuple[bytes, ...]:
-        failed = [] if self.job.only else self._busy + self._bad
-        also = [] if self.avoid is None else [self.avoid]
-        return tuple((failed + also)[-EXCLUDE_MAX:])
+        failed = () if self.job.only else (*self._busy, *self._bad)
+        return (*failed, *self.avoid)[-EXCLUDE_MAX:]
 
     def _granted(self, attempt: int, grant: TicketGrant) -> None:
         late = self.phase is not Phase.ASKING or attempt != self.attempt
@@ -226,6 +230,8 @@ class JobMachine:
         check_grant(ticket, asked, client=self._signer.public_key)
         if ticket.node != grant.route.node:
             raise ProtocolError("unexpected_message", "the route is to another node")
+        if ticket.node in self.avoid:
+            raise ProtocolError("unexpected_message", "the node has the same job already")
         if any(run.ticket.ticket == ticket.ticket for run in self._runs):
             raise ProtocolError("ticket_replayed")
         if self.held and ticket.seed_ticket != self._runs[-1].ticket.seed_ticket:

@@ -100,6 +100,8 @@ class QuorumMachine:
             self._feed(side, event)
 
     def _feed(self, side: int, event: Event) -> None:
+        if len(self._sides) == 2:
+            self._sides[side].avoid = self._sides[1 - side].nodes
         for effect in self._sides[side].handle(self._now, event):
             match effect:
                 case AskTicket() | OpenStream() | SendFrame() | CloseStream():
@@ -112,9 +114,8 @@ class QuorumMachine:
                     self._effects.append(effect)
 
     def _begin_second(self) -> None:
-        first = self._sides[0].drawing
-        self._sides.append(self._side(replace(self.job, twin=first.seed_ticket)))
-        self._sides[1].avoid = first.node
+        twin = self._sides[0].drawing.seed_ticket
+        self._sides.append(self._side(replace(self.job, twin=twin)))
         self._feed(1, Begin())
 
     # ---- comparing ----
@@ -122,8 +123,6 @@ class QuorumMachine:
     def _take(self, side: int, fresh: TokensDrawn) -> None:
         """Keep what one side drew; give out what both now have, up to the first difference."""
         self._drawn[side].extend(fresh.tokens)
-        if len(self._sides) == 2:
-            self._sides[1 - side].avoid = fresh.node
         if side == 0:
             self._logprobs.extend(fresh.logprobs)
         first, second = self._drawn
