@@ -117,6 +117,7 @@ class JobMachine:
         self.attempt = 0
         self.held: list[int] = []  # the answer so far
         self.avoid: tuple[bytes, ...] = ()  # nodes this job must not go to
+        self.twin = job.twin  # whose draws it repeats, or whose operator a resume must avoid
         self._signer, self._coordinator, self._verifier = signer, coordinator, verifier
         self._limits = limits
         self._runs: list[_Run] = []
@@ -193,7 +194,7 @@ class JobMachine:
             only=self.job.only,
             resume=_resume_point(last) if last else None,
             verify=None if self.job.verify == "sample" else self.job.verify,
-            twin=None if last else self.job.twin,
+            twin=self.twin,
         )
         self._enter(Phase.ASKING, self._limits.ask_us)
         self._effects.append(AskTicket(self.attempt, self._asked))

@@ -101,7 +101,10 @@ class QuorumMachine:
 
     def _feed(self, side: int, event: Event) -> None:
         if len(self._sides) == 2:
-            self._sides[side].avoid = self._sides[1 - side].nodes
+            other, mine = self._sides[1 - side], self._sides[side]
+            mine.avoid = other.nodes
+            if mine.held and other.nodes:
+                mine.twin = other.drawing.ticket  # a resume must not go to its operator
         for effect in self._sides[side].handle(self._now, event):
             match effect:
                 case AskTicket() | OpenStream() | SendFrame() | CloseStream():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from assay.events import JobLimits, Segment
-from assay.verdicts import PASSED, UNSIGNED, UNTOLD, Verdict, check_statements
+from assay.verdicts import AGAINST, PASSED, UNSIGNED, UNTOLD, Verdict, check_statements
 from assay_protocol.errors import AssayError, PeerGone, ProtocolError
 from assay_protocol.messages import JobVerdict, Ticket
 from assay_protocol.signing import peek
@@ -41,11 +41,10 @@ class VerdictWatch:
 
     @property
     def verdict(self) -> Verdict:
-        """What is known: of several outcomes the first that is not the best."""
+        """What is known: of several outcomes the worst."""
         outcomes = self._outcomes + [UNTOLD] * len(self._waiting)
-        worst = next((one for one in outcomes if one != PASSED), PASSED)
-        if not outcomes:
-            worst = UNSIGNED
+        bad = sorted((one for one in outcomes if one != PASSED), key=lambda one: one not in AGAINST)
+        worst = bad[0] if bad else PASSED if outcomes else UNSIGNED
         return Verdict(worst, tuple(self._signed), tuple(dict.fromkeys(self._auditors)))
 
     def told(self, now: int, answer: JobVerdict) -> int:

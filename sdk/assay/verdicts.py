@@ -36,7 +36,7 @@ PASSED: Final = "passed"
 UNTOLD: Final = "untold"  # nobody said in time how it ended
 UNSIGNED: Final = "unsigned"  # a node that drew a part signed nothing for it: no audit can be
 # Outcomes that speak against the node: found wrong, or could not or would not show its work.
-_AGAINST: Final = frozenset({"failed", "withheld", "suspended", "convicted", "equivocation"})
+AGAINST: Final = frozenset({"failed", "unequal", "withheld", "suspended", "convicted"})
 VERDICT_BYTES_MAX: Final = 1 << 20
 
 
@@ -44,9 +44,10 @@ VERDICT_BYTES_MAX: Final = 1 << 20
 class Verdict:
     """How the audits of an answer ended, as the coordinator says, and which auditors signed.
 
-    `outcome` is passed, failed, withheld, unproven, unaudited, untold (not decided in time) or
-    unsigned (a part of the answer has no receipt). `auditors` are the keys under which a statement
-    about this very answer was checked; with none the outcome is the coordinator's word alone.
+    `outcome` is passed, failed, unequal (not the bits of its class), withheld, unproven, unaudited,
+    untold (not decided in time), unsigned (a part of the answer has no receipt), or why there never
+    was an audit. `auditors` are the keys under which a statement about this very answer was
+    checked; with none the outcome is the coordinator's word alone.
     """
 
     outcome: str
@@ -62,7 +63,7 @@ class Verdict:
         """Why the answer is not to be taken as verified; None if it passed."""
         if self.passed:
             return None
-        code = "audit_failed" if self.outcome in _AGAINST else "audit_missing"
+        code = "audit_failed" if self.outcome in AGAINST else "audit_missing"
         return AssayError(code, f"the audit ended as {self.outcome!r}")
 
 
@@ -146,7 +147,8 @@ def _finding_steps(
     receipt: Receipt,
     opened: LeavesOpened | None,
 ) -> list[Step]:
-    name, who = f"auditor {number}", finding.auditor.hex()[:16]
+    kind = finding.class_id or "class unknown"
+    name, who = f"auditor {number}", f"{finding.auditor.hex()[:16]} ({kind})"
     try:
         statement = open_signed(AuditStatement, finding.statement, finding.auditor)
         _check_statement(statement, finding.auditor, ticket, receipt)
@@ -205,7 +207,7 @@ def _independence(findings: Sequence[FindingRecord]) -> Step:
 
 def _outcome_step(record: VerdictRecord) -> Step:
     """The coordinator's conclusion needs findings to rest on; weighing them needs its table."""
-    least = {"passed": 1, "failed": 2}.get(record.outcome, 0)
+    least = {"passed": 1, "failed": 2, "unequal": 2}.get(record.outcome, 0)
     if len(record.findings) < least:
         few = f"{record.outcome!r} rests on {len(record.findings)} findings, {least} are needed"
         return Step("outcome", False, few)
