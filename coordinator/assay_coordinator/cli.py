@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
     _verb(verbs, "keys", _keys, "show the coordinator's public key")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
+    shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
+    shapes.add_argument("--probe-keys", type=Path, help="the prober's keys, which are left out")
     grant = _remote(verbs, "grant", _grant, "give an account credit")
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
@@ -111,6 +113,16 @@ def _check(args: argparse.Namespace) -> int:
     for line in findings or ["the books are in order"]:
         sys.stdout.write(line + "\n")
     return 1 if findings else 0
+
+
+def _shapes(args: argparse.Namespace) -> int:
+    from assay_coordinator.adapters.shapes import job_shapes, probe_keys
+
+    database = f"sqlite:///{args.data_dir.expanduser() / 'coordinator.db'}"
+    probes = probe_keys(args.probe_keys) if args.probe_keys else frozenset()
+    for line in job_shapes(database, probes):
+        sys.stdout.write(line + "\n")
+    return 0
 
 
 def _grant(args: argparse.Namespace) -> int:

@@ -61,12 +61,18 @@ class AnswerStream:
         self._result: Completion | None = None
         self._events: AsyncIterator[Delta | Resumed | Verdict] | None = None
         self._logprobs: list[TokenLogprobs] = []
+        self.answered = trio.Event()  # the answer is whole, or will not be; its verdict may follow
 
     @property
     def result(self) -> Completion:
         """The answer, once the stream was read to its end or left."""
         assert self._result is not None, "the stream has not ended"
         return self._result
+
+    @property
+    def text(self) -> str | None:
+        """What came, once `answered`; None if there is no answer."""
+        return None if self._result is None else self._result.text
 
     async def whole(self) -> Completion:
         """Read it all."""
@@ -168,6 +174,7 @@ class AnswerStream:
             final=outcome.error is None and started.job.verify != "now",
             twins=twins,
         )
+        self.answered.set()
         started.keep(receipts + twins)
 
 

@@ -125,11 +125,12 @@ def _add_audit(commands: Any) -> None:
 
 def _add_probe(commands: Any) -> None:
     probe = commands.add_parser("probe", help="for operators: ask like a client, have it audited")
-    _add_coordinator_options(probe)
+    probe.add_argument("--coordinator", default=os.environ.get("ASSAY_COORDINATOR"))
+    probe.add_argument("--json", action="store_true")
     probe.add_argument("--pool", type=Path, required=True, help="JSON lines of unused prompts")
     probe.add_argument("--shapes", type=Path, required=True, help="from `coordinator shapes`")
     probe.add_argument("--keys", type=Path, required=True, help="folder of the probes' keys")
-    probe.add_argument("--sessions", type=int, default=1)
+    probe.add_argument("--share", type=float, default=0.02, help="of all accounts, probes")
     probe.add_argument("--model")
     probe.set_defaults(run=_run("assay.probe_command", "probe", "p2p"))
 

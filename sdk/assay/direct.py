@@ -129,6 +129,10 @@ class AsyncClient:
         key = self.public_key if account is None else account
         return await self._link.document("credit", key, BUNDLE_BYTES_MAX)
 
+    async def count_tokens(self, messages: Sequence[Message], *, model: str | None = None) -> int:
+        """How many prompt tokens a chat would have."""
+        return len(await (await self._catalogue.model(model)).tokens_of_chat(messages))
+
     async def verdict(self, ticket: bytes) -> JobVerdict:
         """How a ticket of this account's stands. Its statements are not checked yet."""
         return await self._link.read(JobVerdict, GetVerdict(ticket=ticket))

@@ -1,4 +1,4 @@
-"""A verdict's record checked offline: true ones pass, and every change is seen where it was made."""
+"""A verdict's record checked offline: true ones pass, and every change is seen where it is."""
 
 from __future__ import annotations
 
