@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -183,9 +184,10 @@ def _recompute(record: ReceiptRecord, model: Path, threads: int | None) -> Recom
         normalized=holds_logprobs(receipt.class_id),
         grammar=record.grammar,
     )
-    profile = choose(model, ticket.model, "exact", threads=threads or 1, directory=engines())
+    cores = threads or max(1, (os.cpu_count() or 1) - 1)
+    profile = choose(model, ticket.model, "exact", threads=cores, directory=engines())
     room = len(prompt) + len(output) + 1
-    opening = partial(open_llama_engine, slots=1, context=room, threads=threads, profile=profile)
+    opening = partial(open_llama_engine, slots=1, context=room, threads=cores, profile=profile)
 
     async def run() -> tuple[str, Replayed]:
         async with opening(model, ticket.model, drafts=False) as engine:
