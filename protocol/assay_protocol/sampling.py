@@ -25,7 +25,7 @@ import numpy as np
 
 from assay_protocol.adjustments import Logits, adjusted
 from assay_protocol.filters import Reals, Tokens, Values, at_least, kept
-from assay_protocol.margins import Allowed, Watched, gaps, lead, margin
+from assay_protocol.margins import Allowed, Watched, gaps, lead, lead_of_all, margin
 from assay_protocol.noise import (
     gumbel_of,
     least_word,
@@ -145,7 +145,7 @@ def _draw_rows(
             else:
                 greedy.append(row)
             if watched is not None:
-                watched.leads[row] = lead(own)
+                watched.leads[row] = lead_of_all(own)
             continue
         inside = kept(own, sampler)
         if watched is not None:
