@@ -24,13 +24,8 @@ from assay.verify import Step, Verification, verify
 from assay_protocol.classes import holds_logprobs, is_exact
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import missing_text
-from assay_protocol.hashing import (
-    job_seed,
-    leaf_hashes,
-    leaves_root,
-    raw_hashes,
-    sketched_root,
-)
+from assay_protocol.hashing import job_seed, leaf_hashes
+from assay_protocol.leaves import Leaves, leaves_of
 from assay_protocol.messages import LeavesOpened, Receipt, Ticket
 from assay_protocol.signing import peek
 
@@ -122,11 +117,10 @@ def _exact_tokens(wrong: Sequence[int], tokens: int) -> Step:
 def _exact_root(record: ReceiptRecord, receipt: Receipt, found: Recomputed) -> Step:
     name = "leaves root"
     hashes = leaf_hashes(receipt.ticket, record.nonce, record.output)
+    leaves = leaves_of(found.logits, found.sketches)
     if holds_logprobs(receipt.class_id):
-        root = leaves_root(hashes, found.logits)
-    else:
-        root = sketched_root(hashes, raw_hashes(found.logits), found.sketches)
-    if root != receipt.root:
+        leaves = Leaves(logits=found.logits)
+    if leaves.root(receipt.class_id, hashes) != receipt.root:
         return Step(name, False, "computed here from the model's raw logits, it is another")
     return Step(name, True, "computed here from the model's raw logits, bit for bit")
 
@@ -194,9 +188,7 @@ def _recompute(record: ReceiptRecord, model: Path, threads: int | None) -> Recom
             return engine.info.class_id, await engine.replay(request)
 
     class_id, done = trio.run(run)
-    return Recomputed(
-        class_id, done.drawn, done.margins, done.logits, getattr(done, "sketches", b"")
-    )
+    return Recomputed(class_id, done.drawn, done.margins, done.logits, done.sketches)
 
 
 def _sha256(path: Path) -> bytes:

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from assay.verify import Step, Verification
-from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
-from assay_protocol.hashing import commitment, leaves_root, sketched_root
-from assay_protocol.limits import SKETCH_BYTES
+from assay_protocol.hashing import commitment
+from assay_protocol.leaves import Leaves
 from assay_protocol.messages import (
     AuditReveal,
     AuditStatement,
@@ -125,19 +124,13 @@ def _opened(record: VerdictRecord, receipt: Receipt) -> tuple[LeavesOpened | Non
 
 
 def root_of(opened: LeavesOpened, receipt: Receipt) -> bytes:
-    """The root of opened leaves of this receipt's answer; ProtocolError("receipt_mismatch")."""
+    """The root of opened leaves of this receipt's answer; ProtocolError if they are not its."""
     hashes = _digests(opened.hashes)
     if (hashes[-1] if hashes else receipt.output_hash) != receipt.output_hash:
         raise ProtocolError("receipt_mismatch", "the leaves are of another answer")
-    if holds_logprobs(receipt.class_id):
-        count, root = len(opened.logits) // 4, leaves_root(hashes, opened.logits)
-    else:
-        raws, sketches = opened.raws or b"", opened.sketches or b""
-        count = len(sketches) // SKETCH_BYTES
-        root = sketched_root(hashes, _digests(raws), sketches)
-    if count != receipt.n_out:
-        raise ProtocolError("receipt_mismatch", "the leaves are of another number of tokens")
-    return root
+    leaves = Leaves(opened.raws or b"", opened.sketches or b"", opened.logits)
+    leaves.check(receipt.class_id, receipt.n_out)
+    return leaves.root(receipt.class_id, hashes)
 
 
 def _finding_steps(

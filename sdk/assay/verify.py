@@ -1,8 +1,8 @@
 """Check a receipt offline: who signed what, and that it is about these tokens and no others.
 
-Needs the base install only and trusts nobody: every step recomputes what it checks. What a single
-client cannot check is said, not hidden: the Merkle root covers the raw logits, which only the node
-and an auditor hold; or whoever has the model's file, and replays.
+Needs the base install only and trusts nobody: every step recomputes what it checks. What a client
+cannot check is said, not hidden: the Merkle root covers sketches of the logits, which only the node
+and an auditor hold, and whoever has the model's file and replays.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def verify(
     steps += _content_steps(record, ticket, receipt)
     if ticket.sampler.grammar is not None or record.grammar is not None:
         steps += _grammar_steps(record, ticket, card)
-    steps.append(Step("leaves root", None, "covers the raw logits: a replay checks it"))
+    steps.append(Step("leaves root", None, "covers sketches of the logits: a replay checks it"))
     price = job_price(ticket, receipt.n_out)
     tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
     steps.append(Step("price", True, f"at most {price} micro-credits for {tokens}"))
