@@ -22,7 +22,7 @@ from typing import Final
 from assay.records import ReceiptRecord
 from assay.verify import Step, Verification, verify
 from assay_protocol.classes import holds_logprobs, is_exact
-from assay_protocol.errors import AssayError
+from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.extras import missing_text
 from assay_protocol.hashing import job_seed, leaf_hashes
 from assay_protocol.leaves import Leaves, leaves_of
@@ -148,9 +148,12 @@ def _sketch_step(found: Recomputed, receipt: Receipt, opened: LeavesOpened) -> S
     name = "sketches"
     if not found.sketches or not opened.sketches:
         return Step(name, None, "one side has none")
-    if root_of(opened, receipt) != receipt.root:
-        return Step(name, False, "the opened leaves do not hash to the receipt's root")
-    apart = leaf_distances(opened.sketches, found.sketches)
+    try:
+        if root_of(opened, receipt) != receipt.root:
+            return Step(name, False, "the opened leaves do not hash to the receipt's root")
+        apart = leaf_distances(opened.sketches, found.sketches)
+    except ProtocolError as error:
+        return Step(name, False, error.message)
     mean = 100 * sum(apart) / len(apart)
     return Step(name, None, f"{mean:.1f} % apart; calibration says what is usual for two classes")
 
