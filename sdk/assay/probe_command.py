@@ -25,7 +25,7 @@ from assay.direct import AsyncClient
 from assay.probe_plan import (
     Conversation,
     PlannedJob,
-    choose_persona,
+    choose_personas,
     personas,
     plan_session,
 )
@@ -69,9 +69,7 @@ def probe(options: argparse.Namespace) -> int:
             print(f"{printable(result.outcome):<14} {nodes}, {result.tokens} tokens", flush=True)
 
     shapes = read_shapes(options.shapes.read_text())
-    prober = Prober(
-        options.coordinator, shapes, ProbePool(options.pool), tell, model=options.model
-    )
+    prober = Prober(options.coordinator, shapes, ProbePool(options.pool), tell, model=options.model)
     count = personas(shapes, options.share)
     keys = ProbeKeys(options.keys).take(count, shapes.turnover, prober.draw)
     trio.run(prober.run, keys)
@@ -100,15 +98,16 @@ class Prober:
 
     async def run(self, keys: Sequence[Path]) -> None:
         """Ends with the last session, or with the pool."""
+        chosen = choose_personas(self._shapes, len(keys), self.draw)
         with single_errors():
             async with trio.open_nursery() as nursery:
-                for key in keys:
-                    nursery.start_soon(self._play, key)
+                for key, sessions in zip(keys, chosen, strict=True):
+                    nursery.start_soon(self._play, key, sessions)
 
-    async def _play(self, key: Path) -> None:
+    async def _play(self, key: Path, sessions: Sequence[tuple[int, Session]]) -> None:
         """A session begins a connection of its own, as far from the last as its pattern's did."""
         began = trio.current_time()
-        for at_ms, session in choose_persona(self._shapes, self.draw):
+        for at_ms, session in sessions:
             await trio.sleep_until(began + at_ms / 1000)
             if not len(self._pool):
                 print("probe: the pool is used up", file=sys.stderr)

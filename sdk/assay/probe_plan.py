@@ -44,10 +44,23 @@ def personas(shapes: Shapes, share: float) -> int:
     return max(1, round(share / (1 - share) * len(shapes.accounts)))
 
 
-def choose_persona(shapes: Shapes, draw: random.Random) -> tuple[tuple[int, Session], ...]:
-    """A random account's sessions, each with the milliseconds from now to its beginning."""
+def choose_personas(
+    shapes: Shapes, count: int, draw: random.Random
+) -> tuple[tuple[tuple[int, Session], ...], ...]:
+    """The sessions of `count` random accounts, each with the milliseconds until it begins.
+
+    No account is played twice before all are.
+    """
+    chosen: list[tuple[Session, ...]] = []
+    while len(chosen) < count:
+        most = min(count - len(chosen), len(shapes.accounts))
+        chosen += draw.sample(shapes.accounts, most)
+    return tuple(_timetable(sessions, draw) for sessions in chosen)
+
+
+def _timetable(sessions: Sequence[Session], draw: random.Random) -> tuple[tuple[int, Session], ...]:
     at, before, plan = 0, 0, []
-    for session in draw.choice(shapes.accounts):
+    for session in sessions:
         at += _stretched(session.start_ms - before, draw)
         before = session.start_ms
         plan.append((at, session))
@@ -66,19 +79,25 @@ def plan_session(
     jobs: list[PlannedJob] = []
     talk: Conversation | None = None
     said = 0
-    for turn in session.turns:
+    for number, turn in enumerate(session.turns):
         if talk is None or not turn.follows or said == len(talk.turns):
             if not left:
                 break
-            talk, said = _nearest(left, turn.shape.n_in), 0
+            wanted = 1 + _followers(session.turns[number + 1 :])
+            talk, said = _nearest(left, turn.shape.n_in, wanted), 0
             left.remove(talk)
         jobs.append(PlannedJob(talk, said, _stretched(turn.wait_ms, draw), turn))
         said += 1
     return tuple(jobs)
 
 
-def _nearest(pool: Sequence[Conversation], tokens: int) -> Conversation:
-    return min(pool, key=lambda one: abs(one.tokens - tokens))
+def _followers(turns: Sequence[Turn]) -> int:
+    return next((i for i, turn in enumerate(turns) if not turn.follows), len(turns))
+
+
+def _nearest(pool: Sequence[Conversation], tokens: int, turns: int) -> Conversation:
+    """Of those with enough to say, or the most, the one whose first prompt is nearest in length."""
+    return min(pool, key=lambda one: (max(0, turns - len(one.turns)), abs(one.tokens - tokens)))
 
 
 def _stretched(wait_ms: int, draw: random.Random) -> int:

@@ -66,7 +66,7 @@ class ProbeKeys:
 
         Each one that does is given up with the chance `turnover`, as accounts come and go.
         """
-        kept = []
+        kept: list[Path] = []
         for path in sorted(self._folder.glob("*.key")):
             if draw.random() < turnover or len(kept) == count:
                 os.replace(path, self._gone / path.name)

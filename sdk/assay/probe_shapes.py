@@ -112,4 +112,5 @@ def _shape(line: str, number: int) -> JobShape:
         raise AssayError("config_invalid", f"line {number} is not a shape: {error}") from error
     if bias := sampling.get("logit_bias"):  # JSON has no numbers as names
         sampling["logit_bias"] = {int(token): by for token, by in dict(bias).items()}
-    return JobShape(*counts, sampling, grammar)
+    account, at_ms, n_in, n_out, max_tokens = counts
+    return JobShape(account, at_ms, n_in, n_out, max_tokens, sampling, grammar)

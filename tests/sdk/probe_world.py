@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.probe_plan import Conversation, choose_persona, plan_session
-from assay.probe_shapes import JobShape, Shapes
+from assay.probe_plan import Conversation, choose_personas, plan_session
+from assay.probe_shapes import JobShape, Session, Shapes
 
 MINUTE, HOUR, WEEK = 60_000, 3_600_000, 7 * 86_400_000
 _NAMES = count()
@@ -88,10 +88,17 @@ def shapes_of(clients: Sequence[list[tuple[Seen, int]]]) -> list[JobShape]:
     ]
 
 
-def prober(draw: random.Random, shapes: Shapes, size: int = 256) -> list[Seen]:
-    """What nodes see of one persona; its conversations come from a pool of their own."""
+def probes_of(draw: random.Random, shapes: Shapes, count: int) -> list[list[Seen]]:
+    """What nodes see under each of the prober's keys."""
+    return [_played(draw, sessions) for sessions in choose_personas(shapes, count, draw)]
+
+
+def _played(
+    draw: random.Random, sessions: Sequence[tuple[int, Session]], size: int = 256
+) -> list[Seen]:
+    """One persona; its conversations come from a pool of their own."""
     seen: list[Seen] = []
-    for start, session in choose_persona(shapes, draw):
+    for start, session in sessions:
         pool = [
             Conversation(str(next(_NAMES)), ("",) * draw.randint(1, 12), first_prompt(draw))
             for _ in range(size)

@@ -110,7 +110,7 @@ def test_what_cannot_be_replayed_says_why(tmp_path: Path, monkeypatch: pytest.Mo
     file.write_bytes(b"not it")
     with pytest.raises(AssayError, match="model_corrupt"):
         replay(RECORD, file)
-    with pytest.raises(AssayError, match="receipt_mismatch.*output"):
+    with pytest.raises(AssayError, match=r"receipt_mismatch.*output"):
         replay(replace(RECORD, output=RECORD.output[4:]), file)
     named = _with_model(RECORD, hashlib.sha256(b"not it").digest())
     monkeypatch.setitem(sys.modules, "assay_node.engine.trials", None)

@@ -97,7 +97,7 @@ async def test_a_key_without_credit_is_named(autojump_clock: object, tmp_path: P
         def grant(self, *_: object, **__: object) -> object:  # type: ignore[override]
             raise AssayError("insufficient_credit")
 
-    with pytest.raises(AssayError, match="grant credit to the probe's key [0-9a-f]{64}"):
+    with pytest.raises(AssayError, match=r"grant credit to the probe's key [0-9a-f]{64}"):
         await play(FakeNetwork(coordinator=Poor()), write_pool(tmp_path), tmp_path / "probe.key")
 
 

@@ -51,7 +51,7 @@ RECEIPT = peek(Receipt, TRUE.receipt)
 @pytest.mark.parametrize(
     ("record", "where"),
     [
-        (replace(TRUE, ticket=TRUE.ticket[:-1] + b"\1"), "ticket signature"),
+        (replace(TRUE, ticket=TRUE.ticket[:-1] + b"\2"), "ticket signature"),
         (replace(TRUE, receipt=seal(node_key(1), RECEIPT)), "receipt"),
         (replace(TRUE, receipt=seal(node_key(0), replace(RECEIPT, n_in=4))), "receipt"),
         (_opened(sketches=verdict_cases.sketches(0.1)), "opened leaves"),
