@@ -25,10 +25,10 @@ def recheck(options: argparse.Namespace) -> int:
     """Exit 0 only if every round that was asked for holds."""
     numbers = _numbers(options)
     checks = load("assay_contracts.rounds", "contracts")
-    chain = _chain(options.chain)
-    check = checks.RoundChecks(chain, time.time_ns() // 1000, _poster(options.poster))
+    poster = _poster(options.poster)
     reports = []
-    with _documents(options) as document:
+    with contextlib.closing(_chain(options.chain)) as chain, _documents(options) as document:
+        check = checks.RoundChecks(chain, time.time_ns() // 1000, poster)
         for count, number in enumerate(numbers, 1):
             report = check.check(checks.open_round(document(number), number))
             reports.append(report)
