@@ -51,7 +51,8 @@ class Links:
 
     def _hash_through(self, chain: int) -> None:
         """Every `_step`-th link is remembered, so that any other is a few hashes away."""
-        link, marks = self._last(chain), []
+        link = self._last(chain)
+        marks: list[bytes] = []
         for index in range(self.length, -1, -1):
             if index % self._step == 0:
                 marks.append(link)

@@ -14,7 +14,6 @@ from typing import Final
 from assay_coordinator.core.records import NodeRow
 from assay_protocol.messages import Heartbeat, Offer, Register
 
-
 BARRED: Final = frozenset({"inquiry", "suspended", "convicted"})
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from assay_contracts.readers import MinedNote
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.events import (
     Effect,
@@ -46,7 +47,6 @@ from assay_coordinator.core.records import (
     PostingRow,
     RoundRow,
 )
-from assay_contracts.readers import MinedNote
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, decode_as, encode
 from assay_protocol.hashing import (
