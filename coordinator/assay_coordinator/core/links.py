@@ -8,6 +8,7 @@ could be lost, and a restart goes on where the last round in the tables ended.
 from __future__ import annotations
 
 import hashlib
+from math import isqrt
 
 from assay_protocol.lottery import link_before
 
@@ -19,7 +20,7 @@ class Links:
         """`secret`: 32 bytes that never leave the coordinator."""
         assert len(secret) == 32
         self._secret, self.length = secret, max(1, length)
-        self._step = max(1, round(self.length**0.5))
+        self._step = isqrt(self.length)
         self._chain = 0
         self._marks: list[bytes] = []  # the links at 0, step, 2 step, ... of the chain in use
 
