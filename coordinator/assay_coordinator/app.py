@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ import trio
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.coordinator import Coordinator, Listed
+from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -60,6 +63,7 @@ async def run_coordinator(settings: Settings) -> int:
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
+    log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
         runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed)
@@ -96,7 +100,14 @@ def make_runtime(
 
     return Runtime(
         lambda: Coordinator(policy, listed, identity, os.urandom(32)),
-        Backends(commit=store.commit, load=store.load, bundle=bundle, post=anchor.post),
+        Backends(
+            commit=store.commit,
+            load=store.load,
+            documents={"credit": bundle, "draws": partial(round_draws, store)},
+            post=anchor.post,
+            post_round=anchor.post_round,
+            verdict=partial(job_verdict, store),
+        ),
         cards,
         lambda: time.time_ns() // 1000,
     )

@@ -25,6 +25,7 @@ OK, FAILED, USAGE = 0, 1, 2
 _STEERING: Final = frozenset({"Cc", "Cs"})
 _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
+    "selfcheck": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
     "simnet": ("assay_simnet.cli", "simnet"),
 }
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and arguments[0] in _HAND_OVERS:
-            return _hand_over(arguments[0], arguments[1:])
+            own = arguments[:1] if arguments[0] == "selfcheck" else []  # a verb of `node`
+            return _hand_over(arguments[0], own + arguments[1:])
         options = parser().parse_args(arguments)
         run: Any = options.run
         return int(run(options))
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|simnet ... "
+        epilog="also: assay node|coordinator|simnet|selfcheck ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -121,6 +123,14 @@ def _add_audit(commands: Any) -> None:
     show.add_argument("--coordinator-key", help="public key (hex) tickets must be signed with")
     show.add_argument("--save", type=Path, help="file to write the record to")
     show.set_defaults(run=_run("assay.audit_show", "show", "p2p"))
+    again = verbs.add_parser("recheck", help="draw rounds of the audit lottery again, and compare")
+    _add_coordinator_options(again)
+    again.add_argument("round", nargs="?", type=int, help="the round's number, from 1")
+    again.add_argument("--rounds", metavar="A..[B]", help="from A to B; records need A = 1")
+    again.add_argument("--chain", required=True, help="JSON-RPC URL or local chain file")
+    again.add_argument("--poster", help="address (hex) the operator published")
+    again.add_argument("--verbose", action="store_true", help="every step, not only what fails")
+    again.set_defaults(run=_run("assay.audit_command", "recheck", "contracts"))
 
 
 def _add_probe(commands: Any) -> None:
@@ -133,8 +143,6 @@ def _add_probe(commands: Any) -> None:
     probe.add_argument("--share", type=float, default=0.02, help="of all accounts, probes")
     probe.add_argument("--model")
     probe.set_defaults(run=_run("assay.probe_command", "probe", "p2p"))
-
-
 def _add_credit(commands: Any) -> None:
     credit = commands.add_parser("credit", help="check what an account has earned")
     verbs = credit.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -71,6 +71,10 @@ class Client:
         """All that a ticket's verdict rests on; `verdicts.check_record` checks it."""
         return self._call(lambda: self._async.verdict_record(ticket))
 
+    def round_draws(self, number: int) -> bytes:
+        """One round of the audit lottery."""
+        return self._call(lambda: self._async.round_draws(number))
+
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Completion:
         """A whole answer to a chat. Raises JobFailed, which holds what came before."""
         return self._call(lambda: self._async.chat(messages, **options))

@@ -39,6 +39,7 @@ from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
+from assay_protocol.limits import MESSAGE_BYTES_MAX
 from assay_protocol.messages import (
     Account,
     GetAccount,
@@ -142,6 +143,10 @@ class AsyncClient:
         key = ticket + bytes(16)
         document = await self._link.document("verdict", key, VERDICT_BYTES_MAX)
         return decode_as(VerdictRecord, document)
+
+    async def round_draws(self, number: int) -> bytes:
+        """One round of the audit lottery, as `assay audit recheck` reads it."""
+        return await self._link.document("draws", number.to_bytes(32, "big"), MESSAGE_BYTES_MAX)
 
     def stream_chat(
         self, messages: Sequence[Message], *, model: str | None = None, **options: Any

@@ -2,6 +2,7 @@
 
     jobs     the life of a job (protocol/spec/01-job.md), the first to read
     audits   from a drawn receipt to what auditors found
+    draws    who could be audited and who was
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
     replies  answers on any link
@@ -33,6 +34,10 @@ from assay_protocol.messages.audits import (
     TranscriptBody,
     TranscriptRequest,
     VerdictRecord,
+)
+from assay_protocol.messages.draws import (
+    DrawEntry,
+    RoundDraws,
 )
 from assay_protocol.messages.jobs import (
     VERIFY_LEVELS,
@@ -130,6 +135,7 @@ __all__ = [
     "Credit",
     "Digest",
     "Done",
+    "DrawEntry",
     "EpochClosed",
     "Error",
     "FindingRecord",
@@ -167,6 +173,7 @@ __all__ = [
     "Registered",
     "ResumePoint",
     "RevealRequest",
+    "RoundDraws",
     "Route",
     "Sampler",
     "SendAck",
