@@ -39,6 +39,9 @@ CODES: Final[dict[str, str]] = {
     "slow_reader": "The client stopped reading or acknowledging.",
     "engine_failed": "The inference engine stopped; the job can be resumed elsewhere.",
     "cancelled": "The client cancelled the job.",
+    "audit_failed": "An audit found that the answer is not the model's, or was not shown one.",
+    "audit_missing": "No audit of the answer passed in time; nothing speaks against it either.",
+    "answers_differ": "Two nodes that drew under one seed gave different answers.",
     # the coordinator
     "no_capacity": "No node that fits the constraints is free.",
     "insufficient_credit": "The account's available balance does not cover the job.",

@@ -24,6 +24,7 @@ from assay_protocol.messages.audits import (
     AuditReveal,
     AuditStatement,
     AuditTask,
+    FindingRecord,
     LeavesOpened,
     OpenLeaves,
     RevealRequest,
@@ -31,6 +32,7 @@ from assay_protocol.messages.audits import (
     Transcript,
     TranscriptBody,
     TranscriptRequest,
+    VerdictRecord,
 )
 from assay_protocol.messages.jobs import (
     VERIFY_LEVELS,
@@ -130,6 +132,7 @@ __all__ = [
     "Done",
     "EpochClosed",
     "Error",
+    "FindingRecord",
     "Finished",
     "GetAccount",
     "GetModels",
@@ -185,4 +188,5 @@ __all__ = [
     "Transcript",
     "TranscriptBody",
     "TranscriptRequest",
+    "VerdictRecord",
 ]
