@@ -2,6 +2,7 @@
 
     jobs     the life of a job (protocol/spec/01-job.md), the first to read
     audits   from a drawn receipt to what auditors found
+    calibrations   the honest noise that they are judged by
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
     replies  answers on any link
@@ -34,6 +35,7 @@ from assay_protocol.messages.audits import (
     TranscriptRequest,
     VerdictRecord,
 )
+from assay_protocol.messages.calibrations import Calibration, PairNoise
 from assay_protocol.messages.jobs import (
     VERIFY_LEVELS,
     AbandonJob,
@@ -124,6 +126,7 @@ __all__ = [
     "AuditReveal",
     "AuditStatement",
     "AuditTask",
+    "Calibration",
     "Cancel",
     "CloseEpoch",
     "Count",
@@ -158,6 +161,7 @@ __all__ = [
     "Nonce",
     "Offer",
     "OpenLeaves",
+    "PairNoise",
     "Part",
     "Progress",
     "Rate",

@@ -183,6 +183,7 @@ class FindingRecord:
     auditor: Key
     statement: Signed  # an AuditStatement
     reveal: Annotated[bytes, Size(1, limits.REVEAL_BYTES_MAX)]  # the encoded AuditReveal
+    class_id: Name | None = None  # the numerics class it had offered
 
 
 @message(84)
