@@ -66,7 +66,11 @@ class Bundles:
 async def running(bundle: Any) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
     backends = Backends(
-        commit=lambda rows: None, load=lambda now: EMPTY, bundle=bundle, post=lambda effect: None
+        commit=lambda rows: None,
+        load=lambda now: EMPTY,
+        bundle=bundle,
+        post=lambda effect: None,
+        verdict=bundle,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
