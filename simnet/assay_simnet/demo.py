@@ -182,7 +182,7 @@ async def _chats(client: _Client, report: Report) -> None:
 async def _caught(network: RealNetwork, report: Report) -> None:
     _title("the cheat is caught, and nobody else")
     with trio.move_on_after(SETTLE_SECONDS_MAX):
-        while (node := await network.node(CHEAT)) is None or node.state != "suspended":
+        while (node := await network.node(CHEAT)) is None or node.state not in CAUGHT:
             await trio.sleep(POLL_SECONDS)
     states = {}
     for name in (*HONEST, CHEAT):
@@ -191,10 +191,10 @@ async def _caught(network: RealNetwork, report: Report) -> None:
         states[name] = status.state
         _say(f"{name}: {status.state}, {status.jobs} jobs, {status.audits_passed} audits passed")
     report.cheat = {"node": CHEAT, "states": states}
-    if states[CHEAT] != "suspended":
-        raise Failed("the cheat was not suspended")
-    if any(states[name] == "suspended" for name in HONEST):
-        raise Failed("an honest node was suspended")
+    if states[CHEAT] not in CAUGHT:
+        raise Failed("the cheat was not caught")
+    if any(states[name] in (*CAUGHT, "inquiry") for name in HONEST):
+        raise Failed("an honest node was taken for a cheat")
 
 
 async def _resumed(network: RealNetwork, client: _Client, model: Path, report: Report) -> None:
