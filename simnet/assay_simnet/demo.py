@@ -37,6 +37,7 @@ from assay_simnet.prompts import PROMPTS
 
 HONEST: Final = ("node-a", "node-b")
 CHEAT: Final = "node-c"
+CAUGHT: Final = ("suspended", "convicted")  # after one job found wrong, or two
 CHAT_TOKENS: Final = 48
 LONG_TOKENS: Final = 192
 KILL_AFTER: Final = 64  # tokens of the long answer
