@@ -63,7 +63,7 @@ def test_an_honest_node_leaves_probation_and_auditors_are_paid() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_a_cheat_is_convicted_and_the_honest_are_not(seed: int) -> None:
     """Three nodes; one serves another model and calls the others' answers wrong."""
-    a, b, c = node(10 + seed), node(20 + seed), node(30 + seed, wrong=0.3, lies=True)
+    a, b, c = node(10 + seed), node(20 + seed), node(30 + seed, wrong=0.6, lies=True)
     world = world_of(a, b, c)
     for _ in range(60):
         world.run_job(CLIENT, max_tokens=96)
@@ -86,7 +86,7 @@ def test_a_cheat_is_convicted_and_the_honest_are_not(seed: int) -> None:
 
 
 def test_a_convicted_key_never_comes_back() -> None:
-    a, b, c = node(10, wrong=0.3), node(11), node(12)
+    a, b, c = node(10, wrong=0.6), node(11), node(12)
     world = world_of(a, b, c)
     assert convict(world, a) == 2
     assert refusal(world.join(a)) == "convicted"
@@ -193,7 +193,7 @@ def test_a_share_of_passed_audits_is_shown_to_a_second_auditor() -> None:
 
 
 def test_who_passes_what_a_friend_wrote_is_found_out_by_the_second_auditor() -> None:
-    a, b, c, d = node(10, wrong=0.3), node(11), node(12), node(13)
+    a, b, c, d = node(10, wrong=0.6), node(11), node(12), node(13)
     world = World(replace(POLICY, reaudit_bps=10_000), [a, d])
     world.grant(CLIENT.public_key)
     held = world.ask(CLIENT, max_tokens=96, only=(a.key,))
@@ -211,7 +211,7 @@ def test_who_passes_what_a_friend_wrote_is_found_out_by_the_second_auditor() -> 
 
 
 def test_two_nodes_judge_each_other_without_convicting() -> None:
-    a, c = node(10), node(11, wrong=0.3)
+    a, c = node(10), node(11, wrong=0.6)
     world = world_of(a, c)
     held = world.run_job(CLIENT, max_tokens=96, only=(c.key,))
     world.pass_time(32)

@@ -13,6 +13,7 @@ from assay_protocol import messages as m
 from assay_protocol.codec import decode_as
 from coordinator.core.coordinator_checks import check_all, check_restart
 from coordinator.core.coordinator_world import (
+    OPERATOR,
     POLICY,
     SECOND,
     SUSPENSION_US,
@@ -177,7 +178,7 @@ def test_only_the_newest_are_audited_and_the_rest_stays_held() -> None:
     raise_alarm(world, a)
     assert _held(world, a) == held[:-2]
     for _ in range(POLICY.holdback_epochs + 1):
-        world.call(identity(2).public_key, m.CloseEpoch())
+        world.call(OPERATOR.public_key, m.CloseEpoch())
     assert _held(world, a) == held[:-2], "no epoch pays it during the inquiry"
     world.settle()
     assert world.row(a).state == "suspended"
@@ -199,7 +200,7 @@ def test_receipts_that_come_during_an_inquiry_are_audited_too() -> None:
 
 
 def test_a_verdict_keeps_all_it_rests_on() -> None:
-    a, b, c = node(10, wrong=0.3), node(11), node(12)
+    a, b, c = node(10, wrong=0.6), node(11), node(12)
     world = World(POLICY, [a, b, c])
     world.grant(CLIENT.public_key)
     held = world.run_job(CLIENT, max_tokens=96, only=(a.key,))
@@ -219,7 +220,7 @@ def _encoded(one: ScriptedNode, blob: bytes) -> bytes:
     return blob if one.reveals.get(told.audit) == told else b""
 
 
-@pytest.mark.parametrize("wrong", [0.0, 0.3])
+@pytest.mark.parametrize("wrong", [0.0, 0.6])
 def test_ticks_do_not_hurry_an_inquiry(wrong: float) -> None:
     a, b, c = node(10, wrong=wrong), node(11), node(12)
     world = World(POLICY, [a, b, c])
