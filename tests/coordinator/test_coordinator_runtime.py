@@ -99,6 +99,20 @@ async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:
         assert session.replies[0][0] == 5
 
 
+async def test_verdicts_and_tables_are_served_by_name() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        asked = (("verdict", bytes(32)), ("calibration", (7).to_bytes(32, "big")), ("x", bytes(32)))
+        for request, (what, key) in enumerate(asked, 1):
+            on_frame(session, request, encode(m.GetPart(what=what, key=key, offset=0)))
+        await answered(session, 3)
+        answers = {request: answer for request, answer in session.replies}
+        assert answers[1] == m.Part(total=1, data=bytes(1))
+        assert answers[2].code == "calibration_unknown"
+        assert answers[3].code == "unexpected_message"
+
+
 async def test_lookups_that_wait_are_bounded(monkeypatch: Any) -> None:
     monkeypatch.setattr(runtime_module, "LOOKUPS_WAITING_MAX", 3)
     async with running(Bundles()) as runtime:
