@@ -20,10 +20,12 @@ import trio
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
+from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -65,6 +67,7 @@ async def run_coordinator(settings: Settings) -> int:
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
     tables = read_tables(settings.calibrations, settings.policy.operators)
+    log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
         runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed, tables)
@@ -105,9 +108,14 @@ def make_runtime(
         Backends(
             commit=store.commit,
             load=store.load,
-            bundle=bundle,
+            documents={
+                "credit": bundle,
+                "draws": partial(round_draws, store),
+                "verdict": partial(verdict_record, store),
+            },
             post=anchor.post,
-            verdict=partial(verdict_record, store),
+            post_round=anchor.post_round,
+            verdict=partial(job_verdict, store),
         ),
         cards,
         lambda: time.time_ns() // 1000,

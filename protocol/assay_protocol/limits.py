@@ -11,7 +11,7 @@ TEXT_BYTES_MAX: Final = 1024
 
 # jobs
 PROMPT_TOKENS_MAX: Final = 131_072
-OUTPUT_TOKENS_MAX: Final = 2_048  # longer answers are several jobs (docs/verification.md 5)
+OUTPUT_TOKENS_MAX: Final = 2_048  # longer answers are several jobs (docs/verification.md 7)
 TOKENS_PER_FRAME_MAX: Final = 256
 CHECKPOINT_TOKENS: Final = 32  # the node signs the running hash this often
 UNACKED_TOKENS_MAX: Final = 128  # the node pauses sending beyond this
@@ -22,6 +22,7 @@ AUDITORS_PER_JOB_MAX: Final = 8  # whose statements a verdict may rest on
 REVEAL_BYTES_MAX: Final = 64 << 10  # a reveal, or opened leaves, of the longest answer
 GAP_BINS: Final = 16  # of a calibration table
 CALIBRATION_PAIRS_MAX: Final = 1_024
+ROUND_RECEIPTS_MAX: Final = 4_096  # of one round of the lottery; its document fits a message
 TICKET_LIFETIME_SECONDS: Final = 600
 TEMPERATURE_MAX: Final = 4.0
 TOP_K_MAX: Final = 1 << 19

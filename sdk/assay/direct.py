@@ -37,7 +37,7 @@ from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
 from assay_protocol.hashing import grammar_hash
-from assay_protocol.limits import OUTPUT_TOKENS_MAX
+from assay_protocol.limits import MESSAGE_BYTES_MAX, OUTPUT_TOKENS_MAX
 from assay_protocol.messages import (
     Account,
     GetAccount,
@@ -126,6 +126,10 @@ class AsyncClient:
         """The newest proof of an account's credit, as `assay credit verify` reads it."""
         key = self.public_key if account is None else account
         return await self._link.document("credit", key, BUNDLE_BYTES_MAX)
+
+    async def round_draws(self, number: int) -> bytes:
+        """One round of the audit lottery, as `assay audit recheck` reads it."""
+        return await self._link.document("draws", number.to_bytes(32, "big"), MESSAGE_BYTES_MAX)
 
     def stream_chat(
         self, messages: Sequence[Message], *, model: str | None = None, **options: Any

@@ -43,7 +43,7 @@ LONG_TOKENS: Final = 192
 KILL_AFTER: Final = 64  # tokens of the long answer
 SETTLE_SECONDS_MAX: Final = 60.0
 FAUCET: Final = 100_000_000
-POLICY: Final = "audit_alone_us = 5000000\n"
+POLICY: Final = "audit_alone_us = 5000000\nround_us = 1000000\n"
 
 
 @dataclass

@@ -14,6 +14,8 @@ from assay_coordinator.adapters.check import check_books
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.tables import METADATA, TABLES
 from assay_coordinator.cli import main
+from assay_coordinator.core.links import Links
+from assay_coordinator.core.lottery import UNDRAWN, entry_of
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
@@ -22,10 +24,12 @@ from assay_coordinator.core.records import (
     LeafRow,
     LineRow,
     PostingRow,
+    RoundRow,
     Row,
 )
 from assay_protocol.credit_tree import CreditLeaf, account_tree
 from assay_protocol.errors import AssayError
+from assay_protocol.lottery import round_tree
 
 NOBODY, CLIENT, NODE = bytes(32), b"c" * 32, b"n" * 32
 PAID, HELD = b"p" * 16, b"h" * 16
@@ -48,7 +52,29 @@ def _posting(seq: int, source: str, target: str, amount: int, reason: str, ref: 
 
 
 def _job(ticket: bytes, state: str, charged: int) -> JobRow:
-    return JobRow(ticket, CLIENT, NODE, bytes(32), state, b"t", b"r", charged, charged, 1, 1, "")
+    return JobRow(ticket, CLIENT, NODE, bytes(32), state, b"t", ticket, charged, charged, 1, 1, "")
+
+
+LINKS = Links(b"\x05" * 32, 8)
+
+
+def _booked(job: JobRow, numerator: int) -> JobRow:
+    """In round 1, at rate 1 or 0: drawn if and only if it has a rate."""
+    return replace(
+        job, round=1, numerator=numerator, denominator=1, booked_at=1, drawn_at=5 * numerator
+    )
+
+
+JOBS = (_booked(_job(PAID, "released", 100), 1), _booked(_job(HELD, "held", 50), 0))
+
+
+def _round(number: int, jobs: Sequence[JobRow]) -> RoundRow:
+    tree = round_tree(entry_of(job, UNDRAWN) for job in jobs)
+    link = LINKS.of_round(number)
+    blank = bytes(32)
+    return RoundRow(
+        number, "drawn", 2, tree.root, len(jobs), 4, 500, 1, link, blank, blank, 7, blank, 3
+    )
 
 
 SOUND: tuple[Row, ...] = (
@@ -63,8 +89,9 @@ SOUND: tuple[Row, ...] = (
     BalanceRow("reserved", CLIENT, 0),
     BalanceRow("escrow", NODE, 50),
     BalanceRow("earned", NODE, 100),
-    _job(PAID, "released", 100),
-    _job(HELD, "held", 50),
+    *JOBS,
+    _round(1, JOBS),
+    _round(2, ()),
     CreditRow(NODE, 0, 100),
     LineRow(1, NODE, "job", PAID, bytes(32), 100),
     LeafRow(1, 0, NODE, 100, 100, bytes(32)),
@@ -117,6 +144,12 @@ def test_sound_books_raise_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         ([replace(_of(EpochRow), total=101)], [], "L5: epoch 1 has another root"),
         ([replace(_of(LeafRow), cumulative=99)], [], "L5: the leaves of epoch 1"),
         ([replace(_of(EpochRow), epoch=2)], [_of(EpochRow)], "L5: epoch 1 is missing"),
+        ([replace(JOBS[0], drawn_at=0)], [], "V1: ticket"),
+        ([replace(JOBS[1], drawn_at=9)], [], "V1: ticket"),
+        ([replace(JOBS[1], denominator=2)], [], "V1: round 1 has another root"),
+        ([replace(JOBS[1], round=2)], [], "V1: round 1 has another root"),
+        ([], [_of(RoundRow, number=1)], "V1: round 1 is missing"),
+        ([replace(_of(RoundRow, number=2), link=bytes(32))], [], "V1: the link of round 2"),
     ],
 )
 def test_each_corruption_is_found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Final
 
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.tables import TABLES
@@ -15,11 +16,16 @@ from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt, Ticket, 
 from assay_protocol.signing import peek
 from assay_protocol.sketches import leaf_distances
 
+_TICKET_BYTES: Final = 16
 
-def verdict_record(store: Store, ticket: bytes) -> bytes:
-    """The encoded VerdictRecord of a ticket. Raises AssayError("unknown_ticket")."""
+
+def verdict_record(store: Store, key: bytes) -> bytes:
+    """The encoded VerdictRecord of the ticket that `key` begins with.
+
+    Raises AssayError("unknown_ticket").
+    """
     table = TABLES[VerdictRow]
-    rows: list[VerdictRow] = store.rows(VerdictRow, table.c.ticket == ticket)
+    rows: list[VerdictRow] = store.rows(VerdictRow, table.c.ticket == key[:_TICKET_BYTES])
     if not rows:
         raise AssayError("unknown_ticket", "no audit of such a ticket has ended here")
     return rows[0].blob
