@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.events import (
     Effect,
@@ -371,8 +372,13 @@ class Issued:
 class World:
     """One coordinator, its store, its nodes, and notices on their way."""
 
-    def __init__(self, policy: Policy = POLICY, nodes: Iterable[ScriptedNode] = ()) -> None:
-        self.policy, self.now = policy, START
+    def __init__(
+        self,
+        policy: Policy = POLICY,
+        nodes: Iterable[ScriptedNode] = (),
+        tables: Tables | None = None,
+    ) -> None:
+        self.policy, self.now, self.tables = policy, START, tables
         self.store = FakeStore()
         self.nodes: dict[bytes, ScriptedNode] = {}
         self.wire: deque[tuple[bytes, object]] = deque()  # notices to nodes
@@ -389,7 +395,8 @@ class World:
     def _start(self) -> Coordinator:
         self._starts += 1
         secret = hashlib.blake2b(self._starts.to_bytes(8), digest_size=32).digest()
-        made = Coordinator(self.policy, {MODEL: LISTED}, COORDINATOR, secret)
+        listed = {MODEL: LISTED}
+        made = Coordinator(self.policy, listed, COORDINATOR, secret, tables=self.tables)
         self.carry_out(made.restore(self.now, self.store.load(self.now)))
         return made
 
