@@ -31,7 +31,9 @@ CASE_US_MAX: Final = 3_600_000_000  # an audit that lasts longer was not made
 SCAN_BLOCKS_MAX: Final = 10_000  # looked at for a second root of the same round
 LINKS_MAX: Final = 1 << 20  # of one anchor
 UNDRAWN: Final = frozenset({"undrawn", "inquiry"})
-AUDITED: Final = frozenset({"open", "passed", "failed", "withheld", "unproven", "unaudited"})
+AUDITED: Final = frozenset(
+    {"open", "passed", "failed", "unequal", "withheld", "unproven", "unaudited"}
+)
 _FIXED: Final = {"now": (1, 1), "none": (0, 1)}  # rates that the client's wish decides
 _RECORD: Final = ("sample", "quorum")  # ... and those that the node's record does
 _T = TypeVar("_T")

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,8 @@ from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import credit_bundle
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
+from assay_coordinator.adapters.verdicts import verdict_record
+from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.policy import Policy
@@ -52,6 +54,7 @@ class Settings:
     catalogue: tuple[Path, ...] = ()
     rpc: tuple[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
+    calibrations: tuple[Path, ...] = ()
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -63,10 +66,11 @@ async def run_coordinator(settings: Settings) -> int:
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
+    tables = read_tables(settings.calibrations, settings.policy.operators)
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
-        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed)
+        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed, tables)
         async with (
             open_host(identity.seed, settings.listen) as host,
             trio.open_nursery() as nursery,
@@ -91,6 +95,7 @@ def make_runtime(
     anchor: Anchor,
     cards: Mapping[bytes, bytes],
     listed: Mapping[bytes, Listed],
+    tables: Tables | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
@@ -99,11 +104,15 @@ def make_runtime(
         return credit_bundle(store, deployment.chain_id, deployment.address, account)
 
     return Runtime(
-        lambda: Coordinator(policy, listed, identity, os.urandom(32)),
+        lambda: Coordinator(policy, listed, identity, os.urandom(32), tables=tables),
         Backends(
             commit=store.commit,
             load=store.load,
-            documents={"credit": bundle, "draws": partial(round_draws, store)},
+            documents={
+                "credit": bundle,
+                "draws": partial(round_draws, store),
+                "verdict": partial(verdict_record, store),
+            },
             post=anchor.post,
             post_round=anchor.post_round,
             verdict=partial(job_verdict, store),
@@ -141,6 +150,17 @@ def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[byte
             price_out=card.price_out,
         )
     return cards, listed
+
+
+def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
+    """The calibration tables in `paths`. Raises AssayError("calibration_invalid") naming the file."""
+    tables = []
+    for path in paths:
+        try:
+            tables.append(open_table(path.read_bytes(), operators))
+        except (OSError, AssayError) as error:
+            raise AssayError("calibration_invalid", f"{path}: {error}") from error
+    return Tables(tables)
 
 
 @contextmanager

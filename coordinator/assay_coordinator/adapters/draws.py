@@ -7,12 +7,14 @@ from typing import Final
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.lottery import UNDRAWN, entry_of
-from assay_coordinator.core.records import JobRow, RoundRow
-from assay_protocol.codec import encode
+from assay_coordinator.core.records import JobRow, RoundRow, VerdictRow
+from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import JobVerdict, RoundDraws
+from assay_protocol.messages import JobVerdict, RoundDraws, VerdictRecord
 
-_AUDITED: Final = frozenset({"passed", "failed", "withheld", "unproven", "unaudited"})
+_AUDITED: Final = frozenset(
+    {"passed", "failed", "unequal", "withheld", "unproven", "unaudited"}
+)
 _FINAL: Final = frozenset({"released", "refunded", "expired"})
 
 
@@ -62,4 +64,13 @@ def job_verdict(store: Store, client: bytes, ticket: bytes) -> JobVerdict:
         raise AssayError("unknown_ticket")
     row = rows[0]
     decided = row.verdict if row.state in _FINAL else ""
-    return JobVerdict(ticket=ticket, state=row.state, outcome=decided, statements=())
+    table = TABLES[VerdictRow]
+    verdicts: list[VerdictRow] = store.rows(VerdictRow, table.c.ticket == ticket)
+    said = [one for row in verdicts for one in decode_as(VerdictRecord, row.blob).findings]
+    return JobVerdict(
+        ticket=ticket,
+        state=row.state,
+        outcome=decided,
+        statements=tuple(one.statement for one in said),
+        auditors=tuple(one.auditor for one in said),
+    )

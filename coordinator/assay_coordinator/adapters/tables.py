@@ -27,6 +27,7 @@ from assay_coordinator.core.records import (
     PostingRow,
     RoundRow,
     Row,
+    VerdictRow,
 )
 
 METADATA: Final = MetaData()
@@ -41,6 +42,7 @@ _NAMES: Final[dict[type[Row], str]] = {
     LeafRow: "leaves",
     EpochRow: "epochs",
     AuditRow: "audits",
+    VerdictRow: "verdicts",
 }
 _TYPES: Final[dict[type, Any]] = {bytes: LargeBinary, int: BigInteger, str: String}
 

@@ -8,7 +8,8 @@
     held      -> released       later jobs or epochs went by: escrow is paid out
     drawn     -> released       its audit passed
     drawn     -> refunded       its audit failed, or the node could not prove its work
-    pending|held|drawn -> refunded   the node was suspended
+    pending|held -> drawn       its node is under inquiry (inquiry.py)
+    pending|held|drawn -> refunded   the node was convicted; held also if it lied as an auditor
 
 No credit without a valid ticket (L3): only jobs in this table can be booked, and only a ticket
 signed here makes one. Signatures are checked before any state changes (S1).
@@ -230,8 +231,8 @@ class Jobs:
         job.receipt_blob = blob
         effects = self._unreserve(now, job, job.reserved - price, "unused")
         self._close_ticket(job)
-        if node.row.state in ("suspended", "convicted"):
-            job.state, job.verdict = "refunded", "suspended"
+        if node.row.state == "convicted":
+            job.state, job.verdict = "refunded", "convicted"
             return [*effects, *self._unreserve(now, job, price, "refund"), Save(job.row())]
         job.charged, job.held_epoch = price, self._epochs.running
         _, reserved = _purses(ticket.client)
@@ -275,8 +276,13 @@ class Jobs:
     def draw(self, now: int, draw: Draw) -> tuple[Job | None, list[Effect]]:
         """Carry out what the lottery says of a pending job; the job if it is to be audited."""
         job = self.jobs.get(draw.ticket)
-        if job is None or job.state != "pending":
+        if job is None:
             return None, []
+        if job.state != "pending":
+            if not draw.hit or job.drawn_at:
+                return None, []
+            job.drawn_at = now  # an inquiry was first; its verdict is the draw's
+            return None, [Save(job.row())]
         if draw.hit:
             job.state, job.drawn_at, job.draw_seed = "drawn", now, draw.seed
             return job, [Save(job.row())]
@@ -307,8 +313,27 @@ class Jobs:
         )
         return [*effects, Save(job.row())]
 
+    def recall(self, node: bytes, most: int) -> list[Job]:
+        """Its newest unpaid jobs that were not drawn, to be audited now; the rest stays as it is.
+        What its client wants nobody to see is not among them, nor is it drawn by the lottery."""
+        undrawn = [j for j in self.unpaid(node) if j.state != "drawn" and j.verify != "none"]
+        recalled = undrawn[max(0, len(undrawn) - most) :]
+        for job in recalled:
+            job.state = "drawn"
+            job.draw_seed = self._entropy.keyed(b"auditor", digest(job.receipt_blob))
+        self._unhold(node, {job.ticket.ticket for job in recalled})
+        return recalled
+
+    def forfeit_held(self, now: int, node: bytes, verdict: str) -> list[Effect]:
+        """Give its held pay back to the clients it came from."""
+        effects: list[Effect] = []
+        for audited in (True, False):
+            for ticket in self._held.pop((node, audited), ()):
+                effects += self.refund(now, self.jobs[ticket], verdict)
+        return effects
+
     def refund_all(self, now: int, node: bytes, verdict: str) -> list[Effect]:
-        """Forfeit a suspended node's escrow to the clients it came from."""
+        """Forfeit a convicted node's escrow to the clients it came from."""
         effects: list[Effect] = []
         for job in self.unpaid(node):
             effects += self.refund(now, job, verdict)
@@ -321,6 +346,8 @@ class Jobs:
         """At an epoch's close: pay out what was held for long enough."""
         effects: list[Effect] = []
         for key, queue in list(self._held.items()):
+            if self._registry.nodes[key[0]].row.state == "inquiry":
+                continue
             while queue and self._held_long(self.jobs[queue[0]]):
                 effects += self.release(now, self.jobs[queue.popleft()], UNDRAWN)
             if not queue:
@@ -400,6 +427,14 @@ class Jobs:
         while len(queue) > self._policy.holdback_jobs:
             effects += self.release(now, self.jobs[queue.popleft()], UNDRAWN)
         return effects
+
+    def _unhold(self, node: bytes, tickets: set[bytes]) -> None:
+        queue = (node, True)
+        left = deque(ticket for ticket in self._held.get(queue, ()) if ticket not in tickets)
+        if left:
+            self._held[queue] = left
+        else:
+            self._held.pop(queue, None)
 
     def _held_long(self, job: Job) -> bool:
         return job.held_epoch + self._policy.holdback_epochs <= self._epochs.running

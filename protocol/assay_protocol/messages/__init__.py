@@ -2,6 +2,7 @@
 
     jobs     the life of a job (protocol/spec/01-job.md), the first to read
     audits   from a drawn receipt to what auditors found
+    calibrations   the honest noise that they are judged by
     draws    who could be audited and who was
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
@@ -35,6 +36,7 @@ from assay_protocol.messages.audits import (
     TranscriptRequest,
     VerdictRecord,
 )
+from assay_protocol.messages.calibrations import Calibration, PairNoise
 from assay_protocol.messages.draws import (
     DrawEntry,
     RoundDraws,
@@ -129,6 +131,7 @@ __all__ = [
     "AuditReveal",
     "AuditStatement",
     "AuditTask",
+    "Calibration",
     "Cancel",
     "CloseEpoch",
     "Count",
@@ -164,6 +167,7 @@ __all__ = [
     "Nonce",
     "Offer",
     "OpenLeaves",
+    "PairNoise",
     "Part",
     "Progress",
     "Rate",
