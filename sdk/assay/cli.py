@@ -143,6 +143,8 @@ def _add_probe(commands: Any) -> None:
     probe.add_argument("--share", type=float, default=0.02, help="of all accounts, probes")
     probe.add_argument("--model")
     probe.set_defaults(run=_run("assay.probe_command", "probe", "p2p"))
+
+
 def _add_credit(commands: Any) -> None:
     credit = commands.add_parser("credit", help="check what an account has earned")
     verbs = credit.add_subparsers(dest="verb", required=True, metavar="VERB")

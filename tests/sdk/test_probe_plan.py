@@ -47,7 +47,7 @@ def test_a_session_has_its_patterns_form_and_says_nothing_twice(data: st.DataObj
         st.lists(
             st.tuples(st.integers(0, 3), st.integers(0, 10**8), st.integers(1, 500)),
             min_size=1,
-            max_size=80,
+            max_size=40,
         )
     )
     shapes = arrange([shape(*one) for one in jobs])
