@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import inspect
 
 from assay_coordinator.adapters.check import check_books
-from assay_coordinator.adapters.store import Store
+from assay_coordinator.adapters.store import Store, open_engine
 from assay_coordinator.adapters.tables import METADATA, TABLES
 from assay_coordinator.cli import main
 from assay_coordinator.core.links import Links
@@ -23,6 +25,7 @@ from assay_coordinator.core.records import (
     JobRow,
     LeafRow,
     LineRow,
+    NodeRow,
     PostingRow,
     RoundRow,
     Row,
@@ -205,3 +208,26 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssayError) as refused:
         Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
     assert refused.value.code == "storage_failed"
+
+
+def test_rows_of_the_first_tables_are_still_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'coordinator.db'}"
+    engine, config = open_engine(url), Config()
+    config.set_main_option("script_location", "assay_coordinator:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        blob = "x'" + "00" * 16 + "'"
+        values = ", ".join([blob] * 4 + ["'held'"] + [blob] * 2 + ["1"] * 4 + ["''"])
+        connection.exec_driver_sql(f"insert into jobs values ({values})")
+        values = ", ".join([blob] * 2 + ["'active'"] + ["1"] * 6)
+        connection.exec_driver_sql(f"insert into nodes values ({values})")
+    engine.dispose()
+    store = Store(url)
+    assert [(row.verify, row.round, row.draw_seed) for row in store.rows(JobRow)] == [
+        ("sample", 0, b"")
+    ]
+    assert [row.exact for row in store.rows(NodeRow)] == [0]
+    loaded = store.load(0)
+    assert (len(loaded.jobs), loaded.entries, loaded.last_round) == (1, [], 0)
+    store.close()

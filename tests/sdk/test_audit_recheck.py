@@ -22,6 +22,7 @@ from assay_contracts.notes import Notes
 from assay_contracts.outbox import METADATA
 from assay_coordinator.core.links import Links
 from assay_protocol.codec import encode
+from assay_protocol.errors import RemoteError
 from assay_protocol.lottery import AnchorNote, RoundNote, is_drawn, round_seed, round_tree
 from assay_protocol.messages import DrawEntry, RoundDraws
 
@@ -89,7 +90,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int,
 def serve(rounds: dict[int, RoundDraws], monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def connect(options: Any) -> Iterator[Any]:
-        yield SimpleNamespace(round_draws=lambda number: encode(rounds[number]))
+        def round_draws(number: int) -> bytes:
+            if number not in rounds:
+                raise RemoteError("unknown_round")
+            return encode(rounds[number])
+
+        yield SimpleNamespace(round_draws=round_draws)
 
     monkeypatch.setattr("assay.chat_command.connect", connect)
 
@@ -106,6 +112,8 @@ def test_rounds_that_hold_exit_0(
     shown = capsys.readouterr().out
     assert "round 2 holds: 4 of 5 drawn, 1 waived by their clients" in shown
     assert "the draws hold" in shown
+    assert cli.main(["audit", "recheck", "--rounds", "1..", *where]) == 0
+    assert capsys.readouterr().out.count("holds:") == 2
     assert cli.main(["audit", "recheck", "2", *where, "--verbose"]) == 0
     assert "ok       links: 2 links from the anchor" in capsys.readouterr().out
     assert cli.main(["audit", "recheck", "1", *where, "--json"]) == 0
@@ -121,9 +129,7 @@ def test_a_friend_that_is_let_off_is_exit_1(
     chain, rounds = published
     one = rounds[1]
     seed = round_seed(one.link, one.block_hash)
-    friend = next(
-        e for e in one.entries if is_drawn(seed, e.receipt, e.numerator, e.denominator)
-    )
+    friend = next(e for e in one.entries if is_drawn(seed, e.receipt, e.numerator, e.denominator))
     let_off = tuple(replace(e, outcome="undrawn") if e == friend else e for e in one.entries)
     serve({**rounds, 1: replace(one, entries=let_off)}, monkeypatch)
     assert cli.main(["audit", "recheck", "--rounds", "1..2", "--chain", str(chain)]) == 1
@@ -135,7 +141,14 @@ def test_a_friend_that_is_let_off_is_exit_1(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["--rounds", "2..1"], ["--rounds", "x..y"], ["--rounds", "0..2"], ["1", "--poster", "7"]],
+    [
+        [],
+        ["0"],
+        ["--rounds", "2..1"],
+        ["--rounds", "x..y"],
+        ["--rounds", "0..2"],
+        ["1", "--poster", "7"],
+    ],
 )
 def test_what_cannot_be_asked_is_one_line(
     published: tuple[Path, dict[int, RoundDraws]],
@@ -146,3 +159,16 @@ def test_what_cannot_be_asked_is_one_line(
     serve(published[1], monkeypatch)
     assert cli.main(["audit", "recheck", *arguments, "--chain", str(published[0])]) == 1
     assert "config_invalid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rounds", ["3..", "1..3"])
+def test_a_round_that_is_asked_for_by_number_must_be_there(
+    published: tuple[Path, dict[int, RoundDraws]],
+    rounds: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve(published[1], monkeypatch)
+    asked = ["audit", "recheck", "--rounds", rounds, "--chain", str(published[0])]
+    assert cli.main(asked) == 1
+    assert "unknown_round" in capsys.readouterr().err

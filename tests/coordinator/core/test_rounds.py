@@ -10,6 +10,7 @@ import pytest
 from assay_coordinator.core.events import LookupVerdict, Received, RoundMined, Tick
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import AuditRow, JobRow, RoundRow
+from assay_node.core.parameters import Parameters
 from assay_protocol import messages as m
 from assay_protocol.lottery import AnchorNote, RoundNote, link_before
 from coordinator.core.coordinator_checks import check_all, check_restart
@@ -346,3 +347,9 @@ def test_barred_nodes_get_no_jobs(state: str) -> None:
     world.handle(Tick())
     shown = world.call(CLIENT.public_key, m.GetNetwork())
     assert {one.state for one in shown.nodes if one.node == a.key} == {state}
+
+
+def test_nodes_keep_transcripts_for_as_long_as_they_may_be_asked_for_them() -> None:
+    policy, bounds = Policy(), Parameters()
+    assert bounds.transcript_age_us >= policy.draw_late_us + policy.audit_case_us
+    assert bounds.prove_us >= policy.round_us + 4 * policy.audit_stage_us
