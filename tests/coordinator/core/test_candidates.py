@@ -27,9 +27,7 @@ def network() -> Registry:
         offer = Offer(
             model=MODEL, class_id=class_id, slots=1, context=512, prefill_rate=1, decode_rate=1
         )
-        joined = Register(
-            operator=key, offers=(offer,), addresses=("a",), software="s", device="d"
-        )
+        joined = Register(operator=key, offers=(offer,), addresses=("a",), software="s", device="d")
         registry.register(0, key, joined, 10**12)
     return registry
 
