@@ -95,7 +95,7 @@ def test_barred_auditors_and_closed_nodes_are_not_asked() -> None:
 def test_since_when_nobody_is_left_is_remembered() -> None:
     registry = network()
     alone = case()
-    everyone = {key for key in registry.nodes}
+    everyone = set(registry.nodes)
     alone.asked = everyone
     candidates = Candidates(POLICY, registry, Entropy(bytes(32)))
     assert candidates.free(7, alone) == []
