@@ -112,9 +112,7 @@ def _noise(pair: PairNoise) -> Noise:
     flips = [flip / MILLION for flip in pair.flips]
     if not all(0 < flip < 1 for flip in flips) or not pair.drift or not pair.job_sd:
         raise ProtocolError("calibration_invalid", "a chance of 0 or 1, or no spread")
-    return Noise(
-        tuple(flips), pair.drift / MILLION, pair.leaf_sd / MILLION, pair.job_sd / MILLION
-    )
+    return Noise(tuple(flips), pair.drift / MILLION, pair.leaf_sd / MILLION, pair.job_sd / MILLION)
 
 
 BUILT_IN: Final = Table(
