@@ -116,7 +116,8 @@ def test_a_dispute_is_decided_when_the_liar_is_convicted() -> None:
 
 def test_one_against_one_pays_the_node_and_convicts_nobody() -> None:
     a, b, c = node(10), node(11), node(12, lies=True)
-    world = world_of(a, b, c)
+    world = World(replace(POLICY, probation_audits=100), [a, b, c])
+    world.grant(CLIENT.public_key)
     for _ in range(12):
         world.run_job(CLIENT, only=(a.key,))
     world.pass_time(60)

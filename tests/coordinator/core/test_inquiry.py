@@ -133,7 +133,9 @@ def test_an_alarm_comes_from_many_words_and_begins_an_inquiry() -> None:
     a, b, c = node(10), node(11), node(12)
     world = proven_world(a, b, c, held=0)
     alarm(world, a)
-    world.run_job(CLIENT, max_tokens=96, only=(a.key,))
+    passed = world.row(a).verified
+    while world.row(a).verified == passed:
+        world.run_job(CLIENT, max_tokens=96, only=(a.key,))
     assert world.row(a).state == "active", "an honest audit lowers it"
     assert world.row(a).evidence < ALARM - 1
 
