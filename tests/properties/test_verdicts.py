@@ -123,9 +123,7 @@ def test_single_words_are_no_proof_and_raise_alarms_slowly(
 
 
 @given(st.lists(_FINDINGS, max_size=3), st.integers(1, 3))
-def test_auditors_who_agree_with_nobody_prove_nothing(
-    findings: list[Finding], wanted: int
-) -> None:
+def test_auditors_who_agree_with_nobody_prove_nothing(findings: list[Finding], wanted: int) -> None:
     decision = decide(findings, wanted, 3, lambda a, b: False)
     assert decision is None or decision.outcome not in _AGAINST
 
