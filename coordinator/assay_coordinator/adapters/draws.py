@@ -12,9 +12,7 @@ from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import JobVerdict, RoundDraws, VerdictRecord
 
-_AUDITED: Final = frozenset(
-    {"passed", "failed", "unequal", "withheld", "unproven", "unaudited"}
-)
+_AUDITED: Final = frozenset({"passed", "failed", "unequal", "withheld", "unproven", "unaudited"})
 _FINAL: Final = frozenset({"released", "refunded", "expired"})
 
 
