@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import replace
+from typing import Final
 
 from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.events import Effect, Log, Notify, Save
@@ -23,6 +24,8 @@ from assay_coordinator.core.records import NodeRow
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.standing import CLOSED, moved
 from assay_protocol.messages import StandingChanged
+
+JOBS_LEAST: Final = 2  # one may be a machine's fault
 
 
 class Inquiries:
@@ -91,5 +94,6 @@ def alarmed(row: NodeRow) -> bool:
 
 
 def proven(policy: Policy, row: NodeRow) -> bool:
-    """Whether a quorum's findings, of two jobs at least, convict."""
-    return row.disproved >= policy.convicting_jobs or combined(unpack(row.proof)) >= CONVICTION
+    """Whether a quorum's findings, of two jobs at least whatever the policy says, convict."""
+    jobs = max(JOBS_LEAST, policy.convicting_jobs)
+    return row.disproved >= jobs or combined(unpack(row.proof)) >= CONVICTION
