@@ -62,7 +62,7 @@ def variant_amplitude(name: str) -> float:
 class Language:
     """One model: `model` is its digest and the seed of all its logits."""
 
-    def __init__(self, model: bytes, end_bias: float = -4.0) -> None:
+    def __init__(self, model: bytes, end_bias: float = -1.0) -> None:
         """`end_bias` is added to the end token's logit: lower means longer answers."""
         self.model, self._end_bias = model, end_bias
         self._leanings: OrderedDict[bytes, Reals] = OrderedDict()

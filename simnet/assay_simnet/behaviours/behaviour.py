@@ -69,3 +69,11 @@ class Behaviour:
     def hears(self, message: object) -> list[object]:
         """What the core gets to hear where the coordinator tells `message`."""
         return [message]
+
+    def waits_us(self, message: object) -> int:
+        """How long what leaves for the coordinator is kept back."""
+        return 0
+
+    def frames(self, frame: bytes) -> list[bytes]:
+        """What leaves for a client where the core sends `frame`."""
+        return [frame]

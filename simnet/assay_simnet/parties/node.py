@@ -7,6 +7,7 @@ says; the core around it is the production one, so whatever it does is done by t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from assay_node.core import effects as do
@@ -16,7 +17,7 @@ from assay_node.core.parameters import Served
 from assay_node.engine.interface import Chunk, Generate, Replay
 from assay_protocol.codec import decode, decode_as, encode
 from assay_protocol.errors import ProtocolError
-from assay_protocol.messages import StartJob, Ticket
+from assay_protocol.messages import AuditTask, StartJob, Ticket
 from assay_protocol.signing import Identity, peek
 from assay_simnet.engine import EOG, Engine
 from assay_simnet.language import NOISE, VOCABULARY
@@ -49,6 +50,7 @@ class NodeParty:
         self.engine = Engine(world.language, self.identity.seed, noise)
         self.cheated: dict[bytes, int] = {}  # tickets of the jobs it cheated on, with their places
         self.jobs = 0  # begun
+        self.audits = 0  # tasks it was given
         self.logs: list[do.Log] = []
         self.gone = False
         self._tickets: dict[int, Ticket] = {}  # by stream
@@ -119,7 +121,9 @@ class NodeParty:
         self.world.after(LATENCY_US, call)
 
     def _hear(self, body: bytes) -> None:
-        for message in self.behaviour.hears(decode(body)):
+        heard = decode(body)
+        self.audits += isinstance(heard, AuditTask)
+        for message in self.behaviour.hears(heard):
             self._handle(on.Noticed(encode(message)))
 
     def _open(self, stream: int, client: bytes, frame: bytes) -> None:
@@ -142,7 +146,9 @@ class NodeParty:
             case do.Notify(body):
                 self._to_coordinator(0, body)
             case do.SendFrame(stream, frame):
-                self.world.clients[self._tickets[stream].client].framed(stream, frame)
+                client = self.world.clients[self._tickets[stream].client]
+                for changed in self.behaviour.frames(frame):
+                    client.framed(stream, changed)
             case do.CloseStream(stream):
                 self.world.clients[self._tickets[stream].client].lost(stream)
             case do.StartGenerate(stream, generate):
@@ -167,8 +173,8 @@ class NodeParty:
 
     def _to_coordinator(self, request: int, body: bytes) -> None:
         for message in self.behaviour.sends(decode(body)):
-            changed, coordinator = encode(message), self.world.coordinator
-            self._later(lambda body=changed: coordinator.receive(self.key, request, body))
+            send = partial(self.world.coordinator.receive, self.key, request, encode(message))
+            self.world.after(LATENCY_US + self.behaviour.waits_us(message), send)
 
     def _begin(self, stream: int, generate: Generate) -> None:
         ticket, number = self._tickets[stream], self.jobs
