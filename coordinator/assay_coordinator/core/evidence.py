@@ -1,160 +1,75 @@
-"""From one replay to a verdict: what honest noise explains, and what it does not.
+"""Evidence over a node's life: a detector for each way of being wrong, and their average.
 
-Token replay (channel T, docs/verification.md 2). An honest node whose arithmetic
-differs from the auditor's still disagrees on about 3 % of tokens; a cheaper model on 15-35 %. Each
-token adds a log-likelihood ratio between HONEST_MISMATCH and CHEAT_MISMATCH, in integer
-micro-nats. A node's evidence is max(0, evidence + replay), an e-detector: under honesty the chance
-that it ever crosses CONVICTION is at most 1e-6 per start, as far as tokens are independent.
+Each audit gives a likelihood ratio for each of ALTERNATIVES; under honesty its mean is at most 1,
+given the past. A detector is M = e * max(1, M): it adds up slow cheats, and good history is no
+credit to draw on. Alternatives are mixed over the life, not in each audit, because a cheat that is
+near the noise shows only where the same weak sign repeats. The mean of detectors is one: under
+honesty it first exceeds 10^6 after 10^6 audits or more on average (e-detectors; Lorden, Ville).
 
-Leaves make auditors accountable: the executor committed to sketches of its logits in the receipt's
-root and the auditor commits to its own before those are opened, so who computed nothing cannot
-agree.
+Two are kept. `detectors` take any auditor's word, with a bound on one word; they raise the alarm,
+which convicts nobody. `proof` takes only what two auditors found who agree with each other, and of
+one job at most JOB_CAP, so that two jobs at least are behind a conviction (S2).
+
+Evidence is in integer micro-nats, rounded down.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from statistics import median
+import struct
+from collections.abc import Sequence
 from typing import Final
 
-from assay_protocol.errors import ProtocolError
-from assay_protocol.hashing import unpack_logits
-from assay_protocol.leaves import Leaves
-from assay_protocol.limits import LEAF_TOKENS
-from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt
-from assay_protocol.sketches import leaf_distances
+from assay_coordinator.core.sketch_evidence import SHIFTS
+from assay_coordinator.core.token_evidence import STRENGTHS, average
 
-HONEST_MISMATCH: Final = 0.06
-CHEAT_MISMATCH: Final = 0.25
-_MISS: Final = round(1e6 * math.log(CHEAT_MISMATCH / HONEST_MISMATCH))
-_MATCH: Final = round(1e6 * math.log((1 - CHEAT_MISMATCH) / (1 - HONEST_MISMATCH)))
-SUSPICION: Final = 2_000_000  # a replay above this is shown to further auditors
-CONVICTION: Final = round(1e6 * math.log(1e6))
-LOGIT_TOLERANCE: Final = 0.5  # median distance; honest noise is about 0.05
-SKETCH_TOLERANCE: Final = 0.25  # of the sketches' length; honest noise is about 0.04
-SPAN: Final = 16  # tokens: an answer is as far off as its worst span (cheats that start late)
-DISTANCE_EVIDENCE: Final = 7_000_000  # two auditors agree with each other and not with the node
+MICRO: Final = 1_000_000
+ALTERNATIVES: Final = 2 * len(STRENGTHS) + 2 * len(SHIFTS)
+ALARM: Final = math.floor(MICRO * math.log(1e6))
+CONVICTION: Final = ALARM  # of what a quorum proved
+SUSPICION: Final = 2 * MICRO  # of one job: it is shown to further auditors
+FAILURE: Final = math.floor(MICRO * math.log(1e4))  # of one job: it is not the model's answer
+WORD_CAP: Final = 3 * MICRO  # of one auditor's word, for each alternative
+JOB_CAP: Final = CONVICTION // 2  # of one job, however clear: a bit may have flipped
+_LIMIT: Final = 10**12
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one auditor's replay says."""
-
-    auditor: bytes
-    audit: bytes
-    commitment: bytes
-    replayed: int
-    mismatches: int
-    evidence: int
-    logits: tuple[float, ...]
-    equal_logits: int
-    distance: float
-    fault: str
-    sketches: bytes = b""
-
-    @property
-    def bad(self) -> bool:
-        """Honest noise does not explain it."""
-        tolerance = SKETCH_TOLERANCE if self.sketches else LOGIT_TOLERANCE
-        return bool(self.fault) or self.evidence > SUSPICION or self.distance > tolerance
+Levels = tuple[int, ...]  # one for each alternative
+FRESH: Final[Levels] = (0,) * ALTERNATIVES
+_PACKED: Final = struct.Struct(f"<{ALTERNATIVES}q")
 
 
-def check_opening(receipt: Receipt, opened: LeavesOpened) -> None:
-    """Raise ProtocolError unless the opened leaves are those the receipt's root committed to."""
-    hashes = [opened.hashes[i : i + 32] for i in range(0, len(opened.hashes), 32)]
-    if len(opened.hashes) % 32 or (hashes and hashes[-1] != receipt.output_hash):
-        raise ProtocolError("receipt_mismatch", "the opening ends on another hash")
-    leaves = Leaves(opened.raws or b"", opened.sketches or b"", opened.logits)
-    leaves.check(receipt.class_id, receipt.n_out)
-    if leaves.root(receipt.class_id, hashes) != receipt.root:
-        raise ProtocolError("receipt_mismatch", "the leaves are not the root's")
-
-
-def weigh(
-    auditor: bytes, committed: bytes, receipt: Receipt, opened: LeavesOpened, reveal: AuditReveal
-) -> Finding:
-    """The finding of a reveal whose commitment was checked. Raises ProtocolError if malformed."""
-    if reveal.fault is not None:
-        return Finding(auditor, reveal.audit, committed, 0, 0, 0, (), 0, 0.0, reveal.fault)
-    wrong = reveal.mismatches
-    if list(wrong) != sorted(set(wrong)) or (wrong and wrong[-1] >= receipt.n_out):
-        raise ProtocolError("malformed", "mismatch positions")
-    logits: tuple[float, ...] = ()
-    if reveal.raws is None:
-        logits, equal, distance = _logprobs_apart(receipt.n_out, opened, reveal)
-    else:
-        equal, distance = _sketches_apart(receipt.n_out, opened, reveal)
-    return Finding(
-        auditor=auditor,
-        audit=reveal.audit,
-        commitment=committed,
-        replayed=receipt.n_out,
-        mismatches=len(wrong),
-        evidence=len(wrong) * _MISS + (receipt.n_out - len(wrong)) * _MATCH,
-        logits=logits,
-        equal_logits=equal,
-        distance=distance,
-        fault="",
-        sketches=reveal.sketches or b"",
+def whole(nats: Sequence[float]) -> Levels:
+    """Logarithms as integer micro-nats, rounded down and bounded."""
+    assert len(nats) == ALTERNATIVES
+    return tuple(
+        math.floor(max(-_LIMIT, min(_LIMIT, MICRO * x))) if not math.isnan(x) else _LIMIT
+        for x in nats
     )
 
 
-def _logprobs_apart(
-    n_out: int, opened: LeavesOpened, reveal: AuditReveal
-) -> tuple[tuple[float, ...], int, float]:
-    """The auditor's logprobs, how many equal the executor's, and how far they are apart."""
-    theirs, ours = unpack_logits(reveal.logits), unpack_logits(opened.logits)
-    if len(theirs) != n_out or not all(map(math.isfinite, theirs)):
-        raise ProtocolError("malformed", "one finite logprob for each token")
-    if len(ours) != n_out:
-        return theirs, 0, math.inf
-    equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
-    return theirs, equal, _distance(ours, theirs)
+def combined(levels: Levels) -> int:
+    """ln of the average over the alternatives, rounded down: what one job says, or a life."""
+    return math.floor(MICRO * average([level / MICRO for level in levels]))
 
 
-def _sketches_apart(n_out: int, opened: LeavesOpened, reveal: AuditReveal) -> tuple[int, float]:
-    """How many tokens are in leaves of equal bits, and how far apart the farthest leaf is."""
-    theirs = Leaves(reveal.raws or b"", reveal.sketches or b"", reveal.logits)
-    theirs.check("", n_out)
-    leaf_distances(theirs.sketches, theirs.sketches)  # refuses what is no number
-    if opened.raws is None or opened.sketches is None:
-        return 0, math.inf  # logprobs where they are not taken
-    ours = opened.raws
-    same = [ours[i : i + 32] == theirs.raws[i : i + 32] for i in range(0, len(ours), 32)]
-    equal = min(n_out, LEAF_TOKENS * sum(same))
-    return equal, max(leaf_distances(opened.sketches, theirs.sketches), default=0.0)
+def accumulate(levels: Levels, ratios: Levels) -> Levels:
+    """ln max(1, e * max(1, M)) of each detector."""
+    return tuple(max(0, level + ratio) for level, ratio in zip(levels, ratios, strict=True))
 
 
-def agree(a: Finding, b: Finding) -> bool:
-    """Two auditors computed the same: the same fault, or sketches within tolerance."""
-    if a.fault or b.fault:
-        return a.fault == b.fault
-    if a.sketches or b.sketches:
-        if len(a.sketches) != len(b.sketches):
-            return False
-        return max(leaf_distances(a.sketches, b.sketches)) <= SKETCH_TOLERANCE
-    return _distance(a.logits, b.logits) <= LOGIT_TOLERANCE
+def weakest(words: Sequence[Levels]) -> Levels:
+    """What all of them say at least: a liar cannot raise it."""
+    return tuple(map(min, zip(*words, strict=True)))
 
 
-def convicting_evidence(bad: list[Finding]) -> int:
-    """What a quorum of bad findings adds: the weakest replay's, so one liar cannot raise it."""
-    assert len(bad) >= 2
-    evidence = max(0, min(finding.evidence for finding in bad))
-    if evidence <= SUSPICION and agree(bad[0], bad[1]):
-        evidence = DISTANCE_EVIDENCE
-    return evidence
+def capped(ratios: Levels, most: int) -> Levels:
+    return tuple(min(most, ratio) for ratio in ratios)
 
 
-def accumulate(evidence: int, more: int) -> int:
-    return max(0, evidence + more)
+def pack(levels: Levels) -> bytes:
+    """As it is stored; nothing of a fresh node."""
+    return b"" if levels == FRESH else _PACKED.pack(*levels)
 
 
-def _distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """The largest median of |a - b| over spans; what is no number is infinitely far."""
-    if not a:
-        return 0.0
-    apart = [abs(x - y) for x, y in zip(a, b, strict=True)]
-    apart = [x if math.isfinite(x) else math.inf for x in apart]
-    starts = [*range(0, len(apart) - SPAN, SPAN), max(0, len(apart) - SPAN)]
-    return max(median(apart[start : start + SPAN]) for start in starts)
+def unpack(data: bytes) -> Levels:
+    return _PACKED.unpack(data) if data else FRESH
