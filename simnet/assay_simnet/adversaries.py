@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from assay_coordinator.core.policy import Policy
 from assay_simnet.audit_trials import try_auditor
 from assay_simnet.behaviours import answers, auditors, draws, prompts, weights, words
 from assay_simnet.behaviours.behaviour import Behaviour
@@ -28,7 +27,6 @@ LONG: Final = Workload(max_tokens=64)
 ENDING: Final = Workload(max_tokens=64, system=())
 SHORT: Final = Workload(max_tokens=16, own_tokens=8, system=())
 TIES: Final = Workload(sampler=NEAR_TIES)
-FAST: Final = Policy()
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,12 @@ _LISTED: Final = (
     _executor(answers.Replayer, "draws: the seed is the job's"),
     _executor(answers.Copycat, "draws: the seed is the job's"),
     _executor(words.Equivocator, "its two signatures"),
-    _executor(words.Withholder, "the deadline: not paid, and audited more"),
+    _executor(
+        words.Withholder,
+        "the deadline: not paid, and audited more",
+        verified=ESTABLISHED,
+        jobs_max=120,
+    ),
     _executor(words.NoCommit, "no receipt in time, no pay", jobs_max=12),
     _executor(weights.ClassLiar, "the default table judges unknown classes", class_id="odd/F"),
     _executor(weights.NoiseRider, "sketches, over many audits"),
@@ -150,8 +153,17 @@ _LISTED: Final = (
         "nobody, ever",
         partial(try_honest, Trial(Honest, jobs_max=60)),
     ),
-    _executor(words.Forgetful, "not paid, and audited more"),
+    _executor(
+        words.Forgetful, "not paid, and audited more", verified=ESTABLISHED, jobs_max=120
+    ),
     _executor(answers.WorksNot, "draws, sketches"),
+    _executor(
+        weights.HitAndRun,
+        "lottery: as often as its escrow is empty",
+        verified=ESTABLISHED,
+        jobs_max=12,
+        seeds=tuple(range(1, 13)),
+    ),
 )
 ADVERSARIES: Final = {adversary.name: adversary for adversary in _LISTED}
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import Final
 
 from assay_coordinator.core.coordinator import Listed
+from assay_coordinator.core.policy import Policy
 
 SECOND: Final = 1_000_000  # microseconds
 START: Final = 1_800_000_000 * SECOND
@@ -27,3 +28,4 @@ LISTED: Final = Listed(
     price_in=1_000,
     price_out=2_000,
 )
+POLICY: Final = Policy(suspension_us=60 * SECOND)  # a shorter pause; all else is production's

@@ -8,7 +8,7 @@ have earned afterwards is not counted, which is to its favour.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
@@ -18,11 +18,13 @@ from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.honest import Honest
 from assay_simnet.parties.client import ClientParty
 from assay_simnet.parties.node import NodeParty
+from assay_simnet.setting import POLICY
 from assay_simnet.workload import Workload
 from assay_simnet.world import World
 
 EXPERIENCED: Final = 250  # audits that the honest auditors have passed
 SERVING: Final = ("probation", "active")
+PAUSE_SECONDS_MAX: Final = 3_600.0  # of an inquiry and a suspension, under POLICY
 SEEDS: Final = (1, 2, 3)
 Friends = Callable[[Behaviour], list[Behaviour]]
 
@@ -39,7 +41,7 @@ class Trial:
     auditors: int = 4
     auditor_class: str = "scripted/F"
     workload: Workload = Workload()
-    policy: Policy = field(default_factory=Policy)
+    policy: Policy = POLICY
     friends: Friends | None = None
     seeds: tuple[int, ...] = SEEDS
 
@@ -97,19 +99,32 @@ def network(trial: Trial, seed: int) -> tuple[World, ClientParty]:
     return world, client
 
 
-def measure(world: World, suspect: NodeParty, saves: float) -> Seen:
-    """What the adversary's jobs came to so far."""
+def measure(world: World, suspect: NodeParty, saves: float, stopped_at: int | None = None) -> Seen:
+    """What the adversary's jobs came to so far; `stopped_at`: how many it had when stopped."""
     rows = world.coordinator.jobs_of(suspect.key)
     state = world.coordinator.standing(suspect.key).state
     bad = [row for row in rows if row.ticket in suspect.cheated]
     return Seen(
-        jobs=len(rows),
-        stopped=state not in SERVING,
+        jobs=len(rows) if stopped_at is None else stopped_at,
+        stopped=stopped_at is not None or state not in SERVING,
         state=state,
         cheated=len(suspect.cheated),
         paid=sum(row.state in ("held", "pending", "released") for row in bad),
         profit=_profit(world, suspect, rows, saves),
     )
+
+
+def serves(world: World, node: NodeParty) -> bool:
+    """Whether it may get jobs."""
+    return world.coordinator.standing(node.key).state in SERVING
+
+
+def serves_again(world: World, node: NodeParty) -> bool:
+    """Let an inquiry and a suspension pass; False if it is convicted, or stays away."""
+    coordinator, convicted = world.coordinator, "convicted"
+    done = (*SERVING, convicted)
+    world.run(lambda: coordinator.standing(node.key).state in done, PAUSE_SECONDS_MAX)
+    return serves(world, node)
 
 
 def _run(trial: Trial, seed: int) -> Seen:
@@ -119,13 +134,17 @@ def _run(trial: Trial, seed: int) -> Seen:
     for friend in trial.friends(behaviour) if trial.friends else ():
         world.add_node(friend, verified=EXPERIENCED, class_id=trial.auditor_class)
     world.idle(1)
+    stopped_at: int | None = None
     for _ in range(trial.jobs_max):
+        if not serves(world, suspect):
+            if stopped_at is None:
+                stopped_at = len(world.coordinator.jobs_of(suspect.key))
+            if not serves_again(world, suspect):
+                break
         trial.workload.ask(world, client, only=(suspect.key,))
-        if world.coordinator.standing(suspect.key).state not in SERVING:
-            break
     world.settle()
     world.coordinator.core.ledger.check()
-    return measure(world, suspect, behaviour.saves)
+    return measure(world, suspect, behaviour.saves, stopped_at)
 
 
 def _profit(world: World, suspect: NodeParty, rows: list[JobRow], saves: float) -> float:

@@ -20,7 +20,16 @@ from assay_simnet.language import Language
 from assay_simnet.parties.client import ClientParty
 from assay_simnet.parties.coordinator import CoordinatorParty
 from assay_simnet.parties.node import NodeParty
-from assay_simnet.setting import EVENTS_MAX, GRANT, LISTED, MODEL, SECOND, START, TICK_US
+from assay_simnet.setting import (
+    EVENTS_MAX,
+    GRANT,
+    LISTED,
+    MODEL,
+    POLICY,
+    SECOND,
+    START,
+    TICK_US,
+)
 
 
 class World:
@@ -34,7 +43,7 @@ class World:
         self.language = Language(MODEL)
         self.nodes: dict[bytes, NodeParty] = {}
         self.clients: dict[bytes, ClientParty] = {}
-        self.coordinator = CoordinatorParty(self, policy or Policy(), LISTED)
+        self.coordinator = CoordinatorParty(self, policy or POLICY, LISTED)
         self.every(TICK_US, self.coordinator.tick)
 
     # ---- parties ----

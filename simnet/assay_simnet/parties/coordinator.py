@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.events import (
     Effect,
@@ -21,9 +22,12 @@ from assay_coordinator.core.events import (
 )
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import AuditRow, JobRow, NodeRow, Row
+from assay_coordinator.core.registry import Node
+from assay_coordinator.core.standing import fresh_row
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import ProtocolError
+from assay_simnet.noise_table import NOISE_TABLE
 
 if TYPE_CHECKING:
     from assay_simnet.world import World
@@ -40,7 +44,13 @@ class CoordinatorParty:
         self.tables: dict[type, dict[tuple[Any, ...], Row]] = {}
         self.logs: list[tuple[int, Log]] = []
         operated = _with_operator(policy, self._operator.public_key)
-        self.core = Coordinator(operated, {listed.model: listed}, self.identity, world.secret())
+        self.core = Coordinator(
+            operated,
+            {listed.model: listed},
+            self.identity,
+            world.secret(),
+            tables=Tables([NOISE_TABLE]),
+        )
         self.carry_out(self.core.restore(world.now, _nothing()))
 
     @property
@@ -72,10 +82,10 @@ class CoordinatorParty:
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
-        row = _blank(NodeRow, node=node, operator=operator, state="active", verified=verified)
-        known = [one.row for one in self.core.registry.nodes.values()]
         assert node not in self.core.registry.nodes
-        self.core.registry.restore([*known, row])
+        row = fresh_row(node, operator, self._world.now)
+        row = replace(row, state="active", verified=verified)
+        self.core.registry.nodes[node] = Node(row)
         self._save(row)
 
     # ---- what it does ----
@@ -153,12 +163,3 @@ def _nothing() -> Stored:
         next_posting=1,
         audits=0,
     )
-
-
-def _blank(cls: type[_R], **given: object) -> _R:
-    """A row whose other fields are zero or their defaults."""
-    values: dict[str, object] = {}
-    for field in fields(cls):  # type: ignore[arg-type]  # rows are dataclasses
-        if field.default is MISSING:
-            values[field.name] = 0
-    return cls(**(values | given))
