@@ -28,7 +28,7 @@ from assay_coordinator.core.choice import choose
 from assay_coordinator.core.coverage import replay_tokens
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.events import Effect, Log, Notify, Save
-from assay_coordinator.core.findings import Bound, Finding, check_opening, weigh
+from assay_coordinator.core.findings import Asked, Bound, Finding, check_opening, weigh
 from assay_coordinator.core.jobs import Job
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.quorum import Decision, conclude, decide
@@ -298,7 +298,8 @@ class Audits:
         try:
             if commitment(message.nonce, encode(message)) != replay.commitment:
                 raise ProtocolError("unexpected_message", "not what was committed to")
-            finding = weigh(bound, receipt, case.opened, message, case.tokens, case.table)
+            asked = Asked(case.tokens, self._leaves(receipt.class_id) is not None)
+            finding = weigh(bound, receipt, case.opened, message, asked, case.table)
         except ProtocolError as error:
             return self._at_fault(now, case, error.code)
         self._end_replay(case)
