@@ -1,19 +1,18 @@
-"""The honest noise of the simulated model, as its operator has measured it.
+"""The honest noise of the simulated model, fitted as any operator fits it.
 
 The figures are what `python -m assay_simnet.noise_table` prints: honest engines of the class
-"scripted/F" replay one another's answers, and flips and distances are counted.
+"scripted/F" replay one another's answers, and the coordinator's own fitting counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from statistics import fmean, pstdev
 from typing import Final
 
-from assay_coordinator.core.calibration import MILLION, Table, gap_bin
+from assay_coordinator.core.calibration import BUILT_IN, Table
+from assay_coordinator.core.fitting import Trace, noise_of
 from assay_node.engine.interface import Generate, Replay
-from assay_protocol.limits import GAP_BINS
 from assay_protocol.messages import Calibration, PairNoise
 from assay_protocol.sketches import gap_code, leaf_distances
 from assay_simnet.engine import Engine
@@ -23,86 +22,50 @@ from assay_simnet.workload import SAMPLER, SYSTEM
 
 JOBS: Final = 400
 TOKENS: Final = 48
-_SURE: Final = 2.6  # standard deviations: the upper bound that 99.5 % are below
+_LANGUAGE: Final = Language(MODEL)
 _FLIPS: Final = (
     *(500_000, 450_000, 400_000, 320_000, 230_000, 110_000, 40_000, 18_000),
     *(8_000, 5_000, 4_000, 2_000, 1_000, 1_000, 1_000, 1_000),
 )
 
+FITTED: Final = PairNoise(
+    model=MODEL,
+    executor="",
+    auditor="",
+    flips=_FLIPS,
+    drift=18_000,
+    leaf_sd=2_000,
+    job_sd=1_500,
+    jobs=JOBS,
+)
 NOISE_TABLE: Final = Table(
-    Calibration(
-        version=1,
-        fitted_at=0,
-        pairs=(
-            PairNoise(
-                model=b"",
-                executor="",
-                auditor="",
-                flips=_FLIPS,
-                drift=18_000,
-                leaf_sd=2_000,
-                job_sd=1_500,
-                jobs=JOBS,
-            ),
-        ),
-    )
+    Calibration(version=1, fitted_at=0, pairs=(FITTED, *BUILT_IN.calibration.pairs))
 )
 
 
-class Counts:
-    """What honest replays showed, summed up."""
-
-    def __init__(self) -> None:
-        self.tokens, self.flips = [0] * GAP_BINS, [0] * GAP_BINS
-        self.means: list[float] = []
-        self.within: list[float] = []
-
-    def add(self, number: int) -> None:
-        """One more job."""
-        seed = hashlib.sha256(number.to_bytes(4, "big")).digest()
-        writer, reader = (Engine(Language(MODEL), name + seed[:4]) for name in (b"one", b"two"))
-        prompt = SYSTEM + tuple(1 + byte % (VOCABULARY - 1) for byte in seed[:12])
-        chunks = list(writer.answer(Generate(prompt, 0, TOKENS, SAMPLER, seed)))
-        output = tuple(token for chunk in chunks for token in chunk.tokens)
-        replayed = reader.replay(Replay(prompt, output, 0, SAMPLER, seed))
-        for given, drawn, gap in zip(output, replayed.drawn, replayed.gaps, strict=True):
-            place = gap_bin(gap_code(gap))
-            self.tokens[place] += 1
-            self.flips[place] += given != drawn
-        distances = leaf_distances(b"".join(c.sketches for c in chunks), replayed.sketches)
-        self.means.append(fmean(distances))
-        self.within += [distance - self.means[-1] for distance in distances]
-
-    def rates(self) -> list[int]:
-        """Upper bounds of flips in millionths, not rising with the gap."""
-        rates = [_upper(f, n) for f, n in zip(self.flips, self.tokens, strict=True)]
-        for place in range(GAP_BINS - 2, -1, -1):
-            rates[place] = max(rates[place], rates[place + 1] if self.tokens[place] else 0)
-        for place in range(1, GAP_BINS):
-            rates[place] = min(rates[place], rates[place - 1])
-        return [max(1_000, min(600_000, round(MILLION * rate))) for rate in rates]
+def fitted(jobs: int = JOBS) -> PairNoise:
+    """FITTED, measured again from so many jobs."""
+    return noise_of((MODEL, "", ""), [_trace(number) for number in range(jobs)])
 
 
-def _upper(flips: int, tokens: int) -> float:
-    """What a rate is below at 99.5 %, with two more seen of each kind (Agresti, Coull 1998)."""
-    rate = (flips + 2) / (tokens + 4)
-    return float(rate + _SURE * (rate * (1 - rate) / (tokens + 4)) ** 0.5)
-
-
-def main() -> int:
-    """Count and print."""
-    counts = Counts()
-    for number in range(JOBS):
-        counts.add(number)
-    sys.stdout.write(f"flips={counts.rates()}\n")
-    for name, value in (
-        ("drift", fmean(counts.means)),
-        ("leaf_sd", pstdev(counts.within)),
-        ("job_sd", pstdev(counts.means)),
-    ):
-        sys.stdout.write(f"{name}={round(MILLION * value)}\n")
-    return 0
+def _trace(number: int) -> Trace:
+    """One honest node's answer, replayed by another."""
+    seed = hashlib.sha256(number.to_bytes(4, "big")).digest()
+    writer, reader = (Engine(_LANGUAGE, name + seed[:4]) for name in (b"one", b"two"))
+    prompt = SYSTEM + tuple(1 + byte % (VOCABULARY - 1) for byte in seed[:12])
+    chunks = list(writer.answer(Generate(prompt, 0, TOKENS, SAMPLER, seed)))
+    output = tuple(token for chunk in chunks for token in chunk.tokens)
+    replayed = reader.replay(Replay(prompt, output, 0, SAMPLER, seed))
+    drawn = zip(output, replayed.drawn, strict=True)
+    return Trace(
+        model=MODEL,
+        executor="scripted/F",
+        auditor="scripted/F",
+        gaps=bytes(map(gap_code, replayed.gaps)),
+        mismatches=tuple(i for i, (given, own) in enumerate(drawn) if given != own),
+        distances=leaf_distances(b"".join(c.sketches for c in chunks), replayed.sketches),
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.stdout.write(f"{fitted()}\n")
