@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import trio
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.policy import Policy
@@ -96,7 +98,14 @@ def make_runtime(
 
     return Runtime(
         lambda: Coordinator(policy, listed, identity, os.urandom(32)),
-        Backends(commit=store.commit, load=store.load, bundle=bundle, post=anchor.post),
+        Backends(
+            commit=store.commit,
+            load=store.load,
+            documents={"credit": bundle, "draws": partial(round_draws, store)},
+            post=anchor.post,
+            post_round=anchor.post_round,
+            verdict=partial(job_verdict, store),
+        ),
         cards,
         lambda: time.time_ns() // 1000,
     )

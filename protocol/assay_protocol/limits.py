@@ -19,6 +19,7 @@ LEAF_TOKENS: Final = 16
 LEAVES_MAX: Final = OUTPUT_TOKENS_MAX // LEAF_TOKENS
 SKETCH_BYTES: Final = 10  # of one token (sketches.py)
 AUDITORS_PER_JOB_MAX: Final = 8  # whose statements a verdict may rest on
+ROUND_RECEIPTS_MAX: Final = 4_096  # of one round of the lottery; its document fits a message
 TICKET_LIFETIME_SECONDS: Final = 600
 TEMPERATURE_MAX: Final = 4.0
 TOP_K_MAX: Final = 1 << 19

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from assay_coordinator.core.box_keys import can_seal_to
+from assay_coordinator.core.choice import choose
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.events import Effect, Log, Notify, Save
 from assay_coordinator.core.evidence import Finding, check_opening, weigh
@@ -46,6 +47,7 @@ from assay_protocol.messages import (
     Transcript,
     TranscriptRequest,
 )
+from assay_protocol.signing import digest
 
 RETRY_US: Final = 1_000_000  # how soon to look for an auditor again
 RESEND_US: Final = 10_000_000  # a request to an executor may be lost with its session
@@ -64,6 +66,7 @@ class Replay:
     resend_at: int = 0
     box_key: bytes = b""
     commitment: bytes = b""
+    candidates: int = 0
 
 
 @dataclass(slots=True)
@@ -76,6 +79,7 @@ class Case:
     replay: Replay | None = None
     findings: list[Finding] = field(default_factory=list)
     asked: set[bytes] = field(default_factory=set)  # auditors' keys and operators already used
+    turns: int = 0  # auditors chosen so far
     opened: LeavesOpened | None = None
 
 
@@ -141,7 +145,10 @@ class Audits:
                 continue
             free = self._free(now, case)
             if free:
-                effects += self._task(now, case, self._choose(free))
+                receipt = digest(case.job.receipt_blob)
+                auditor = choose(self._policy, case.job.draw_seed, receipt, case.turns, free)
+                case.turns += 1
+                effects += self._task(now, case, auditor, len(free))
             else:
                 heapq.heappush(self._later, (now + RETRY_US, ticket))
         return effects
@@ -234,24 +241,16 @@ class Audits:
         taken = self._policy.logprob_leaves and holds_logprobs(class_id)
         return LOGPROB_LEAVES if taken else None
 
-    def _choose(self, free: list[Node]) -> Node:
-        """At random among the most trusted there are: a young network has no experienced ones
-        yet, but a fresh key, which costs nothing, decides only where all keys are fresh."""
-        for least in (self._policy.experienced_audits, self._policy.probation_audits, 0):
-            pool = [n for n in free if n.row.verified >= least]
-            if pool:
-                break
-        return pool[self._entropy.below(len(pool))]
-
     def _stuck(self, now: int, case: Case) -> bool:
         """There is a finding, it does not decide, and nobody is left to ask."""
         alone = case.alone_since and now - case.alone_since >= self._policy.audit_alone_us
         return bool(alone and case.findings and case.replay is None)
 
-    def _task(self, now: int, case: Case, auditor: Node) -> list[Effect]:
+    def _task(self, now: int, case: Case, auditor: Node, candidates: int) -> list[Effect]:
         ticket, receipt = case.job.ticket, case.job.receipt
         audit = self._entropy.fresh()
         case.replay = Replay(audit, auditor.key, "task", now + self._policy.audit_stage_us)
+        case.replay.candidates = candidates
         case.asked |= {auditor.key, auditor.row.operator}
         self._by_audit[audit] = case
         auditor.auditing += 1
@@ -356,7 +355,7 @@ class Audits:
     def _declined(self, now: int, case: Case, peer: bytes) -> tuple[list[Effect], list[Verdict]]:
         assert case.replay is not None
         if peer == case.job.ticket.node:
-            return [], [self._close(case, "withheld")]
+            return [], [self._close(case, self._missing(case.job))]
         if peer != case.replay.auditor:
             return [], []
         if case.replay.stage == "task":
@@ -369,12 +368,18 @@ class Audits:
     def _late(self, now: int, case: Case) -> tuple[list[Effect], list[Verdict]]:
         assert case.replay is not None
         if case.replay.stage in ("transcript", "open"):
-            return [], [self._close(case, "withheld")]
+            return [], [self._close(case, self._missing(case.job))]
         replay = self._end_replay(case)
         effects = self._fault(replay, "late") if replay.stage != "task" else []
         return [*effects, *self._again(now, case)], []
 
     # ---- the verdict ----
+
+    def _missing(self, job: Job) -> str:
+        """The executor showed nothing. A draw that waited long for its block may ask for what a
+        node need not keep any more."""
+        late = job.drawn_at - job.booked_at > self._policy.draw_late_us
+        return "unaudited" if late else "withheld"
 
     def _decide(self, case: Case) -> Verdict | None:
         bad = [finding for finding in case.findings if finding.bad]
@@ -435,4 +440,5 @@ def _row(now: int, case: Case, replay: Replay, finding: Finding) -> AuditRow:
         equal_logits=finding.equal_logits,
         evidence=finding.evidence,
         outcome="bad" if finding.bad else "good",
+        candidates=replay.candidates,
     )

@@ -23,6 +23,7 @@ class NodeRow:
     audits_done: int  # replays delivered as an auditor
     audit_faults: int
     evidence: int  # micro-nats
+    exact: int = 0  # audits in a row whose auditor, of the same class, found every logit equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,34 @@ class JobRow:
     deadline_at: int
     held_epoch: int
     verdict: str
+    verify: str = "sample"  # messages.VERIFY_LEVELS
+    round: int = 0  # of the lottery; 0 until its receipt is booked
+    numerator: int = 0  # its chance to be drawn
+    denominator: int = 0
+    booked_at: int = 0
+    drawn_at: int = 0  # 0: not drawn
+    draw_seed: bytes = b""  # what chose its auditors
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """One closed round of the lottery; what is empty is known once it is drawn."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("number",)
+    number: int
+    state: str  # closed | drawn
+    closed_at: int
+    root: bytes
+    count: int
+    probation_audits: int
+    audit_bps_min: int
+    chain: int
+    link: bytes = b""
+    anchored: bytes = b""  # the anchor's transaction
+    posted: bytes = b""  # the root's
+    block: int = 0
+    block_hash: bytes = b""
+    drawn_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +165,20 @@ class AuditRow:
     equal_logits: int
     evidence: int  # micro-nats of this replay
     outcome: str
+    candidates: int = 0  # among how many this auditor was drawn
 
 
 Row = (
-    NodeRow | BalanceRow | PostingRow | CreditRow | JobRow | LineRow | LeafRow | EpochRow | AuditRow
+    NodeRow
+    | BalanceRow
+    | PostingRow
+    | CreditRow
+    | JobRow
+    | RoundRow
+    | LineRow
+    | LeafRow
+    | EpochRow
+    | AuditRow
 )
 ROWS: tuple[type[Row], ...] = (
     NodeRow,
@@ -147,6 +186,7 @@ ROWS: tuple[type[Row], ...] = (
     PostingRow,
     CreditRow,
     JobRow,
+    RoundRow,
     LineRow,
     LeafRow,
     EpochRow,

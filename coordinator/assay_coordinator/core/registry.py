@@ -1,16 +1,21 @@
 """Who is here: nodes, their leases, loads and standing; who serves which model.
 
 A node is a key. Its standing (NodeRow) is for life and durable; its lease, offers and load are of
-this session and are not. States: probation (every job audited), active, suspended (no jobs).
+this session and are not. States: probation (every job audited), active; and those that get no jobs:
+inquiry (others of its answers failed, all it was not paid for is audited), suspended, convicted.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from assay_coordinator.core.records import NodeRow
 from assay_protocol.messages import Heartbeat, Offer, Register
+
+
+BARRED: Final = frozenset({"inquiry", "suspended", "convicted"})
 
 
 @dataclass(slots=True)
@@ -39,7 +44,7 @@ class Node:
         return now < self.lease_until
 
     def serves(self, now: int, model: bytes) -> bool:
-        return model in self.offers and self.present(now) and self.row.state != "suspended"
+        return model in self.offers and self.present(now) and self.row.state not in BARRED
 
     @property
     def slots(self) -> int:

@@ -84,10 +84,25 @@ class Settlement:
         state = node.row.state
         if state == "probation" and verified >= self._policy.probation_audits:
             state = "active"
-        row = self._registry.update(node, verified=verified, evidence=evidence, state=state)
+        row = self._registry.update(
+            node,
+            verified=verified,
+            evidence=evidence,
+            state=state,
+            exact=self._exact(job, node, verdict),
+        )
         effects: list[Effect] = [Save(row), *self._jobs.release(now, job, "passed")]
         effects += self._pay(now, job, verdict.good)
         return effects + self._blame(verdict.bad)
+
+    def _exact(self, job: Job, node: Node, verdict: Verdict) -> int:
+        """How often in a row the node's own class computed the very bits it had."""
+        count = node.row.exact
+        for finding in verdict.good:
+            auditor = self._registry.nodes[finding.auditor]
+            if finding.replayed and auditor.classes.get(job.ticket.model) == job.receipt.class_id:
+                count = count + 1 if finding.equal_logits == finding.replayed else 0
+        return count
 
     def _withheld(self, now: int, job: Job, node: Node) -> list[Effect]:
         """Not proof of a lie, so nothing is forfeited. But whoever withholds just what was drawn

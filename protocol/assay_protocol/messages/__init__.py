@@ -2,6 +2,7 @@
 
     jobs     the life of a job (protocol/spec/01-job.md), the first to read
     audits   from a drawn receipt to what auditors found
+    draws    who could be audited and who was
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
     replies  answers on any link
@@ -31,6 +32,10 @@ from assay_protocol.messages.audits import (
     Transcript,
     TranscriptBody,
     TranscriptRequest,
+)
+from assay_protocol.messages.draws import (
+    DrawEntry,
+    RoundDraws,
 )
 from assay_protocol.messages.jobs import (
     VERIFY_LEVELS,
@@ -128,6 +133,7 @@ __all__ = [
     "Credit",
     "Digest",
     "Done",
+    "DrawEntry",
     "EpochClosed",
     "Error",
     "Finished",
@@ -164,6 +170,7 @@ __all__ = [
     "Registered",
     "ResumePoint",
     "RevealRequest",
+    "RoundDraws",
     "Route",
     "Sampler",
     "SendAck",
