@@ -11,7 +11,7 @@ from typing import Protocol
 
 from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.chain import Receipt
+from assay_contracts.chain import Block, Receipt
 from assay_contracts.genesis import address_of, contract_address
 from assay_contracts.ledger_abi import Header, PostedEpoch
 from assay_protocol.errors import AssayError
@@ -32,6 +32,7 @@ class ChainBackend(Protocol):
     ) -> tuple[bytes, bytes]: ...
     def send_raw(self, raw: bytes) -> Receipt: ...
     def receipt(self, transaction_hash: bytes) -> Receipt | None: ...
+    def block(self, which: int) -> Block | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,10 @@ class CreditLedgerClient:
         """The post as a signed transaction: (raw bytes, hash)."""
         call = ledger_abi.post_call(epoch, header)
         return self.chain.sign(self._key, self.address, call, nonce=nonce)
+
+    def sign_note(self, data: bytes, nonce: int) -> tuple[bytes, bytes]:
+        """A transaction that only carries `data`, to the poster itself: (raw bytes, hash)."""
+        return self.chain.sign(self._key, self.poster, data, nonce=nonce)
 
     def post(self, epoch: int, header: Header) -> None:
         """Posts unless it is posted; for one-off use. A coordinator goes through `Outbox`.

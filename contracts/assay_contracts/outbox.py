@@ -63,7 +63,7 @@ class Outbox:
     def __init__(self, engine: Engine, ledger: CreditLedgerClient) -> None:
         self._engine = engine
         self._ledger = ledger
-        self._writer = threading.Lock()
+        self.writer = threading.Lock()  # whoever else sends for this poster takes it, too
 
     def create_tables(self) -> None:
         """For a database without migrations; others take `METADATA`."""
@@ -78,7 +78,7 @@ class Outbox:
         """
         if not 0 < len(key) <= KEY_CHARS_MAX:
             raise AssayError("oversized", f"an outbox key has 1 to {KEY_CHARS_MAX} characters")
-        with self._writer:
+        with self.writer:
             posted = self._ledger.is_posted(epoch, header)
             head = self._ledger.head()
             with self._engine.begin() as connection:
@@ -99,7 +99,7 @@ class Outbox:
         Raises AssayError: "chain_mismatch", "epoch_out_of_order" (the chain lost an epoch this
         outbox never had), "contract_refused"; rows before the one at fault are settled.
         """
-        with self._writer:
+        with self.writer:
             head = self._ledger.head()
             # Rows beyond the head count as open whatever they say: the chain may be an older copy.
             unsettled = or_(OUTBOX.c.state != "posted", OUTBOX.c.epoch > head)

@@ -1,8 +1,10 @@
-"""Ways to read a chain when checking credit: any JSON-RPC node, or the local chain's own file."""
+"""Ways to read a chain when checking credit and draws: any JSON-RPC node, or the local chain's
+own file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -18,8 +20,26 @@ RPC_SECONDS: Final = 10.0
 ANSWER_BYTES_MAX: Final = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class MinedNote:
+    """A mined transaction as far as it is read here; `to` is empty if it created a contract."""
+
+    sender: bytes
+    to: bytes
+    data: bytes
+    block: int
+
+
+class BlockReader(Protocol):
+    """What a check of the audit lottery asks of a chain."""
+
+    def transaction(self, name: bytes) -> MinedNote | None: ...
+    def block_hash(self, number: int) -> bytes | None: ...
+    def notes(self, number: int) -> tuple[MinedNote, ...]: ...
+
+
 class ChainReader(Protocol):
-    """What a verification asks of a chain; all of it at the newest block."""
+    """What a verification of credit asks of a chain; all of it at the newest block."""
 
     def chain_id(self) -> int: ...
     def code(self, address: bytes) -> bytes: ...
@@ -43,6 +63,25 @@ class HttpChain:
     def call(self, to: bytes, data: bytes) -> bytes:
         return self._bytes("eth_call", {"to": _hex(to), "data": _hex(data)}, "latest")
 
+    def transaction(self, name: bytes) -> MinedNote | None:
+        """The mined transaction of that hash."""
+        found = self._result("eth_getTransactionByHash", _hex(name))
+        if found is None or (isinstance(found, dict) and found.get("blockNumber") is None):
+            return None  # unknown, or still waiting for a block
+        return _mined(found)
+
+    def block_hash(self, number: int) -> bytes | None:
+        found = self._result("eth_getBlockByNumber", hex(number), False)
+        return None if found is None else _bytes_in(found, "hash")
+
+    def notes(self, number: int) -> tuple[MinedNote, ...]:
+        """The transactions of a block; none if there is no such block."""
+        found = self._result("eth_getBlockByNumber", hex(number), True)
+        listed = found.get("transactions") if isinstance(found, dict) else []
+        if not isinstance(listed, list):
+            raise AssayError("chain_mismatch", "the node's block is none")
+        return tuple(_mined(one) for one in listed)
+
     def close(self) -> None:
         self._client.close()
 
@@ -58,19 +97,18 @@ class HttpChain:
         self.close()
 
     def _bytes(self, method: str, *params: Any) -> bytes:
+        result = self._result(method, *params)
+        if not isinstance(result, str) or not result.startswith("0x"):
+            raise AssayError("chain_mismatch", f"{method}: the node's answer is no data")
+        return _data(result)
+
+    def _result(self, method: str, *params: Any) -> Any:
         answer = self._ask({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)})
         if not isinstance(answer, dict):
             raise AssayError("chain_mismatch", f"{method}: the node's answer is no JSON-RPC")
         if answer.get("error") is not None:
             raise AssayError("contract_refused", f"{method}: {str(answer['error'])[:200]}")
-        result = answer.get("result")
-        if not isinstance(result, str) or not result.startswith("0x"):
-            raise AssayError("chain_mismatch", f"{method}: the node's answer is no data")
-        digits = result[2:]
-        try:
-            return bytes.fromhex(digits if len(digits) % 2 == 0 else f"0{digits}")
-        except ValueError:
-            raise AssayError("chain_mismatch", f"{method}: the node's answer is no hex") from None
+        return answer.get("result")
 
     def _ask(self, request: dict[str, Any]) -> Any:
         body = bytearray()
@@ -109,8 +147,49 @@ class FileChain:
     def call(self, to: bytes, data: bytes) -> bytes:
         return self._chain.call(to, data)
 
+    def transaction(self, name: bytes) -> MinedNote | None:
+        found = self._chain.transaction(name)
+        if found is None:
+            return None
+        return MinedNote(found.sender, found.to or b"", found.data, found.block)
+
+    def block_hash(self, number: int) -> bytes | None:
+        block = self._chain.block(number)
+        return None if block is None else block.hash
+
+    def notes(self, number: int) -> tuple[MinedNote, ...]:
+        block = self._chain.block(number)
+        names = () if block is None else block.transactions
+        return tuple(found for name in names if (found := self.transaction(name)) is not None)
+
     def close(self) -> None:
         self._chain.close()
+
+
+def _mined(found: Any) -> MinedNote:
+    """A transaction as JSON-RPC has it."""
+    creates = isinstance(found, dict) and found.get("to") is None
+    return MinedNote(
+        sender=_bytes_in(found, "from"),
+        to=b"" if creates else _bytes_in(found, "to"),
+        data=_bytes_in(found, "input"),
+        block=int.from_bytes(_bytes_in(found, "blockNumber")),
+    )
+
+
+def _bytes_in(found: Any, name: str) -> bytes:
+    value = found.get(name) if isinstance(found, dict) else None
+    if not isinstance(value, str) or not value.startswith("0x"):
+        raise AssayError("chain_mismatch", f"the node's answer has no {name}")
+    return _data(value)
+
+
+def _data(text: str) -> bytes:
+    digits = text[2:]
+    try:
+        return bytes.fromhex(digits if len(digits) % 2 == 0 else f"0{digits}")
+    except ValueError:
+        raise AssayError("chain_mismatch", "the node's answer is no hex") from None
 
 
 def _hex(raw: bytes) -> str:

@@ -20,6 +20,7 @@ import trio
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
 from assay_coordinator.core.calibration import Tables, open_table
@@ -105,9 +106,14 @@ def make_runtime(
         Backends(
             commit=store.commit,
             load=store.load,
-            bundle=bundle,
+            documents={
+                "credit": bundle,
+                "draws": partial(round_draws, store),
+                "verdict": lambda key: verdict_record(store, key[:16]),
+            },
             post=anchor.post,
-            verdict=partial(verdict_record, store),
+            post_round=anchor.post_round,
+            verdict=partial(job_verdict, store),
         ),
         cards,
         lambda: time.time_ns() // 1000,

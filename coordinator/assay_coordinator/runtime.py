@@ -22,11 +22,14 @@ from assay_coordinator.core.events import (
     Event,
     Log,
     Lookup,
+    LookupVerdict,
     Notify,
     PeerLost,
     PostEpoch,
+    PostRound,
     Received,
     Reply,
+    RoundMined,
     Save,
     Tick,
 )
@@ -44,8 +47,8 @@ PEER_EVENTS_MAX: Final = 1_024  # one peer's share of the queue
 BATCH_EVENTS_MAX: Final = 2_048
 TICK_SECONDS: Final = 0.25
 PART_BYTES: Final = 512 * 1024
-BUNDLES_CACHED_MAX: Final = 64
-BUNDLE_BYTES_CACHED_MAX: Final = 256 << 20
+DOCUMENTS_CACHED_MAX: Final = 64
+DOCUMENT_BYTES_CACHED_MAX: Final = 256 << 20
 LOOKUPS_WAITING_MAX: Final = 1_024
 POSTS_WAITING_MAX: Final = 65_536
 POST_RETRY_SECONDS: Final = 5.0
@@ -54,20 +57,26 @@ RESTORE_RETRY_SECONDS: Final = 1.0
 log = get_logger("coordinator")
 
 Commit = Callable[[list[Row]], None]
-Load = Callable[[int], Stored]  # these four are synchronous and raise AssayError
-Bundle = Callable[[bytes], bytes]
+Load = Callable[[int], Stored]  # all of these are synchronous and raise AssayError
+Document = Callable[[bytes], bytes]
 Post = Callable[[PostEpoch], None]
+PostDraw = Callable[[PostRound], RoundMined]
+Verdict = Callable[[bytes, bytes], m.JobVerdict]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
-    """What the runtime needs of the world; each is called in a thread."""
+    """What the runtime needs of the world; each is called in a thread.
+
+    `documents`: by what `GetPart` asks for, from its key. `verdict`: of a client's ticket.
+    """
 
     commit: Commit
     load: Load
-    bundle: Bundle
+    documents: Mapping[str, Document]
     post: Post
-    verdict: Bundle  # of a ticket
+    post_round: PostDraw
+    verdict: Verdict
 
 
 class Runtime:
@@ -94,12 +103,14 @@ class Runtime:
         self._requests: dict[int, tuple[Session, int]] = {}
         self._next_request = 0
         self._sessions: dict[bytes, list[Session]] = {}
-        self._bundles: OrderedDict[bytes, bytes] = OrderedDict()
-        self._bundle_bytes = 0
+        self._kept: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()  # documents
+        self._kept_bytes = 0
         self._lookups = 0
         self._writer = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(2)
-        self._to_post, self._posts = trio.open_memory_channel[PostEpoch](POSTS_WAITING_MAX)
+        self._to_post, self._posts = trio.open_memory_channel[PostEpoch | PostRound](
+            POSTS_WAITING_MAX
+        )
         self._now = 0
 
     async def run(self, started: trio.Event) -> None:
@@ -209,7 +220,7 @@ class Runtime:
         """Nothing of the batch happened. Say so, and become what the tables say."""
         log.error("commit_failed", code=error.code, detail=error.message)
         for effect in batch:
-            if isinstance(effect, Reply | Lookup) and effect.request:
+            if isinstance(effect, Reply | Lookup | LookupVerdict) and effect.request:
                 self._answer(effect.request, m.Error(code="storage_failed", detail=error.code))
         while True:
             try:
@@ -235,9 +246,9 @@ class Runtime:
                     self._answer(request, message)
                 case Notify(peer, message):
                     self._notify(peer, message)
-                case Lookup():
+                case Lookup() | LookupVerdict():
                     self._begin_lookup(effect)
-                case PostEpoch():
+                case PostEpoch() | PostRound():
                     self._to_post.send_nowait(effect)
                 case Log(event, fields):
                     log.info(event, **dict(fields))
@@ -253,7 +264,7 @@ class Runtime:
 
     # ---- the slow things ----
 
-    def _begin_lookup(self, wanted: Lookup) -> None:
+    def _begin_lookup(self, wanted: Lookup | LookupVerdict) -> None:
         if not wanted.request:
             return  # a notice, which awaits no answer
         if self._lookups >= LOOKUPS_WAITING_MAX:
@@ -262,15 +273,22 @@ class Runtime:
         self._lookups += 1
         self._nursery.start_soon(self._look_up, wanted)
 
-    async def _look_up(self, wanted: Lookup) -> None:
+    async def _look_up(self, wanted: Lookup | LookupVerdict) -> None:
         try:
-            document = await self._document(wanted)
-            part = document[wanted.offset : wanted.offset + PART_BYTES]
-            self._answer(wanted.request, m.Part(total=len(document), data=part))
+            self._answer(wanted.request, await self._found(wanted))
         except AssayError as error:
             self._answer(wanted.request, _refusal(error))
         finally:
             self._lookups -= 1
+
+    async def _found(self, wanted: Lookup | LookupVerdict) -> m.Part | m.JobVerdict:
+        if isinstance(wanted, LookupVerdict):
+            return await trio.to_thread.run_sync(
+                self._backends.verdict, wanted.peer, wanted.ticket, limiter=self._readers
+            )
+        document = await self._document(wanted)
+        part = document[wanted.offset : wanted.offset + PART_BYTES]
+        return m.Part(total=len(document), data=part)
 
     async def _document(self, wanted: Lookup) -> bytes:
         if wanted.what == "card":
@@ -280,43 +298,46 @@ class Runtime:
         if wanted.what == "calibration":
             table = self.core.tables.of(int.from_bytes(wanted.key, "big"))
             return table.signed
-        if wanted.what == "verdict":
-            return await trio.to_thread.run_sync(
-                self._backends.verdict, wanted.key[:16], limiter=self._readers
-            )
-        if wanted.what != "credit":
-            raise AssayError("unexpected_message", "no such document")
-        cached = self._bundles.get(wanted.key)
-        if wanted.offset and cached is not None:
-            return cached
-        bundle = await trio.to_thread.run_sync(
-            self._backends.bundle, wanted.key, limiter=self._readers
-        )
-        self._keep_bundle(wanted.key, bundle)
-        return bundle
+        make = self._backends.documents.get(wanted.what)
+        if make is None:
+            raise AssayError("unexpected_message", "no such document comes in parts")
+        name = (wanted.what, wanted.key)
+        kept = self._kept.get(name)
+        if wanted.offset and kept is not None:
+            return kept
+        document = await trio.to_thread.run_sync(make, wanted.key, limiter=self._readers)
+        self._keep(name, document)
+        return document
 
-    def _keep_bundle(self, account: bytes, bundle: bytes) -> None:
+    def _keep(self, name: tuple[str, bytes], document: bytes) -> None:
         """For the parts that will be asked for next; the oldest go first."""
-        self._bundle_bytes += len(bundle) - len(self._bundles.pop(account, b""))
-        self._bundles[account] = bundle
+        self._kept_bytes += len(document) - len(self._kept.pop(name, b""))
+        self._kept[name] = document
         while (
-            len(self._bundles) > BUNDLES_CACHED_MAX or self._bundle_bytes > BUNDLE_BYTES_CACHED_MAX
+            len(self._kept) > DOCUMENTS_CACHED_MAX or self._kept_bytes > DOCUMENT_BYTES_CACHED_MAX
         ):
-            self._bundle_bytes -= len(self._bundles.popitem(last=False)[1])
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
     async def _post_loop(self) -> None:
+        """One at a time and in order: a round's link is told only after those before it."""
         async for effect in self._posts:
             while True:
                 try:
-                    await trio.to_thread.run_sync(
-                        self._backends.post, effect, limiter=self._readers
+                    posted = await trio.to_thread.run_sync(
+                        self._post, effect, limiter=self._readers
                     )
                 except AssayError as error:
-                    log.error("epoch_not_posted", epoch=effect.epoch, code=error.code)
+                    log.error("not_posted", what=type(effect).__name__, code=error.code)
                     await trio.sleep(POST_RETRY_SECONDS)
                 else:
-                    self._put(EpochPosted(effect.epoch))
+                    self._put(posted)
                     break
+
+    def _post(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+        if isinstance(effect, PostRound):
+            return self._backends.post_round(effect)
+        self._backends.post(effect)
+        return EpochPosted(effect.epoch)
 
     async def _tick_loop(self) -> None:
         while True:

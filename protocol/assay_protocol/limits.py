@@ -22,6 +22,7 @@ AUDITORS_PER_JOB_MAX: Final = 8  # whose statements a verdict may rest on
 REVEAL_BYTES_MAX: Final = 64 << 10  # a reveal, or opened leaves, of the longest answer
 GAP_BINS: Final = 16  # of a calibration table
 CALIBRATION_PAIRS_MAX: Final = 1_024
+ROUND_RECEIPTS_MAX: Final = 4_096  # of one round of the lottery; its document fits a message
 TICKET_LIFETIME_SECONDS: Final = 600
 TEMPERATURE_MAX: Final = 4.0
 TOP_K_MAX: Final = 1 << 19

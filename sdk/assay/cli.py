@@ -91,7 +91,21 @@ def parser() -> argparse.ArgumentParser:
         _add_coordinator_options(one)
         one.set_defaults(run=_run("assay.chat_command", name, "p2p"))
     _add_credit(commands)
+    _add_recheck(commands)
     return top
+
+
+def _add_recheck(commands: Any) -> None:
+    audit = commands.add_parser("audit", help="check how answers were audited")
+    verbs = audit.add_subparsers(dest="verb", required=True, metavar="VERB")
+    again = verbs.add_parser("recheck", help="draw rounds of the audit lottery again, and compare")
+    _add_coordinator_options(again)
+    again.add_argument("round", nargs="?", type=int, help="the round's number, from 1")
+    again.add_argument("--rounds", metavar="A..B", help="all from A to B; records need A = 1")
+    again.add_argument("--chain", required=True, help="JSON-RPC URL or local chain file")
+    again.add_argument("--poster", help="address (hex) the operator published")
+    again.add_argument("--verbose", action="store_true", help="every step, not only what fails")
+    again.set_defaults(run=_run("assay.audit_command", "recheck", "contracts"))
 
 
 def _add_credit(commands: Any) -> None:

@@ -56,6 +56,10 @@ class Client:
         """The newest proof of an account's credit."""
         return self._call(lambda: self._async.credit_bundle(account))
 
+    def round_draws(self, number: int) -> bytes:
+        """One round of the audit lottery."""
+        return self._call(lambda: self._async.round_draws(number))
+
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Completion:
         """A whole answer to a chat. Raises JobFailed, which holds what came before."""
         return self._call(lambda: self._async.chat(messages, **options))

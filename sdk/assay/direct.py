@@ -127,6 +127,10 @@ class AsyncClient:
         key = self.public_key if account is None else account
         return await self._link.document("credit", key, BUNDLE_BYTES_MAX)
 
+    async def round_draws(self, number: int) -> bytes:
+        """One round of the audit lottery, as `assay audit recheck` reads it."""
+        return await self._link.document("draws", number.to_bytes(32, "big"), MESSAGE_BYTES_MAX)
+
     def stream_chat(
         self, messages: Sequence[Message], *, model: str | None = None, **options: Any
     ) -> AnswerStream:

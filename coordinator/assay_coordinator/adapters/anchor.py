@@ -1,4 +1,9 @@
-"""The chain as the coordinator uses it: one local chain, one ledger contract, one outbox."""
+"""The chain as the coordinator uses it: one local chain, one ledger contract, one outbox.
+
+Epochs go into the ledger, rounds of the lottery into notes beside it. The local chain mines a block
+for each transaction and none by itself, so the block that decides a round is the one that holds its
+root (a lag of 0, said in the anchor). On a chain that others mine the lag must be 1 or more.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,18 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
+from assay_contracts.notes import Notes
 from assay_contracts.outbox import Outbox
 from assay_coordinator.adapters.store import storage_errors
-from assay_coordinator.core.events import PostEpoch
+from assay_coordinator.core.events import PostEpoch, PostRound, RoundMined
+from assay_protocol.lottery import AnchorNote
 
 POLICY_VERSION: Final = bytes(31) + b"\x01"
+BLOCKS_LATER: Final = 0
 
 
 class Anchor:
-    """Posts epochs exactly once. Synchronous; call it in a thread."""
+    """Posts epochs and rounds exactly once. Synchronous; call it in a thread."""
 
     def __init__(self, path: Path, seed: bytes, engine: Engine) -> None:
         """Open or create the chain at `path` and deploy the ledger if it is not there."""
@@ -28,6 +36,7 @@ class Anchor:
         self._ledger = CreditLedgerClient(self.chain, key)
         self.deployment = self._ledger.deploy()
         self._outbox = Outbox(engine, self._ledger)
+        self._notes = Notes(engine, self._ledger, self._outbox.writer)
 
     def post(self, effect: PostEpoch) -> None:
         """Put the epoch on the chain; done already is done. Raises AssayError: try again later."""
@@ -42,6 +51,20 @@ class Anchor:
         with storage_errors():
             self._outbox.submit(f"epoch-{effect.epoch}", effect.epoch, header)
             self._outbox.pump()
+
+    def post_round(self, effect: PostRound) -> RoundMined:
+        """The same for a round of the lottery; before the first of its links, their anchor."""
+        note = AnchorNote(effect.chain, effect.links, BLOCKS_LATER, effect.anchor)
+        with storage_errors():
+            anchored = self._notes.put(f"anchor-{effect.chain}", note.encode())
+            posted = self._notes.put(f"round-{effect.number}", effect.note, BLOCKS_LATER)
+        return RoundMined(
+            effect.number,
+            anchored.transaction,
+            posted.transaction,
+            posted.later,
+            posted.later_hash,
+        )
 
     def close(self) -> None:
         self.chain.close()

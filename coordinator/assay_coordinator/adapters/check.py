@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from assay_coordinator.adapters.store import Store
+from assay_coordinator.core.jobs import UNPAID
+from assay_coordinator.core.lottery import UNDRAWN, entry_of
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
@@ -13,8 +15,10 @@ from assay_coordinator.core.records import (
     LeafRow,
     LineRow,
     PostingRow,
+    RoundRow,
 )
 from assay_protocol.credit_tree import CreditLeaf, account_tree
+from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 
 
 def check_books(url: str) -> list[str]:
@@ -23,7 +27,7 @@ def check_books(url: str) -> list[str]:
     try:
         postings: list[PostingRow] = store.rows(PostingRow)
         findings = _balances(store, postings) + _jobs(store, postings) + _credit(store, postings)
-        return findings + _epochs(store)
+        return findings + _epochs(store) + _rounds(store)
     finally:
         store.close()
 
@@ -62,7 +66,7 @@ def _jobs(store: Store, postings: list[PostingRow]) -> list[str]:
             found.append(f"L3: ticket {row.ticket.hex()} charged without a receipt")
     escrow: Counter[bytes] = Counter()
     for row in jobs.values():
-        escrow[row.node] += row.charged if row.state in ("held", "drawn") else 0
+        escrow[row.node] += row.charged if row.state in UNPAID else 0
     for balance in store.rows(BalanceRow):
         if balance.purse == "escrow" and balance.amount != escrow[balance.owner]:
             found.append(f"L1: escrow of {balance.owner.hex()} is not what its open jobs hold")
@@ -110,3 +114,39 @@ def _epochs(store: Store) -> list[str]:
         if (tree.root, tree.total) != (epoch.root, epoch.total):
             found.append(f"L5: epoch {epoch.epoch} has another root than its leaves")
     return found
+
+
+def _rounds(store: Store) -> list[str]:
+    """V1: each draw is the function of link, block and receipt."""
+    entries: dict[int, list[JobRow]] = {}
+    for job in store.rows(JobRow):
+        entries.setdefault(job.round, []).append(job)
+    found, link = [], b""
+    for number, row in enumerate(store.rows(RoundRow), 1):
+        if row.number != number:
+            return [*found, f"V1: round {number} is missing"]
+        mine = entries.get(number, [])
+        if (round_tree(entry_of(job, UNDRAWN) for job in mine).root, len(mine)) != (
+            row.root,
+            row.count,
+        ):
+            found.append(f"V1: round {number} has another root than its receipts")
+        if row.state != "drawn":
+            continue
+        if link and row.chain == chain and link_before(row.link) != link:
+            found.append(f"V1: the link of round {number} does not follow")
+        link, chain = row.link, row.chain
+        found += [
+            f"V1: ticket {job.ticket.hex()} was drawn against the lottery"
+            for job in mine
+            if not _drawn_rightly(row, job)
+        ]
+    return found
+
+
+def _drawn_rightly(row: RoundRow, job: JobRow) -> bool:
+    entry = entry_of(job, UNDRAWN)
+    seed = round_seed(row.link, row.block_hash)
+    hit = is_drawn(seed, entry.receipt, entry.numerator, entry.denominator)
+    gone = job.state == "refunded" and not job.drawn_at  # with all of its node's, before the draw
+    return gone or hit == bool(job.drawn_at)

@@ -32,6 +32,7 @@ from assay_coordinator.core.records import (
     LineRow,
     NodeRow,
     PostingRow,
+    RoundRow,
     Row,
 )
 from assay_protocol.errors import AssayError
@@ -69,6 +70,10 @@ class Store:
             recent = or_(jobs.c.state.in_(OPEN), jobs.c.deadline_at > now)
             top = connection.execute(select(func.max(TABLES[PostingRow].c.seq))).scalar()
             audits = connection.execute(select(func.count()).select_from(TABLES[AuditRow]))
+            rounds = TABLES[RoundRow]
+            undrawn: list[RoundRow] = _rows(connection, RoundRow, rounds.c.state != "drawn")
+            last_round = connection.execute(select(func.max(rounds.c.number))).scalar() or 0
+            first = min((row.number for row in undrawn), default=last_round + 1)
             return Stored(
                 nodes=_rows(connection, NodeRow),
                 balances=_rows(connection, BalanceRow),
@@ -79,6 +84,9 @@ class Store:
                 last_epoch=last,
                 next_posting=(top or 0) + 1,
                 audits=int(audits.scalar_one()),
+                last_round=last_round,
+                undrawn=undrawn,
+                entries=_rows(connection, JobRow, jobs.c.round >= first),
             )
 
     def rows(self, cls: type[Any], *where: Any) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import get_type_hints as type_hints
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Table
 
+from assay_contracts.notes import NOTES
 from assay_contracts.outbox import METADATA as OUTBOX_METADATA
 from assay_coordinator.core.records import (
     ROWS,
@@ -24,6 +25,7 @@ from assay_coordinator.core.records import (
     LineRow,
     NodeRow,
     PostingRow,
+    RoundRow,
     Row,
     VerdictRow,
 )
@@ -35,6 +37,7 @@ _NAMES: Final[dict[type[Row], str]] = {
     PostingRow: "postings",
     CreditRow: "credit",
     JobRow: "jobs",
+    RoundRow: "rounds",
     LineRow: "lines",
     LeafRow: "leaves",
     EpochRow: "epochs",
@@ -61,9 +64,11 @@ def _table(cls: type[Row]) -> Table:
 
 TABLES: Final[dict[type[Row], Table]] = {cls: _table(cls) for cls in ROWS}
 Index("jobs_open", TABLES[JobRow].c.state, TABLES[JobRow].c.deadline_at)
+Index("jobs_round", TABLES[JobRow].c.round)
 Index("jobs_node", TABLES[JobRow].c.node)
 Index("leaves_account", TABLES[LeafRow].c.account, TABLES[LeafRow].c.epoch)
 Index("audits_ticket", TABLES[AuditRow].c.ticket)
 
+assert NOTES.name in OUTBOX_METADATA.tables
 for _table_of_chain in OUTBOX_METADATA.tables.values():
     _table_of_chain.to_metadata(METADATA)

@@ -137,7 +137,10 @@ class Audits:
                 continue
             free = self._candidates.free(now, case) if case.table is not None else []
             if free:
-                effects += self._task(now, case, choose(self._policy, self._entropy, free))
+                receipt = digest(case.job.receipt_blob)
+                auditor = choose(self._policy, case.job.draw_seed, receipt, case.turns, free)
+                case.turns += 1
+                effects += self._task(now, case, auditor, len(free))
             else:
                 heapq.heappush(self._later, (now + RETRY_US, ticket))
         return effects
@@ -188,11 +191,12 @@ class Audits:
         lonely = bool(alone and case.findings and case.replay is None)
         return lonely or case.table is None
 
-    def _task(self, now: int, case: Case, auditor: Node) -> list[Effect]:
+    def _task(self, now: int, case: Case, auditor: Node, candidates: int) -> list[Effect]:
         ticket, receipt = case.job.ticket, case.job.receipt
         audit, class_id = self._entropy.fresh(), auditor.offers[ticket.model].class_id
         stage_ends = now + self._policy.audit_stage_us
         case.replay = Replay(audit, auditor.key, class_id, "task", stage_ends)
+        case.replay.candidates = candidates
         case.asked |= {auditor.key, auditor.row.operator}
         self._by_audit[audit] = case
         auditor.auditing += 1
@@ -305,7 +309,7 @@ class Audits:
         self._end_replay(case)
         case.findings.append(finding)
         self.finished += 1
-        effects: list[Effect] = [Save(_row(now, case, finding))]
+        effects: list[Effect] = [Save(_row(now, case, replay, finding))]
         auditor = self._registry.nodes[replay.auditor]
         done = self._registry.update(auditor, audits_done=auditor.row.audits_done + 1)
         effects.append(Save(done))
@@ -317,7 +321,7 @@ class Audits:
     def _declined(self, now: int, case: Case, peer: bytes) -> Ended:
         assert case.replay is not None
         if peer == case.job.ticket.node:
-            return [], [self._close(case, Decision("withheld"))]
+            return [], [self._close(case, self._missing(case.job))]
         if peer != case.replay.auditor:
             return [], []
         if case.replay.stage == "task":
@@ -330,13 +334,19 @@ class Audits:
     def _late(self, now: int, case: Case) -> Ended:
         assert case.replay is not None
         if case.replay.stage in ("transcript", "open"):
-            return [], [self._close(case, Decision("withheld"))]
+            return [], [self._close(case, self._missing(case.job))]
         if case.replay.stage != "task":
             return self._at_fault(now, case, "late")
         self._end_replay(case)
         return self._again(now, case), []
 
     # ---- the verdict ----
+
+    def _missing(self, job: Job) -> Decision:
+        """The executor showed nothing. A draw that waited long for its block may ask for what a
+        node need not keep any more."""
+        late = job.drawn_at - job.booked_at > self._policy.draw_late_us
+        return Decision("unaudited" if late else "withheld")
 
     def _decide(self, case: Case) -> Verdict | None:
         if len(case.findings) == 1 and self._twice(case):
@@ -392,7 +402,7 @@ class Audits:
         return [Save(row), log, *self._again(now, case)], []
 
 
-def _row(now: int, case: Case, finding: Finding) -> AuditRow:
+def _row(now: int, case: Case, replay: Replay, finding: Finding) -> AuditRow:
     outcome = "bad" if finding.wrong else "doubtful" if finding.doubtful else "good"
     return AuditRow(
         audit=finding.bound.audit,
@@ -407,4 +417,5 @@ def _row(now: int, case: Case, finding: Finding) -> AuditRow:
         class_id=finding.bound.class_id,
         drift=round(1e6 * min(finding.drift, 1e6)),
         equal=-1 if finding.equal is None else int(finding.equal),
+        candidates=replay.candidates,
     )

@@ -23,6 +23,7 @@ class Replay:
     box_key: bytes = b""
     commitment: bytes = b""
     statement: bytes = b""
+    candidates: int = 0  # among how many it was drawn
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class Case:
     replay: Replay | None = None
     findings: list[Finding] = field(default_factory=list)
     asked: set[bytes] = field(default_factory=set)  # auditors' keys and operators already used
+    turns: int = 0  # auditors chosen so far
     opened: LeavesOpened | None = None
 
     @property

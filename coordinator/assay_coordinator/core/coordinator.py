@@ -1,15 +1,16 @@
 """The coordinator: one `match` over everything that can happen to it.
 
-It assigns jobs (scheduler), keeps the money (ledger, jobs), audits (lottery, audits, evidence,
-inquiry, settlement) and closes epochs. It is never on the data path and never sees a prompt (S3). It is
-pure: the runtime gives it time, entropy and messages whose sender is authenticated, and carries
-out the effects in order, committing every `Save` before anything is sent (D1).
+It assigns jobs (issuing, scheduler), keeps the money (ledger, jobs), audits (lottery, audits,
+evidence, inquiry, settlement) and closes epochs. It is never on the data path and never sees a
+prompt (S3). It is pure: the runtime gives it time, entropy and messages whose sender is authenticated,
+and carries out the effects in order, committing every `Save` before anything is sent (D1).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final
 
@@ -23,14 +24,19 @@ from assay_coordinator.core.events import (
     Event,
     Log,
     Lookup,
+    LookupVerdict,
     PeerLost,
     Received,
     Reply,
+    RoundMined,
     Save,
     Tick,
 )
+from assay_coordinator.core.issuing import Issuing
 from assay_coordinator.core.jobs import Equivocation, Jobs
 from assay_coordinator.core.ledger import MINT, Ledger, Purse
+from assay_coordinator.core.links import Links
+from assay_coordinator.core.lottery import Lottery
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import (
     BalanceRow,
@@ -39,6 +45,7 @@ from assay_coordinator.core.records import (
     JobRow,
     LineRow,
     NodeRow,
+    RoundRow,
 )
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.scheduler import Scheduler
@@ -47,10 +54,9 @@ from assay_coordinator.core.standing import CLOSED, aged
 from assay_protocol import messages as m
 from assay_protocol.classes import can_be_audited, holds_logprobs
 from assay_protocol.errors import AssayError
-from assay_protocol.samplers import validate
-from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
+from assay_protocol.signing import ED25519, Signer, Verifier
 
-BUSY_RETRY_MS: Final = 1_000
+_LINKS_LABEL: Final = b"assay links of the lottery"  # no signed message begins so
 NODES_SHOWN_MAX: Final = 1_024  # of at most 0.8 kB each: the answer must fit a frame
 
 
@@ -79,6 +85,9 @@ class Stored:
     last_epoch: EpochRow | None
     next_posting: int
     audits: int
+    last_round: int = 0
+    undrawn: list[RoundRow] = field(default_factory=list)
+    entries: list[JobRow] = field(default_factory=list)  # of rounds that are not drawn
 
 
 class Coordinator:
@@ -95,29 +104,47 @@ class Coordinator:
     ) -> None:
         self.policy, self.catalogue = policy, catalogue
         self.tables = tables or Tables()
-        self._signer, self._verifier = signer, verifier
         self._entropy = Entropy(secret)
         self.ledger = Ledger()
         self.registry = Registry(policy)
         self.epochs = Epochs(self.ledger)
         self.scheduler = Scheduler(policy, self.registry, self._entropy)
-        self.jobs = Jobs(policy, self.ledger, self.registry, self.epochs, self._entropy, verifier)
+        self.lottery = Lottery(policy, Links(_links_secret(signer), policy.links))
+        self.jobs = Jobs(
+            policy, self.ledger, self.registry, self.epochs, self._entropy, verifier, self.lottery
+        )
+        self.issuing = Issuing(
+            policy,
+            catalogue,
+            signer,
+            verifier,
+            self._entropy,
+            self.registry,
+            self.scheduler,
+            self.ledger,
+            self.epochs,
+            self.jobs,
+            self.lottery,
+        )
+        self.issuing.calibration = self.tables.newest.version or None
         self.audits = Audits(policy, self.registry, self._entropy, self.tables, verifier)
         self.settlement = Settlement(
             policy, self.ledger, self.registry, self.epochs, self.jobs, self.audits
         )
 
     def restore(self, now: int, stored: Stored) -> list[Effect]:
-        """Become what the tables say. Audits of drawn jobs begin again; epochs not yet known to be
-        on the chain are handed to it again (posting is idempotent)."""
+        """Become what the tables say. Audits of drawn jobs begin again; epochs and rounds not yet
+        known to be on the chain are handed to it again (posting is idempotent)."""
         self.ledger.restore(stored.balances, stored.credit, stored.next_posting)
         self.registry.restore(stored.nodes)
         self.epochs.restore(stored.last_epoch, stored.unposted, stored.lines, now)
+        self.lottery.restore(now, stored.last_round, stored.undrawn, stored.entries)
         self.jobs.restore(stored.jobs)
         self.audits.finished = stored.audits
         self.jobs.booked = sum(row.jobs for row in stored.nodes)
         self.ledger.check()
         effects: list[Effect] = [post(row) for row in stored.unposted]
+        effects += self.lottery.unposted()
         for job in list(self.jobs.jobs.values()):
             if job.state == "drawn":
                 effects += self.audits.open(now, job)
@@ -138,6 +165,8 @@ class Coordinator:
                 return self._tick(now)
             case EpochPosted(epoch):
                 return [*self.epochs.posted(epoch), Log("epoch_posted", (("epoch", epoch),))]
+            case RoundMined():
+                return self._round_mined(now, event)
 
     # ---- messages ----
 
@@ -162,12 +191,12 @@ class Coordinator:
     ) -> tuple[list[Effect], object | None]:
         match message:
             case m.SubmitJob():
-                return self._submit(now, peer, message)
+                return self.issuing.submit(now, peer, message)
             case m.SubmitReceipt():
                 return self._receipt(now, peer, message)
             case m.AbandonJob():
                 if message.progress is not None:
-                    self._check_progress(message.ticket, message.progress)
+                    self.issuing.check_progress(message.ticket, message.progress)
                 return self.jobs.abandon(now, peer, message.ticket), m.Done()
             case m.Heartbeat():
                 return self._heartbeat(now, peer, message)
@@ -181,6 +210,8 @@ class Coordinator:
                 return [], self._network(now)
             case m.GetPart(what=what, key=key, offset=offset):
                 return [Lookup(peer, request, what, key, offset)], None
+            case m.GetVerdict(ticket=ticket):
+                return [LookupVerdict(peer, request, ticket)], None
             case m.Grant():
                 return self._grant(now, peer, message)
             case m.CloseEpoch():
@@ -199,102 +230,29 @@ class Coordinator:
             case _:
                 raise AssayError("unexpected_message", type(message).__name__)
 
-    def _submit(
-        self, now: int, client: bytes, job: m.SubmitJob
-    ) -> tuple[list[Effect], object | None]:
-        listed = self.catalogue.get(job.model)
-        if listed is None:
-            raise AssayError("model_unknown")
-        validate(job.sampler)
-        if job.n_in + job.max_tokens > listed.context:
-            raise AssayError("prompt_too_long", f"the model's context is {listed.context}")
-        if self.jobs.open_tickets(client) >= self.policy.open_tickets_max:
-            raise AssayError("rate_limited", retry_after_ms=BUSY_RETRY_MS)
-        seed_ticket, start = self._resumed(client, job)
-        node = self.scheduler.pick(now, job, self._class_begun(job))
-        if node is None:
-            asked = job.sampler.grammar is not None
-            if asked and self.scheduler.lacks_grammars(now, job.model):
-                raise AssayError("grammar_refused", "no node draws this model by a grammar")
-            raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
-        ticket = self._ticket(now, client, node, job, listed, seed_ticket, start)
-        blob = seal(self._signer, ticket)
-        effects = self.jobs.issue(now, ticket, blob)
-        node.issued[job.model] += 1
-        route = m.Route(node=node.key, addresses=node.addresses)
-        return effects, m.TicketGrant(ticket=blob, route=route)
-
-    def _ticket(
-        self,
-        now: int,
-        client: bytes,
-        node: Node,
-        job: m.SubmitJob,
-        listed: Listed,
-        seed_ticket: bytes | None,
-        start: int,
-    ) -> m.Ticket:
-        ticket = self._entropy.fresh()
-        return m.Ticket(
-            ticket=ticket,
-            client=client,
-            node=node.key,
-            model=job.model,
-            prompt_hash=job.prompt_hash,
-            n_in=job.n_in,
-            sampler=job.sampler,
-            max_tokens=job.max_tokens,
-            start=start,
-            nonce_commitment=job.nonce_commitment,
-            seed_ticket=seed_ticket or ticket,
-            price_in=listed.price_in,
-            price_out=listed.price_out,
-            issued_at=now,
-            expires_at=now + self.policy.ticket_lifetime_us,
-            epoch=self.epochs.running,
-            calibration=self.tables.newest.version or None,
-        )
-
-    def _resumed(self, client: bytes, job: m.SubmitJob) -> tuple[bytes | None, int]:
-        """The seed and start of a continuation: those of the ticket it continues."""
-        point = job.resume
-        if point is None:
-            return None, 0
-        old = self.jobs.jobs.get(point.ticket)
-        if old is None or old.ticket.client != client:
-            raise AssayError("resume_refused", "no such ticket of yours")
-        t = old.ticket
-        same = (t.model, t.sampler, t.nonce_commitment)
-        if same != (job.model, job.sampler, job.nonce_commitment) or point.count > t.max_tokens:
-            raise AssayError("resume_refused", "model, sampler and nonce must be the same")
-        if job.n_in != t.n_in + point.count:  # else `start` is not where the answer begins
-            raise AssayError("resume_refused", "the prompt must be the old one and the tokens held")
-        if point.progress is not None:
-            self._check_progress(point.ticket, point.progress)
-        return t.seed_ticket, t.start + point.count
-
-    def _class_begun(self, job: m.SubmitJob) -> str:
-        """The class of the node that began what `job` continues; empty if there is none."""
-        if job.resume is None:
-            return ""
-        began = self.registry.nodes[self.jobs.jobs[job.resume.ticket].ticket.node]
-        return began.classes.get(job.model, "")
-
-    def _check_progress(self, ticket: bytes, blob: bytes) -> None:
-        job = self.jobs.jobs.get(ticket)
-        if job is None:
-            raise AssayError("unknown_ticket")
-        progress = open_signed(m.Progress, blob, job.ticket.node, self._verifier)
-        if progress.ticket != ticket:
-            raise AssayError("resume_refused", "the progress is of another ticket")
-
     def _receipt(
         self, now: int, peer: bytes, message: m.SubmitReceipt
     ) -> tuple[list[Effect], object | None]:
         job, effects = self.jobs.book(now, peer, message)
         if effects and job.state == "drawn":
             effects += self.audits.open(now, job)
+        if effects:
+            effects += self.lottery.close_due(now)
         return effects, m.ReceiptBooked(ticket=job.ticket.ticket, charged=job.charged)
+
+    def _round_mined(self, now: int, mined: RoundMined) -> list[Effect]:
+        effects, draws = self.lottery.draw(now, mined)
+        hits = 0
+        for draw in draws:
+            job, more = self.jobs.draw(now, draw)
+            effects += more
+            hits += draw.hit
+            if job is not None:
+                effects += self.audits.open(now, job)
+        if draws:
+            fields = (("round", mined.number), ("receipts", len(draws)), ("drawn", hits))
+            effects.append(Log("round_drawn", fields))
+        return effects
 
     def _equivocated(self, now: int, proof: Equivocation) -> list[Effect]:
         node = self.registry.nodes[proof.job.ticket.node]
@@ -348,7 +306,7 @@ class Coordinator:
             audits_failed=node.row.failed,
             earned=self.ledger.balance("earned", peer),
             escrow=self.ledger.balance("escrow", peer),
-            drawn=sum(job.state == "drawn" for job in self.jobs.unpaid(peer)),
+            drawn=sum(job.state in ("pending", "drawn") for job in self.jobs.unpaid(peer)),
         )
 
     # ---- accounts ----
@@ -390,7 +348,7 @@ class Coordinator:
         return [*effects, *more, log], closed
 
     def _tick(self, now: int) -> list[Effect]:
-        effects = self.jobs.expire(now)
+        effects = [*self.jobs.expire(now), *self.lottery.close_due(now)]
         more, verdicts = self.audits.tick(now)
         effects += [*more, *self.settlement.settle(now, verdicts)]
         effects += self.settlement.inquiries.tick(now)
@@ -445,6 +403,11 @@ class Coordinator:
             earned=self.ledger.balance("earned", node.key),
             escrow=self.ledger.balance("escrow", node.key),
         )
+
+
+def _links_secret(signer: Signer) -> bytes:
+    """What only the holder of the coordinator's key can know: a signature that is never shown."""
+    return hashlib.blake2b(signer.sign(_LINKS_LABEL), digest_size=32).digest()
 
 
 def _refusal(error: AssayError) -> m.Error:

@@ -1,7 +1,7 @@
 """What reaches the coordinator's core, and what it asks its runtime to do.
 
-The runtime commits every `Save` of an event before it releases any `Reply`, `Notify`, `Lookup` or
-`PostEpoch` of that event ("persist before send", invariant D1).
+The runtime commits every `Save` of an event before it releases any other effect
+of that event ("persist before send", invariant D1).
 """
 
 from __future__ import annotations
@@ -39,7 +39,21 @@ class EpochPosted:
     epoch: int
 
 
-Event = Received | PeerLost | Tick | EpochPosted
+@dataclass(frozen=True, slots=True)
+class RoundMined:
+    """The chain holds the round's root, and the block that decides it.
+
+    `anchored` and `posted` are the hashes of the transactions of the links' anchor and of the root.
+    """
+
+    number: int
+    anchored: bytes
+    posted: bytes
+    block: int
+    block_hash: bytes
+
+
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,27 @@ class Lookup:
 
 
 @dataclass(frozen=True, slots=True)
+class LookupVerdict:
+    """Answer a `GetVerdict` of `peer` from the tables."""
+
+    peer: bytes
+    request: int
+    ticket: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PostRound:
+    """Put a closed round's note on the chain, exactly once, after the anchor of its links; then
+    send `RoundMined`."""
+
+    number: int
+    note: bytes
+    chain: int
+    links: int
+    anchor: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PostEpoch:
     """Put this epoch's root on the chain, exactly once; then send `EpochPosted`."""
 
@@ -97,4 +132,4 @@ class Log:
     fields: tuple[tuple[str, str | int], ...] = ()
 
 
-Effect = Save | Reply | Notify | Lookup | PostEpoch | Log
+Effect = Save | Reply | Notify | Lookup | LookupVerdict | PostEpoch | PostRound | Log

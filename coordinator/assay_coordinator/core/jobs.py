@@ -1,12 +1,15 @@
 """A job from ticket to pay. Each state, and what moves it:
 
-    issued    -> held | drawn   its receipt is booked (once: L2), price moves to escrow
+    issued    -> drawn          its receipt is booked (once: L2), price moves to escrow, and the
+                                node is new or the client wants it audited at once
+    issued    -> pending        the same, and its round of the lottery is not drawn yet
+    pending   -> held | drawn   its round was drawn
     issued    -> expired        no receipt in time, or given up: the reservation goes back (P1)
     held      -> released       later jobs or epochs went by: escrow is paid out
     drawn     -> released       its audit passed
     drawn     -> refunded       its audit failed, or the node could not prove its work
-    held      -> drawn          its node is under inquiry (inquiry.py)
-    held|drawn-> refunded       the node was convicted; held also if it lied as an auditor
+    pending|held -> drawn       its node is under inquiry (inquiry.py)
+    pending|held|drawn -> refunded   the node was convicted; held also if it lied as an auditor
 
 No credit without a valid ticket (L3): only jobs in this table can be booked, and only a ticket
 signed here makes one. Signatures are checked before any state changes (S1).
@@ -24,17 +27,18 @@ from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.epochs import Epochs
 from assay_coordinator.core.events import Effect, Save
 from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
-from assay_coordinator.core.lottery import drawn
+from assay_coordinator.core.lottery import UNDRAWN, Draw, Lottery
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import JobRow
-from assay_coordinator.core.registry import Registry
+from assay_coordinator.core.registry import Node, Registry
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import Ack, Receipt, SubmitReceipt, Ticket
+from assay_protocol.messages import Ack, DrawEntry, Receipt, SubmitReceipt, Ticket
 from assay_protocol.receipts import check_receipt, payable_tokens
 from assay_protocol.signing import Verifier, digest, open_signed, peek
 from assay_protocol.tickets import job_price, reserve_price
 
-OPEN: Final = ("issued", "held", "drawn")
+UNPAID: Final = ("pending", "held", "drawn")
+OPEN: Final = ("issued", *UNPAID)
 FINAL: Final = ("released", "refunded", "expired")
 
 
@@ -51,6 +55,13 @@ class Job:
     receipt_blob: bytes = b""
     held_epoch: int = 0
     verdict: str = ""
+    verify: str = "sample"
+    round: int = 0
+    numerator: int = 0
+    denominator: int = 0
+    booked_at: int = 0
+    drawn_at: int = 0
+    draw_seed: bytes = b""
 
     def row(self) -> JobRow:
         t = self.ticket
@@ -67,6 +78,36 @@ class Job:
             self.deadline_at,
             self.held_epoch,
             self.verdict,
+            self.verify,
+            self.round,
+            self.numerator,
+            self.denominator,
+            self.booked_at,
+            self.drawn_at,
+            self.draw_seed,
+        )
+
+    @classmethod
+    def of_row(cls, row: JobRow) -> Job:
+        """The job of a row of the table."""
+        ticket = peek(Ticket, row.ticket_blob)
+        return cls(
+            ticket,
+            row.ticket_blob,
+            row.state,
+            row.reserved,
+            row.deadline_at,
+            row.charged,
+            row.receipt_blob,
+            row.held_epoch,
+            row.verdict,
+            row.verify,
+            row.round,
+            row.numerator,
+            row.denominator,
+            row.booked_at,
+            row.drawn_at,
+            row.draw_seed,
         )
 
     @property
@@ -94,13 +135,16 @@ class Jobs:
         epochs: Epochs,
         entropy: Entropy,
         verifier: Verifier,
+        lottery: Lottery,
     ) -> None:
         self._policy, self._ledger, self._registry = policy, ledger, registry
+        self._lottery = lottery
         self._epochs, self._entropy, self._verifier = epochs, entropy, verifier
         self.jobs: dict[bytes, Job] = {}
         self._deadlines: list[tuple[int, bytes]] = []
-        self._held: dict[bytes, deque[bytes]] = {}
-        self._unpaid: dict[bytes, dict[bytes, None]] = {}  # held and drawn tickets by node
+        # by node, and apart those never audited: they must not push out what is at risk
+        self._held: dict[tuple[bytes, bool], deque[bytes]] = {}
+        self._unpaid: dict[bytes, dict[bytes, None]] = {}  # tickets in escrow by node
         self._open: dict[bytes, int] = {}  # issued tickets by client
         self.booked = 0
 
@@ -108,27 +152,27 @@ class Jobs:
         """Take open jobs and those that may still be asked about. A table keeps no order: held pay
         is queued by the epoch of booking, then by the ticket's time."""
         for row in rows:
-            ticket = peek(Ticket, row.ticket_blob)
-            job = Job(ticket, row.ticket_blob, row.state, row.reserved, row.deadline_at)
-            job.charged, job.receipt_blob = row.charged, row.receipt_blob
-            job.held_epoch, job.verdict = row.held_epoch, row.verdict
+            job = Job.of_row(row)
             self._add(job)
-            if job.state in ("held", "drawn"):
-                self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
+            if job.state in UNPAID:
+                self._unpaid.setdefault(job.ticket.node, {})[job.ticket.ticket] = None
         held = [job for job in self.jobs.values() if job.state == "held"]
         for job in sorted(held, key=lambda job: (job.held_epoch, job.ticket.issued_at)):
-            self._held.setdefault(job.ticket.node, deque()).append(job.ticket.ticket)
+            self._held.setdefault(_queue(job), deque()).append(job.ticket.ticket)
 
     # ---- issuing ----
 
     def open_tickets(self, client: bytes) -> int:
         return self._open.get(client, 0)
 
-    def issue(self, now: int, ticket: Ticket, blob: bytes) -> list[Effect]:
+    def issue(
+        self, now: int, ticket: Ticket, blob: bytes, verify: str = "sample"
+    ) -> list[Effect]:
         """Reserve the most the job can cost. Raises AssayError("insufficient_credit")."""
         price = reserve_price(ticket)
         self._afford(ticket.client, price)
         job = Job(ticket, blob, "issued", price, ticket.expires_at + self._policy.receipt_grace_us)
+        job.verify = verify
         self._add(job)
         effects = self._spend_earned(now, ticket.client, price)
         available, reserved = _purses(ticket.client)
@@ -166,7 +210,7 @@ class Jobs:
         return job, self._book(now, job, receipt, message.receipt, acked)
 
     def unpaid(self, node: bytes) -> list[Job]:
-        """Its held and drawn jobs."""
+        """Its jobs in escrow: pending, held and drawn."""
         return [self.jobs[ticket] for ticket in self._unpaid.get(node, ())]
 
     def _acked(self, job: Job, blob: bytes | None) -> int | None:
@@ -200,13 +244,52 @@ class Jobs:
         self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
         self.booked += 1
         effects.append(Save(self._registry.update(node, jobs=node.row.jobs + 1)))
-        lottery = node.row.state == "active"  # in every other state all jobs are audited
-        if not lottery or drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
-            job.state = "drawn"
-        else:
-            job.state = "held"
-            effects += self._hold(now, job)
+        self._enter(now, job, node)
         return [*effects, Save(job.row())]
+
+    # ---- the lottery ----
+
+    def _enter(self, now: int, job: Job, node: Node) -> None:
+        """Into the running round. What is certain to be audited is not kept waiting for it."""
+        job.numerator, job.denominator = self._rate(job, node)
+        receipt = digest(job.receipt_blob)
+        entry = DrawEntry(
+            ticket=job.ticket.ticket,
+            receipt=receipt,
+            node=node.key,
+            numerator=job.numerator,
+            denominator=job.denominator,
+            asked=job.verify,
+            outcome=UNDRAWN,
+        )
+        job.round, job.booked_at, job.state = self._lottery.enter(now, entry), now, "pending"
+        if job.numerator == job.denominator:
+            job.state, job.drawn_at = "drawn", now
+            job.draw_seed = self._entropy.keyed(b"auditor", receipt)
+
+    def _rate(self, job: Job, node: Node) -> tuple[int, int]:
+        """The chance that the job is audited: the client's wish comes before the node's record."""
+        if job.verify == "none":
+            return 0, 1
+        if job.verify == "now" or node.row.state != "active":  # in all other states all are audited
+            return 1, 1
+        return self._policy.audit_due(node.row.verified)
+
+    def draw(self, now: int, draw: Draw) -> tuple[Job | None, list[Effect]]:
+        """Carry out what the lottery says of a pending job; the job if it is to be audited."""
+        job = self.jobs.get(draw.ticket)
+        if job is None or job.drawn_at:
+            return None, []
+        if draw.hit:
+            recalled = job.state != "pending"  # by an inquiry, before its round was drawn
+            job.drawn_at = now
+            if not recalled:
+                job.state, job.draw_seed = "drawn", draw.seed
+            return None if recalled else job, [Save(job.row())]
+        if job.state != "pending":
+            return None, []
+        job.state = "held"
+        return None, [*self._hold(now, job), Save(job.row())]
 
     # ---- settling ----
 
@@ -233,19 +316,24 @@ class Jobs:
         return [*effects, Save(job.row())]
 
     def recall(self, node: bytes, most: int) -> list[Job]:
-        """Its newest unpaid jobs that were not drawn, which are now; the rest stays held."""
-        undrawn = [job for job in self.unpaid(node) if job.state != "drawn"]
+        """Its newest unpaid jobs that were not drawn, which are now; the rest stays held. What a
+        client has excluded from audits stays so."""
+        undrawn = [
+            job for job in self.unpaid(node) if job.state != "drawn" and job.verify != "none"
+        ]
         recalled = undrawn[max(0, len(undrawn) - most) :]
         for job in recalled:
             job.state = "drawn"
+            job.draw_seed = self._entropy.keyed(b"auditor", digest(job.receipt_blob))
         self._unhold(node, {job.ticket.ticket for job in recalled})
         return recalled
 
     def forfeit_held(self, now: int, node: bytes, verdict: str) -> list[Effect]:
         """Give its held pay back to the clients it came from."""
         effects: list[Effect] = []
-        for ticket in self._held.pop(node, ()):
-            effects += self.refund(now, self.jobs[ticket], verdict)
+        for audited in (True, False):
+            for ticket in self._held.pop((node, audited), ()):
+                effects += self.refund(now, self.jobs[ticket], verdict)
         return effects
 
     def refund_all(self, now: int, node: bytes, verdict: str) -> list[Effect]:
@@ -253,20 +341,21 @@ class Jobs:
         effects: list[Effect] = []
         for job in self.unpaid(node):
             effects += self.refund(now, job, verdict)
-        self._held.pop(node, None)
+        for audited in (True, False):
+            self._held.pop((node, audited), None)
         assert self._ledger.balance("escrow", node) == 0, "escrow is what its open jobs hold"
         return effects
 
     def release_old(self, now: int) -> list[Effect]:
         """At an epoch's close: pay out what was held for long enough."""
         effects: list[Effect] = []
-        for node, queue in list(self._held.items()):
-            if self._registry.nodes[node].row.state == "inquiry":
+        for key, queue in list(self._held.items()):
+            if self._registry.nodes[key[0]].row.state == "inquiry":
                 continue
             while queue and self._held_long(self.jobs[queue[0]]):
-                effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
+                effects += self.release(now, self.jobs[queue.popleft()], UNDRAWN)
             if not queue:
-                del self._held[node]
+                del self._held[key]
         return effects
 
     def expire(self, now: int) -> list[Effect]:
@@ -299,7 +388,7 @@ class Jobs:
             self._open[client] = self._open.get(client, 0) + 1
 
     def _settle(self, job: Job, state: str, verdict: str) -> None:
-        assert job.state in ("held", "drawn")
+        assert job.state in UNPAID
         job.state, job.verdict = state, verdict
         unpaid = self._unpaid[job.ticket.node]
         del unpaid[job.ticket.ticket]
@@ -336,22 +425,26 @@ class Jobs:
         return self._ledger.transfer(now, reserved, available, amount, reason, ticket)
 
     def _hold(self, now: int, job: Job) -> list[Effect]:
-        queue = self._held.setdefault(job.ticket.node, deque())
+        queue = self._held.setdefault(_queue(job), deque())
         queue.append(job.ticket.ticket)
         effects: list[Effect] = []
         while len(queue) > self._policy.holdback_jobs:
-            effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
+            effects += self.release(now, self.jobs[queue.popleft()], UNDRAWN)
         return effects
 
     def _unhold(self, node: bytes, tickets: set[bytes]) -> None:
-        left = deque(ticket for ticket in self._held.get(node, ()) if ticket not in tickets)
-        if left:
-            self._held[node] = left
-        else:
-            self._held.pop(node, None)
+        for audited in (True, False):
+            held = self._held.pop((node, audited), ())
+            left = deque(ticket for ticket in held if ticket not in tickets)
+            if left:
+                self._held[node, audited] = left
 
     def _held_long(self, job: Job) -> bool:
         return job.held_epoch + self._policy.holdback_epochs <= self._epochs.running
+
+
+def _queue(job: Job) -> tuple[bytes, bool]:
+    return job.ticket.node, job.verify != "none"
 
 
 def _purses(client: bytes) -> tuple[Purse, Purse]:

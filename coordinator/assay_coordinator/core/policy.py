@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from assay_protocol.lottery import audit_rate
+
 SECOND: Final = 1_000_000
 
 
@@ -22,6 +24,13 @@ class Policy:
     abandon_grace_us: int = 120 * SECOND  # the same, once the client gave the ticket up
     open_tickets_max: int = 256  # per client
     queue_per_slot: int = 2  # tickets a node may hold beyond its slots, per slot
+
+    # the lottery
+    round_us: int = 60 * SECOND  # a round is closed so long after its first receipt
+    round_receipts: int = 4_096  # ... or at so many
+    rounds_waiting_max: int = 1_024  # closed and not yet drawn; at so many no tickets are given
+    draw_late_us: int = 2_400 * SECOND  # later draws may ask nodes for what they let go of
+    links: int = 65_536  # rounds that one anchor on chain serves
 
     # money
     fee_bps: int = 1_000  # the treasury's share of a released job
@@ -42,6 +51,7 @@ class Policy:
     outvoted_max: int = 3  # an auditor contradicted so often by two others audits no more
     logprob_leaves: int = 0  # 1: take nodes whose engines tell logprobs only (classes ending in /L)
     experienced_audits: int = 200  # auditors with this many passed audits go first
+    auditor_weight_max: int = 1_000  # passed audits beyond it make no likelier an auditor
 
     # after an alarm
     inquiry_jobs_max: int = 64  # the newest jobs in escrow that an inquiry audits
@@ -62,8 +72,4 @@ class Policy:
 
     def audit_due(self, verified: int) -> tuple[int, int]:
         """The audit rate after `verified` passed audits, as (numerator, denominator)."""
-        if verified < self.probation_audits:
-            return 1, 1
-        if self.probation_audits * 10_000 > verified * self.audit_bps_min:
-            return self.probation_audits, verified
-        return self.audit_bps_min, 10_000
+        return audit_rate(verified, self.probation_audits, self.audit_bps_min)

@@ -86,6 +86,34 @@ class JobRow:
     deadline_at: int
     held_epoch: int
     verdict: str
+    verify: str = "sample"  # messages.VERIFY_LEVELS
+    round: int = 0  # of the lottery; 0 until its receipt is booked
+    numerator: int = 0  # its chance to be drawn
+    denominator: int = 0
+    booked_at: int = 0
+    drawn_at: int = 0  # 0: not drawn
+    draw_seed: bytes = b""  # what chose its auditors
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRow:
+    """One closed round of the lottery; what is empty is known once it is drawn."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("number",)
+    number: int
+    state: str  # closed | drawn
+    closed_at: int
+    root: bytes
+    count: int
+    probation_audits: int
+    audit_bps_min: int
+    chain: int
+    link: bytes = b""
+    anchored: bytes = b""  # the anchor's transaction
+    posted: bytes = b""  # the root's
+    block: int = 0
+    block_hash: bytes = b""
+    drawn_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +174,7 @@ class AuditRow:
     class_id: str  # the auditor's
     drift: int  # millionths: of its sketches from the executor's (in /L: of logprobs)
     equal: int  # 1: the same bits, 0: others, -1: of different classes
+    candidates: int  # among how many this auditor was drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +194,7 @@ Row = (
     | PostingRow
     | CreditRow
     | JobRow
+    | RoundRow
     | LineRow
     | LeafRow
     | EpochRow
@@ -177,6 +207,7 @@ ROWS: tuple[type[Row], ...] = (
     PostingRow,
     CreditRow,
     JobRow,
+    RoundRow,
     LineRow,
     LeafRow,
     EpochRow,

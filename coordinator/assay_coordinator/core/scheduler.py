@@ -24,12 +24,17 @@ class Scheduler:
     def __init__(self, policy: Policy, registry: Registry, entropy: Entropy) -> None:
         self._policy, self._registry, self._entropy = policy, registry, entropy
 
-    def pick(self, now: int, job: SubmitJob, like: str = "") -> Node | None:
+    def pick(
+        self, now: int, job: SubmitJob, like: str = "", apart: bytes = b""
+    ) -> Node | None:
         """The node for `job`, or None if nothing that fits has room now.
 
         `like`: a numerics class whose nodes come first. They alone go on with the same bits.
+        `apart`: an operator whose nodes do not count.
         """
         listed = self._registry.listed(job.model)
+        if apart:
+            listed = [node for node in listed if node.row.operator != apart]
         if not listed:
             return None
         if like:
@@ -38,6 +43,13 @@ class Scheduler:
                 return found
         best = self._best(now, job, self._sample(listed))
         return best or self._best(now, job, listed)
+
+    def has_other(self, now: int, job: SubmitJob, operator: bytes) -> bool:
+        """Whether a node of another operator than `operator`, free or not, serves the model."""
+        return any(
+            node.row.operator != operator and node.serves(now, job.model) and not node.draining
+            for node in self._registry.listed(job.model)
+        )
 
     def lacks_grammars(self, now: int, model: bytes) -> bool:
         """Whether nodes serve `model` and none of them, free or not, draws by grammars."""

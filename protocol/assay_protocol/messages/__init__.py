@@ -3,6 +3,7 @@
     jobs     the life of a job (protocol/spec/01-job.md), the first to read
     audits   from a drawn receipt to what auditors found
     calibrations   the honest noise that they are judged by
+    draws    who could be audited and who was
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
     replies  answers on any link
@@ -36,6 +37,10 @@ from assay_protocol.messages.audits import (
     VerdictRecord,
 )
 from assay_protocol.messages.calibrations import Calibration, PairNoise
+from assay_protocol.messages.draws import (
+    DrawEntry,
+    RoundDraws,
+)
 from assay_protocol.messages.jobs import (
     VERIFY_LEVELS,
     AbandonJob,
@@ -133,6 +138,7 @@ __all__ = [
     "Credit",
     "Digest",
     "Done",
+    "DrawEntry",
     "EpochClosed",
     "Error",
     "FindingRecord",
@@ -171,6 +177,7 @@ __all__ = [
     "Registered",
     "ResumePoint",
     "RevealRequest",
+    "RoundDraws",
     "Route",
     "Sampler",
     "SendAck",

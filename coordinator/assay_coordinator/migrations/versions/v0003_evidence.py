@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -17,7 +17,6 @@ _NODE_COLUMNS = (
     ("proof", sa.LargeBinary(), ""),
     ("disproved", sa.BigInteger(), "0"),
     ("outvoted", sa.BigInteger(), "0"),
-    ("exact", sa.BigInteger(), "0"),
     ("offered", sa.LargeBinary(), ""),
 )
 _AUDIT_COLUMNS = (

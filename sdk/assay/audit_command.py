@@ -1,0 +1,95 @@
+"""`assay audit recheck`: draw the coordinator's audit lottery again and compare.
+
+The checks are those of assay_contracts, handed over to as `assay credit` does. Rounds are fetched
+and checked one at a time, in order; what they say is printed as it is found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, Final
+
+from assay.cli import FAILED, OK, load, print_json
+from assay.verify_command import MARKS
+from assay_protocol.errors import AssayError
+
+ROUNDS_MAX: Final = 100_000  # of one run
+
+
+def recheck(options: argparse.Namespace) -> int:
+    """Exit 0 only if every round that was asked for holds."""
+    numbers = _numbers(options)
+    checks = load("assay_contracts.rounds", "contracts")
+    chain = _chain(options.chain)
+    check = checks.RoundChecks(chain, time.time_ns() // 1000, _poster(options.poster))
+    reports = []
+    with _documents(options) as document:
+        for count, number in enumerate(numbers, 1):
+            report = check.check(checks.open_round(document(number), number))
+            reports.append(report)
+            if not options.json:
+                _print(report, options.verbose)
+            elif sys.stderr.isatty():
+                print(f"\r{count} of {len(numbers)} rounds", end="", file=sys.stderr)
+    ok = all(report.ok for report in reports)
+    if options.json:
+        print_json({"ok": ok, "rounds": [asdict(report) for report in reports]})
+    else:
+        print("the draws hold" if ok else "the draws DO NOT HOLD")
+    return OK if ok else FAILED
+
+
+def _print(report: Any, verbose: bool) -> None:
+    rest = "".join(
+        f", {count} {what}"
+        for count, what in (
+            (report.unaudited, "found no auditor"),
+            (report.waived, "waived by their clients"),
+            (report.inquiries, "audited in inquiries"),
+        )
+        if count
+    )
+    word = "holds" if report.ok else "DOES NOT HOLD"
+    print(f"round {report.number} {word}: {report.drawn} of {report.receipts} drawn{rest}")
+    for step in report.steps:
+        if verbose or not step.ok:
+            print(f"  {MARKS[step.ok]:<7}  {step.name}: {step.detail}")
+
+
+def _numbers(options: argparse.Namespace) -> range:
+    """The rounds asked for: one, or A..B."""
+    text = options.rounds or (f"{options.round}..{options.round}" if options.round else "")
+    first, dots, last = text.partition("..")
+    if not (dots and first.isdigit() and last.isdigit()):
+        raise AssayError("config_invalid", "give a round's number, or --rounds A..B")
+    numbers = range(int(first), int(last) + 1)
+    if not 0 < len(numbers) <= ROUNDS_MAX or not numbers[0]:
+        raise AssayError("config_invalid", f"1 to {ROUNDS_MAX} rounds, the first is 1")
+    return numbers
+
+
+@contextlib.contextmanager
+def _documents(options: argparse.Namespace) -> Iterator[Callable[[int], bytes]]:
+    from assay.chat_command import connect
+
+    with connect(options) as client:
+        yield client.round_draws
+
+
+def _chain(where: str) -> Any:
+    readers = load("assay_contracts.readers", "contracts")
+    http = where.startswith(("http://", "https://"))
+    return readers.HttpChain(where) if http else readers.FileChain(where)
+
+
+def _poster(text: str | None) -> bytes:
+    with contextlib.suppress(ValueError):
+        poster = bytes.fromhex((text or "").removeprefix("0x"))
+        if len(poster) in (0, 20):
+            return poster
+    raise AssayError("config_invalid", f"not an address: {text!r}")
