@@ -19,6 +19,7 @@ from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.honest import Honest
 from assay_simnet.bias_trials import try_bias
 from assay_simnet.group_trials import try_honest, try_swarm, try_wash_trader, try_whitewasher
+from assay_simnet.setting import SECOND
 from assay_simnet.trials import Result, Trial, try_executor
 from assay_simnet.workload import NEAR_TIES, Workload
 
@@ -26,6 +27,7 @@ ESTABLISHED: Final = 400  # audits passed: the lowest audit rate is reached
 LONG: Final = Workload(max_tokens=64)
 ENDING: Final = Workload(max_tokens=64, system=())
 SHORT: Final = Workload(max_tokens=16, own_tokens=8, system=())
+SLOW: Final = Workload(pace_us=10 * SECOND)  # draws are made minutes after receipts
 TIES: Final = Workload(sampler=NEAR_TIES)
 
 
@@ -88,10 +90,10 @@ _LISTED: Final = (
     _executor(answers.TokenEdit, "draws: a margin no noise explains"),
     _executor(answers.EarlyStop, "draws: the end is a token like any other"),
     _executor(answers.Padder, "draws", workload=ENDING, jobs_max=80),
-    _executor(weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250),
+    _executor(weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250, workload=SLOW),
     _executor(weights.TailCheat, "sketches of the span", workload=LONG),
     _executor(weights.MidSwitch, "sketches of the span", workload=LONG),
-    _executor(weights.Sleeper, "lottery, escrow", verified=ESTABLISHED, jobs_max=150),
+    _executor(weights.Sleeper, "lottery, escrow", verified=ESTABLISHED, jobs_max=220, workload=SLOW),
     _executor(answers.Replayer, "draws: the seed is the job's"),
     _executor(answers.Copycat, "draws: the seed is the job's"),
     _executor(words.Equivocator, "its two signatures"),
@@ -100,6 +102,7 @@ _LISTED: Final = (
         "the deadline: not paid, and audited more",
         verified=ESTABLISHED,
         jobs_max=120,
+        workload=SLOW,
     ),
     _executor(words.NoCommit, "no receipt in time, no pay", jobs_max=12),
     _executor(weights.ClassLiar, "the default table judges unknown classes", class_id="odd/F"),
@@ -154,7 +157,11 @@ _LISTED: Final = (
         partial(try_honest, Trial(Honest, jobs_max=60)),
     ),
     _executor(
-        words.Forgetful, "not paid, and audited more", verified=ESTABLISHED, jobs_max=120
+        words.Forgetful,
+        "not paid, and audited more",
+        verified=ESTABLISHED,
+        jobs_max=120,
+        workload=SLOW,
     ),
     _executor(answers.WorksNot, "draws, sketches"),
     _executor(
@@ -162,6 +169,7 @@ _LISTED: Final = (
         "lottery: as often as its escrow is empty",
         verified=ESTABLISHED,
         jobs_max=12,
+        workload=SLOW,
         seeds=tuple(range(1, 13)),
     ),
 )

@@ -28,4 +28,5 @@ LISTED: Final = Listed(
     price_in=1_000,
     price_out=2_000,
 )
-POLICY: Final = Policy(suspension_us=60 * SECOND)  # a shorter pause; all else is production's
+# A shorter pause, and a shorter chain of links to hash through; all else is production's.
+POLICY: Final = Policy(suspension_us=60 * SECOND, links=1_024)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
@@ -13,8 +14,11 @@ from assay_coordinator.core.events import (
     EpochPosted,
     Event,
     Log,
+    Lookup,
+    LookupVerdict,
     Notify,
     PostEpoch,
+    PostRound,
     Received,
     Reply,
     Save,
@@ -27,12 +31,16 @@ from assay_coordinator.core.standing import fresh_row
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import ProtocolError
+from assay_simnet.chain import Chain
 from assay_simnet.noise_table import NOISE_TABLE
 
 if TYPE_CHECKING:
     from assay_simnet.world import World
 
 _R = TypeVar("_R")
+_NO_DOCUMENTS: Final = m.Error(
+    code="unexpected_message", detail="simulations keep no documents", retry_after_ms=None
+)
 
 
 class CoordinatorParty:
@@ -43,6 +51,7 @@ class CoordinatorParty:
         self.identity, self._operator = world.identity(), world.identity()
         self.tables: dict[type, dict[tuple[Any, ...], Row]] = {}
         self.logs: list[tuple[int, Log]] = []
+        self.chain = Chain(world)
         operated = _with_operator(policy, self._operator.public_key)
         self.core = Coordinator(
             operated,
@@ -64,7 +73,9 @@ class CoordinatorParty:
         try:
             message = decode(body)
         except ProtocolError as error:
-            self._answer(peer, request, m.Error(code=error.code, detail="", retry_after_ms=None))
+            if request:
+                refusal = m.Error(code=error.code, detail="", retry_after_ms=None)
+                self._answer(peer, request, refusal)
             return
         self.handle(Received(peer, request, message))
 
@@ -104,6 +115,11 @@ class CoordinatorParty:
                     self._tell(peer, message)
                 case PostEpoch(epoch):
                     self.carry_out(self.core.handle(self._world.now, EpochPosted(epoch)))
+                case PostRound():
+                    told, later_us = self.chain.post(effect)
+                    self._world.after(later_us, partial(self.handle, told))
+                case Lookup(peer, request) | LookupVerdict(peer, request):
+                    self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
                     self.logs.append((self._world.now, effect))
 
