@@ -18,8 +18,8 @@ from assay_protocol import sampling
 from assay_protocol.adjustments import Logits
 from assay_protocol.hashing import pack_tokens
 from assay_protocol.samplers import SamplerLike, ends
-from assay_protocol.sketches import sketch, sketch_tokens
-from assay_simnet.language import END, NOISE, VOCABULARY, Language, noisy
+from assay_protocol.sketches import sketch_rows
+from assay_simnet.language import END, NOISE, Language, noisy
 
 CHUNK_TOKENS: Final = 16  # drawn between two looks at the clock
 EOG: Final = frozenset({END})
@@ -120,13 +120,10 @@ class Engine:
         return 1.0 + _LOUDNESS * (int.from_bytes(word, "little") / 2**31 - 1.0)
 
 
-def _chunk(
-    tokens: Text, rows: Logits, seed: bytes, place: int, finish: Finish | None
-) -> Chunk:
-    asked = np.stack([sketch_tokens(seed, place + i, VOCABULARY) for i in range(len(tokens))])
+def _chunk(tokens: Text, rows: Logits, seed: bytes, place: int, finish: Finish | None) -> Chunk:
     return Chunk(
         tokens=tokens,
         logits=rows[np.arange(len(tokens)), tokens].astype("<f4").tobytes(),
         finish=finish,
-        sketches=sketch(np.take_along_axis(rows, asked, axis=1)),
+        sketches=sketch_rows(rows, [seed] * len(tokens), range(place, place + len(tokens))),
     )
