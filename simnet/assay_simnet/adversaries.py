@@ -165,6 +165,12 @@ _LISTED: Final = (
     ),
     _executor(answers.WorksNot, "draws, sketches"),
     _executor(
+        weights.OneFault,
+        "two auditors; suspended for a while",
+        class_id="scripted/E",
+        auditor_class="scripted/E",
+    ),
+    _executor(
         weights.HitAndRun,
         "lottery: as often as its escrow is empty",
         verified=ESTABLISHED,

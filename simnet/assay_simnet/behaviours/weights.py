@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from assay_protocol.messages import Ticket
 from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.engines import ALWAYS, Louder, OtherWeights, ShownRight
 from assay_simnet.engine import Engine
@@ -183,9 +184,25 @@ class FingerprintForger(Behaviour):
 
 @dataclass
 class BitFault(Behaviour):
+    """`variant`: how far off the spoilt tokens are."""
+
     name: ClassVar[str] = "bit_fault"
-    does: ClassVar[str] = "is honest, but a failing memory cell spoils 16 tokens of one job in fifty"
+    does: ClassVar[str] = "is honest, but a failing memory cell changes bits in one job of fifty"
     fraction: float = 0.02
+    variant: str = "kv_q8_0"
 
     def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "Q4_0", range(8, 24))
+        return OtherWeights(honest, self.variant, range(8, 24))
+
+
+@dataclass
+class OneFault(BitFault):
+    """`at`: the number of the job that is spoilt, grossly; it happens once."""
+
+    name: ClassVar[str] = "one_fault"
+    does: ClassVar[str] = "is honest, but one job in its life comes out as garbage"
+    variant: str = "Q2_K"
+    at: int = 5
+
+    def cheats(self, number: int, ticket: Ticket) -> bool:
+        return number == self.at
