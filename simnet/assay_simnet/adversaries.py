@@ -74,7 +74,7 @@ def _cartel_friends(own: Behaviour) -> list[Behaviour]:
 
 _LISTED: Final = (
     _executor(weights.QuantDown, "sketches, draws"),
-    _executor(weights.KvQ8, "sketches, over many audits; exact classes at once"),
+    _executor(weights.KvQ8, "sketches, over many audits; exact classes at once", jobs_max=80),
     _executor(weights.KvQ4, "sketches, draws"),
     _executor(weights.LayerSkip, "sketches, draws"),
     _executor(weights.SmallModel, "draws, sketches"),
@@ -82,7 +82,7 @@ _LISTED: Final = (
     _executor(weights.PrefillForger, "draws"),
     _executor(draws.LossySpec, "draws, over several audits"),
     _executor(draws.SeedSwap, "draws"),
-    _executor(draws.TempShift, "draws, over many audits"),
+    _executor(draws.TempShift, "draws, over many audits", jobs_max=80),
     _executor(draws.TopkGreedy, "draws"),
     _executor(prompts.SysPromptDrop, "sketches"),
     _executor(prompts.PersonaEdit, "sketches"),
@@ -106,7 +106,7 @@ _LISTED: Final = (
     ),
     _executor(words.NoCommit, "no receipt in time, no pay", jobs_max=12),
     _executor(weights.ClassLiar, "the default table judges unknown classes", class_id="odd/F"),
-    _executor(weights.NoiseRider, "sketches, over many audits"),
+    _executor(weights.NoiseRider, "sketches, over many audits", jobs_max=80),
     _executor(weights.PromptMiner, "sketches; near-ties are no evidence", workload=TIES),
     _executor(answers.ProbeSpotter, "probes look like other jobs"),
     _auditor(auditors.LazyAuditor, "the executor's leaves"),
