@@ -23,6 +23,7 @@ from assay_coordinator.adapters.credit import credit_bundle
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.coordinator import Coordinator, Listed
+from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -62,6 +63,7 @@ async def run_coordinator(settings: Settings) -> int:
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
+    log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
         runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed)
