@@ -77,7 +77,9 @@ class HttpChain:
     def notes(self, number: int) -> tuple[MinedNote, ...]:
         """The transactions of a block; none if there is no such block."""
         found = self._result("eth_getBlockByNumber", hex(number), True)
-        listed = found.get("transactions") if isinstance(found, dict) else []
+        if found is None:
+            return ()
+        listed = found.get("transactions") if isinstance(found, dict) else None
         if not isinstance(listed, list):
             raise AssayError("chain_mismatch", "the node's block is none")
         return tuple(_mined(one) for one in listed)

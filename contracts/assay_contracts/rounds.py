@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from assay_contracts.readers import BlockReader, MinedNote
 from assay_contracts.verify import Step
+from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.lottery import (
     AnchorNote,
@@ -33,6 +34,7 @@ UNDRAWN: Final = frozenset({"undrawn", "inquiry"})
 AUDITED: Final = frozenset({"open", "passed", "failed", "withheld", "unproven", "unaudited"})
 _FIXED: Final = {"now": (1, 1), "none": (0, 1)}  # rates that the client's wish decides
 _RECORD: Final = ("sample", "quorum")  # ... and those that the node's record does
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,9 @@ class RoundChecks:
 
     # ---- on the chain ----
 
-    def _note[T](
-        self, name: bytes, decode: Callable[[bytes], T]
-    ) -> tuple[T | None, MinedNote | None]:
+    def _note(
+        self, name: bytes, decode: Callable[[bytes], _T]
+    ) -> tuple[_T | None, MinedNote | None]:
         mined = self._chain.transaction(name)
         if mined is None:
             return None, None
@@ -172,8 +174,8 @@ class RoundChecks:
             least = audit_rate(self._passed[one.node], note.probation_audits, note.audit_bps_min)
             if whole and one.asked in _RECORD and not _at_least(one, least):
                 detail = f"{_name(one)}: its node had {self._passed[one.node]} passed audits"
-                return Step("rates", False, f"{detail}, too few for {one.numerator}/"
-                            f"{one.denominator}")
+                rate = f"{one.numerator}/{one.denominator}"
+                return Step("rates", False, f"{detail}, too few for {rate}")
         held = "and the nodes' records" if whole else "(the records: only from round 1 on)"
         return Step("rates", True, f"as the policy says {held}")
 
@@ -189,8 +191,6 @@ class RoundChecks:
 
 def open_round(data: bytes, number: int) -> RoundDraws:
     """The document of round `number` in `data`. Raises ProtocolError if it is none."""
-    from assay_protocol.codec import decode_as
-
     document = decode_as(RoundDraws, data)
     if document.number != number:
         raise ProtocolError("malformed", f"asked for round {number}, got {document.number}")

@@ -25,6 +25,7 @@ from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
+from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -66,6 +67,7 @@ async def run_coordinator(settings: Settings) -> int:
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
     tables = read_tables(settings.calibrations, settings.policy.operators)
+    log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
         runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed, tables)

@@ -6,12 +6,20 @@ import difflib
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from assay_coordinator.core.policy import Policy
 from assay_protocol.errors import AssayError
+from assay_protocol.limits import ROUND_RECEIPTS_MAX
 
-_NOT_IN_FILES = frozenset({"operators", "epoch_policy"})
+_NOT_IN_FILES = frozenset({"operators", "epoch_policy", "links"})  # links: a change would be a fork
+_MOST: Final = {
+    "audit_bps_min": 10_000,
+    "fee_bps": 10_000,
+    "audit_pay_bps": 10_000,
+    "probation_audits": 1 << 31,
+    "round_receipts": ROUND_RECEIPTS_MAX,
+}
 
 
 def read_policy(path: Path | None, **overrides: Any) -> Policy:
@@ -33,5 +41,7 @@ def read_policy(path: Path | None, **overrides: Any) -> Policy:
             raise AssayError("config_invalid", f"{path}: unknown key {key}{hint}")
         if type(value) is not int or value < 0:
             raise AssayError("config_invalid", f"{path}: {key} must be a whole number, 0 or more")
+        if value > _MOST.get(key, value):
+            raise AssayError("config_invalid", f"{path}: {key} is at most {_MOST[key]}")
     values.update({key: value for key, value in overrides.items() if value is not None})
     return Policy(**values)

@@ -11,7 +11,7 @@ TEXT_BYTES_MAX: Final = 1024
 
 # jobs
 PROMPT_TOKENS_MAX: Final = 131_072
-OUTPUT_TOKENS_MAX: Final = 2_048  # longer answers are several jobs (docs/verification.md 5)
+OUTPUT_TOKENS_MAX: Final = 2_048  # longer answers are several jobs (docs/verification.md 7)
 TOKENS_PER_FRAME_MAX: Final = 256
 CHECKPOINT_TOKENS: Final = 32  # the node signs the running hash this often
 UNACKED_TOKENS_MAX: Final = 128  # the node pauses sending beyond this

@@ -23,25 +23,37 @@ ROUNDS_MAX: Final = 100_000  # of one run
 
 def recheck(options: argparse.Namespace) -> int:
     """Exit 0 only if every round that was asked for holds."""
-    numbers = _numbers(options)
-    checks = load("assay_contracts.rounds", "contracts")
-    chain = _chain(options.chain)
-    check = checks.RoundChecks(chain, time.time_ns() // 1000, _poster(options.poster))
+    numbers, poster = _numbers(options), _poster(options.poster)
+    rounds = load("assay_contracts.rounds", "contracts")
     reports = []
-    with _documents(options) as document:
-        for count, number in enumerate(numbers, 1):
-            report = check.check(checks.open_round(document(number), number))
-            reports.append(report)
+    with contextlib.closing(_chain(options.chain)) as chain, _documents(options) as document:
+        checks = rounds.RoundChecks(chain, time.time_ns() // 1000, poster)
+        for number, data in _published(numbers, document):
+            reports.append(checks.check(rounds.open_round(data, number)))
             if not options.json:
-                _print(report, options.verbose)
+                _print(reports[-1], options.verbose)
             elif sys.stderr.isatty():
-                print(f"\r{count} of {len(numbers)} rounds", end="", file=sys.stderr)
+                print(f"\r{len(reports)} rounds", end="", file=sys.stderr)
     ok = all(report.ok for report in reports)
     if options.json:
         print_json({"ok": ok, "rounds": [asdict(report) for report in reports]})
     else:
         print("the draws hold" if ok else "the draws DO NOT HOLD")
     return OK if ok else FAILED
+
+
+def _published(
+    numbers: range, document: Callable[[int], bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """The documents of rounds; of more than there are, those there are."""
+    for number in numbers:
+        try:
+            data = document(number)
+        except AssayError as error:
+            if error.code == "unknown_round" and len(numbers) == ROUNDS_MAX and number > numbers[0]:
+                return
+            raise
+        yield number, data
 
 
 def _print(report: Any, verbose: bool) -> None:
@@ -62,14 +74,15 @@ def _print(report: Any, verbose: bool) -> None:
 
 
 def _numbers(options: argparse.Namespace) -> range:
-    """The rounds asked for: one, or A..B."""
+    """The rounds asked for: one, A..B, or A.. for all from A on."""
     text = options.rounds or (f"{options.round}..{options.round}" if options.round else "")
     first, dots, last = text.partition("..")
-    if not (dots and first.isdigit() and last.isdigit()):
-        raise AssayError("config_invalid", "give a round's number, or --rounds A..B")
-    numbers = range(int(first), int(last) + 1)
-    if not 0 < len(numbers) <= ROUNDS_MAX or not numbers[0]:
-        raise AssayError("config_invalid", f"1 to {ROUNDS_MAX} rounds, the first is 1")
+    if not (dots and first.isdigit() and (last.isdigit() or not last)) or not int(first):
+        raise AssayError("config_invalid", "give a round's number from 1, or --rounds A..B or A..")
+    end = int(last) + 1 if last else int(first) + ROUNDS_MAX
+    numbers = range(int(first), end)
+    if not 0 < len(numbers) <= ROUNDS_MAX:
+        raise AssayError("config_invalid", f"1 to {ROUNDS_MAX} rounds")
     return numbers
 
 

@@ -101,7 +101,7 @@ def _add_recheck(commands: Any) -> None:
     again = verbs.add_parser("recheck", help="draw rounds of the audit lottery again, and compare")
     _add_coordinator_options(again)
     again.add_argument("round", nargs="?", type=int, help="the round's number, from 1")
-    again.add_argument("--rounds", metavar="A..B", help="all from A to B; records need A = 1")
+    again.add_argument("--rounds", metavar="A..[B]", help="from A to B; records need A = 1")
     again.add_argument("--chain", required=True, help="JSON-RPC URL or local chain file")
     again.add_argument("--poster", help="address (hex) the operator published")
     again.add_argument("--verbose", action="store_true", help="every step, not only what fails")

@@ -37,7 +37,7 @@ from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
 from assay_protocol.hashing import grammar_hash
-from assay_protocol.limits import OUTPUT_TOKENS_MAX
+from assay_protocol.limits import MESSAGE_BYTES_MAX, OUTPUT_TOKENS_MAX
 from assay_protocol.messages import (
     Account,
     GetAccount,

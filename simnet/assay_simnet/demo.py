@@ -43,7 +43,7 @@ LONG_TOKENS: Final = 192
 KILL_AFTER: Final = 64  # tokens of the long answer
 SETTLE_SECONDS_MAX: Final = 60.0
 FAUCET: Final = 100_000_000
-POLICY: Final = "audit_alone_us = 5000000\n"
+POLICY: Final = "audit_alone_us = 5000000\nround_us = 1000000\n"
 
 
 @dataclass
@@ -63,6 +63,7 @@ class Report:
     nodes: dict[str, Any] = field(default_factory=dict)
     epoch: dict[str, Any] = field(default_factory=dict)
     credit: dict[str, Any] = field(default_factory=dict)
+    draws: dict[str, Any] = field(default_factory=dict)
 
 
 class Failed(Exception):
@@ -106,6 +107,7 @@ async def _story(folder: Path, report: Report) -> None:
         await _settled(network, report)
         await _anchored(network, report)
         await trio.to_thread.run_sync(_credit, network, report)
+        await trio.to_thread.run_sync(_drawn_again, network, report)
 
 
 def _prepare(folder: Path) -> tuple[Path, Path, Path]:
@@ -297,6 +299,18 @@ def _credit(network: RealNetwork, report: Report) -> None:
     report.credit = {"node": name, "exit_code": done.returncode}
     if done.returncode:
         raise Failed(f"credit did not verify: {done.stdout}{done.stderr}")
+
+
+def _drawn_again(network: RealNetwork, report: Report) -> None:
+    _title("anybody draws the audit lottery again")
+    command = [sys.executable, "-m", "assay", "audit", "recheck", "--rounds", "1.."]
+    command += ["--coordinator", network.address, "--chain", network.rpc]
+    _say("$ assay " + " ".join(command[3:]))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    _say(done.stdout.rstrip())
+    report.draws = {"rounds": done.stdout.count("holds:"), "exit_code": done.returncode}
+    if done.returncode:
+        raise Failed(f"the draws do not hold: {done.stdout}{done.stderr}")
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

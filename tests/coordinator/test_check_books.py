@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import inspect
 
 from assay_coordinator.adapters.check import check_books
-from assay_coordinator.adapters.store import Store
+from assay_coordinator.adapters.store import Store, open_engine
 from assay_coordinator.adapters.tables import METADATA, TABLES
 from assay_coordinator.cli import main
+from assay_coordinator.core.links import Links
+from assay_coordinator.core.lottery import UNDRAWN, entry_of
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
@@ -21,11 +25,14 @@ from assay_coordinator.core.records import (
     JobRow,
     LeafRow,
     LineRow,
+    NodeRow,
     PostingRow,
+    RoundRow,
     Row,
 )
 from assay_protocol.credit_tree import CreditLeaf, account_tree
 from assay_protocol.errors import AssayError
+from assay_protocol.lottery import round_tree
 
 NOBODY, CLIENT, NODE = bytes(32), b"c" * 32, b"n" * 32
 PAID, HELD = b"p" * 16, b"h" * 16
@@ -48,7 +55,29 @@ def _posting(seq: int, source: str, target: str, amount: int, reason: str, ref: 
 
 
 def _job(ticket: bytes, state: str, charged: int) -> JobRow:
-    return JobRow(ticket, CLIENT, NODE, bytes(32), state, b"t", b"r", charged, charged, 1, 1, "")
+    return JobRow(ticket, CLIENT, NODE, bytes(32), state, b"t", ticket, charged, charged, 1, 1, "")
+
+
+LINKS = Links(b"\x05" * 32, 8)
+
+
+def _booked(job: JobRow, numerator: int) -> JobRow:
+    """In round 1, at rate 1 or 0: drawn if and only if it has a rate."""
+    return replace(
+        job, round=1, numerator=numerator, denominator=1, booked_at=1, drawn_at=5 * numerator
+    )
+
+
+JOBS = (_booked(_job(PAID, "released", 100), 1), _booked(_job(HELD, "held", 50), 0))
+
+
+def _round(number: int, jobs: Sequence[JobRow]) -> RoundRow:
+    tree = round_tree(entry_of(job, UNDRAWN) for job in jobs)
+    link = LINKS.of_round(number)
+    blank = bytes(32)
+    return RoundRow(
+        number, "drawn", 2, tree.root, len(jobs), 4, 500, 1, link, blank, blank, 7, blank, 3
+    )
 
 
 SOUND: tuple[Row, ...] = (
@@ -63,8 +92,9 @@ SOUND: tuple[Row, ...] = (
     BalanceRow("reserved", CLIENT, 0),
     BalanceRow("escrow", NODE, 50),
     BalanceRow("earned", NODE, 100),
-    _job(PAID, "released", 100),
-    _job(HELD, "held", 50),
+    *JOBS,
+    _round(1, JOBS),
+    _round(2, ()),
     CreditRow(NODE, 0, 100),
     LineRow(1, NODE, "job", PAID, bytes(32), 100),
     LeafRow(1, 0, NODE, 100, 100, bytes(32)),
@@ -117,6 +147,12 @@ def test_sound_books_raise_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         ([replace(_of(EpochRow), total=101)], [], "L5: epoch 1 has another root"),
         ([replace(_of(LeafRow), cumulative=99)], [], "L5: the leaves of epoch 1"),
         ([replace(_of(EpochRow), epoch=2)], [_of(EpochRow)], "L5: epoch 1 is missing"),
+        ([replace(JOBS[0], drawn_at=0)], [], "V1: ticket"),
+        ([replace(JOBS[1], drawn_at=9)], [], "V1: ticket"),
+        ([replace(JOBS[1], denominator=2)], [], "V1: round 1 has another root"),
+        ([replace(JOBS[1], round=2)], [], "V1: round 1 has another root"),
+        ([], [_of(RoundRow, number=1)], "V1: round 1 is missing"),
+        ([replace(_of(RoundRow, number=2), link=bytes(32))], [], "V1: the link of round 2"),
     ],
 )
 def test_each_corruption_is_found(
@@ -172,3 +208,26 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssayError) as refused:
         Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
     assert refused.value.code == "storage_failed"
+
+
+def test_rows_of_the_first_tables_are_still_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'coordinator.db'}"
+    engine, config = open_engine(url), Config()
+    config.set_main_option("script_location", "assay_coordinator:migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        blob = "x'" + "00" * 16 + "'"
+        values = ", ".join([blob] * 4 + ["'held'"] + [blob] * 2 + ["1"] * 4 + ["''"])
+        connection.exec_driver_sql(f"insert into jobs values ({values})")
+        values = ", ".join([blob] * 2 + ["'active'"] + ["1"] * 6)
+        connection.exec_driver_sql(f"insert into nodes values ({values})")
+    engine.dispose()
+    store = Store(url)
+    assert [(row.verify, row.round, row.draw_seed) for row in store.rows(JobRow)] == [
+        ("sample", 0, b"")
+    ]
+    assert [row.exact for row in store.rows(NodeRow)] == [0]
+    loaded = store.load(0)
+    assert (len(loaded.jobs), loaded.entries, loaded.last_round) == (1, [], 0)
+    store.close()

@@ -11,10 +11,12 @@ import trio.testing
 
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.core.coordinator import Coordinator, Stored
+from assay_coordinator.core.events import PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
+from assay_protocol.errors import AssayError
 from assay_protocol.signing import Identity
 
 PEER, OTHER = b"\x07" * 32, b"\x08" * 32
@@ -62,15 +64,26 @@ class Bundles:
         return bytes(self.size)
 
 
+def _mined(effect: PostRound) -> RoundMined:
+    return RoundMined(effect.number, bytes(32), bytes(32), 1, bytes(32))
+
+
+def _verdict(client: bytes, ticket: bytes) -> m.JobVerdict:
+    if client != PEER:
+        raise AssayError("unknown_ticket")
+    return m.JobVerdict(ticket=ticket, state="drawn", outcome="", statements=())
+
+
 @asynccontextmanager
 async def running(bundle: Any) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
     backends = Backends(
         commit=lambda rows: None,
         load=lambda now: EMPTY,
-        bundle=bundle,
+        documents={"credit": bundle},
         post=lambda effect: None,
-        verdict=bundle,
+        post_round=_mined,
+        verdict=_verdict,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
@@ -134,7 +147,7 @@ async def test_lookups_that_wait_are_bounded(monkeypatch: Any) -> None:
 
 
 async def test_large_bundles_are_not_all_kept(monkeypatch: Any) -> None:
-    monkeypatch.setattr(runtime_module, "BUNDLE_BYTES_CACHED_MAX", 250)
+    monkeypatch.setattr(runtime_module, "DOCUMENT_BYTES_CACHED_MAX", 250)
     bundles = Bundles()
     bundles.size = 100
     async with running(bundles) as runtime:
@@ -147,7 +160,7 @@ async def test_large_bundles_are_not_all_kept(monkeypatch: Any) -> None:
                 encode(m.GetPart(what="credit", key=bytes([request]) * 32, offset=0)),
             )
         await answered(session, 5)
-        assert len(runtime._bundles) == 2
+        assert len(runtime._kept) == 2
 
 
 async def test_one_peer_cannot_fill_the_queue_for_all(monkeypatch: Any) -> None:
@@ -170,3 +183,26 @@ async def test_one_peer_cannot_fill_the_queue_for_all(monkeypatch: Any) -> None:
         runtime.opened(again)(again, 1, encode(m.GetAccount()))
         await answered(again, 1)
         assert isinstance(again.replies[0][1], m.Account)
+
+
+async def test_a_ticket_s_verdict_is_for_its_client_alone() -> None:
+    async with running(Bundles()) as runtime:
+        asked = encode(m.GetVerdict(ticket=bytes(16)))
+        mine: Any = FakeSession(PEER)
+        other: Any = FakeSession(OTHER)
+        for session in (mine, other):
+            on_frame = runtime.opened(session)
+            on_frame(session, 0, asked)
+            on_frame(session, 4, asked)
+            await answered(session, 1)
+        assert [(n, answer.state) for n, answer in mine.replies] == [(4, "drawn")]
+        assert [(n, answer.code) for n, answer in other.replies] == [(4, "unknown_ticket")]
+
+
+async def test_a_document_nobody_makes_is_refused() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 1, encode(m.GetPart(what="rumours", key=bytes(32), offset=0)))
+        await answered(session, 1)
+        assert session.replies[0][1].code == "unexpected_message"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,10 +19,12 @@ import trio
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import address_of, contract_address, poster_key
 from assay_contracts.ledger_abi import decode_epoch, decode_number, epochs_call, head_call
-from assay_contracts.readers import HttpChain
+from assay_contracts.readers import FileChain, HttpChain
+from assay_contracts.rounds import RoundChecks, open_round
 from assay_coordinator.adapters.check import check_books
+from assay_coordinator.adapters.draws import round_draws
 from assay_coordinator.adapters.store import Store
-from assay_coordinator.core.records import EpochRow
+from assay_coordinator.core.records import EpochRow, JobRow, RoundRow
 from assay_network.keystore import load_key
 from assay_protocol.signing import Identity
 from assay_simnet.drivers.real import RealNetwork, real_network
@@ -89,10 +93,13 @@ def _check(folder: Path, load: Load) -> None:
 
 
 async def _all_posted(network: RealNetwork) -> None:
-    """Wait, over JSON-RPC, until the chain's head is the newest epoch; then compare each."""
+    """Wait until every round is drawn and, over JSON-RPC, the chain's head is the newest epoch; then
+    compare each."""
     data = network.folder / "coordinator"
-    rows = _epochs(data)
+    rows = _rows(data, EpochRow)
     newest, ledger = rows[-1].epoch, _ledger(data)
+    while not _all_drawn(data):
+        await trio.sleep(0.2)
     with HttpChain(network.rpc) as chain:
         while decode_number(chain.call(ledger, head_call())) < newest:
             await trio.sleep(0.2)
@@ -106,20 +113,38 @@ async def _all_posted(network: RealNetwork) -> None:
             )
 
 
+def _all_drawn(data: Path) -> bool:
+    newest = max(row.round for row in _rows(data, JobRow))
+    rounds = _rows(data, RoundRow)
+    return len(rounds) == newest and {row.state for row in rounds} == {"drawn"}
+
+
 def _check_chain(folder: Path) -> None:
-    """One block deploys the ledger, each other one posts one epoch: none is there twice."""
+    """One block deploys the ledger, each other one holds one epoch, one round of the lottery or the
+    anchor of its links: none is there twice, and every draw can be made again."""
     data = folder / "coordinator"
-    rows = _epochs(data)
+    rows = _rows(data, EpochRow)
     assert [row.epoch for row in rows] == list(range(1, len(rows) + 1))
     assert {row.state for row in rows} == {"posted"}
+    rounds = _rows(data, RoundRow)
+    assert rounds, "the load had its lottery"
+    assert {row.state for row in rounds} == {"drawn"}
     with LocalChain.open(data / "chain.db", read_only=True) as chain:
-        assert chain.head_block().number == 1 + len(rows)
+        assert chain.head_block().number == 2 + len(rows) + len(rounds)
+    with closing(FileChain(data / "chain.db")) as reader:
+        checks = RoundChecks(reader, time.time_ns() // 1000)
+        store = Store(database(data))
+        for row in rounds:
+            document = round_draws(store, row.number.to_bytes(32, "big"))
+            report = checks.check(open_round(document, row.number))
+            assert report.ok, report
+        store.close()
 
 
-def _epochs(data: Path) -> list[EpochRow]:
+def _rows(data: Path, cls: type[Any]) -> list[Any]:
     store = Store(database(data))
     try:
-        return store.rows(EpochRow)
+        return store.rows(cls)
     finally:
         store.close()
 

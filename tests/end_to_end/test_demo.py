@@ -30,3 +30,5 @@ def test_the_demo_shows_everything_it_promises(tmp_path: Path) -> None:
     assert report["epoch"]["epoch"] == 1
     assert report["epoch"]["total"] > 0
     assert report["credit"]["exit_code"] == 0
+    assert report["draws"]["exit_code"] == 0
+    assert report["draws"]["rounds"] > 0

@@ -121,7 +121,8 @@ def _rounds(store: Store) -> list[str]:
     entries: dict[int, list[JobRow]] = {}
     for job in store.rows(JobRow):
         entries.setdefault(job.round, []).append(job)
-    found, link = [], b""
+    found: list[str] = []
+    link, chain = b"", 0
     for number, row in enumerate(store.rows(RoundRow), 1):
         if row.number != number:
             return [*found, f"V1: round {number} is missing"]

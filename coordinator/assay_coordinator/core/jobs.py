@@ -288,7 +288,7 @@ class Jobs:
             return None if recalled else job, [Save(job.row())]
         if job.state != "pending":
             return None, []
-        job.state = "held"
+        job.state, job.held_epoch = "held", self._epochs.running
         return None, [*self._hold(now, job), Save(job.row())]
 
     # ---- settling ----
@@ -456,6 +456,8 @@ def audit_pay(policy: Policy, job: Job, verified: int, replays: int, treasury: i
     cost no more than its fees bring in (fee / audit rate), else fresh keys that serve and audit one
     another would empty the treasury; and never more than the treasury holds."""
     fee = job.charged * policy.fee_bps // 10_000
-    numerator, denominator = policy.audit_due(verified)
-    share = min(job.charged * policy.audit_pay_bps // 10_000, fee * denominator // numerator)
+    own = (job.numerator, job.denominator)
+    numerator, denominator = own if job.numerator else policy.audit_due(verified)
+    affordable = fee * denominator // max(1, numerator)
+    share = min(job.charged * policy.audit_pay_bps // 10_000, affordable)
     return min(share // replays, treasury)

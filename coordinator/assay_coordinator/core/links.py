@@ -59,6 +59,6 @@ class Links:
         self._chain, self._marks = chain, marks[::-1]
 
     def _last(self, chain: int) -> bytes:
-        label = chain.to_bytes(8, "big")
+        label = chain.to_bytes(8, "big") + self.length.to_bytes(8, "big")
         drawn = hashlib.blake2b(label, key=self._secret, person=b"assay last link", digest_size=32)
         return drawn.digest()

@@ -27,10 +27,10 @@ class Policy:
 
     # the lottery
     round_us: int = 60 * SECOND  # a round is closed so long after its first receipt
-    round_receipts: int = 4_096  # ... or at so many
+    round_receipts: int = 1_024  # ... or at so many
     rounds_waiting_max: int = 1_024  # closed and not yet drawn; at so many no tickets are given
     draw_late_us: int = 2_400 * SECOND  # later draws may ask nodes for what they let go of
-    links: int = 65_536  # rounds that one anchor on chain serves
+    links: int = 65_536  # rounds that one anchor on chain serves; fixed for a network's life
 
     # money
     fee_bps: int = 1_000  # the treasury's share of a released job

@@ -39,7 +39,7 @@ class Lease:
         self._connected = self._registered = self._asking = self._told_draining = False
         self._until = self._due_at = self._tries = 0
         self._heartbeat_us = self._lease_us = 0
-        self.drawn: int | None = None  # jobs under audit, as of the last heartbeat; None: unknown
+        self.drawn: int | None = None  # of its answers, may be or are audited; None: unknown
         self.booked_at = 0
         self.joined_at = 0  # the first registration, by the coordinator's clock
 

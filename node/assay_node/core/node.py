@@ -396,13 +396,14 @@ class Node:
         if self._draining_at is None:
             return False
         bounds = self._parameters
-        if now >= self._draining_at + bounds.drain_us + bounds.deliver_us:
+        lease = self._lease
+        proving = bounds.prove_us if lease.registered and lease.drawn else 0
+        if now >= self._draining_at + bounds.drain_us + bounds.deliver_us + proving:
             return True  # what is still owed is durable and goes out at the next start
         if self._jobs or self._outbox or self._auditor.owed:
             return False
-        lease = self._lease
         if lease.registered and lease.drawn:
-            return False  # only this process can show the transcripts of jobs under audit
+            return False  # only this process can show the transcripts of what may be audited
         known = not lease.registered or lease.drawn is not None
         asked_at = max(self._draining_at, lease.booked_at)
         return (known and lease.farewell_said) or now >= asked_at + bounds.deliver_us

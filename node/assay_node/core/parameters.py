@@ -61,5 +61,6 @@ class Parameters:
     retry_max_us: int = 60 * SECOND_US
     drain_us: int = 60 * SECOND_US  # for running jobs
     deliver_us: int = 10 * SECOND_US  # more, to hand in receipts
+    prove_us: int = 300 * SECOND_US  # more, while answers wait for their draw or are under audit
     heartbeat_min_us: int = SECOND_US // 2  # however often the coordinator asks for one
     tick_us: int = 250_000

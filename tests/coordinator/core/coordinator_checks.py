@@ -12,6 +12,8 @@ from typing import Any
 from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.epochs import statement
 from assay_coordinator.core.evidence import ALARM
+from assay_coordinator.core.jobs import OPEN, UNPAID
+from assay_coordinator.core.lottery import UNDRAWN, entry_of
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
@@ -22,9 +24,11 @@ from assay_coordinator.core.records import (
     NodeRow,
     PostingRow,
     VerdictRow,
+    RoundRow,
 )
 from assay_coordinator.core.standing import CLOSED
 from assay_protocol.credit_tree import CreditLeaf, account_tree, receipts_root
+from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 from coordinator.core.coordinator_world import START, World
 
 
@@ -67,7 +71,7 @@ def check_escrow(world: World) -> None:
     escrow: Counter[bytes] = Counter()
     reserved: Counter[bytes] = Counter()
     for job in world.store.rows(JobRow):
-        if job.state in ("held", "drawn"):
+        if job.state in UNPAID:
             escrow[job.node] += job.charged
         elif job.state == "issued":
             reserved[job.client] += job.reserved
@@ -163,11 +167,41 @@ def check_bounds(world: World) -> None:
     queued = [ticket for queue in jobs._held.values() for ticket in queue]
     assert sorted(queued) == sorted(held)
     unpaid = {ticket for tickets in jobs._unpaid.values() for ticket in tickets}
-    assert unpaid == drawn | set(held)
+    pending = {key for key, job in jobs.jobs.items() if job.state == "pending"}
+    assert unpaid == drawn | set(held) | pending
+    check_rounds(world, pending)
     assert all(len(q) <= world.policy.holdback_jobs for q in jobs._held.values())
     issued = Counter(job.ticket.client for job in jobs.jobs.values() if job.state == "issued")
     assert jobs._open == dict(issued)
     assert len(jobs._deadlines) <= 3 * len(jobs.jobs) + 3
+
+
+def check_rounds(world: World, pending: set[bytes]) -> None:
+    """V1: draws are what links, blocks and receipts say; each receipt is in one round."""
+    lottery, drawn_links = world.coordinator.lottery, dict[int, tuple[int, bytes]]()
+    waiting = [entry for _, entries in lottery._closed.values() for entry in entries]
+    assert pending <= {entry.ticket for entry in [*waiting, *lottery._entries]}
+    entries: defaultdict[int, list[JobRow]] = defaultdict(list)
+    for job in world.store.rows(JobRow):
+        assert bool(job.round) == bool(job.booked_at), "a booked receipt is in a round"
+        entries[job.round].append(job)
+    rounds = world.store.rows(RoundRow)
+    assert sorted(row.number for row in rounds) == list(range(1, lottery.running))
+    for row in rounds:
+        tree = round_tree(entry_of(job, UNDRAWN) for job in entries[row.number])
+        assert (tree.root, tree.total) == (row.root, row.count)
+        if row.state != "drawn":
+            assert not row.link, "a link is told only when its round is drawn"
+            continue
+        drawn_links[row.number] = row.chain, row.link
+        seed = round_seed(row.link, row.block_hash)
+        for job in entries[row.number]:
+            entry = entry_of(job, UNDRAWN)
+            hit = is_drawn(seed, entry.receipt, entry.numerator, entry.denominator)
+            assert hit == bool(job.drawn_at) or job.state == "refunded"
+    for number, (chain, link) in drawn_links.items():
+        before = drawn_links.get(number - 1)
+        assert before is None or before[0] != chain or link_before(link) == before[1]
 
 
 def check_honest(world: World) -> None:
@@ -185,7 +219,7 @@ def fingerprint(coordinator: Coordinator, now: int) -> dict[str, Any]:
     jobs = {
         key: (j.state, j.charged, j.reserved, j.receipt_blob, j.verdict, j.held_epoch)
         for key, j in coordinator.jobs.jobs.items()
-        if j.state in ("issued", "held", "drawn") or j.deadline_at > now
+        if j.state in OPEN or j.deadline_at > now
     }
     held = {key: set(queue) for key, queue in coordinator.jobs._held.items() if queue}
     lines = {key: set(lines) for key, lines in coordinator.epochs._lines.items()}
@@ -203,6 +237,9 @@ def fingerprint(coordinator: Coordinator, now: int) -> dict[str, Any]:
         "unposted": coordinator.epochs._unposted,
         "cases": set(coordinator.audits.cases),
         "audits": coordinator.audits.finished,
+        "running round": coordinator.lottery.running,
+        "entries": {entry.receipt for entry in coordinator.lottery._entries},
+        "undrawn": {n: len(entries) for n, (_, entries) in coordinator.lottery._closed.items()},
     }
 
 

@@ -26,8 +26,10 @@ from assay_coordinator.core.events import (
     Notify,
     PeerLost,
     PostEpoch,
+    PostRound,
     Received,
     Reply,
+    RoundMined,
     Save,
     Tick,
 )
@@ -45,7 +47,9 @@ from assay_coordinator.core.records import (
     LineRow,
     NodeRow,
     PostingRow,
+    RoundRow,
 )
+from assay_contracts.readers import MinedNote
 from assay_protocol import messages as m
 from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import decode, decode_as, encode
@@ -59,6 +63,7 @@ from assay_protocol.hashing import (
     unpack_tokens,
 )
 from assay_protocol.leaves import leaves_of
+from assay_protocol.lottery import AnchorNote
 from assay_protocol.signing import Identity, seal
 from assay_protocol.sketches import sketch
 from assay_protocol.streams import ClientStream, NodeStream, Times
@@ -79,6 +84,8 @@ POLICY = Policy(
     holdback_jobs=3,
     experienced_audits=8,
     open_tickets_max=64,
+    round_receipts=1,  # every receipt has a round of its own, drawn at once while the chain is up
+    links=64,
     operators=frozenset({OPERATOR.public_key}),
 )
 LISTED = Listed(
@@ -132,6 +139,9 @@ class FakeStore:
     def load(self, now: int) -> Stored:
         epochs = sorted(self.rows(EpochRow), key=lambda row: row.epoch)
         running = epochs[-1].epoch + 1 if epochs else 1
+        undrawn = [row for row in self.rows(RoundRow) if row.state != "drawn"]
+        rounds = [row.number for row in undrawn] or [len(self.tables[RoundRow]) + 1]
+        first = min(rounds)
         return Stored(
             nodes=self.rows(NodeRow),
             balances=self.rows(BalanceRow),
@@ -142,7 +152,51 @@ class FakeStore:
             last_epoch=epochs[-1] if epochs else None,
             next_posting=max((p.seq for p in self.rows(PostingRow)), default=0) + 1,
             audits=len(self.tables[AuditRow]),
+            last_round=max((row.number for row in self.rows(RoundRow)), default=0),
+            undrawn=undrawn,
+            entries=[job for job in self.rows(JobRow) if job.round >= first],
         )
+
+
+# ---- the chain --------------------------------------------------------------------------------
+
+
+class FakeChain:
+    """Takes each round once and says in which block; readable as the real ones are."""
+
+    POSTER = b"\x0a" * 20
+
+    def __init__(self) -> None:
+        self.notes_in: list[bytes] = [b""]  # by block, one each
+        self._rounds: dict[int, RoundMined] = {}
+
+    def take(self, post: PostRound) -> RoundMined:
+        anchor = AnchorNote(post.chain, post.links, 0, post.anchor).encode()
+        if anchor not in self.notes_in:
+            self.notes_in.append(anchor)
+        if post.number not in self._rounds:
+            self.notes_in.append(post.note)
+            block = len(self.notes_in) - 1
+            names = (self._name(self.notes_in.index(anchor)), self._name(block))
+            self._rounds[post.number] = RoundMined(post.number, *names, block, self._name(block))
+        mined = self._rounds[post.number]
+        assert self.notes_in[mined.block] == post.note, "a round is posted as it was closed"
+        return mined
+
+    def transaction(self, name: bytes) -> MinedNote | None:
+        found = [n for n in range(1, len(self.notes_in)) if self._name(n) == name]
+        return self.notes(found[0])[0] if found else None
+
+    def block_hash(self, number: int) -> bytes | None:
+        return self._name(number) if number < len(self.notes_in) else None
+
+    def notes(self, number: int) -> tuple[MinedNote, ...]:
+        return (MinedNote(self.POSTER, self.POSTER, self.notes_in[number], number),)
+
+    def _name(self, number: int) -> bytes:
+        """A block and its one transaction share a name here."""
+        data = self.notes_in[number] + number.to_bytes(8)
+        return hashlib.blake2b(data, digest_size=32).digest()
 
 
 # ---- nodes ------------------------------------------------------------------------------------
@@ -330,6 +384,8 @@ class World:
         self.wire: deque[tuple[bytes, object]] = deque()  # notices to nodes
         self.logs: list[Log] = []
         self.posts: list[PostEpoch] = []
+        self.chain, self.chain_up = FakeChain(), True
+        self.to_mine: deque[PostRound] = deque()
         self.issued: dict[bytes, Issued] = {}
         self._starts = self._jobs = 0
         self.coordinator = self._start()
@@ -347,6 +403,7 @@ class World:
     def crash(self) -> None:
         """The process dies and starts again: sessions, notices and cases are gone."""
         self.wire.clear()
+        self.to_mine.clear()
         self.coordinator = self._start()
 
     # ---- events ----
@@ -354,7 +411,14 @@ class World:
     def handle(self, event: Event) -> list[Effect]:
         effects = self.coordinator.handle(self.now, event)
         self.carry_out(effects)
+        self.mine()
         return effects
+
+    def mine(self) -> None:
+        """The chain takes what waits for it, unless it is down."""
+        while self.to_mine and self.chain_up:
+            mined = self.chain.take(self.to_mine.popleft())
+            self.carry_out(self.coordinator.handle(self.now, mined))
 
     def carry_out(self, effects: list[Effect]) -> None:
         self.store.apply(effects)
@@ -367,6 +431,8 @@ class World:
                     encode(message)
                 case Log():
                     self.logs.append(effect)
+                case PostRound():
+                    self.to_mine.append(effect)
                 case PostEpoch():
                     self.posts.append(effect)
 

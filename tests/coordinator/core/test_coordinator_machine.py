@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -14,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from assay_coordinator.core.events import EpochPosted, Received, Save, Tick
+from assay_coordinator.core.events import EpochPosted, Received, RoundMined, Save, Tick
 from assay_coordinator.core.records import JobRow
 from assay_protocol import messages as m
 from assay_protocol.signing import seal
@@ -52,7 +53,7 @@ pick = st.integers(0, 10**6)
 class Network(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(POLICY)
+        self.world = World(replace(POLICY, round_receipts=3, round_us=20 * SECOND))
         self.answers: dict[bytes, m.ReceiptBooked] = {}
         self.notices: list[tuple[bytes, object]] = []  # delivered ones, to be sent again
 
@@ -91,10 +92,15 @@ class Network(RuleBasedStateMachine):
     def beat(self, index: int, draining: bool, running: int) -> None:
         self.world.call(self.node(index).key, heartbeat(draining=draining, running=running))
 
-    @rule(client=st.integers(0, 2), max_tokens=st.sampled_from([1, 16, 40, 200]), only=pick)
-    def submit(self, client: int, max_tokens: int, only: int) -> None:
+    @rule(
+        client=st.integers(0, 2),
+        max_tokens=st.sampled_from([1, 16, 40, 200]),
+        only=pick,
+        verify=st.sampled_from([None, "none", "sample", "now", "quorum"]),
+    )
+    def submit(self, client: int, max_tokens: int, only: int, verify: str | None) -> None:
         some = (self.node(only).key,) if only % 3 == 0 else ()
-        self.world.ask(CLIENTS[client], max_tokens=max_tokens, only=some)
+        self.world.ask(CLIENTS[client], max_tokens=max_tokens, only=some, verify=verify)
 
     @rule(
         client=st.integers(0, 2),
@@ -240,6 +246,19 @@ class Network(RuleBasedStateMachine):
     def posted(self, epoch: int) -> None:
         self.world.handle(EpochPosted(epoch))
 
+    @rule(up=st.booleans())
+    def chain(self, up: bool) -> None:
+        self.world.chain_up = up
+        self.world.mine()
+
+    @rule(number=st.integers(0, 9))
+    def mined(self, number: int) -> None:
+        """Rounds that are drawn already, or that there are none of, are drawn by nothing."""
+        closed = self.world.coordinator.lottery._closed
+        if number not in closed:
+            mined = RoundMined(number, bytes(32), bytes(32), 1, bytes(32))
+            assert self.world.handle(mined) == []
+
     @rule()
     def crash(self) -> None:
         check_restart(self.world)
@@ -255,7 +274,8 @@ class Network(RuleBasedStateMachine):
         if not hasattr(self, "nodes"):
             return
         world = self.world
-        for _ in range(5):  # audits end, issued tickets expire, held pay is released by epochs
+        world.chain_up = True
+        for _ in range(6):  # rounds are drawn, audits end, tickets expire, epochs release held pay
             for job in world.store.rows(JobRow):
                 assert job.state != "drawn" or job.ticket in world.coordinator.audits.cases
             world.now += 4_300 * SECOND

@@ -281,10 +281,10 @@ def test_draining_finishes_jobs_and_delivers_before_it_ends() -> None:
 
 
 def test_a_drain_does_not_wait_for_ever_for_audits() -> None:
-    bounds = Parameters(drain_us=20 * SECOND, deliver_us=SECOND)
+    bounds = Parameters(drain_us=20 * SECOND, deliver_us=SECOND, prove_us=5 * SECOND)
     bench = make_bench(parameters=bounds)
     bench.answer_heartbeat(bench.post(on.Drain()), drawn=3)
-    assert not bench.of(do.Drained, bench.later(21 * SECOND - 1))
+    assert not bench.of(do.Drained, bench.later(26 * SECOND - 1))
     assert bench.of(do.Drained, bench.later(1))
 
 

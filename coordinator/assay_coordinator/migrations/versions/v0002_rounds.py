@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -22,7 +24,7 @@ def upgrade() -> None:
         ("denominator", sa.BigInteger(), "0"),
         ("booked_at", sa.BigInteger(), "0"),
         ("drawn_at", sa.BigInteger(), "0"),
-        ("draw_seed", sa.LargeBinary(), ""),
+        ("draw_seed", sa.LargeBinary(), _no_bytes()),
     )
     op.create_index("jobs_round", "jobs", ["round"])
     _rounds()
@@ -54,7 +56,12 @@ _ADDED = {
 }
 
 
-def _add(table: str, *columns: tuple[str, sa.types.TypeEngine[object], str]) -> None:
+def _no_bytes() -> Any:
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    return sa.text("x''" if sqlite else "''")
+
+
+def _add(table: str, *columns: tuple[str, Any, Any]) -> None:
     """Columns of a table that may have rows; the default is for those."""
     with op.batch_alter_table(table) as batch:
         for name, kind, default in columns:
