@@ -107,7 +107,7 @@ def test_a_suspended_node_s_pending_answers_are_refunded_and_not_drawn() -> None
     world = world_of(ALL, node(10), node(11))
     held = world.run_job(CLIENT)
     one = world.coordinator.registry.nodes[held.ticket.node]
-    effects, _ = world.coordinator.settlement.suspend(world.now, one, "equivocation")
+    effects, _ = world.coordinator.settlement.convict(world.now, one, "equivocation")
     world.carry_out(effects)
     assert world.job(held).state == "refunded"
     world.pass_time(21)
