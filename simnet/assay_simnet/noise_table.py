@@ -23,19 +23,16 @@ from assay_simnet.workload import SAMPLER, SYSTEM
 JOBS: Final = 400
 TOKENS: Final = 48
 _LANGUAGE: Final = Language(MODEL)
-_FLIPS: Final = (
-    *(500_000, 450_000, 400_000, 320_000, 230_000, 110_000, 40_000, 18_000),
-    *(8_000, 5_000, 4_000, 2_000, 1_000, 1_000, 1_000, 1_000),
-)
+_FLIPS: Final = (446_087, 316_684, 179_718, 58_939, 9_233, *[499] * 11)
 
 FITTED: Final = PairNoise(
     model=MODEL,
     executor="",
     auditor="",
     flips=_FLIPS,
-    drift=18_000,
-    leaf_sd=2_000,
-    job_sd=1_500,
+    drift=18_757,
+    leaf_sd=1_704,
+    job_sd=1_585,
     jobs=JOBS,
 )
 NOISE_TABLE: Final = Table(
