@@ -90,10 +90,14 @@ _LISTED: Final = (
     _executor(answers.TokenEdit, "draws: a margin no noise explains"),
     _executor(answers.EarlyStop, "draws: the end is a token like any other"),
     _executor(answers.Padder, "draws", workload=ENDING, jobs_max=80),
-    _executor(weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250, workload=SLOW),
+    _executor(
+        weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250, workload=SLOW
+    ),
     _executor(weights.TailCheat, "sketches of the span", workload=LONG),
     _executor(weights.MidSwitch, "sketches of the span", workload=LONG),
-    _executor(weights.Sleeper, "lottery, escrow", verified=ESTABLISHED, jobs_max=220, workload=SLOW),
+    _executor(
+        weights.Sleeper, "lottery, escrow", verified=ESTABLISHED, jobs_max=220, workload=SLOW
+    ),
     _executor(answers.Replayer, "draws: the seed is the job's"),
     _executor(answers.Copycat, "draws: the seed is the job's"),
     _executor(words.Equivocator, "its two signatures"),
@@ -183,18 +187,21 @@ ADVERSARIES: Final = {adversary.name: adversary for adversary in _LISTED}
 
 HEAD: Final = """# Adversaries
 
-Who tries what, who sees it, and what it gains: each line is a network of the production cores under a virtual clock, with the
-adversary plugged in (`simnet/assay_simnet/behaviours/`), tried under fixed seeds. Regenerate with `make adversaries`; each line has a
-test of its name in `tests/adversaries/` that holds it to this page.
+Who tries what, who sees it, and what it gains. Each line is a network of the production cores under
+a virtual clock, with the adversary plugged in (`simnet/assay_simnet/behaviours/`), tried under
+fixed seeds. `make adversaries` writes this page; each line has a test of its name in `tests/adversaries/`
+that holds it to the code.
 
-The models here are arithmetic whose drift is as large as the one measured of real ones (`simnet/assay_simnet/language.py`); what
-real quantizations, caches and prompts do to real models is measured by `bench/verify` and stands in
-[verification.md](verification.md).
+The models here are arithmetic whose drift is as large as the one measured of real ones
+(`simnet/assay_simnet/language.py`). What real quantizations, caches and prompts do to real models
+is measured by `bench/verify` and stands in [verification.md](verification.md).
 
-- *passed before*: audits the adversary had passed honestly when the trial began. At 0 every job is audited, at 400 one in twenty.
-- *stopped*: in how many runs it was stopped from serving, or, as an auditor, seen to be at fault.
+- *passed before*: audits the adversary had passed honestly when the trial began. At 0 every job is
+  audited, at 400 one in twenty.
+- *stopped*: in how many runs it was stopped from serving or, as an auditor, seen to be at fault.
 - *jobs*: the median of its jobs (audits, if it is an auditor) until then; or all it did.
-- *profit*: beside an honest node that did the same jobs, in prices of a job: what it saved, less what it was not paid.
+- *profit*: beside an honest node that did the same jobs, in prices of a job: what it saved, less
+  what it was not paid. What a stopped node could have earned later is not counted.
 
 | adversary | does | seen by | passed before | stopped | jobs | profit | ends |
 |---|---|---|---|---|---|---|---|

@@ -19,7 +19,7 @@ from assay_protocol.adjustments import Logits
 from assay_protocol.hashing import pack_tokens
 from assay_protocol.samplers import SamplerLike, ends
 from assay_protocol.sketches import sketch_rows
-from assay_simnet.language import END, NOISE, Language, noisy
+from assay_simnet.language import END, NOISE, Language, Reals, noisy
 
 CHUNK_TOKENS: Final = 16  # drawn between two looks at the clock
 EOG: Final = frozenset({END})
@@ -105,7 +105,7 @@ class Engine:
             gaps=compared.gaps,
         )
 
-    def heard(self, row: sampling.Reals, text: Text, loudness: float) -> Logits:
+    def heard(self, row: Reals, text: Text, loudness: float) -> Logits:
         """The row as this engine's arithmetic gives it."""
         place = len(text).to_bytes(4, "little") + pack_tokens(text[-8:])
         return noisy(row, self.key, place, self.noise * loudness)

@@ -1,4 +1,4 @@
-"""A language that is only arithmetic: logits as a pure function of the text, cheap enough for sweeps.
+"""A language that is only arithmetic: logits as a pure function of the text, cheap for sweeps.
 
 What comes next depends on the last tokens, and a little on every earlier block of the text, as a
 system prompt does. Other weights give logits that are off by some amplitude (a variant); other
@@ -6,8 +6,8 @@ arithmetic gives logits that are off by noise. Amplitudes are counted in `NOISE`
 of one engine, so that a cheat can be given the drift measured of a real one: `variant_amplitude`.
 
 The figures of DRIFT are hidden states' drift of SmolLM2-135M beside the honest one's (declared
-Q8_0; docs/verification.md). Honest draws then differ on about 3 % of tokens, as measured there. What
-real models do is measured by bench/verify; this stands in where thousands of jobs are wanted.
+Q8_0; docs/verification.md). Honest draws then differ on about 3 % of tokens, as measured there.
+What real models do is measured by bench/verify; this stands in where thousands of jobs are wanted.
 """
 
 from __future__ import annotations

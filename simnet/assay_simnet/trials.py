@@ -8,7 +8,7 @@ have earned afterwards is not counted, which is to its favour.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
@@ -40,7 +40,7 @@ class Trial:
     class_id: str = "scripted/F"
     auditors: int = 4
     auditor_class: str = "scripted/F"
-    workload: Workload = Workload()
+    workload: Workload = field(default_factory=Workload)
     policy: Policy = POLICY
     friends: Friends | None = None
     seeds: tuple[int, ...] = SEEDS

@@ -165,9 +165,7 @@ class Jobs:
     def open_tickets(self, client: bytes) -> int:
         return self._open.get(client, 0)
 
-    def issue(
-        self, now: int, ticket: Ticket, blob: bytes, verify: str = "sample"
-    ) -> list[Effect]:
+    def issue(self, now: int, ticket: Ticket, blob: bytes, verify: str = "sample") -> list[Effect]:
         """Reserve the most the job can cost. Raises AssayError("insufficient_credit")."""
         price = reserve_price(ticket)
         self._afford(ticket.client, price)

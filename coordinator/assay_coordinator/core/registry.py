@@ -15,8 +15,6 @@ from assay_coordinator.core.standing import CLOSED, aged, fresh_row, offering
 from assay_protocol.messages import Heartbeat, Offer, Register
 
 
-
-
 @dataclass(slots=True)
 class Node:
     """One node: durable standing, and what its lease says."""

@@ -126,9 +126,7 @@ class ProbeSpotter(Behaviour):
 class _Padded(Endless):
     """Where the model ends, its next likeliest token is sent."""
 
-    def token(
-        self, request: Generate, text: Text, count: int, drawn: int, row: Logits
-    ) -> int:
+    def token(self, request: Generate, text: Text, count: int, drawn: int, row: Logits) -> int:
         return drawn if drawn != END else 1 + count % 7
 
 

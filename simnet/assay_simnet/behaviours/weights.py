@@ -135,7 +135,9 @@ class NoiseRider(Behaviour):
     """`times`: its noise, in honest ones."""
 
     name: ClassVar[str] = "noise_rider"
-    does: ClassVar[str] = "computes a third less exactly than others, just inside what one job shows"
+    does: ClassVar[str] = (
+        "computes a third less exactly than others, just inside what one job shows"
+    )
     saves: ClassVar[float] = 0.1
     times: float = 1.33
 
@@ -174,7 +176,9 @@ class FingerprintForger(Behaviour):
     """`share`: how near its guesses come to the right logits."""
 
     name: ClassVar[str] = "fingerprint_forger"
-    does: ClassVar[str] = "writes with Q4_0 weights and guesses the right logits to half their distance"
+    does: ClassVar[str] = (
+        "writes with Q4_0 weights and guesses the right logits to half their distance"
+    )
     saves: ClassVar[float] = 0.4
     share: float = 0.5
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from assay_simnet.world import World
 
 
-
 class NodeParty:
     """One node: core, engine, behaviour."""
 
