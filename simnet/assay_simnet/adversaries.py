@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
+from assay_protocol.messages import TokenBias
 from assay_simnet.audit_trials import try_auditor
 from assay_simnet.behaviours import answers, auditors, draws, prompts, weights, words
 from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.honest import Honest
 from assay_simnet.bias_trials import try_bias
 from assay_simnet.group_trials import try_honest, try_swarm, try_wash_trader, try_whitewasher
+from assay_simnet.language import END
 from assay_simnet.setting import SECOND
 from assay_simnet.trials import Result, Trial, try_executor
-from assay_simnet.workload import NEAR_TIES, Workload
+from assay_simnet.workload import NEAR_TIES, SAMPLER, Workload
 
 ESTABLISHED: Final = 400  # audits passed: the lowest audit rate is reached
 LONG: Final = Workload(max_tokens=64)
-ENDING: Final = Workload(max_tokens=64, system=())
+ENDING: Final = Workload(
+    max_tokens=64, sampler=replace(SAMPLER, logit_bias=(TokenBias(token=END, bias=1.5),))
+)
 SHORT: Final = Workload(max_tokens=16, own_tokens=8, system=())
 SLOW: Final = Workload(pace_us=10 * SECOND)  # draws are made minutes after receipts
 TIES: Final = Workload(sampler=NEAR_TIES)
@@ -89,7 +93,7 @@ _LISTED: Final = (
     _executor(prompts.CtxTruncate, "sketches, draws"),
     _executor(answers.TokenEdit, "draws: a margin no noise explains"),
     _executor(answers.EarlyStop, "draws: the end is a token like any other"),
-    _executor(answers.Padder, "draws", workload=ENDING, jobs_max=80),
+    _executor(answers.Padder, "draws", workload=ENDING),
     _executor(
         weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250, workload=SLOW
     ),
@@ -189,8 +193,8 @@ HEAD: Final = """# Adversaries
 
 Who tries what, who sees it, and what it gains. Each line is a network of the production cores under
 a virtual clock, with the adversary plugged in (`simnet/assay_simnet/behaviours/`), tried under
-fixed seeds. `make adversaries` writes this page; each line has a test of its name in `tests/adversaries/`
-that holds it to the code.
+fixed seeds. `make adversaries` writes this page; each line has a test of its name in
+`tests/adversaries/` that holds it to the code.
 
 The models here are arithmetic whose drift is as large as the one measured of real ones
 (`simnet/assay_simnet/language.py`). What real quantizations, caches and prompts do to real models

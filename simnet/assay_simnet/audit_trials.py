@@ -5,13 +5,16 @@ Honest nodes in probation serve, so every job is audited; the adversary is drawn
 
 from __future__ import annotations
 
+from typing import Final
+
 from assay_coordinator.core.records import LineRow
 from assay_simnet.behaviours.honest import Honest
 from assay_simnet.parties.node import NodeParty
 from assay_simnet.trials import EXPERIENCED, SERVING, Result, Seen, Trial, network
 from assay_simnet.world import World
 
-JOBS_PER_EXECUTOR = 12  # fewer than probation takes: all are audited
+AUDIT_COST: Final = 0.3  # of the job's price
+JOBS_PER_EXECUTOR: Final = 12  # fewer than probation takes: all are audited
 
 
 def try_auditor(trial: Trial) -> Result:
@@ -52,5 +55,5 @@ def _seen(world: World, suspect: NodeParty, faulted_at: int | None, saves: float
         state=row.state,
         cheated=suspect.audits,
         paid=paid,
-        profit=pay * (paid + saves * suspect.audits - suspect.audits),
+        profit=pay * (paid - suspect.audits) + AUDIT_COST * saves * suspect.audits,
     )

@@ -1,8 +1,9 @@
 """One adversary among honest nodes: when it is stopped, and what it gained until then.
 
 Every figure is in jobs or in prices of a job. `profit` compares it with an honest node that did the
-same jobs: what it saved on those it cheated on, less the pay it lost. What a stopped node could
-have earned afterwards is not counted, which is to its favour.
+same jobs: what it saved on those it cheated on, less the pay it lost. Computing honestly is taken
+to cost COST of the price. What a stopped node could have earned afterwards is not counted, which is
+to its favour.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from assay_simnet.setting import POLICY
 from assay_simnet.workload import Workload
 from assay_simnet.world import World
 
+COST: Final = 0.6  # of a job's price (docs/verification.md 4)
 EXPERIENCED: Final = 250  # audits that the honest auditors have passed
 SERVING: Final = ("probation", "active")
 PAUSE_SECONDS_MAX: Final = 3_600.0  # of an inquiry and a suspension, under POLICY
@@ -156,4 +158,4 @@ def _profit(world: World, suspect: NodeParty, rows: list[JobRow], saves: float) 
     fee = world.coordinator.policy.fee_bps / 10_000
     lost = sum(row.charged for row in rows if row.state == "refunded") * (1 - fee) / price
     unbooked = suspect.jobs - len(rows)
-    return saves * len(suspect.cheated) - lost - (1 - fee) * unbooked
+    return COST * saves * len(suspect.cheated) - lost - (1 - fee) * unbooked

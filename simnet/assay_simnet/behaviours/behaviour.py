@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Behaviour:
-    """Honest. `name`, `does` and `saves` (of a cheated job's price) describe what subclasses do.
+    """Honest. `name`, `does` and `saves` (of what a job or audit costs) say what subclasses do.
 
     fraction: the share of its jobs it cheats on. start: the first of them, counted from 0.
     """

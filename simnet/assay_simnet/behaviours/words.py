@@ -11,9 +11,10 @@ from assay_protocol.messages import (
     AuditCommit,
     AuditDecline,
     Finished,
-    LeavesOpened,
+    OpenLeaves,
     Receipt,
     SubmitReceipt,
+    Ticket,
     TranscriptRequest,
 )
 from assay_protocol.signing import peek, seal
@@ -40,30 +41,32 @@ class Equivocator(Behaviour):
 
 @dataclass
 class Withholder(Behaviour):
+    """Cheats only while few of its jobs are audited, and shows nothing of what it cheated on."""
+
     name: ClassVar[str] = "withholder"
-    does: ClassVar[str] = "serves Q4_K_M weights and shows no leaves of what is drawn"
-    saves: ClassVar[float] = 0.4
+    does: ClassVar[str] = "serves a small model while rarely audited, and shows no leaves of it"
+    saves: ClassVar[float] = 0.8
+
+    def cheats(self, number: int, ticket: Ticket) -> bool:
+        return self.party.core.repute.state == "active" and super().cheats(number, ticket)
 
     def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "Q4_K_M")
+        return OtherWeights(honest, "other_model")
 
-    def sends(self, message: object) -> list[object]:
-        return [] if isinstance(message, LeavesOpened) else [message]
+    def hears(self, message: object) -> list[object]:
+        withheld = isinstance(message, OpenLeaves) and message.ticket in self.party.cheated
+        return [] if withheld else [message]
 
 
 @dataclass
-class Forgetful(Behaviour):
+class Forgetful(Withholder):
     """A kinder `withholder`: it says that it lost the transcript."""
 
     name: ClassVar[str] = "forgetful"
-    does: ClassVar[str] = "serves Q4_K_M weights and says that what is drawn was lost"
-    saves: ClassVar[float] = 0.4
-
-    def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "Q4_K_M")
+    does: ClassVar[str] = "serves a small model while rarely audited, and says it lost those jobs"
 
     def hears(self, message: object) -> list[object]:
-        if isinstance(message, TranscriptRequest):
+        if isinstance(message, TranscriptRequest) and message.ticket in self.party.cheated:
             self.party.say(AuditDecline(audit=message.audit, code="transcript_lost"))
             return []
         return [message]
