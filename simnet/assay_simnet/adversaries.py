@@ -92,7 +92,7 @@ _LISTED: Final = (
     _executor(prompts.PersonaEdit, "sketches"),
     _executor(prompts.CtxTruncate, "sketches, draws"),
     _executor(answers.TokenEdit, "draws: a margin no noise explains"),
-    _executor(answers.EarlyStop, "draws: the end is a token like any other"),
+    _executor(answers.EarlyStop, "draws: the end is a token, over several audits"),
     _executor(answers.Padder, "draws", workload=ENDING),
     _executor(
         weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250, workload=SLOW
@@ -180,11 +180,11 @@ _LISTED: Final = (
     ),
     _executor(
         weights.HitAndRun,
-        "lottery: as often as its escrow is empty",
+        "lottery, by one audit in twenty",
         verified=ESTABLISHED,
-        jobs_max=12,
+        jobs_max=8,
         workload=SLOW,
-        seeds=tuple(range(1, 13)),
+        seeds=tuple(range(1, 17)),
     ),
 )
 ADVERSARIES: Final = {adversary.name: adversary for adversary in _LISTED}

@@ -8,4 +8,5 @@ from adversary_page import seen
 def test_one_word_against_a_node_convicts_nobody() -> None:
     result = seen("griefing_auditor")  # fails if an honest executor lost its standing
     assert result.stopped == len(result.runs)
-    assert all(run.paid == 0 for run in result.runs)
+    assert result.jobs <= 3
+    assert result.profit < 0

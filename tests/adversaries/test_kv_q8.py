@@ -9,7 +9,9 @@ from assay_simnet.trials import Trial, try_executor
 
 def test_an_eight_bit_cache_is_found_by_many_audits_or_not() -> None:
     result = seen("kv_q8")
-    assert "convicted" not in result.states or result.jobs > 10
+    assert "convicted" not in result.states, "it is within the noise of a float class"
+    assert result.profit <= 0.03 * 80
+
 
 
 def test_an_exact_class_shows_it_at_once() -> None:

@@ -8,4 +8,5 @@ from adversary_page import seen
 def test_noise_just_inside_one_jobs_bounds_adds_up() -> None:
     result = seen("noise_rider")
     assert result.stopped == len(result.runs)
-    assert result.jobs <= 30
+    assert result.jobs <= 65
+    assert result.profit < 0.06 * 80, "less than a cheat of this size would gain unseen"

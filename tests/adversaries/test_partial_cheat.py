@@ -7,6 +7,6 @@ from adversary_page import seen
 
 def test_one_cheated_job_in_ten_is_found_by_the_draw() -> None:
     result = seen("partial_cheat")
-    cheated = sum(run.cheated for run in result.runs)
-    assert 0 < cheated < 60
-    assert result.profit <= 0
+    assert result.stopped >= 2
+    assert sum(run.cheated for run in result.runs) < 90
+    assert result.profit < 0

@@ -123,11 +123,11 @@ class Sleeper(QuantDown):
 
 
 @dataclass
-class HitAndRun(QuantDown):
+class HitAndRun(SmallModel):
     """`jobs_max` of its trial is how many it cheats on before it rests."""
 
     name: ClassVar[str] = "hit_and_run"
-    does: ClassVar[str] = "rests until nothing is held back, cheats on twelve jobs, rests again"
+    does: ClassVar[str] = "rests until nothing is held back, serves a small model eight times"
 
 
 @dataclass
