@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
 
-.PHONY: setup test check demo bench docs vectors contracts test-contracts
+.PHONY: setup test check demo bench docs vectors adversaries contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
@@ -25,6 +25,9 @@ docs:  ## what docs promise about the code, checked
 
 vectors:  ## protocol/spec/vectors/messages.json from the code
 	$(BIN)/python protocol/spec/make_vectors.py
+
+adversaries:  ## docs/adversaries.md: every adversary tried again; a minute or two
+	$(BIN)/python -m assay_simnet.adversaries > docs/adversaries.md.new && mv docs/adversaries.md.new docs/adversaries.md
 
 contracts:  ## Solidity -> contracts/assay_contracts/artifacts
 	$(BIN)/python -m assay_contracts.build

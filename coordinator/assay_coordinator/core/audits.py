@@ -283,7 +283,7 @@ class Audits:
         try:
             check_opening(case.job.receipt, message)
         except ProtocolError:
-            return [], [self._close(case, Decision("withheld"))]
+            return self._shown_nothing(case, Decision("withheld"))
         case.opened = message
         replay = self._stage(now, case, "reveal")
         return [Notify(replay.auditor, RevealRequest(audit=replay.audit))], []
@@ -319,7 +319,7 @@ class Audits:
     def _declined(self, now: int, case: Case, peer: bytes) -> Ended:
         assert case.replay is not None
         if peer == case.job.ticket.node:
-            return [], [self._close(case, self._missing(now, case.job))]
+            return self._shown_nothing(case, self._missing(now, case.job))
         if peer != case.replay.auditor:
             return [], []
         if case.replay.stage == "task":
@@ -332,13 +332,19 @@ class Audits:
     def _late(self, now: int, case: Case) -> Ended:
         assert case.replay is not None
         if case.replay.stage in ("transcript", "open"):
-            return [], [self._close(case, self._missing(now, case.job))]
+            return self._shown_nothing(case, self._missing(now, case.job))
         if case.replay.stage != "task":
             return self._at_fault(now, case, "late")
         self._end_replay(case)
         return self._again(now, case), []
 
     # ---- the verdict ----
+
+    def _shown_nothing(self, case: Case, decision: Decision) -> Ended:
+        """The auditor is told not to wait: a node that shows nothing must not keep auditors busy."""
+        assert case.replay is not None
+        over = AuditDecline(audit=case.replay.audit, code="cancelled")
+        return [Notify(case.replay.auditor, over)], [self._close(case, decision)]
 
     def _missing(self, now: int, job: Job) -> Decision:
         """The executor showed nothing. A draw that waited long for its block, or an inquiry into

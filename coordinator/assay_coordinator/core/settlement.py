@@ -132,12 +132,15 @@ class Settlement:
         return effects + self._pay(now, job, (*verdict.sided, *verdict.aside))
 
     def _withheld(self, now: int, job: Job, node: Node) -> list[Effect]:
-        """Not proof of a lie, so nothing is forfeited. But whoever withholds just what was drawn
-        would never be caught: half its record goes, and with it the rare audits."""
+        """Not proof of a lie, so nobody is convicted. But whoever withholds just what was drawn would
+        never be caught, and would risk one job's pay where a liar risks all that is held back: so half
+        its record goes, and what is held back is audited, too. What it cannot show is not paid."""
         before = node.row.state
         row = weakened(self._policy, node.row, now, node.row.verified // 2)
         node.row = replace(row, failed=row.failed + 1)
         effects: list[Effect] = [Save(node.row), *self._jobs.refund(now, job, "withheld")]
+        for held in self._jobs.recall(node.key, self._policy.inquiry_jobs_max):
+            effects += [Save(held.row()), *self._audits.open(now, held)]
         if node.row.state != before:
             notice = StandingChanged(state=node.row.state, reason="withheld")
             effects.append(Notify(node.key, notice))

@@ -169,6 +169,10 @@ class Auditor:
             del self._audits[key]
         return [_decline(key, code) for key in open_ids]
 
+    def cancel(self, audit_id: bytes) -> None:
+        """The coordinator wants nothing more of this audit; what a replay still finds is dropped."""
+        self._audits.pop(audit_id, None)
+
     def expire(self, now: int) -> None:
         """Drop audits past their deadline, and the oldest ones beyond the bound."""
         late = [key for key, audit in self._audits.items() if now >= audit.task.deadline_at]

@@ -31,6 +31,7 @@ from assay_protocol.codec import decode, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.limits import TEXT_BYTES_MAX
 from assay_protocol.messages import (
+    AuditDecline,
     AuditTask,
     Error,
     Heartbeat,
@@ -348,6 +349,9 @@ class Node:
                 return others + [one for start in starts for one in self._replay(now, start)]
             case RevealRequest():
                 return self._auditor.reveal(message)
+            case AuditDecline():
+                self._auditor.cancel(message.audit)
+                return []
             case TranscriptRequest():
                 return [do.Notify(encode(self._transcripts.seal(message)))]
             case OpenLeaves():

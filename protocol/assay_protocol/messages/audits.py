@@ -149,7 +149,10 @@ class AuditReveal:
 
 @message(80)
 class AuditDecline:
-    """Either side -> coordinator: cannot take part (`busy`, `transcript_lost`, ...)."""
+    """Either side -> coordinator: cannot take part (`busy`, `transcript_lost`, ...).
+
+    Coordinator -> auditor (`cancelled`): the audit is over without it.
+    """
 
     audit: AuditId
     code: Name

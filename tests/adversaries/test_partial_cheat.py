@@ -1,0 +1,12 @@
+"""One job in ten (`partial_cheat`)."""
+
+from __future__ import annotations
+
+from adversary_page import seen
+
+
+def test_one_cheated_job_in_ten_is_found_by_the_draw() -> None:
+    result = seen("partial_cheat")
+    assert result.stopped >= 2
+    assert sum(run.cheated for run in result.runs) < 90
+    assert result.profit < 0
