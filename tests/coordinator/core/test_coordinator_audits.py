@@ -374,10 +374,7 @@ def finding(mismatches: int, n_out: int = 96, auditor: bytes = b"a", shift: floa
     theirs = leaves_of(pack_logits(shifted), sketches_of(shifted))
     receipt = m.Receipt(
         ticket=bytes(16),
-        model=bytes(32),
         class_id="x",
-        prompt_hash=bytes(32),
-        seed_hash=bytes(32),
         output_hash=b"\x01" * 32,
         root=ours.root("x", ends),
         n_in=1,
