@@ -183,10 +183,7 @@ async def job(session: Session, nodes: dict[bytes, Identity], timings: Timings) 
 def receipt_of(ticket: m.Ticket) -> m.Receipt:
     return m.Receipt(
         ticket=ticket.ticket,
-        model=ticket.model,
         class_id="bench",
-        prompt_hash=ticket.prompt_hash,
-        seed_hash=bytes(32),
         output_hash=bytes(32),
         root=bytes(32),
         n_in=ticket.n_in,

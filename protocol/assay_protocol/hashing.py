@@ -19,7 +19,6 @@ _PROMPT: Final = b"assay prompt"
 _GRAMMAR: Final = b"assay grammar"
 _NONCE: Final = b"assay nonce"
 _SEED: Final = b"assay seed"
-_SEED_NAME: Final = b"assay seed name"
 _OUTPUT: Final = b"assay output"
 _LEAF: Final = b"assay leaf"
 _RAW: Final = b"assay raw"
@@ -68,11 +67,6 @@ def job_seed(seed_ticket: bytes, nonce: bytes) -> bytes:
     ever share a seed, so no answer can be copied.
     """
     return _blake(_SEED, seed_ticket, nonce)
-
-
-def seed_hash(seed: bytes) -> bytes:
-    """What a receipt tells of the seed; the seed itself would open the salted hashes to guesses."""
-    return _blake(_SEED_NAME, seed)
 
 
 def commitment(nonce: bytes, reveal: bytes) -> bytes:

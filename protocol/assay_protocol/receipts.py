@@ -1,13 +1,14 @@
 """What a receipt claims and what of it is paid.
 
-A receipt is the node's signed word; these are the checks that need no replay. Whether the tokens
-are the model's is for audits to say.
+A receipt is the node's signed word on one ticket and does not repeat what that says: model, prompt,
+sampler and, by the nonce it commits to, the seed. A coordinator that signs two tickets of one id is
+caught by showing both. These are the checks that need no replay; whether the tokens are the model's
+is for audits to say.
 """
 
 from __future__ import annotations
 
 from assay_protocol.errors import ProtocolError
-from assay_protocol.hashing import job_seed, seed_hash
 from assay_protocol.limits import UNACKED_TOKENS_MAX
 from assay_protocol.messages import FINISH_REASONS, Receipt, Ticket
 
@@ -18,7 +19,7 @@ def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
     Checks identity, counts, the reason for the end, that times are in order, and that the node says
     by which table of honest noise it is judged.
     """
-    for name in ("ticket", "model", "prompt_hash", "n_in", "calibration"):
+    for name in ("ticket", "n_in", "calibration"):
         if getattr(receipt, name) != getattr(ticket, name):
             raise ProtocolError("receipt_mismatch", f"{name} is not the ticket's")
     if receipt.n_out > ticket.max_tokens:
@@ -29,12 +30,6 @@ def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
         raise ProtocolError("receipt_mismatch", "ended by length before the ticket's length")
     if not receipt.started_at <= receipt.first_at <= receipt.ended_at:
         raise ProtocolError("receipt_mismatch", "times are out of order")
-
-
-def check_receipt_seed(receipt: Receipt, ticket: Ticket, nonce: bytes) -> None:
-    """Raise unless the receipt's seed is the one the ticket and the nonce fix."""
-    if receipt.seed_hash != seed_hash(job_seed(ticket.seed_ticket, nonce)):
-        raise ProtocolError("receipt_mismatch", "the seed is not the job's")
 
 
 def payable_tokens(n_out: int, acked: int) -> int:

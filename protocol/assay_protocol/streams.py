@@ -17,10 +17,8 @@ from assay_protocol.codec import decode, encode
 from assay_protocol.errors import CODES, ProtocolError, RemoteError
 from assay_protocol.hashing import (
     OutputHash,
-    job_seed,
     leaf_hashes,
     pack_tokens,
-    seed_hash,
     unpack_tokens,
 )
 from assay_protocol.leaves import LeafWriter, Leaves
@@ -38,7 +36,7 @@ from assay_protocol.messages import (
     Ticket,
     TokenChunk,
 )
-from assay_protocol.receipts import check_receipt, check_receipt_seed
+from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
 
 
@@ -133,10 +131,7 @@ class NodeStream:
         hashes = leaf_hashes(self.ticket.ticket, self._nonce, self.output)
         receipt = Receipt(
             ticket=self.ticket.ticket,
-            model=self.ticket.model,
             class_id=self._class_id,
-            prompt_hash=self.ticket.prompt_hash,
-            seed_hash=seed_hash(job_seed(self.ticket.seed_ticket, self._nonce)),
             output_hash=self._hash.digest(),
             root=self.leaves.root(self._class_id, hashes),
             n_in=self.ticket.n_in,
@@ -259,7 +254,6 @@ class ClientStream:
     def _take_receipt(self, blob: bytes) -> ClientStep:
         receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)
         check_receipt(receipt, self.ticket)
-        check_receipt_seed(receipt, self.ticket, self._nonce)
         self._check_signed(receipt.ticket, receipt.n_out, receipt.output_hash, self._hash)
         self.receipt_blob, self._signed_count = blob, receipt.n_out
         return ClientStep(reply=self._ack(), receipt=receipt)

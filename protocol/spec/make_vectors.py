@@ -230,8 +230,7 @@ def _hashes() -> dict[str, Any]:
             "is": hashing.grammar_hash(nonce, bytes.fromhex(grammar)).hex(),
         },
         "nonce_commitment": hashing.nonce_commitment(nonce).hex(),
-        "job_seed": (seed := hashing.job_seed(ticket, nonce)).hex(),
-        "seed_hash": hashing.seed_hash(seed).hex(),
+        "job_seed": hashing.job_seed(ticket, nonce).hex(),
         "commitment": {"reveal": b"reveal".hex(), "is": hashing.commitment(nonce, b"reveal").hex()},
         "answers": [_answer(ticket, nonce, count) for count in (0, 1, 16, 17, 48, 80)],
     }

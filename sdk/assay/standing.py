@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from assay.records import ReceiptRecord
+from assay_protocol.hashing import job_seed
 from assay_protocol.messages import Receipt, Ticket
 from assay_protocol.signing import peek
 
@@ -28,7 +29,7 @@ class AnswerStanding:
     """
 
     node: bytes
-    seed_hash: bytes
+    seed: bytes
     class_id: str
     known: bool
     state: str
@@ -51,7 +52,7 @@ class AnswerStanding:
     @property
     def lines(self) -> tuple[str, ...]:
         """The statement, one sentence a line."""
-        seed = self.seed_hash.hex()[:16]
+        seed = self.seed.hex()[:16]
         drawn = f"drawn under seed {seed}… by node {self.node.hex()[:16]}… ({self.class_id})"
         return (drawn, self._record(), *self._stakes(), self._replay())
 
@@ -87,10 +88,11 @@ class AnswerStanding:
 def standing_of(record: ReceiptRecord) -> AnswerStanding:
     """What a record says of its node. Raises ProtocolError if its blobs are not what they must be;
     signatures are `verify`'s business."""
-    receipt, said = peek(Receipt, record.receipt), record.standing
+    ticket, receipt = peek(Ticket, record.ticket), peek(Receipt, record.receipt)
+    said = record.standing
     return AnswerStanding(
-        node=peek(Ticket, record.ticket).node,
-        seed_hash=receipt.seed_hash,
+        node=ticket.node,
+        seed=job_seed(ticket.seed_ticket, record.nonce),
         class_id=receipt.class_id,
         known=said is not None,
         state=said.state if said else "",

@@ -18,7 +18,7 @@ from assay_protocol.errors import ProtocolError
 from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash
 from assay_protocol.messages import Receipt, Ticket
-from assay_protocol.receipts import check_receipt, check_receipt_seed
+from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, open_signed
 from assay_protocol.tickets import job_price, open_ticket
 
@@ -106,7 +106,6 @@ def replay(record: ReceiptRecord, model: Path | str, **options: Any) -> Verifica
 
 def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> list[Step]:
     def seed() -> bool:
-        check_receipt_seed(receipt, ticket, record.nonce)
         return nonce_commitment(record.nonce) == ticket.nonce_commitment
 
     def output() -> bool:

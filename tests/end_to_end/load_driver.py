@@ -284,10 +284,7 @@ def _receipt(ticket: m.Ticket, n_out: int) -> m.Receipt:
     """What a node would sign; hashes of an answer that nobody will open."""
     return m.Receipt(
         ticket=ticket.ticket,
-        model=ticket.model,
         class_id="scripted",
-        prompt_hash=ticket.prompt_hash,
-        seed_hash=bytes(32),
         output_hash=bytes(32),
         root=bytes(32),
         n_in=ticket.n_in,

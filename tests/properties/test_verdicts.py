@@ -45,10 +45,7 @@ def _job() -> Job:
     ends = leaf_hashes(TICKET.ticket, NONCE, PROMPT)
     receipt = Receipt(
         ticket=TICKET.ticket,
-        model=TICKET.model,
         class_id="x",
-        prompt_hash=TICKET.prompt_hash,
-        seed_hash=bytes(32),
         output_hash=ends[-1],
         root=leaves_root(ends, bytes(12)),
         n_in=3,

@@ -37,7 +37,6 @@ def test_kinds_of_hash_never_coincide() -> None:
         hashing.job_seed(a, b),
         hashing.commitment(a, b),
         hashing.nonce_commitment(a),
-        hashing.seed_hash(a),
         hashing.OutputHash(TICKET, NONCE).digest(),
         hashing.leaf_hash(0, a, b),
         hashing.leaves_root((), b""),

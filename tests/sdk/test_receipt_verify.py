@@ -96,7 +96,6 @@ def _ticket(**changes: object) -> ReceiptRecord:
         (_ticket(node=node_key(1).public_key), ("receipt signature",)),
         (replace(RECORD, nonce=b"\x09" * 32), ("seed", "prompt", "output")),
         (_ticket(nonce_commitment=b"\x09" * 32), ("seed",)),
-        (_ticket(seed_ticket=b"\x09" * 16), ("seed",)),
         (replace(RECORD, prompt=RECORD.prompt[4:]), ("prompt",)),
         (replace(RECORD, prompt=b"\1\0\0\0" + RECORD.prompt[4:]), ("prompt",)),
         (replace(RECORD, output=RECORD.output[:-4]), ("output",)),
@@ -105,7 +104,6 @@ def _ticket(**changes: object) -> ReceiptRecord:
         (_receipt(n_out=101), ("receipt fits ticket", "output")),
         (_receipt(n_in=4), ("receipt fits ticket",)),
         (_receipt(finish="why not"), ("receipt fits ticket",)),
-        (_receipt(seed_hash=b"\x09" * 32), ("seed",)),
         (_receipt(output_hash=b"\x09" * 32), ("output",)),
     ],
 )

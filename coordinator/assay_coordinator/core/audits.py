@@ -225,6 +225,10 @@ class Audits:
         taken = self._policy.logprob_leaves and holds_logprobs(class_id)
         return LOGPROB_LEAVES if taken else None
 
+    def _asked(self, case: Case) -> Asked:
+        told = self._leaves(case.job.receipt.class_id) is not None
+        return Asked(case.tokens, told, case.job.ticket.model)
+
     # ---- the stages ----
 
     def _accepted(self, now: int, case: Case, message: object) -> Ended:
@@ -300,7 +304,7 @@ class Audits:
         try:
             if commitment(message.nonce, encode(message)) != replay.commitment:
                 raise ProtocolError("unexpected_message", "not what was committed to")
-            asked = Asked(case.tokens, self._leaves(receipt.class_id) is not None)
+            asked = self._asked(case)
             finding = weigh(bound, receipt, case.opened, message, asked, case.table)
         except ProtocolError as error:
             return self._at_fault(now, case, error.code)

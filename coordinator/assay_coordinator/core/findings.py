@@ -53,10 +53,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What auditors of a case were to do: replay so many tokens, tell logprobs or sketches."""
+    """What auditors of a case were to do: replay so many tokens of which model, and tell logprobs or
+    sketches."""
 
     tokens: int
     logprobs: bool = False
+    model: bytes = b""  # none: judged by what a table says of every model
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def weigh(
     blob = encode(reveal)
     if reveal.fault is not None:
         return Finding(bound, blob, reveal.fault)
-    noise = table.noise(receipt.model, receipt.class_id, bound.class_id)
+    noise = table.noise(asked.model, receipt.class_id, bound.class_id)
     tokens = token_ratios(noise, _gaps(reveal, asked.tokens), reveal.mismatches)
     mine = Leaves(reveal.raws or b"", reveal.sketches or b"", reveal.logits)
     mine.check("/L" if asked.logprobs else "", asked.tokens)

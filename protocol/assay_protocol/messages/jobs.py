@@ -199,13 +199,13 @@ class Ticket:
 
 @message(112)
 class Receipt:
-    """Node-signed account of one job. Counts bill it; hashes and the root bind it."""
+    """Node-signed account of the job of one ticket. Counts bill it; hash and root bind the answer.
+
+    What the ticket says (model, prompt, seed, sampler) is not said again.
+    """
 
     ticket: TicketId
-    model: Digest
     class_id: Name
-    prompt_hash: Digest
-    seed_hash: Digest
     output_hash: Digest
     root: Digest
     n_in: Count

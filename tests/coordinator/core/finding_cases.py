@@ -35,10 +35,7 @@ def leaves(seed: int = 0, drift: float = 0.0) -> Leaves:
 def receipt(of: Leaves, class_id: str = "x/F") -> m.Receipt:
     return m.Receipt(
         ticket=bytes(16),
-        model=bytes(32),
         class_id=class_id,
-        prompt_hash=bytes(32),
-        seed_hash=bytes(32),
         output_hash=ENDS[-1],
         root=of.root(class_id, ENDS),
         n_in=1,

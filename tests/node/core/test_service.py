@@ -103,7 +103,7 @@ def test_a_class_has_its_leaves_or_no_answer(class_id: str, sketches: int, cut: 
     assert bool(bench.of(do.StopGenerate, bench.post(on.Drawn(1, chunk)))) == cut
 
 
-@pytest.mark.parametrize(("tokens", "a_token"), [(128, 2.95), (512, 0.75)])
+@pytest.mark.parametrize(("tokens", "a_token"), [(128, 2.1), (512, 0.6)])
 def test_a_signed_receipt_is_small(tokens: int, a_token: float) -> None:
     class_id = "llama.cpp/0123abcd/cpu-avx512/fa-split48/kv-f16/Q8_0/E"
     bench = make_bench(served=(replace(SERVED, class_id=class_id, context=1_024),))
