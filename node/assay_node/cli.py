@@ -1,8 +1,8 @@
 """The commands of a GPU owner: `node start`, and what else is needed around it.
 
 Exit codes: 0 done (or drained), 1 an operating error (printed as `code: message`), 2 wrong usage or
-configuration, 3 `doctor` found a fault or `status` a node that is not well, 130 cancelled by a
-second signal.
+configuration, 3 `doctor` found a fault, `status` a node that is not well or `selfcheck` bits that
+differ, 130 cancelled by a second signal.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNWELL: Final = 3
 EXIT_CANCELLED: Final = 130
+CLAIMS: Final = ("exact", "exact-native")  # profiles that promise equal bits
 _CREDIT_FIELDS: Final = ("ticket", "receipt", "ack", "ticket_blob")
 
 
@@ -60,7 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     benchmark = _command(commands, "benchmark", _benchmark, "measure every profile")
     benchmark.add_argument("--json", action="store_true", help="print one JSON object")
     doctor = _command(commands, "doctor", _doctor, "check key, disk, model, port, coordinator")
-    for command in (benchmark, doctor):
+    selfcheck = _command(commands, "selfcheck", _selfcheck, "prove equal bits, or not")
+    selfcheck.add_argument("claim", choices=CLAIMS, nargs="?", default="exact")
+    selfcheck.add_argument("--json", action="store_true", help="print one JSON object")
+    for command in (benchmark, doctor, selfcheck):
         _add_settings(command)
     keys = _group(commands, "keys", "the node's identity")
     show = _command(keys, "show", _keys_show, "print the public key")
@@ -226,6 +230,13 @@ def _measured(settings: Settings) -> dict[str, Any]:
     names = PROFILES if settings.engine == "llama" else (settings.profile,)
     found = {name: trio.run(measure, replace(settings, profile=name)) for name in names}
     return {"model": model, "profiles": found}
+
+
+def _selfcheck(given: argparse.Namespace) -> int:
+    from assay_node.selfcheck_command import selfcheck_command
+
+    exact = selfcheck_command(_settings(given), given.claim, as_json=given.json)
+    return EXIT_OK if exact else EXIT_UNWELL
 
 
 def _doctor(given: argparse.Namespace) -> int:

@@ -14,7 +14,18 @@ import sys
 from typing import Final, NoReturn
 
 OWN_VERBS: Final = frozenset(
-    {"start", "status", "doctor", "drain", "benchmark", "keys", "models", "credit", "service"}
+    {
+        "start",
+        "status",
+        "doctor",
+        "drain",
+        "benchmark",
+        "selfcheck",
+        "keys",
+        "models",
+        "credit",
+        "service",
+    }
 )
 HEAD_BYTES: Final = 65_536  # of a script, in which its imports are looked for
 EXIT_NOT_FOUND: Final = 127  # what a shell says for a command that does not exist

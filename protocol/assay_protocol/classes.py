@@ -16,6 +16,11 @@ from typing import Final
 LOGPROB_LEAVES: Final = "logprob"  # AuditTask.leaves; without it leaves hold raw logits
 
 
+def is_exact(class_id: str) -> bool:
+    """Whether engines of this class agree bit for bit."""
+    return class_id.endswith("/E")
+
+
 def holds_logprobs(class_id: str) -> bool:
     """Whether leaves hold logprobs of the drawn tokens instead of their raw logits."""
     return class_id.endswith("/L")

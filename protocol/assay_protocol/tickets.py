@@ -71,5 +71,9 @@ def check_grant(ticket: Ticket, asked: SubmitJob, *, client: bytes) -> None:
     )
     if not same:
         raise ProtocolError("unexpected_message", "the ticket is not for the job asked for")
-    if asked.resume is None and (ticket.start or ticket.seed_ticket != ticket.ticket):
+    if asked.resume is None and ticket.start:
         raise ProtocolError("unexpected_message", "a new job's ticket must start at 0")
+    if asked.resume is None and ticket.seed_ticket != (asked.twin or ticket.ticket):
+        raise ProtocolError("unexpected_message", "the ticket draws under another seed")
+    if asked.twin == ticket.ticket:
+        raise ProtocolError("ticket_replayed")

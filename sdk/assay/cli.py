@@ -24,6 +24,7 @@ OK, FAILED, USAGE = 0, 1, 2
 _STEERING: Final = frozenset({"Cc", "Cs"})
 _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
+    "selfcheck": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
     "simnet": ("assay_simnet.cli", "simnet"),
 }
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments and arguments[0] in _HAND_OVERS:
-            return _hand_over(arguments[0], arguments[1:])
+            own = arguments[:1] if arguments[0] == "selfcheck" else []  # a verb of `node`
+            return _hand_over(arguments[0], own + arguments[1:])
         options = parser().parse_args(arguments)
         run: Any = options.run
         return int(run(options))
@@ -63,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|simnet ... "
+        epilog="also: assay node|coordinator|simnet|selfcheck ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -1,120 +1,75 @@
-"""From one replay to a verdict: what honest noise explains, and what it does not.
+"""Evidence over a node's life: a detector for each way of being wrong, and their average.
 
-Token replay (channel T, docs/verification.md 2). An honest node whose arithmetic
-differs from the auditor's still disagrees on about 3 % of tokens; a cheaper model on 15-35 %. Each
-token adds a log-likelihood ratio between HONEST_MISMATCH and CHEAT_MISMATCH, in integer
-micro-nats. A node's evidence is max(0, evidence + replay), an e-detector: under honesty the chance
-that it ever crosses CONVICTION is at most 1e-6 per start, as far as tokens are independent.
+Each audit gives a likelihood ratio for each of ALTERNATIVES; under honesty its mean is at most 1,
+given the past. A detector is M = e * max(1, M): it adds up slow cheats, and good history is no
+credit to draw on. Alternatives are mixed over the life, not in each audit, because a cheat that is
+near the noise shows only where the same weak sign repeats. The mean of detectors is one: under
+honesty it first exceeds 10^6 after 10^6 audits or more on average (e-detectors; Lorden, Ville).
 
-Logits make auditors accountable: the executor committed to its logits in the receipt's root and
-the auditor commits to its own before those are opened, so who computed nothing cannot agree.
+Two are kept. `detectors` take any auditor's word, with a bound on one word; they raise the alarm,
+which convicts nobody. `proof` takes only what two auditors found who agree with each other, and of
+one job at most JOB_CAP, so that two jobs at least are behind a conviction (S2).
+
+Evidence is in integer micro-nats, rounded down.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from statistics import median
+import struct
+from collections.abc import Sequence
 from typing import Final
 
-from assay_protocol.errors import ProtocolError
-from assay_protocol.hashing import leaves_root, unpack_logits
-from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt
+from assay_coordinator.core.sketch_evidence import SHIFTS
+from assay_coordinator.core.token_evidence import STRENGTHS, average
 
-HONEST_MISMATCH: Final = 0.06
-CHEAT_MISMATCH: Final = 0.25
-_MISS: Final = round(1e6 * math.log(CHEAT_MISMATCH / HONEST_MISMATCH))
-_MATCH: Final = round(1e6 * math.log((1 - CHEAT_MISMATCH) / (1 - HONEST_MISMATCH)))
-SUSPICION: Final = 2_000_000  # a replay above this is shown to further auditors
-CONVICTION: Final = round(1e6 * math.log(1e6))
-LOGIT_TOLERANCE: Final = 0.5  # median distance; honest noise is about 0.05
-SPAN: Final = 16  # tokens: an answer is as far off as its worst span (cheats that start late)
-DISTANCE_EVIDENCE: Final = 7_000_000  # two auditors agree with each other and not with the node
+MICRO: Final = 1_000_000
+ALTERNATIVES: Final = 2 * len(STRENGTHS) + 2 * len(SHIFTS)
+ALARM: Final = math.floor(MICRO * math.log(1e6))
+CONVICTION: Final = ALARM  # of what a quorum proved
+SUSPICION: Final = 2 * MICRO  # of one job: it is shown to further auditors
+FAILURE: Final = math.floor(MICRO * math.log(1e4))  # of one job: it is not the model's answer
+WORD_CAP: Final = 3 * MICRO  # of one auditor's word, for each alternative
+JOB_CAP: Final = CONVICTION // 2  # of one job, however clear: a bit may have flipped
+_LIMIT: Final = 10**12
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one auditor's replay says."""
-
-    auditor: bytes
-    audit: bytes
-    commitment: bytes
-    replayed: int
-    mismatches: int
-    evidence: int
-    logits: tuple[float, ...]
-    equal_logits: int
-    distance: float
-    fault: str
-
-    @property
-    def bad(self) -> bool:
-        """Honest noise does not explain it."""
-        return bool(self.fault) or self.evidence > SUSPICION or self.distance > LOGIT_TOLERANCE
+Levels = tuple[int, ...]  # one for each alternative
+FRESH: Final[Levels] = (0,) * ALTERNATIVES
+_PACKED: Final = struct.Struct(f"<{ALTERNATIVES}q")
 
 
-def check_opening(receipt: Receipt, opened: LeavesOpened) -> None:
-    """Raise ProtocolError unless the opened leaves are those the receipt's root committed to."""
-    hashes = [opened.hashes[i : i + 32] for i in range(0, len(opened.hashes), 32)]
-    if len(opened.logits) != 4 * receipt.n_out or len(opened.hashes) % 32:
-        raise ProtocolError("receipt_mismatch", "the opening has another length")
-    if hashes and hashes[-1] != receipt.output_hash:
-        raise ProtocolError("receipt_mismatch", "the opening ends on another hash")
-    if leaves_root(hashes, opened.logits) != receipt.root:
-        raise ProtocolError("receipt_mismatch", "the leaves are not the root's")
-
-
-def weigh(
-    auditor: bytes, committed: bytes, receipt: Receipt, opened: LeavesOpened, reveal: AuditReveal
-) -> Finding:
-    """The finding of a reveal whose commitment was checked. Raises ProtocolError if malformed."""
-    if reveal.fault is not None:
-        return Finding(auditor, reveal.audit, committed, 0, 0, 0, (), 0, 0.0, reveal.fault)
-    wrong = reveal.mismatches
-    if list(wrong) != sorted(set(wrong)) or (wrong and wrong[-1] >= receipt.n_out):
-        raise ProtocolError("malformed", "mismatch positions")
-    theirs, ours = unpack_logits(reveal.logits), unpack_logits(opened.logits)
-    if len(theirs) != receipt.n_out or not all(map(math.isfinite, theirs)):
-        raise ProtocolError("malformed", "one finite logit for each token")
-    return Finding(
-        auditor=auditor,
-        audit=reveal.audit,
-        commitment=committed,
-        replayed=receipt.n_out,
-        mismatches=len(wrong),
-        evidence=len(wrong) * _MISS + (receipt.n_out - len(wrong)) * _MATCH,
-        logits=theirs,
-        equal_logits=sum(a == b for a, b in zip(ours, theirs, strict=True)),
-        distance=_distance(ours, theirs),
-        fault="",
+def whole(nats: Sequence[float]) -> Levels:
+    """Logarithms as integer micro-nats, rounded down and bounded."""
+    assert len(nats) == ALTERNATIVES
+    return tuple(
+        math.floor(max(-_LIMIT, min(_LIMIT, MICRO * x))) if not math.isnan(x) else _LIMIT
+        for x in nats
     )
 
 
-def agree(a: Finding, b: Finding) -> bool:
-    """Two auditors computed the same: the same fault, or logits within tolerance."""
-    if a.fault or b.fault:
-        return a.fault == b.fault
-    return _distance(a.logits, b.logits) <= LOGIT_TOLERANCE
+def combined(levels: Levels) -> int:
+    """ln of the average over the alternatives, rounded down: what one job says, or a life."""
+    return math.floor(MICRO * average([level / MICRO for level in levels]))
 
 
-def convicting_evidence(bad: list[Finding]) -> int:
-    """What a quorum of bad findings adds: the weakest replay's, so one liar cannot raise it."""
-    assert len(bad) >= 2
-    evidence = max(0, min(finding.evidence for finding in bad))
-    if evidence <= SUSPICION and agree(bad[0], bad[1]):
-        evidence = DISTANCE_EVIDENCE
-    return evidence
+def accumulate(levels: Levels, ratios: Levels) -> Levels:
+    """ln max(1, e * max(1, M)) of each detector."""
+    return tuple(max(0, level + ratio) for level, ratio in zip(levels, ratios, strict=True))
 
 
-def accumulate(evidence: int, more: int) -> int:
-    return max(0, evidence + more)
+def weakest(words: Sequence[Levels]) -> Levels:
+    """What all of them say at least: a liar cannot raise it."""
+    return tuple(map(min, zip(*words, strict=True)))
 
 
-def _distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """The largest median of |a - b| over spans; what is no number is infinitely far."""
-    if not a:
-        return 0.0
-    apart = [abs(x - y) for x, y in zip(a, b, strict=True)]
-    apart = [x if math.isfinite(x) else math.inf for x in apart]
-    starts = [*range(0, len(apart) - SPAN, SPAN), max(0, len(apart) - SPAN)]
-    return max(median(apart[start : start + SPAN]) for start in starts)
+def capped(ratios: Levels, most: int) -> Levels:
+    return tuple(min(most, ratio) for ratio in ratios)
+
+
+def pack(levels: Levels) -> bytes:
+    """As it is stored; nothing of a fresh node."""
+    return b"" if levels == FRESH else _PACKED.pack(*levels)
+
+
+def unpack(data: bytes) -> Levels:
+    return _PACKED.unpack(data) if data else FRESH

@@ -38,8 +38,16 @@ class Policy:
     audit_alone_us: int = 30 * SECOND  # an undecided case with nobody left to ask ends after this
     audits_per_node: int = 2  # in flight on one auditor
     replays_max: int = 3  # auditors that one job can be shown to
+    reaudit_bps: int = 500  # p2: so many passed audits are shown to a second auditor
+    outvoted_max: int = 3  # an auditor contradicted so often by two others audits no more
     logprob_leaves: int = 0  # 1: take nodes whose engines tell logprobs only (classes ending in /L)
     experienced_audits: int = 200  # auditors with this many passed audits go first
+
+    # after an alarm
+    inquiry_jobs_max: int = 64  # the newest jobs in escrow that an inquiry audits
+    inquiry_us: int = 3_600 * SECOND  # each of them has its verdict by then (L4)
+    convicting_jobs: int = 2  # found wrong by a quorum, and the node is convicted
+    suspension_us: int = 3_600 * SECOND  # without jobs, after an inquiry that proved nothing
 
     # epochs
     epoch_us: int = 3_600 * SECOND

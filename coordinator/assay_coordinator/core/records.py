@@ -16,13 +16,21 @@ class NodeRow:
     KEY: ClassVar[tuple[str, ...]] = ("node",)
     node: bytes
     operator: bytes
-    state: str  # probation | active | suspended
+    state: str  # see standing.py
     jobs: int
     verified: int  # audits passed as an executor
     failed: int  # jobs refunded by a verdict
     audits_done: int  # replays delivered as an auditor
-    audit_faults: int
-    evidence: int  # micro-nats
+    audit_faults: int  # late or malformed, or contradicted by two others
+    evidence: int  # micro-nats: what `detectors` say together
+    since: int  # when `state` began
+    audited_at: int  # when an audit was last passed
+    detectors: bytes  # evidence.py; empty: all at their start
+    proof: bytes  # the same of what a quorum found
+    disproved: int  # jobs that a quorum found wrong since it last became active
+    outvoted: int  # times two auditors contradicted it, for life
+    exact: int  # audits in a row that found its answers equal bit for bit
+    offered: bytes  # digests of the models and classes it has offered
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +141,35 @@ class AuditRow:
     at: int
     replayed: int
     mismatches: int
-    equal_logits: int
     evidence: int  # micro-nats of this replay
+    outcome: str  # good | doubtful | bad
+    class_id: str  # the auditor's
+    drift: int  # millionths: of its sketches from the executor's (in /L: of logprobs)
+    equal: int  # 1: the same bits, 0: others, -1: of different classes
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRow:
+    """How a drawn job's audit ended, with all it rests on."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("ticket",)
+    ticket: bytes
     outcome: str
+    at: int
+    blob: bytes  # an encoded VerdictRecord
 
 
 Row = (
-    NodeRow | BalanceRow | PostingRow | CreditRow | JobRow | LineRow | LeafRow | EpochRow | AuditRow
+    NodeRow
+    | BalanceRow
+    | PostingRow
+    | CreditRow
+    | JobRow
+    | LineRow
+    | LeafRow
+    | EpochRow
+    | AuditRow
+    | VerdictRow
 )
 ROWS: tuple[type[Row], ...] = (
     NodeRow,
@@ -151,4 +181,5 @@ ROWS: tuple[type[Row], ...] = (
     LeafRow,
     EpochRow,
     AuditRow,
+    VerdictRow,
 )

@@ -1,7 +1,7 @@
 """Who is here: nodes, their leases, loads and standing; who serves which model.
 
 A node is a key. Its standing (NodeRow) is for life and durable; its lease, offers and load are of
-this session and are not. States: probation (every job audited), active, suspended (no jobs).
+this session and are not. Its states are those of standing.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import NodeRow
+from assay_coordinator.core.standing import CLOSED, aged, fresh_row, offering
 from assay_protocol.messages import Heartbeat, Offer, Register
 
 
@@ -39,7 +41,7 @@ class Node:
         return now < self.lease_until
 
     def serves(self, now: int, model: bytes) -> bool:
-        return model in self.offers and self.present(now) and self.row.state != "suspended"
+        return model in self.offers and self.present(now) and self.row.state not in CLOSED
 
     @property
     def slots(self) -> int:
@@ -64,7 +66,8 @@ class Node:
 class Registry:
     """All nodes by key, and the present ones by model."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
         self.nodes: dict[bytes, Node] = {}
         self._by_model: dict[bytes, dict[bytes, Node]] = {}
         self._listed: dict[bytes, list[Node]] = {}  # the same, to draw from by index
@@ -86,12 +89,13 @@ class Registry:
             listed = self._listed[model] = list(self.serving(model).values())
         return listed
 
-    def register(self, key: bytes, message: Register, lease_until: int) -> Node:
+    def register(self, now: int, key: bytes, message: Register, lease_until: int) -> Node:
         """Take or renew a lease. The operator of a key is fixed by its first registration."""
         node = self.nodes.get(key)
         if node is None:
-            row = NodeRow(key, message.operator, "probation", 0, 0, 0, 0, 0, 0)
-            node = self.nodes[key] = Node(row)
+            node = self.nodes[key] = Node(fresh_row(key, message.operator, now))
+        row = aged(self._policy, node.row, now)
+        node.row = offering(self._policy, row, message.offers, now)
         self._unlist(node)
         node.offers = {offer.model: offer for offer in message.offers}
         node.classes = {offer.model: offer.class_id for offer in message.offers}
@@ -120,7 +124,7 @@ class Registry:
         self._unlist(node)
         node.offers = {}
 
-    def update(self, node: Node, **changes: int | str) -> NodeRow:
+    def update(self, node: Node, **changes: int | str | bytes) -> NodeRow:
         """Change the standing; the returned row makes it durable."""
         node.row = replace(node.row, **changes)  # type: ignore[arg-type]  # names are NodeRow's
         return node.row

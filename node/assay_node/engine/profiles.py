@@ -85,6 +85,11 @@ def unpack(values: Sequence[Any]) -> Profile:
     return Profile(**dict(zip(names, values, strict=True)))
 
 
+def claim(class_id: str, *, proved: bool) -> str:
+    """The class of the same engine once a trial has said whether its bits are always equal."""
+    return class_id.rpartition("/")[0] + ("/E" if proved else "/F")
+
+
 def is_exact(class_id: str) -> bool:
     """Whether a class id claims bit equality of decode and replay."""
     return class_id.endswith("/E")

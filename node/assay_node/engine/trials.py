@@ -28,6 +28,7 @@ from assay_node.engine.profiles import (
     PORTABLE,
     VARIANTS,
     Profile,
+    claim,
 )
 from assay_node.hardware import detect
 from assay_node.models.gguf import read_header
@@ -55,6 +56,7 @@ class Trial:
     differing: int  # logits of drawn tokens whose bits differ between decode and replay
     prefill_tps: float
     decode_tps: float
+    class_id: str = ""  # what it may claim; not remembered
 
     @property
     def seconds_per_token(self) -> float:
@@ -111,16 +113,17 @@ def choose(
 
 def _alive(profiles: Sequence[Profile], tried: Callable[[Profile], Trial]) -> dict[Profile, Trial]:
     """Those whose trial did not die, each in the first variant of its library that lives."""
-    found = {}
-    for profile in profiles:
-        if not profile.available:
-            continue
-        for variant in ("", *VARIANTS) if profile.library == PORTABLE else ("",):
-            candidate = replace(profile, variant=variant)
-            if (trial := tried(candidate)) != FAILED:
-                found[candidate] = trial
-                break
-    return found
+    tries = (first_alive(profile, tried) for profile in profiles if profile.available)
+    return {candidate: trial for candidate, trial in tries if trial != FAILED}
+
+
+def first_alive(profile: Profile, tried: Callable[[Profile], Trial]) -> tuple[Profile, Trial]:
+    """The first variant of the profile's library whose trial does not die; else the last one."""
+    for variant in ("", *VARIANTS) if profile.library == PORTABLE else ("",):
+        candidate = replace(profile, variant=variant)
+        if (trial := tried(candidate)) != FAILED:
+            break
+    return candidate, trial
 
 
 def _quickest(found: dict[Profile, Trial]) -> Profile:
@@ -214,12 +217,14 @@ def run_trial(path: Path, profile: Profile, threads: int, adapters: Sequence[Pat
         )
         return FAILED
     differing = found["logits_differing"] + found["tokens_differing"]
+    exact = found["tokens"] > 0 and differing == 0
     trial = Trial(
-        exact=found["tokens"] > 0 and differing == 0,
+        exact=exact,
         tokens=found["tokens"],
         differing=found["logits_differing"],
         prefill_tps=found["prefill_tps"],
         decode_tps=found["decode_tps"],
+        class_id=claim(found["class_id"], proved=exact),
     )
     _log.info("trial", road=profile.road, exact=trial.exact, differing=trial.differing)
     return trial

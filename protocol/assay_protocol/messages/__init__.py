@@ -2,6 +2,7 @@
 
     jobs     the life of a job (protocol/spec/01-job.md), the first to read
     audits   from a drawn receipt to what auditors found
+    calibrations   the honest noise that they are judged by
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
     replies  answers on any link
@@ -24,6 +25,7 @@ from assay_protocol.messages.audits import (
     AuditReveal,
     AuditStatement,
     AuditTask,
+    FindingRecord,
     LeavesOpened,
     OpenLeaves,
     RevealRequest,
@@ -31,7 +33,9 @@ from assay_protocol.messages.audits import (
     Transcript,
     TranscriptBody,
     TranscriptRequest,
+    VerdictRecord,
 )
+from assay_protocol.messages.calibrations import Calibration, PairNoise
 from assay_protocol.messages.jobs import (
     VERIFY_LEVELS,
     AbandonJob,
@@ -122,6 +126,7 @@ __all__ = [
     "AuditReveal",
     "AuditStatement",
     "AuditTask",
+    "Calibration",
     "Cancel",
     "CloseEpoch",
     "Count",
@@ -130,6 +135,7 @@ __all__ = [
     "Done",
     "EpochClosed",
     "Error",
+    "FindingRecord",
     "Finished",
     "GetAccount",
     "GetModels",
@@ -155,6 +161,7 @@ __all__ = [
     "Nonce",
     "Offer",
     "OpenLeaves",
+    "PairNoise",
     "Part",
     "Progress",
     "Rate",
@@ -185,4 +192,5 @@ __all__ = [
     "Transcript",
     "TranscriptBody",
     "TranscriptRequest",
+    "VerdictRecord",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from assay_protocol import limits
-from assay_protocol.codec import Size, message
+from assay_protocol.codec import Size, message, struct
 from assay_protocol.messages.parts import (
     AuditId,
     Count,
@@ -174,3 +174,28 @@ class AuditStatement:
     ticket: TicketId
     output_hash: Digest
     commitment: Digest
+
+
+@struct
+class FindingRecord:
+    """One auditor's word on an answer: what it bound itself to, and what that was."""
+
+    auditor: Key
+    statement: Signed  # an AuditStatement
+    reveal: Annotated[bytes, Size(1, limits.REVEAL_BYTES_MAX)]  # the encoded AuditReveal
+    class_id: Name | None = None  # the numerics class it had offered
+
+
+@message(84)
+class VerdictRecord:
+    """How a ticket's audit ended and all it rests on, for anybody to check; no text, no tokens.
+
+    `opened` is the encoded LeavesOpened, if the executor opened its leaves. `findings` are in the
+    order in which they came.
+    """
+
+    ticket: Signed
+    receipt: Signed
+    outcome: Name
+    findings: Annotated[tuple[FindingRecord, ...], Size(0, limits.AUDITORS_PER_JOB_MAX)]
+    opened: Annotated[bytes, Size(1, limits.REVEAL_BYTES_MAX)] | None = None

@@ -86,13 +86,15 @@ class JobVerdict:
     """How a job stands: its state, and once it is audited how that ended and who says so.
 
     `outcome` is empty while nothing is decided. Of `statements` each is an auditor's signed
-    AuditStatement; the whole transcript is the part "verdict" (GetPart).
+    AuditStatement, by the key of `auditors` in its place; the whole transcript is the part
+    "verdict" (GetPart), a VerdictRecord.
     """
 
     ticket: TicketId
     state: Name
     outcome: Text
     statements: Annotated[tuple[Signed, ...], Size(0, limits.AUDITORS_PER_JOB_MAX)]
+    auditors: Annotated[tuple[Key, ...], Size(0, limits.AUDITORS_PER_JOB_MAX)] | None = None
 
 
 @message(32)

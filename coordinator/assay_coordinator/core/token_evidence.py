@@ -1,0 +1,66 @@
+"""Channel T: what the tokens say, given how near each draw was to a tie.
+
+An honest node whose arithmetic differs from the auditor's flips a draw only where noise bridges the
+gap to the next candidate, and how often it does by gap is measured (calibration.py). Under an
+alternative of strength s a flip is s times as likely, at least `_LEAST[s]` and at most 0.6. Each
+token's likelihood ratio then has mean 1 or less for every node that flips no oftener than the
+table says, whatever the prompt: near-ties, which a prompt could be made of, carry hardly any
+weight. (docs/verification.md 2; the form is that of likelihood-ratio martingales.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from assay_coordinator.core.calibration import Noise, gap_bin
+from assay_protocol.limits import LEAF_TOKENS
+
+STRENGTHS: Final = (1.5, 3.0, 10.0)
+SPAN: Final = 2 * LEAF_TOKENS  # a cheat may be in one stretch of the answer only
+_LEAST: Final = {1.5: 0.005, 3.0: 0.01, 10.0: 0.05}
+_MOST: Final = 0.6
+
+
+def token_ratios(noise: Noise, gaps: bytes, mismatches: Sequence[int]) -> tuple[float, ...]:
+    """Log-likelihood ratios in nats: for each strength over the whole answer, then for each over
+    one span of it, averaged over where that may be. `gaps`: one code a token."""
+    wrong = frozenset(mismatches)
+    bins = [gap_bin(code) for code in gaps]
+    whole, spans = [], []
+    for strength in STRENGTHS:
+        flip, stay = _by_bin(noise, strength)
+        sums = [0.0]
+        for at in range(0, len(bins), LEAF_TOKENS):
+            leaf = range(at, min(at + LEAF_TOKENS, len(bins)))
+            sums.append(sums[-1] + sum((flip if i in wrong else stay)[bins[i]] for i in leaf))
+        whole.append(sums[-1])
+        spans.append(average([b - a for a, b in windows(sums)]))
+    return (*whole, *spans)
+
+
+def average(logs: Sequence[float]) -> float:
+    """ln of the mean of exp(x): the mixture of e-values, given and returned as logarithms."""
+    top = max(logs, default=0.0)
+    if not math.isfinite(top):
+        return top
+    return top + math.log(sum(math.exp(x - top) for x in logs) / max(1, len(logs)))
+
+
+def windows(sums: Sequence[float]) -> list[tuple[float, float]]:
+    """Running sums before and after each span of SPAN tokens that starts at a leaf."""
+    width = SPAN // LEAF_TOKENS
+    last = max(1, len(sums) - width)
+    return [(sums[i], sums[min(i + width, len(sums) - 1)]) for i in range(last)]
+
+
+def _by_bin(noise: Noise, strength: float) -> tuple[list[float], list[float]]:
+    """ln of how much likelier a flip, and its absence, is under the alternative, by gap bin."""
+    flip, stay = [], []
+    for honest in noise.flips:
+        least = max(strength * honest, _LEAST[strength])
+        other = max(honest, min(_MOST, least))  # never below: else fewer flips would be suspect
+        flip.append(math.log(other / honest))
+        stay.append(math.log((1 - other) / (1 - honest)))
+    return flip, stay
