@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_protocol import noise, samplers, sampling
+from assay_protocol import margins, noise, samplers, sampling
 from assay_protocol.adjustments import Logits, asked_logprobs
 from assay_protocol.errors import ProtocolError
 from assay_protocol.logprobs import unpack_logprobs
@@ -180,8 +180,8 @@ def test_a_mask_draws_as_if_nothing_else_were_in_the_vocabulary(
     assert both == [sampling.draw(logits, sampler, SEED, 3), drawn]
     everything = np.arange(2000)
     for token in (drawn, int(allowed[0]), 5):
-        plain = sampling.margin(logits, token, sampler, SEED, 3)
-        assert sampling.margin(logits, token, sampler, SEED, 3, (), everything) == plain
+        plain = margins.margin(logits, token, sampler, SEED, 3)
+        assert margins.margin(logits, token, sampler, SEED, 3, (), everything) == plain
 
 
 _BIASES = st.lists(
@@ -365,7 +365,7 @@ def test_drift_below_the_margin_cannot_explain_a_token(
     drifted = (logits + drift).astype(np.float32)
     token = sampling.draw(drifted, sampler, SEED, 9)
     if token != sampling.draw(logits, sampler, SEED, 9):
-        assert sampling.margin(logits, token, sampler, SEED, 9) <= amplitude + 1e-4
+        assert margins.margin(logits, token, sampler, SEED, 9) <= amplitude + 1e-4
 
 
 @given(
@@ -382,8 +382,8 @@ def test_drift_through_options_stays_below_the_margin(
     drifted = (logits + drift).astype(np.float32)
     token = sampling.draw(drifted, sampler, SEED, len(text), text)
     if token != sampling.draw(logits, sampler, SEED, len(text), text):
-        margin = sampling.margin(logits, token, sampler, SEED, len(text), text)
-        assert margin <= amplitude + 1e-4
+        rho = margins.margin(logits, token, sampler, SEED, len(text), text)
+        assert rho <= amplitude + 1e-4
 
 
 def test_logprobs_are_of_the_raw_logits() -> None:
@@ -411,8 +411,8 @@ def test_logprobs_of_another_shape_are_refused(data: bytes) -> None:
 def test_margin_of_an_impossible_token_is_large() -> None:
     logits = np.zeros(100, np.float32)
     logits[7] = 12.0
-    assert sampling.margin(logits, 50, Settings(), SEED, 0) > 2.0
-    assert sampling.margin(logits, 50, Settings(temperature=0.0), SEED, 0) == 6.0
+    assert margins.margin(logits, 50, Settings(), SEED, 0) > 2.0
+    assert margins.margin(logits, 50, Settings(temperature=0.0), SEED, 0) == 6.0
 
 
 @pytest.mark.parametrize(
