@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import credit_bundle
 from assay_coordinator.adapters.store import Store
+from assay_coordinator.adapters.verdicts import verdict_record
+from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
@@ -49,6 +52,7 @@ class Settings:
     catalogue: tuple[Path, ...] = ()
     rpc: tuple[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
+    calibrations: tuple[Path, ...] = ()
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -60,9 +64,10 @@ async def run_coordinator(settings: Settings) -> int:
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
+    tables = read_tables(settings.calibrations, settings.policy.operators)
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
-        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed)
+        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed, tables)
         async with (
             open_host(identity.seed, settings.listen) as host,
             trio.open_nursery() as nursery,
@@ -87,6 +92,7 @@ def make_runtime(
     anchor: Anchor,
     cards: Mapping[bytes, bytes],
     listed: Mapping[bytes, Listed],
+    tables: Tables | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
@@ -95,8 +101,14 @@ def make_runtime(
         return credit_bundle(store, deployment.chain_id, deployment.address, account)
 
     return Runtime(
-        lambda: Coordinator(policy, listed, identity, os.urandom(32)),
-        Backends(commit=store.commit, load=store.load, bundle=bundle, post=anchor.post),
+        lambda: Coordinator(policy, listed, identity, os.urandom(32), tables=tables),
+        Backends(
+            commit=store.commit,
+            load=store.load,
+            bundle=bundle,
+            post=anchor.post,
+            verdict=partial(verdict_record, store),
+        ),
         cards,
         lambda: time.time_ns() // 1000,
     )
@@ -130,6 +142,17 @@ def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[byte
             price_out=card.price_out,
         )
     return cards, listed
+
+
+def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
+    """The calibration tables in `paths`. Raises AssayError("calibration_invalid") naming the file."""
+    tables = []
+    for path in paths:
+        try:
+            tables.append(open_table(path.read_bytes(), operators))
+        except (OSError, AssayError) as error:
+            raise AssayError("calibration_invalid", f"{path}: {error}") from error
+    return Tables(tables)
 
 
 @contextmanager

@@ -47,8 +47,23 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
+    start.add_argument(
+        "--calibration",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a table of honest noise from `coordinator calibrate`; older ones too, for open jobs",
+    )
     _verb(verbs, "keys", _keys, "show the coordinator's public key")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
+    calibrate = _verb(verbs, "calibrate", _calibrate, "fit honest noise from recorded audits")
+    calibrate.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
+    calibrate.add_argument("--trusted", action="append", required=True, metavar="KEY")
+    calibrate.add_argument("--version", type=int, required=True, help="above all earlier ones")
+    calibrate.add_argument("--key", type=Path, required=True, help="an operator's key file")
+    calibrate.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
+    calibrate.add_argument("--json", action="store_true", help="one line for programs")
     grant = _remote(verbs, "grant", _grant, "give an account credit")
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
@@ -89,6 +104,7 @@ def _start(args: argparse.Namespace) -> int:
         catalogue=tuple(args.catalogue or [data_dir / "catalogue"]),
         rpc=_host_port(args.rpc),
         policy=policy,
+        calibrations=tuple(args.calibration),
     )
     return trio.run(run_coordinator, settings)
 
@@ -111,6 +127,26 @@ def _check(args: argparse.Namespace) -> int:
     for line in findings or ["the books are in order"]:
         sys.stdout.write(line + "\n")
     return 1 if findings else 0
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    from assay_coordinator.calibrate import calibrate
+
+    url = args.database or f"sqlite:///{args.data_dir.expanduser() / 'coordinator.db'}"
+    trusted = frozenset(_key(text) for text in args.trusted)
+    fitted = calibrate(url, trusted, args.version, args.key, args.output)
+    sys.stdout.write((json.dumps(fitted) if args.json else _as_lines(fitted)) + "\n")
+    return 0
+
+
+def _as_lines(fitted: dict[str, Any]) -> str:
+    head = f"version {fitted['version']} from {fitted['audits']} audits, in {fitted['file']}"
+    pairs = [
+        f"  {one['executor'] or 'any'} by {one['auditor'] or 'any'}: {one['jobs']} jobs,"
+        f" drift {one['drift']:.4f}{', REFUSED as too noisy' if one['refused'] else ''}"
+        for one in fitted["pairs"]
+    ]
+    return "\n".join([head, *pairs])
 
 
 def _grant(args: argparse.Namespace) -> int:

@@ -15,9 +15,10 @@ from assay_protocol.messages import FINISH_REASONS, Receipt, Ticket
 def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
     """Raise ProtocolError("receipt_mismatch") unless the receipt fits its ticket.
 
-    Checks identity, counts, the reason for the end, and that times are in order.
+    Checks identity, counts, the reason for the end, that times are in order, and that the node says
+    by which table of honest noise it is judged.
     """
-    for name in ("ticket", "model", "prompt_hash", "n_in"):
+    for name in ("ticket", "model", "prompt_hash", "n_in", "calibration"):
         if getattr(receipt, name) != getattr(ticket, name):
             raise ProtocolError("receipt_mismatch", f"{name} is not the ticket's")
     if receipt.n_out > ticket.max_tokens:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
 
 DIMENSIONS: Final = 8
 _STEPS: Final = 127  # of a signed byte
+_PERSON: Final = b"assay sketch"
 _ROW: Final = np.dtype([("steps", "i1", (DIMENSIONS,)), ("step", "<f2")])
 _GAP_LEAST: Final = 0.01  # logits
 _GAP_RATIO: Final = 1.03
@@ -34,21 +36,28 @@ assert _ROW.itemsize == SKETCH_BYTES
 
 def sketch_tokens(seed: bytes, position: int, n_vocab: int) -> NDArray[np.int64]:
     """The sixteen token ids asked for at an output position: int64[16], in pairs."""
-    state = hashlib.blake2b(
-        position.to_bytes(8, "little"), key=seed, person=b"assay sketch", digest_size=64
-    )
-    words = np.frombuffer(state.digest(), "<u4").astype(np.uint64)
-    return ((words * np.uint64(n_vocab)) >> np.uint64(32)).astype(np.int64)
+    return _tokens_of_rows([seed], [position], n_vocab)[0]
+
+
+def sketch_rows(
+    logits: NDArray[np.float32], seeds: Sequence[bytes], positions: Sequence[int]
+) -> bytes:
+    """The sketches of float32[rows, vocabulary], row i of the job of seeds[i] at positions[i]."""
+    asked = _tokens_of_rows(seeds, positions, logits.shape[1])
+    return sketch(logits[np.arange(len(logits))[:, None], asked])
 
 
 def sketch(values: NDArray[np.float32]) -> bytes:
     """SKETCH_BYTES for each row of float32[rows, 16]: the logits at `sketch_tokens`, raw."""
-    apart = values[:, ::2].astype(np.float64) - values[:, 1::2]
-    rows = np.zeros(len(values), _ROW)
-    rows["step"] = np.abs(apart).max(axis=1, initial=0.0) / _STEPS
-    step = rows["step"].astype(np.float64)[:, None]
-    whole = np.divide(apart, step, out=np.zeros_like(apart), where=step > 0)
-    rows["steps"] = np.clip(np.rint(whole), -_STEPS, _STEPS)
+    apart = np.subtract(values[:, ::2], values[:, 1::2], dtype=np.float64)
+    rows = np.empty(len(values), _ROW)
+    rows["step"] = np.abs(apart).max(axis=1) / _STEPS
+    step = rows["step"].astype(np.float64)
+    step[step == 0.0] = np.inf  # what is flatter than a step can say is flat
+    apart /= step[:, None]
+    np.rint(apart, out=apart)
+    np.maximum(apart, -_STEPS, out=apart)
+    rows["steps"] = np.minimum(apart, _STEPS, out=apart)
     return rows.tobytes()
 
 
@@ -85,6 +94,22 @@ def gap_code(gap: float) -> int:
 def gap_of(code: int) -> float:
     """The least gap, in logits, that has this code."""
     return _GAP_LEAST * _GAP_RATIO ** (code - 1) if code else 0.0
+
+
+def _tokens_of_rows(
+    seeds: Sequence[bytes], positions: Sequence[int], n_vocab: int
+) -> NDArray[np.int64]:
+    """int64[rows, 16]."""
+    digests = [
+        hashlib.blake2b(
+            position.to_bytes(8, "little"), key=seed, person=_PERSON, digest_size=64
+        ).digest()
+        for seed, position in zip(seeds, positions, strict=True)
+    ]
+    words = np.frombuffer(b"".join(digests), "<u4").astype(np.uint64)
+    words *= np.uint64(n_vocab)
+    words >>= np.uint64(32)
+    return words.astype(np.int64).reshape(-1, 2 * DIMENSIONS)
 
 
 def _unpack(sketches: bytes) -> NDArray[np.float64]:

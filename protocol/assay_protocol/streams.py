@@ -19,11 +19,11 @@ from assay_protocol.hashing import (
     OutputHash,
     job_seed,
     leaf_hashes,
-    leaves_root,
     pack_tokens,
     seed_hash,
     unpack_tokens,
 )
+from assay_protocol.leaves import Leaves, LeafWriter
 from assay_protocol.limits import CHECKPOINT_TOKENS, UNACKED_TOKENS_MAX
 from assay_protocol.logprobs import TokenLogprobs, unpack_logprobs
 from assay_protocol.messages import (
@@ -71,7 +71,7 @@ class NodeStream:
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_at = 0
         self._output = bytearray()
-        self._logits = bytearray()
+        self._leaves = LeafWriter(class_id)
         self._checkpoints: dict[int, bytes] = {0: self._hash.digest()}
 
     @property
@@ -89,17 +89,24 @@ class NodeStream:
         return bytes(self._output)
 
     @property
-    def logits(self) -> bytes:
-        return bytes(self._logits)
+    def leaves(self) -> Leaves:
+        """What the receipt's root covers beside the tokens."""
+        return self._leaves.leaves()
 
-    def chunk(self, tokens: tuple[int, ...], logits: bytes, logprobs: bytes = b"") -> bytes:
-        """The frame for freshly drawn `tokens`, f32 values for the leaves, packed logprobs."""
+    def chunk(
+        self, tokens: tuple[int, ...], logits: bytes, sketches: bytes = b"", logprobs: bytes = b""
+    ) -> bytes:
+        """The frame for freshly drawn `tokens`.
+
+        Their f32 logits and sketches go to the leaves (LeafWriter), packed `logprobs` into the
+        frame.
+        """
         assert 0 < len(tokens) <= self.room, "the caller waits for room"
         assert len(logits) == 4 * len(tokens)
         position, packed = self.count, pack_tokens(tokens)
         self._hash.update(packed)
         self._output += packed
-        self._logits += logits
+        self._leaves.add(logits, sketches)
         progress = None
         if self.count - self._signed_at >= CHECKPOINT_TOKENS:
             progress = self._sign_progress()
@@ -131,13 +138,14 @@ class NodeStream:
             prompt_hash=self.ticket.prompt_hash,
             seed_hash=seed_hash(job_seed(self.ticket.seed_ticket, self._nonce)),
             output_hash=self._hash.digest(),
-            root=leaves_root(hashes, self.logits),
+            root=self.leaves.root(self._class_id, hashes),
             n_in=self.ticket.n_in,
             n_out=self.count,
             finish=reason,
             started_at=times.started_at,
             first_at=times.first_at,
             ended_at=times.ended_at,
+            calibration=self.ticket.calibration,
         )
         self._checkpoints[self.count] = receipt.output_hash
         blob = seal(self._signer, receipt)

@@ -135,7 +135,8 @@ async def test_an_audit_runs_through_the_real_engine(tmp_path: Path) -> None:
         _tell(session, RevealRequest(audit=AUDIT))
         reveal = await world.coordinator.hear(AuditReveal)
         assert (reveal.mismatches, reveal.fault) == ((), None)
-        assert reveal.logits == opened.logits
+        assert (reveal.raws, reveal.sketches) == (opened.raws, opened.sketches)
+        assert len(reveal.sketches or b"") == 10 * receipt.n_out
 
 
 async def test_a_grammar_goes_all_the_way_and_a_bad_one_harms_nobody(tmp_path: Path) -> None:

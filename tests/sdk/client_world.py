@@ -155,7 +155,8 @@ class FakeNode:
             asked = self.ticket.sampler.logprobs
             told = [(t, -0.5, *(t, -0.5) * asked) for t in tokens] if asked is not None else []
             logprobs = b"".join(struct.pack("<" + "If" * (len(one) // 2), *one) for one in told)
-            return self.stream.chunk(tuple(tokens), b"\0\0\0\0" * len(tokens), logprobs)
+            count = len(tokens)
+            return self.stream.chunk(tuple(tokens), bytes(4 * count), bytes(10 * count), logprobs)
         assert self.reason, "the client does not acknowledge"
         frame, self.receipt = self.stream.finish(self.reason, Times(1, 2, 3))
         return frame

@@ -25,6 +25,7 @@ from assay_coordinator.core.records import (
     NodeRow,
     PostingRow,
     Row,
+    VerdictRow,
 )
 
 METADATA: Final = MetaData()
@@ -38,6 +39,7 @@ _NAMES: Final[dict[type[Row], str]] = {
     LeafRow: "leaves",
     EpochRow: "epochs",
     AuditRow: "audits",
+    VerdictRow: "verdicts",
 }
 _TYPES: Final[dict[type, Any]] = {bytes: LargeBinary, int: BigInteger, str: String}
 

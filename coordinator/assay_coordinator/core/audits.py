@@ -5,10 +5,10 @@ One case per drawn job; one replay at a time per case, each by another auditor:
     task -> accept -> transcript -> deliver -> commit -> open -> reveal -> finding
 
 The auditor is chosen independent of the executor (another key and another operator), learns
-neither who executed nor what the executor claims, and is bound by its commitment before the
-executor's leaves are opened. A good finding ends the case: released. A bad one is shown to further
-auditors: two bad findings fail the job; one against one (with nobody left to ask) is decided by the
-executor's committed logits, and convicts nobody (S2). Every case ends by its deadline (L4).
+neither who executed nor what the executor claims, and is bound by its signed commitment before the
+executor's leaves are opened. A good finding ends the case, but for a share of them a second auditor
+is asked all the same; what is doubtful or wrong is shown to further ones (quorum.py). Every case
+ends by its deadline (L4).
 
 A case is not durable: after a restart it begins again, which costs a replay and loses nothing.
 """
@@ -17,84 +17,65 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Final
 
 from assay_coordinator.core.box_keys import can_seal_to
+from assay_coordinator.core.calibration import Table, Tables
+from assay_coordinator.core.candidates import Candidates
+from assay_coordinator.core.cases import Case, Replay
+from assay_coordinator.core.choice import choose
+from assay_coordinator.core.coverage import replay_tokens
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.events import Effect, Log, Notify, Save
-from assay_coordinator.core.evidence import Finding, check_opening, weigh
+from assay_coordinator.core.findings import Asked, Bound, Finding, check_opening, weigh
 from assay_coordinator.core.jobs import Job
 from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.quorum import Decision, conclude, decide
 from assay_coordinator.core.records import AuditRow
 from assay_coordinator.core.registry import Node, Registry
-from assay_protocol.classes import LOGPROB_LEAVES, can_audit, holds_logprobs
+from assay_coordinator.core.verdicts import Verdict
+from assay_protocol.classes import LOGPROB_LEAVES, holds_logprobs
 from assay_protocol.codec import encode
-from assay_protocol.errors import ProtocolError
+from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import commitment
 from assay_protocol.messages import (
     AuditAccept,
     AuditCommit,
     AuditDecline,
     AuditReveal,
+    AuditStatement,
     AuditTask,
     LeavesOpened,
     OpenLeaves,
     RevealRequest,
-    Ticket,
     Transcript,
     TranscriptRequest,
 )
+from assay_protocol.signing import ED25519, Verifier, digest, open_signed
 
 RETRY_US: Final = 1_000_000  # how soon to look for an auditor again
 RESEND_US: Final = 10_000_000  # a request to an executor may be lost with its session
 ASSIGN_MAX: Final = 64  # cases looked at in one go
-SAMPLE: Final = 16  # auditors looked at before all are
+INQUIRY_FINDINGS: Final = 2  # that have to speak for a job of a node under inquiry
 
-
-@dataclass(slots=True)
-class Replay:
-    """One auditor at work on a case."""
-
-    audit: bytes
-    auditor: bytes
-    stage: str
-    deadline_at: int
-    resend_at: int = 0
-    box_key: bytes = b""
-    commitment: bytes = b""
-
-
-@dataclass(slots=True)
-class Case:
-    """One drawn job."""
-
-    job: Job
-    deadline_at: int
-    alone_since: int = 0  # since when nobody is left to ask; 0 = somebody is
-    replay: Replay | None = None
-    findings: list[Finding] = field(default_factory=list)
-    asked: set[bytes] = field(default_factory=set)  # auditors' keys and operators already used
-    opened: LeavesOpened | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a case ended: passed, failed, withheld (by the executor: no transcript or leaves),
-    unproven (one auditor's word against it, no other to be had), or unaudited."""
-
-    case: Case
-    outcome: str
-    bad: tuple[Finding, ...] = ()
-    good: tuple[Finding, ...] = ()
+Ended = tuple[list[Effect], list[Verdict]]
 
 
 class Audits:
     """All open cases. `step` results carry the verdicts; who pays for them is not decided here."""
 
-    def __init__(self, policy: Policy, registry: Registry, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        registry: Registry,
+        entropy: Entropy,
+        tables: Tables | None = None,
+        verifier: Verifier = ED25519,
+    ) -> None:
         self._policy, self._registry, self._entropy = policy, registry, entropy
+        self._tables, self._verifier = tables or Tables(), verifier
+        self._candidates = Candidates(policy, registry, entropy)
         self.cases: dict[bytes, Case] = {}
         self._by_audit: dict[bytes, Case] = {}
         self._waiting: deque[bytes] = deque()
@@ -102,25 +83,40 @@ class Audits:
         self.finished = 0
 
     def open(self, now: int, job: Job) -> list[Effect]:
-        """A drawn job needs a verdict."""
-        case = Case(job, now + self._policy.audit_case_us)
-        self.cases[job.ticket.ticket] = case
-        self._waiting.append(job.ticket.ticket)
+        """A drawn job needs a verdict. Of a node under inquiry its whole answer is replayed, and
+        more than one auditor has to find it right."""
+        ticket, n_out = job.ticket.ticket, job.receipt.n_out
+        case = self.cases.get(ticket)
+        if case is None:
+            tokens = replay_tokens(self._entropy, digest(job.receipt_blob), n_out)
+            deadline = now + self._policy.audit_case_us
+            case = self.cases[ticket] = Case(job, deadline, tokens, self._table(job))
+            self._waiting.append(ticket)
+        if self._registry.nodes[job.ticket.node].row.state == "inquiry":
+            case.inquiry, case.wanted = True, INQUIRY_FINDINGS
+            case.deadline_at = now + self._policy.inquiry_us
+            if not case.findings and case.replay is None:
+                case.tokens = n_out
         return self.assign(now)
 
-    def drop(self, ticket: bytes) -> None:
-        """The job was settled otherwise (its node was suspended)."""
+    def of(self, executor: bytes) -> list[Case]:
+        """Its open cases."""
+        return [case for case in self.cases.values() if case.job.ticket.node == executor]
+
+    def drop(self, ticket: bytes) -> Case | None:
+        """The job was settled otherwise (its node was convicted)."""
         case = self.cases.pop(ticket, None)
         if case is not None and case.replay is not None:
             self._end_replay(case)
+        return case
 
-    def distrust(self, now: int, auditor: bytes) -> tuple[list[Effect], list[Verdict]]:
-        """The auditor was suspended: what it found counts for nothing, open cases decide anew."""
+    def distrust(self, now: int, auditor: bytes) -> Ended:
+        """The auditor was convicted: what it found counts for nothing, open cases decide anew."""
         verdicts: list[Verdict] = []
         for case in list(self.cases.values()):
             if case.replay is not None and case.replay.auditor == auditor:
                 self._end_replay(case)
-                self._waiting.append(case.job.ticket.ticket)
+                self._waiting.append(case.ticket)
             kept = [finding for finding in case.findings if finding.auditor != auditor]
             if len(kept) != len(case.findings):
                 case.findings = kept
@@ -139,20 +135,20 @@ class Audits:
             case = self.cases.get(ticket)
             if case is None or case.replay is not None:
                 continue
-            free = self._free(now, case)
+            free = self._candidates.free(now, case) if case.table is not None else []
             if free:
-                effects += self._task(now, case, self._choose(free))
+                effects += self._task(now, case, choose(self._policy, self._entropy, free))
             else:
                 heapq.heappush(self._later, (now + RETRY_US, ticket))
         return effects
 
-    def receive(self, now: int, peer: bytes, message: object) -> tuple[list[Effect], list[Verdict]]:
+    def receive(self, now: int, peer: bytes, message: object) -> Ended:
         """A notice from an auditor or an executor. What does not fit is dropped: notices repeat."""
         case = self._by_audit.get(getattr(message, "audit", b""))
         if case is None or case.replay is None:
             return [], []
         replay, executor = case.replay, case.job.ticket.node
-        handler: Callable[[int, Case, object], tuple[list[Effect], list[Verdict]]] | None = None
+        handler: Callable[[int, Case, object], Ended] | None = None
         for kind, role, stage, known in (
             (AuditAccept, replay.auditor, "task", self._accepted),
             (Transcript, executor, "transcript", self._transcript),
@@ -168,13 +164,13 @@ class Audits:
             return self._declined(now, case, peer)
         return [], []
 
-    def tick(self, now: int) -> tuple[list[Effect], list[Verdict]]:
+    def tick(self, now: int) -> Ended:
         """Stages and cases that took too long."""
         effects: list[Effect] = []
         verdicts: list[Verdict] = []
         for case in list(self.cases.values()):
             if now >= case.deadline_at or self._stuck(now, case):
-                verdicts.append(self._close(case, "unaudited"))
+                verdicts.append(self._close(case, conclude(case.findings, case.agree)))
             elif case.replay is not None and now >= case.replay.deadline_at:
                 more, ended = self._late(now, case)
                 effects += more
@@ -183,75 +179,20 @@ class Audits:
                 effects += self._ask_executor(now, case, case.replay)
         return effects + self.assign(now), verdicts
 
-    # ---- choosing ----
-
-    def _free(self, now: int, case: Case) -> list[Node]:
-        """Auditors with room: of a few drawn at random, or if those have none, of all."""
-        listed = self._registry.listed(case.job.ticket.model)
-        few = listed
-        if len(listed) > SAMPLE:
-            few = [listed[self._entropy.below(len(listed))] for _ in range(SAMPLE)]
-        free = [n for n in self._able(now, case, few) if self._has_room(n)]
-        if free:
-            case.alone_since = 0
-            return free
-        able = self._able(now, case, listed)
-        case.alone_since = 0 if able else case.alone_since or now
-        return [n for n in able if self._has_room(n)]
-
-    def _has_room(self, node: Node) -> bool:
-        return node.auditing < self._policy.audits_per_node
-
-    def _able(self, now: int, case: Case, among: Sequence[Node]) -> list[Node]:
-        """Present nodes that are independent of the executor and were not yet asked."""
-        ticket = case.job.ticket
-        executor = self._registry.nodes[ticket.node]
-        return [
-            node
-            for node in among
-            if node.serves(now, ticket.model)
-            and not node.draining
-            and self._masks_alike(ticket, node, executor)
-            and can_audit(node.offers[ticket.model].class_id)
-            and node.key not in (ticket.node, ticket.client)
-            and node.row.operator != executor.row.operator
-            and not case.asked & {node.key, node.row.operator}
-        ]
-
-    def _masks_alike(self, ticket: Ticket, node: Node, executor: Node) -> bool:
-        """Another version of what computes masks may allow other tokens: its word is no evidence.
-
-        The executor's offer now is the one it drew under: transcripts do not outlive its process.
-        """
-        theirs = node.offers[ticket.model].grammar
-        if ticket.sampler.grammar is None:
-            return True
-        offer = executor.offers.get(ticket.model)
-        return theirs is not None and (offer is None or offer.grammar == theirs)
-
-    def _leaves(self, class_id: str) -> str | None:
-        """What the receipt's leaves hold; where logprobs are not taken, nobody may plead them."""
-        taken = self._policy.logprob_leaves and holds_logprobs(class_id)
-        return LOGPROB_LEAVES if taken else None
-
-    def _choose(self, free: list[Node]) -> Node:
-        """At random among the most trusted there are: a young network has no experienced ones
-        yet, but a fresh key, which costs nothing, decides only where all keys are fresh."""
-        for least in (self._policy.experienced_audits, self._policy.probation_audits, 0):
-            pool = [n for n in free if n.row.verified >= least]
-            if pool:
-                break
-        return pool[self._entropy.below(len(pool))]
+    # ---- starting a replay ----
 
     def _stuck(self, now: int, case: Case) -> bool:
-        """There is a finding, it does not decide, and nobody is left to ask."""
+        """There is a finding, it does not decide, and nobody is left to ask; or nothing can be
+        judged here."""
         alone = case.alone_since and now - case.alone_since >= self._policy.audit_alone_us
-        return bool(alone and case.findings and case.replay is None)
+        lonely = bool(alone and case.findings and case.replay is None)
+        return lonely or case.table is None
 
     def _task(self, now: int, case: Case, auditor: Node) -> list[Effect]:
         ticket, receipt = case.job.ticket, case.job.receipt
-        audit = self._entropy.fresh()
-        case.replay = Replay(audit, auditor.key, "task", now + self._policy.audit_stage_us)
+        audit, class_id = self._entropy.fresh(), auditor.offers[ticket.model].class_id
+        stage_ends = now + self._policy.audit_stage_us
+        case.replay = Replay(audit, auditor.key, class_id, "task", stage_ends)
         case.asked |= {auditor.key, auditor.row.operator}
         self._by_audit[audit] = case
         auditor.auditing += 1
@@ -271,18 +212,21 @@ class Audits:
             finish=receipt.finish,
             deadline_at=now + 4 * self._policy.audit_stage_us,
             leaves=self._leaves(receipt.class_id),
+            replay=None if case.tokens == receipt.n_out else case.tokens,
         )
         return [Notify(auditor.key, task)]
 
+    def _leaves(self, class_id: str) -> str | None:
+        """What the leaves hold. Weaker ones are no plea where the operator does not take them."""
+        taken = self._policy.logprob_leaves and holds_logprobs(class_id)
+        return LOGPROB_LEAVES if taken else None
+
     # ---- the stages ----
 
-    def _accepted(
-        self, now: int, case: Case, message: object
-    ) -> tuple[list[Effect], list[Verdict]]:
+    def _accepted(self, now: int, case: Case, message: object) -> Ended:
         assert isinstance(message, AuditAccept)
         if not can_seal_to(message.box_key):  # else an honest executor had to decline
-            replay = self._end_replay(case)
-            return [*self._fault(replay, "box_key"), *self._again(now, case)], []
+            return self._at_fault(now, case, "box_key")
         replay = self._stage(now, case, "transcript")
         replay.box_key = message.box_key
         return self._ask_executor(now, case, replay), []
@@ -300,51 +244,68 @@ class Audits:
             return [Notify(ticket.node, wanted)]
         return []
 
-    def _transcript(
-        self, now: int, case: Case, message: object
-    ) -> tuple[list[Effect], list[Verdict]]:
+    def _transcript(self, now: int, case: Case, message: object) -> Ended:
         replay = self._stage(now, case, "deliver")
         return [Notify(replay.auditor, message)], []
 
-    def _committed(
-        self, now: int, case: Case, message: object
-    ) -> tuple[list[Effect], list[Verdict]]:
+    def _committed(self, now: int, case: Case, message: object) -> Ended:
         assert isinstance(message, AuditCommit)
+        assert case.replay is not None
+        try:
+            self._check_statement(case, case.replay, message)
+        except ProtocolError:
+            return self._at_fault(now, case, "statement")
         replay = self._stage(now, case, "open")
-        replay.commitment = message.commitment
+        replay.commitment, replay.statement = message.commitment, message.statement or b""
         if case.opened is not None:
             self._stage(now, case, "reveal")
             return [Notify(replay.auditor, RevealRequest(audit=replay.audit))], []
         return self._ask_executor(now, case, replay), []
 
-    def _opened(self, now: int, case: Case, message: object) -> tuple[list[Effect], list[Verdict]]:
+    def _check_statement(self, case: Case, replay: Replay, message: AuditCommit) -> None:
+        """A commitment counts with the auditor's signature on it: its word outlives this talk."""
+        said = open_signed(
+            AuditStatement, message.statement or b"", replay.auditor, self._verifier
+        )
+        expected = AuditStatement(
+            audit=replay.audit,
+            ticket=case.ticket,
+            output_hash=case.job.receipt.output_hash,
+            commitment=message.commitment,
+        )
+        if said != expected:
+            raise ProtocolError("unexpected_message", "the statement is of something else")
+
+    def _opened(self, now: int, case: Case, message: object) -> Ended:
         assert isinstance(message, LeavesOpened)
         try:
             check_opening(case.job.receipt, message)
         except ProtocolError:
-            return [], [self._close(case, "withheld")]
+            return [], [self._close(case, Decision("withheld"))]
         case.opened = message
         replay = self._stage(now, case, "reveal")
         return [Notify(replay.auditor, RevealRequest(audit=replay.audit))], []
 
-    def _revealed(
-        self, now: int, case: Case, message: object
-    ) -> tuple[list[Effect], list[Verdict]]:
+    def _revealed(self, now: int, case: Case, message: object) -> Ended:
         assert isinstance(message, AuditReveal)
         assert case.replay is not None
         assert case.opened is not None
-        replay = self._end_replay(case)
+        assert case.table is not None
+        replay, receipt = case.replay, case.job.receipt
+        bound = Bound(
+            replay.auditor, replay.class_id, replay.audit, replay.commitment, replay.statement
+        )
         try:
             if commitment(message.nonce, encode(message)) != replay.commitment:
                 raise ProtocolError("unexpected_message", "not what was committed to")
-            finding = weigh(
-                replay.auditor, replay.commitment, case.job.receipt, case.opened, message
-            )
+            asked = Asked(case.tokens, self._leaves(receipt.class_id) is not None)
+            finding = weigh(bound, receipt, case.opened, message, asked, case.table)
         except ProtocolError as error:
-            return [*self._fault(replay, error.code), *self._again(now, case)], []
+            return self._at_fault(now, case, error.code)
+        self._end_replay(case)
         case.findings.append(finding)
         self.finished += 1
-        effects: list[Effect] = [Save(_row(now, case, replay, finding))]
+        effects: list[Effect] = [Save(_row(now, case, finding))]
         auditor = self._registry.nodes[replay.auditor]
         done = self._registry.update(auditor, audits_done=auditor.row.audits_done + 1)
         effects.append(Save(done))
@@ -353,49 +314,54 @@ class Audits:
             return effects, [verdict]
         return [*effects, *self._again(now, case)], []
 
-    def _declined(self, now: int, case: Case, peer: bytes) -> tuple[list[Effect], list[Verdict]]:
+    def _declined(self, now: int, case: Case, peer: bytes) -> Ended:
         assert case.replay is not None
         if peer == case.job.ticket.node:
-            return [], [self._close(case, "withheld")]
+            return [], [self._close(case, Decision("withheld"))]
         if peer != case.replay.auditor:
             return [], []
         if case.replay.stage == "task":
             operator = self._registry.nodes[peer].row.operator
             case.asked -= {peer, operator}  # busy is no fault; ask again later
         self._end_replay(case)
-        heapq.heappush(self._later, (now + RETRY_US, case.job.ticket.ticket))
+        heapq.heappush(self._later, (now + RETRY_US, case.ticket))
         return [], []
 
-    def _late(self, now: int, case: Case) -> tuple[list[Effect], list[Verdict]]:
+    def _late(self, now: int, case: Case) -> Ended:
         assert case.replay is not None
         if case.replay.stage in ("transcript", "open"):
-            return [], [self._close(case, "withheld")]
-        replay = self._end_replay(case)
-        effects = self._fault(replay, "late") if replay.stage != "task" else []
-        return [*effects, *self._again(now, case)], []
+            return [], [self._close(case, Decision("withheld"))]
+        if case.replay.stage != "task":
+            return self._at_fault(now, case, "late")
+        self._end_replay(case)
+        return self._again(now, case), []
 
     # ---- the verdict ----
 
     def _decide(self, case: Case) -> Verdict | None:
-        bad = [finding for finding in case.findings if finding.bad]
-        good = [finding for finding in case.findings if not finding.bad]
-        if len(bad) >= 2:
-            return self._close(case, "failed")
-        if (good and not bad) or len(good) >= 2:
-            return self._close(case, "passed")
-        if len(case.findings) >= self._policy.replays_max:
-            return self._close(case, "unaudited")
-        return None
+        if len(case.findings) == 1 and self._twice(case):
+            case.wanted = max(2, case.wanted)
+        most = max(self._policy.replays_max, case.wanted)
+        decision = decide(case.findings, case.wanted, most, case.agree)
+        return None if decision is None else self._close(case, decision)
 
-    def _close(self, case: Case, outcome: str) -> Verdict:
-        self.drop(case.job.ticket.ticket)
-        bad = tuple(finding for finding in case.findings if finding.bad)
-        good = tuple(finding for finding in case.findings if not finding.bad)
-        if outcome == "unaudited" and bad and not good:
-            outcome = "unproven"  # one replay speaks against it and none for it: nobody pays
-        return Verdict(case, outcome, bad, good)
+    def _twice(self, case: Case) -> bool:
+        """Whether this job is shown to a second auditor whatever the first one says, so that one who
+        passes what a friend wrote is found out. Drawn as receipts are: it cannot be foreseen."""
+        word = self._entropy.keyed(b"reaudit", digest(case.job.receipt_blob))
+        return int.from_bytes(word, "big") * 10_000 < self._policy.reaudit_bps << 256
+
+    def _close(self, case: Case, decision: Decision) -> Verdict:
+        self.drop(case.ticket)
+        return Verdict(case, decision.outcome, decision.sided, decision.against)
 
     # ---- inside ----
+
+    def _table(self, job: Job) -> Table | None:
+        try:
+            return self._tables.of(job.ticket.calibration)
+        except AssayError:
+            return None
 
     def _stage(self, now: int, case: Case, stage: str) -> Replay:
         assert case.replay is not None
@@ -414,25 +380,31 @@ class Audits:
         return replay
 
     def _again(self, now: int, case: Case) -> list[Effect]:
-        self._waiting.append(case.job.ticket.ticket)
+        self._waiting.append(case.ticket)
         return self.assign(now)
 
-    def _fault(self, replay: Replay, why: str) -> list[Effect]:
+    def _at_fault(self, now: int, case: Case, why: str) -> Ended:
+        """The auditor failed its own duty: it is noted, and another one is asked."""
+        replay = self._end_replay(case)
         node = self._registry.nodes[replay.auditor]
         row = self._registry.update(node, audit_faults=node.row.audit_faults + 1)
-        return [Save(row), Log("auditor_fault", (("auditor", node.key.hex()), ("why", why)))]
+        log = Log("auditor_fault", (("auditor", node.key.hex()), ("why", why)))
+        return [Save(row), log, *self._again(now, case)], []
 
 
-def _row(now: int, case: Case, replay: Replay, finding: Finding) -> AuditRow:
+def _row(now: int, case: Case, finding: Finding) -> AuditRow:
+    outcome = "bad" if finding.wrong else "doubtful" if finding.doubtful else "good"
     return AuditRow(
-        audit=replay.audit,
-        ticket=case.job.ticket.ticket,
+        audit=finding.bound.audit,
+        ticket=case.ticket,
         executor=case.job.ticket.node,
-        auditor=replay.auditor,
+        auditor=finding.auditor,
         at=now,
         replayed=finding.replayed,
         mismatches=finding.mismatches,
-        equal_logits=finding.equal_logits,
         evidence=finding.evidence,
-        outcome="bad" if finding.bad else "good",
+        outcome=outcome,
+        class_id=finding.bound.class_id,
+        drift=round(1e6 * min(finding.drift, 1e6)),
+        equal=-1 if finding.equal is None else int(finding.equal),
     )

@@ -47,13 +47,17 @@ class Table:
 
     def __init__(self, calibration: Calibration, signed: bytes = b"") -> None:
         """`signed`: the blob it was read from, to be shown to whoever asks."""
-        self.version, self.signed = calibration.version, signed
+        self.calibration, self.signed = calibration, signed
         self._pairs = {
             (pair.model, pair.executor, pair.auditor): _noise(pair) for pair in calibration.pairs
         }
         self._refused = {(p.model, p.executor) for p in calibration.pairs if p.refused}
         if (b"", "", "") not in self._pairs:
             raise ProtocolError("calibration_invalid", "no entry for models it does not know")
+
+    @property
+    def version(self) -> int:
+        return self.calibration.version
 
     def noise(self, model: bytes, executor: str, auditor: str) -> Noise:
         """Of `auditor`'s class about answers of `executor`'s class."""

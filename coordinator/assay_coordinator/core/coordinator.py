@@ -1,7 +1,7 @@
 """The coordinator: one `match` over everything that can happen to it.
 
 It assigns jobs (scheduler), keeps the money (ledger, jobs), audits (lottery, audits, evidence,
-settlement) and closes epochs. It is never on the data path and never sees a prompt (S3). It is
+inquiry, settlement) and closes epochs. It is never on the data path and never sees a prompt (S3). It is
 pure: the runtime gives it time, entropy and messages whose sender is authenticated, and carries
 out the effects in order, committing every `Save` before anything is sent (D1).
 """
@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import Final
 
 from assay_coordinator.core.audits import Audits
+from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.epochs import Epochs, post
 from assay_coordinator.core.events import (
@@ -42,6 +43,7 @@ from assay_coordinator.core.records import (
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.scheduler import Scheduler
 from assay_coordinator.core.settlement import Settlement
+from assay_coordinator.core.standing import CLOSED, aged
 from assay_protocol import messages as m
 from assay_protocol.classes import can_be_audited, holds_logprobs
 from assay_protocol.errors import AssayError
@@ -89,16 +91,18 @@ class Coordinator:
         signer: Signer,
         secret: bytes,
         verifier: Verifier = ED25519,
+        tables: Tables | None = None,
     ) -> None:
         self.policy, self.catalogue = policy, catalogue
+        self.tables = tables or Tables()
         self._signer, self._verifier = signer, verifier
         self._entropy = Entropy(secret)
         self.ledger = Ledger()
-        self.registry = Registry()
+        self.registry = Registry(policy)
         self.epochs = Epochs(self.ledger)
         self.scheduler = Scheduler(policy, self.registry, self._entropy)
         self.jobs = Jobs(policy, self.ledger, self.registry, self.epochs, self._entropy, verifier)
-        self.audits = Audits(policy, self.registry, self._entropy)
+        self.audits = Audits(policy, self.registry, self._entropy, self.tables, verifier)
         self.settlement = Settlement(
             policy, self.ledger, self.registry, self.epochs, self.jobs, self.audits
         )
@@ -117,6 +121,7 @@ class Coordinator:
         for job in list(self.jobs.jobs.values()):
             if job.state == "drawn":
                 effects += self.audits.open(now, job)
+        self.settlement.inquiries.restore()
         return effects
 
     def handle(self, now: int, event: Event) -> list[Effect]:
@@ -247,6 +252,7 @@ class Coordinator:
             issued_at=now,
             expires_at=now + self.policy.ticket_lifetime_us,
             epoch=self.epochs.running,
+            calibration=self.tables.newest.version or None,
         )
 
     def _resumed(self, client: bytes, job: m.SubmitJob) -> tuple[bytes | None, int]:
@@ -292,9 +298,7 @@ class Coordinator:
 
     def _equivocated(self, now: int, proof: Equivocation) -> list[Effect]:
         node = self.registry.nodes[proof.job.ticket.node]
-        if node.row.state == "suspended":
-            return []
-        effects, verdicts = self.settlement.suspend(now, node, "equivocation")
+        effects, verdicts = self.settlement.convict(now, node, "equivocation")
         return [*effects, *self.settlement.settle(now, verdicts)]
 
     def _register(
@@ -303,11 +307,13 @@ class Coordinator:
         for offer in message.offers:
             if offer.model not in self.catalogue:
                 raise AssayError("model_unknown", offer.model.hex())
-            self._check_class(offer.class_id)
-        known = self.registry.get(peer) is not None
-        if not known and len(self.registry.nodes) >= self.policy.nodes_max:
+            self._check_class(offer)
+        known = self.registry.get(peer)
+        if known is not None and known.row.state == "convicted":
+            raise AssayError("convicted")
+        if known is None and len(self.registry.nodes) >= self.policy.nodes_max:
             raise AssayError("rate_limited", "this coordinator takes no more nodes")
-        node = self.registry.register(peer, message, now + self.policy.lease_us)
+        node = self.registry.register(now, peer, message, now + self.policy.lease_us)
         answer = m.Registered(
             heartbeat_ms=self.policy.heartbeat_us // 1000,
             lease_ms=self.policy.lease_us // 1000,
@@ -317,11 +323,14 @@ class Coordinator:
         log = Log("registered", (("node", peer.hex()), ("state", node.row.state)))
         return [Save(node.row), log, *self.audits.assign(now)], answer
 
-    def _check_class(self, class_id: str) -> None:
-        """What cannot be audited cannot earn; whether weaker leaves can, the operator says."""
-        taken = self.policy.logprob_leaves or not holds_logprobs(class_id)
-        if not (can_be_audited(class_id) and taken):
-            raise AssayError("class_refused", class_id)
+    def _check_class(self, offer: m.Offer) -> None:
+        """What cannot be audited cannot earn, nor what is so noisy that cheats would pass for
+        noise; whether weaker leaves can, the operator says."""
+        taken = self.policy.logprob_leaves or not holds_logprobs(offer.class_id)
+        if not (can_be_audited(offer.class_id) and taken):
+            raise AssayError("class_refused", offer.class_id)
+        if self.tables.newest.refuses(offer.model, offer.class_id):
+            raise AssayError("class_refused", f"noisy class {offer.class_id}")
 
     def _heartbeat(
         self, now: int, peer: bytes, beat: m.Heartbeat
@@ -330,7 +339,10 @@ class Coordinator:
         if node is None or not node.present(now):
             raise AssayError("not_registered")
         self.registry.heartbeat(node, beat, now + self.policy.lease_us)
-        return [], m.HeartbeatAck(
+        row = aged(self.policy, node.row, now)
+        effects: list[Effect] = [Save(row)] if row is not node.row else []
+        node.row = row
+        return effects, m.HeartbeatAck(
             state=node.row.state,
             audits_passed=node.row.verified,
             audits_failed=node.row.failed,
@@ -381,6 +393,7 @@ class Coordinator:
         effects = self.jobs.expire(now)
         more, verdicts = self.audits.tick(now)
         effects += [*more, *self.settlement.settle(now, verdicts)]
+        effects += self.settlement.inquiries.tick(now)
         if now - self.epochs.opened_at >= self.policy.epoch_us:
             effects += self._close_epoch(now)[0]
         return effects
@@ -422,7 +435,7 @@ class Coordinator:
         return m.NodeStatus(
             node=node.key,
             operator=row.operator,
-            state=row.state if node.present(now) or row.state == "suspended" else "away",
+            state=row.state if node.present(now) or row.state in CLOSED else "away",
             models=tuple(node.offers),
             jobs=row.jobs,
             audits_passed=row.verified,

@@ -13,20 +13,20 @@ those are opened, so who computed nothing cannot agree with anybody.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
 from assay_coordinator.core.calibration import Table
 from assay_coordinator.core.evidence import FAILURE, FRESH, SUSPICION, Levels, combined, whole
 from assay_coordinator.core.exactness import bits_equal
-from assay_coordinator.core.sketch_evidence import near, sketch_ratios
+from assay_coordinator.core.sketch_evidence import NO_SKETCHES, near, sketch_ratios
 from assay_coordinator.core.token_evidence import token_ratios
-from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
-from assay_protocol.hashing import leaves_root, sketched_root, unpack_logits
-from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
+from assay_protocol.hashing import unpack_logits
+from assay_protocol.leaves import Leaves
+from assay_protocol.limits import LEAF_TOKENS
 from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt
 from assay_protocol.sketches import leaf_distances
 
@@ -49,6 +49,14 @@ class Bound:
     audit: bytes
     commitment: bytes
     statement: bytes  # signed
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What auditors of a case were to do: replay so many tokens, tell logprobs or sketches."""
+
+    tokens: int
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +105,12 @@ class Finding:
 
 def check_opening(receipt: Receipt, opened: LeavesOpened) -> None:
     """Raise ProtocolError unless the opened leaves are those the receipt's root committed to."""
-    hashes = _cut(opened.hashes)
-    if hashes and hashes[-1] != receipt.output_hash:
+    hashes = [opened.hashes[i : i + _DIGEST] for i in range(0, len(opened.hashes), _DIGEST)]
+    if len(opened.hashes) % _DIGEST or (hashes and hashes[-1] != receipt.output_hash):
         raise ProtocolError("receipt_mismatch", "the opening ends on another hash")
-    if holds_logprobs(receipt.class_id):
-        fits = len(opened.logits) == 4 * receipt.n_out
-        root = leaves_root(hashes, opened.logits)
-    else:
-        sketches = opened.sketches or b""
-        fits = len(sketches) == SKETCH_BYTES * receipt.n_out
-        root = sketched_root(hashes, _cut(opened.raws or b""), sketches)
-    if not fits or root != receipt.root:
+    leaves = Leaves(opened.raws or b"", opened.sketches or b"", opened.logits)
+    leaves.check(receipt.class_id, receipt.n_out)
+    if leaves.root(receipt.class_id, hashes) != receipt.root:
         raise ProtocolError("receipt_mismatch", "the leaves are not the root's")
 
 
@@ -116,10 +119,10 @@ def weigh(
     receipt: Receipt,
     opened: LeavesOpened,
     reveal: AuditReveal,
-    replayed: int,
+    asked: Asked,
     table: Table,
 ) -> Finding:
-    """The finding of a reveal of the first `replayed` tokens, whose commitment was checked.
+    """The finding of a reveal whose commitment and the opening of whose leaves were checked.
 
     Raises ProtocolError if it is malformed, which is the auditor's fault.
     """
@@ -127,32 +130,51 @@ def weigh(
     if reveal.fault is not None:
         return Finding(bound, blob, reveal.fault)
     noise = table.noise(receipt.model, receipt.class_id, bound.class_id)
-    gaps = _checked(reveal, replayed)
-    tokens = token_ratios(noise, gaps, reveal.mismatches)
-    hard = max(reveal.margins, default=0) > HARD_MARGIN
-    count = len(reveal.mismatches)
-    if holds_logprobs(receipt.class_id):
-        mine = _logprobs(reveal.logits, replayed)
-        apart = logprob_distance(unpack_logits(opened.logits)[:replayed], mine)
-        ratios = whole((*tokens, *sketch_ratios(noise, ())))
-        return Finding(
-            bound, blob, "", replayed, count, ratios, apart, hard,
-            apart > LOGPROB_TOLERANCE, logprobs=mine,
-        )  # fmt: skip
-    mine_sketched, raws = _sketched(reveal, replayed)
-    distances = leaf_distances((opened.sketches or b"")[: len(mine_sketched)], mine_sketched)
-    return Finding(
-        bound=bound,
-        reveal=blob,
-        replayed=replayed,
-        mismatches=count,
+    tokens = token_ratios(noise, _gaps(reveal, asked.tokens), reveal.mismatches)
+    mine = Leaves(reveal.raws or b"", reveal.sketches or b"", reveal.logits)
+    mine.check("/L" if asked.logprobs else "", asked.tokens)
+    found = Finding(
+        bound,
+        blob,
+        replayed=asked.tokens,
+        mismatches=len(reveal.mismatches),
+        hard=max(reveal.margins, default=0) > HARD_MARGIN,
+    )
+    if asked.logprobs:
+        return _of_logprobs(found, tokens, opened, mine)
+    distances = _distances(opened, mine)
+    return replace(
+        found,
         ratios=whole((*tokens, *sketch_ratios(noise, distances))),
         drift=sum(distances) / max(1, len(distances)),
-        hard=hard,
         equal=bits_equal(receipt.class_id, bound.class_id, opened, reveal),
-        raws=raws,
-        sketches=mine_sketched,
+        raws=mine.raws,
+        sketches=mine.sketches,
     )
+
+
+def _of_logprobs(
+    found: Finding, tokens: tuple[float, ...], opened: LeavesOpened, mine: Leaves
+) -> Finding:
+    values, theirs = unpack_logits(mine.logits), unpack_logits(opened.logits)[: found.replayed]
+    if not all(map(math.isfinite, values)):
+        raise ProtocolError("malformed", "a logprob is no finite number")
+    apart = logprob_distance(theirs, values) if len(theirs) == len(values) else math.inf
+    return replace(
+        found,
+        ratios=whole((*tokens, *NO_SKETCHES)),
+        drift=apart,
+        far=apart > LOGPROB_TOLERANCE,
+        logprobs=values,
+    )
+
+
+def _distances(opened: LeavesOpened, mine: Leaves) -> tuple[float, ...]:
+    """Of each replayed leaf; infinite if the executor's hold logprobs where they are not taken."""
+    own = leaf_distances(mine.sketches, mine.sketches)  # raises unless its numbers are finite
+    if opened.sketches is None:
+        return (math.inf,) * len(own)
+    return leaf_distances(opened.sketches[: len(mine.sketches)], mine.sketches)
 
 
 def agree(table: Table, model: bytes, a: Finding, b: Finding) -> bool:
@@ -177,7 +199,7 @@ def logprob_distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return max(median(apart[start : start + LEAF_TOKENS]) for start in starts)
 
 
-def _checked(reveal: AuditReveal, replayed: int) -> bytes:
+def _gaps(reveal: AuditReveal, replayed: int) -> bytes:
     """The gaps of a reveal whose positions, margins and gaps fit what was replayed."""
     wrong, gaps = reveal.mismatches, reveal.gaps or b""
     if list(wrong) != sorted(set(wrong)) or (wrong and wrong[-1] >= replayed):
@@ -185,26 +207,3 @@ def _checked(reveal: AuditReveal, replayed: int) -> bytes:
     if len(reveal.margins) != len(wrong) or len(gaps) != replayed:
         raise ProtocolError("malformed", "a margin for each mismatch, a gap for each token")
     return gaps
-
-
-def _logprobs(data: bytes, replayed: int) -> tuple[float, ...]:
-    values = unpack_logits(data)
-    if len(values) != replayed or not all(map(math.isfinite, values)):
-        raise ProtocolError("malformed", "one finite logprob for each token")
-    return values
-
-
-def _sketched(reveal: AuditReveal, replayed: int) -> tuple[bytes, bytes]:
-    """The sketches and the leaves' digests, if there are as many as tokens were replayed."""
-    sketches, raws = reveal.sketches or b"", reveal.raws or b""
-    leaves = -(-replayed // LEAF_TOKENS)
-    if len(sketches) != SKETCH_BYTES * replayed or len(raws) != _DIGEST * leaves:
-        raise ProtocolError("malformed", "a sketch for each token, a digest for each leaf")
-    leaf_distances(sketches, sketches)  # raises unless all of its numbers are finite
-    return sketches, raws
-
-
-def _cut(data: bytes) -> list[bytes]:
-    if len(data) % _DIGEST:
-        raise ProtocolError("receipt_mismatch", "digests come in 32 bytes")
-    return [data[i : i + _DIGEST] for i in range(0, len(data), _DIGEST)]

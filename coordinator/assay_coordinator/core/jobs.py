@@ -5,7 +5,8 @@
     held      -> released       later jobs or epochs went by: escrow is paid out
     drawn     -> released       its audit passed
     drawn     -> refunded       its audit failed, or the node could not prove its work
-    held|drawn-> refunded       the node was suspended
+    held      -> drawn          its node is under inquiry (inquiry.py)
+    held|drawn-> refunded       the node was convicted; held also if it lied as an auditor
 
 No credit without a valid ticket (L3): only jobs in this table can be booked, and only a ticket
 signed here makes one. Signatures are checked before any state changes (S1).
@@ -188,8 +189,8 @@ class Jobs:
         job.receipt_blob = blob
         effects = self._unreserve(now, job, job.reserved - price, "unused")
         self._close_ticket(job)
-        if node.row.state == "suspended":
-            job.state, job.verdict = "refunded", "suspended"
+        if node.row.state == "convicted":
+            job.state, job.verdict = "refunded", "convicted"
             return [*effects, *self._unreserve(now, job, price, "refund"), Save(job.row())]
         job.charged, job.held_epoch = price, self._epochs.running
         _, reserved = _purses(ticket.client)
@@ -199,7 +200,8 @@ class Jobs:
         self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
         self.booked += 1
         effects.append(Save(self._registry.update(node, jobs=node.row.jobs + 1)))
-        if drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
+        lottery = node.row.state == "active"  # in every other state all jobs are audited
+        if not lottery or drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
             job.state = "drawn"
         else:
             job.state = "held"
@@ -230,8 +232,24 @@ class Jobs:
         )
         return [*effects, Save(job.row())]
 
+    def recall(self, node: bytes, most: int) -> list[Job]:
+        """Its newest unpaid jobs that were not drawn, which are now; the rest stays held."""
+        undrawn = [job for job in self.unpaid(node) if job.state != "drawn"]
+        recalled = undrawn[max(0, len(undrawn) - most) :]
+        for job in recalled:
+            job.state = "drawn"
+        self._unhold(node, {job.ticket.ticket for job in recalled})
+        return recalled
+
+    def forfeit_held(self, now: int, node: bytes, verdict: str) -> list[Effect]:
+        """Give its held pay back to the clients it came from."""
+        effects: list[Effect] = []
+        for ticket in self._held.pop(node, ()):
+            effects += self.refund(now, self.jobs[ticket], verdict)
+        return effects
+
     def refund_all(self, now: int, node: bytes, verdict: str) -> list[Effect]:
-        """Forfeit a suspended node's escrow to the clients it came from."""
+        """Forfeit a convicted node's escrow to the clients it came from."""
         effects: list[Effect] = []
         for job in self.unpaid(node):
             effects += self.refund(now, job, verdict)
@@ -243,6 +261,8 @@ class Jobs:
         """At an epoch's close: pay out what was held for long enough."""
         effects: list[Effect] = []
         for node, queue in list(self._held.items()):
+            if self._registry.nodes[node].row.state == "inquiry":
+                continue
             while queue and self._held_long(self.jobs[queue[0]]):
                 effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
             if not queue:
@@ -322,6 +342,13 @@ class Jobs:
         while len(queue) > self._policy.holdback_jobs:
             effects += self.release(now, self.jobs[queue.popleft()], "undrawn")
         return effects
+
+    def _unhold(self, node: bytes, tickets: set[bytes]) -> None:
+        left = deque(ticket for ticket in self._held.get(node, ()) if ticket not in tickets)
+        if left:
+            self._held[node] = left
+        else:
+            self._held.pop(node, None)
 
     def _held_long(self, job: Job) -> bool:
         return job.held_epoch + self._policy.holdback_epochs <= self._epochs.running

@@ -17,6 +17,7 @@ from assay_coordinator.core.token_evidence import SPAN, average, windows
 from assay_protocol.limits import LEAF_TOKENS
 
 SHIFTS: Final = (1.0, 3.0, 10.0)
+NO_SKETCHES: Final = (0.0,) * (2 * len(SHIFTS))  # say nothing
 AGREEING_SD: Final = 4.0  # auditors that are nearer than this to each other computed the same
 
 
@@ -24,9 +25,9 @@ def sketch_ratios(noise: Noise, distances: Sequence[float]) -> tuple[float, ...]
     """Log-likelihood ratios in nats: for each shift of the answer's mean, then for each of one
     span's, averaged over where that may be. `distances`: of each leaf, not negative."""
     if not distances:
-        return (0.0,) * (2 * len(SHIFTS))
+        return NO_SKETCHES
     if not all(map(math.isfinite, distances)):
-        return (math.inf,) * (2 * len(SHIFTS))
+        return (math.inf,) * len(NO_SKETCHES)
     whole = _score(noise, sum(distances), len(distances))
     sums = [0.0]
     for distance in distances:

@@ -5,9 +5,8 @@ the result before the executor's leaves are opened, so copying them proves nothi
 that contradicts the task ends without a replay in a named fault, committed and revealed the same
 way. All of it is idempotent by audit id: a message sent again gets the same answer.
 
-Faults: transcript_unreadable, transcript_length, transcript_nonce, transcript_prompt,
-transcript_output, transcript_grammar, transcript_tokens (outside the vocabulary), finish,
-grammar (a token it does not allow: masks do not depend on arithmetic, so no drift explains one).
+Faults: those of transcript_check.py, and grammar (a token it does not allow: masks do not depend on
+arithmetic, so no drift explains one).
 """
 
 from __future__ import annotations
@@ -21,32 +20,31 @@ from typing import Final
 from assay_node.core.effects import Effect, Log, Notify, StartReplay
 from assay_node.core.parameters import Parameters, Served
 from assay_node.core.sealing import Sealing, Secrets
+from assay_node.core.transcript_check import TranscriptFault, check_transcript
 from assay_node.engine.interface import Replay, Replayed
 from assay_protocol.classes import LOGPROB_LEAVES, can_audit
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
-from assay_protocol.grammars import grammar_fits
-from assay_protocol.hashing import (
-    OutputHash,
-    commitment,
-    job_seed,
-    nonce_commitment,
-    prompt_hash,
-    unpack_tokens,
-)
+from assay_protocol.hashing import commitment, job_seed
+from assay_protocol.leaves import leaves_of
+from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
 from assay_protocol.messages import (
     AuditAccept,
     AuditCommit,
     AuditDecline,
     AuditReveal,
+    AuditStatement,
     AuditTask,
     RevealRequest,
     Transcript,
     TranscriptBody,
 )
-from assay_protocol.samplers import ends, validate
+from assay_protocol.samplers import validate
+from assay_protocol.signing import Signer, seal
+from assay_protocol.sketches import gap_code
 
 MARGIN_MAX: Final = 1_000_000  # thousandths of a logit; a filtered token lost by infinity
+NOTHING: Final = Replayed((), b"", (), ())  # of an answer without tokens, or not to be replayed
 
 
 @dataclass(slots=True)
@@ -56,9 +54,18 @@ class _Audit:
     task: AuditTask
     secret: bytes
     nonce: bytes
-    output: tuple[int, ...] | None = None  # set while the replay runs
+    output: tuple[int, ...] | None = None  # what is replayed of it, set while that runs
     reveal: bytes | None = None  # the encoded AuditReveal once committed
     revealed: bool = False
+
+    @property
+    def replays(self) -> int:
+        """How many of the answer's first tokens."""
+        return self.task.n_out if self.task.replay is None else self.task.replay
+
+    @property
+    def of_logprobs(self) -> bool:
+        return self.task.leaves == LOGPROB_LEAVES
 
 
 class Auditor:
@@ -66,13 +73,14 @@ class Auditor:
 
     def __init__(
         self,
+        signer: Signer,
         served: Mapping[bytes, Served],
         parameters: Parameters,
         sealing: Sealing,
         secrets: Secrets,
     ) -> None:
         """`served`: by model."""
-        self._served, self._parameters = served, parameters
+        self._signer, self._served, self._parameters = signer, served, parameters
         self._sealing, self._secrets = sealing, secrets
         self._audits: OrderedDict[bytes, _Audit] = OrderedDict()
 
@@ -106,45 +114,40 @@ class Auditor:
         if audit is None:
             return [_decline(message.audit, "unexpected_message")]
         if audit.reveal is not None:
-            return [_commit(audit)]
+            return [self._commit(audit)]
         if audit.output is not None:
             return []
-        served = self._served[audit.task.model]
+        task, served = audit.task, self._served[audit.task.model]
         try:
             body = self._open(audit, message.sealed)
-            prompt, output = check_transcript(audit.task, body, served)
-        except _Fault as fault:
+            prompt, output = check_transcript(task, body, served)
+        except TranscriptFault as fault:
             return self._finish(audit, fault=fault.name)
-        if not output:
+        if not audit.replays:
             return self._finish(audit)
-        audit.output = output
-        seed = job_seed(audit.task.seed_ticket, body.nonce)
-        task = audit.task
-        logprobs = task.leaves == LOGPROB_LEAVES
+        audit.output = output[: audit.replays]
         replay = Replay(
             prompt,
-            output,
+            audit.output,
             task.start,
             task.sampler,
-            seed,
-            normalized=logprobs,
+            job_seed(task.seed_ticket, body.nonce),
+            normalized=audit.of_logprobs,
             grammar=body.grammar,
             adapter=served.adapter,
         )
-        return [StartReplay(audit.task.audit, replay, served.engine)]
+        return [StartReplay(task.audit, replay, served.engine)]
 
     def replayed(self, audit_id: bytes, replayed: Replayed) -> list[Effect]:
         """Commit to what the replay found."""
         audit = self._audits.get(audit_id)
         if audit is None or audit.output is None or audit.reveal is not None:
             return []
-        drawn = replayed.drawn
-        assert len(drawn) == len(audit.output) == len(replayed.margins), "one entry a token"
+        if not _complete(audit, replayed):
+            return self.replay_failed(audit_id, "engine_failed")
         if audit.task.sampler.grammar is not None and math.inf in replayed.margins:
             return self._finish(audit, fault="grammar")
-        wrong = tuple(i for i, token in enumerate(audit.output) if drawn[i] != token)
-        margins = tuple(_thousandths(replayed.margins[i]) for i in wrong)
-        return self._finish(audit, wrong, margins, replayed.logits)
+        return self._finish(audit, replayed)
 
     def replay_failed(self, audit_id: bytes, code: str) -> list[Effect]:
         """Give the audit back: another node has to do it."""
@@ -181,6 +184,8 @@ class Auditor:
             return "model_unknown"
         if not can_audit(served.class_id) or task.leaves not in (None, LOGPROB_LEAVES):
             return "class_refused"
+        if task.replay is not None and not _whole_leaves(task.replay, task.n_out):
+            return "malformed"
         if task.n_in + task.n_out > served.context:
             return "prompt_too_long"
         if now >= task.deadline_at:
@@ -199,72 +204,70 @@ class Auditor:
         try:
             return decode_as(TranscriptBody, self._sealing.open(sealed, audit.secret))
         except ProtocolError as error:
-            raise _Fault("transcript_unreadable") from error
+            raise TranscriptFault("transcript_unreadable") from error
 
     def _finish(
-        self,
-        audit: _Audit,
-        mismatches: tuple[int, ...] = (),
-        margins: tuple[int, ...] = (),
-        logits: bytes = b"",
-        fault: str | None = None,
+        self, audit: _Audit, replayed: Replayed = NOTHING, fault: str | None = None
     ) -> list[Effect]:
-        reveal = AuditReveal(
-            audit=audit.task.audit,
-            nonce=audit.nonce,
-            mismatches=mismatches,
-            margins=margins,
-            logits=logits,
-            fault=fault,
-        )
+        reveal = _reveal(audit, replayed, fault)
         audit.reveal = encode(reveal)
-        fields = (("mismatches", len(mismatches)), ("fault", fault), ("n_out", audit.task.n_out))
-        return [_commit(audit), Log("audit_committed", fields)]
+        fields = (
+            ("mismatches", len(reveal.mismatches)),
+            ("fault", fault),
+            ("replayed", len(replayed.drawn)),
+        )
+        return [self._commit(audit), Log("audit_committed", fields)]
+
+    def _commit(self, audit: _Audit) -> Notify:
+        """The commitment, and the same signed: others can check who is bound by it."""
+        assert audit.reveal is not None
+        task, bound = audit.task, commitment(audit.nonce, audit.reveal)
+        statement = AuditStatement(
+            audit=task.audit, ticket=task.ticket, output_hash=task.output_hash, commitment=bound
+        )
+        signed = seal(self._signer, statement)
+        return Notify(encode(AuditCommit(audit=task.audit, commitment=bound, statement=signed)))
 
 
-class _Fault(Exception):
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+def _reveal(audit: _Audit, replayed: Replayed, fault: str | None) -> AuditReveal:
+    """What is committed to: of leaves only what the audited class holds, of a fault only its name.
+
+    A fault leaves everything else empty.
+    """
+    output, drawn = audit.output or (), replayed.drawn
+    wrong = tuple(at for at, token in enumerate(drawn) if token != output[at])
+    numbers = fault is None and not audit.of_logprobs
+    leaves = leaves_of(replayed.logits, replayed.sketches)
+    return AuditReveal(
+        audit=audit.task.audit,
+        nonce=audit.nonce,
+        mismatches=wrong,
+        margins=tuple(_thousandths(replayed.margins[at]) for at in wrong),
+        logits=replayed.logits if audit.of_logprobs else b"",
+        fault=fault,
+        raws=leaves.raws if numbers else None,
+        sketches=leaves.sketches if numbers else None,
+        gaps=None if fault else bytes(map(gap_code, replayed.gaps)),
+    )
 
 
-def check_transcript(
-    task: AuditTask, body: TranscriptBody, served: Served
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Prompt and output tokens, if they are those of the task; else raises a named fault."""
-    if len(body.prompt) != 4 * task.n_in or len(body.output) != 4 * task.n_out:
-        raise _Fault("transcript_length")
-    if nonce_commitment(body.nonce) != task.nonce_commitment:
-        raise _Fault("transcript_nonce")
-    if prompt_hash(body.nonce, body.prompt) != task.prompt_hash:
-        raise _Fault("transcript_prompt")
-    if not grammar_fits(task.sampler, body.nonce, body.grammar):
-        raise _Fault("transcript_grammar")
-    running = OutputHash(task.ticket, body.nonce)
-    running.update(body.output)
-    if running.digest() != task.output_hash:
-        raise _Fault("transcript_output")
-    prompt, output = unpack_tokens(body.prompt), unpack_tokens(body.output)
-    if max(prompt + output, default=0) >= served.n_vocab or not prompt:
-        raise _Fault("transcript_tokens")
-    if not _finish_fits(task, output, ends(task.sampler, served.eog)):
-        raise _Fault("finish")
-    return prompt, output
+def _whole_leaves(tokens: int, n_out: int) -> bool:
+    """Whether so many first tokens of an answer end where a leaf does."""
+    if tokens == n_out:
+        return True
+    return 0 < tokens < n_out and tokens % LEAF_TOKENS == 0
 
 
-def _finish_fits(task: AuditTask, output: tuple[int, ...], last: frozenset[int]) -> bool:
-    """An answer ends at its first end token, the model's or the sampler's, and says why."""
-    if any(token in last for token in output[:-1]):
-        return False
-    if task.finish == "stop":
-        return bool(output) and output[-1] in last
-    return task.finish != "length" or len(output) == task.max_tokens
-
-
-def _commit(audit: _Audit) -> Notify:
-    assert audit.reveal is not None
-    bound = commitment(audit.nonce, audit.reveal)
-    return Notify(encode(AuditCommit(audit=audit.task.audit, commitment=bound)))
+def _complete(audit: _Audit, replayed: Replayed) -> bool:
+    """Whether the engine told one of each for every token."""
+    tokens = len(audit.output or ())
+    sketches = 0 if audit.of_logprobs else SKETCH_BYTES * tokens
+    rows = (replayed.drawn, replayed.margins, replayed.gaps)
+    return (
+        all(len(row) == tokens for row in rows)
+        and len(replayed.logits) == 4 * tokens
+        and len(replayed.sketches) == sketches
+    )
 
 
 def _decline(audit: bytes, code: str) -> Notify:

@@ -116,7 +116,7 @@ class Node:
         self._replays: dict[bytes, do.StartReplay] = {}  # for which an engine is wanted
         self._jobs: dict[int, Service] = {}
         self._transcripts = Transcripts(bounds, sealing)
-        self._auditor = Auditor(self.served, bounds, sealing, secrets)
+        self._auditor = Auditor(signer, self.served, bounds, sealing, secrets)
         self._outbox = Outbox(bounds, secrets)
         self._lease = Lease(self._register, bounds, secrets)
         self._requests: dict[int, bytes | None] = {}  # the receipt's ticket, None for the lease

@@ -25,10 +25,11 @@ from assay_node.core.effects import (
 from assay_node.core.parameters import Parameters, Served
 from assay_node.core.transcripts import Kept
 from assay_node.engine.interface import Chunk, Generate
+from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import job_seed
-from assay_protocol.limits import TEXT_BYTES_MAX, TOKENS_PER_FRAME_MAX
+from assay_protocol.limits import SKETCH_BYTES, TEXT_BYTES_MAX, TOKENS_PER_FRAME_MAX
 from assay_protocol.logprobs import LOGPROB_PAIR_BYTES
 from assay_protocol.messages import Error
 from assay_protocol.signing import ED25519, Signer, Verifier
@@ -53,6 +54,7 @@ class _Waiting:
 
     tokens: list[int] = field(default_factory=list)
     logits: bytearray = field(default_factory=bytearray)
+    sketches: bytearray = field(default_factory=bytearray)
     logprobs: bytearray = field(default_factory=bytearray)
     finish: str | None = None
 
@@ -83,6 +85,7 @@ class Service:
         self._lost = False
         asked = ticket.sampler.logprobs
         self._logprob_bytes = 0 if asked is None else LOGPROB_PAIR_BYTES * (1 + asked)  # a token
+        self._sketch_bytes = 0 if holds_logprobs(served.class_id) else SKETCH_BYTES  # a token
 
     @property
     def running(self) -> bool:
@@ -120,13 +123,12 @@ class Service:
             return []
         waiting = self._waiting
         total = self.n_out + len(waiting.tokens) + len(chunk.tokens)
-        fits = len(chunk.logits) == 4 * len(chunk.tokens)
-        fits = fits and len(chunk.logprobs) == self._logprob_bytes * len(chunk.tokens)
-        if total > self.ticket.max_tokens or not fits:
+        if total > self.ticket.max_tokens or not self._fits(chunk):
             return self.cut("engine_failed", "the engine drew more than it was asked for")
         self._drew_at = now
         waiting.tokens.extend(chunk.tokens)
         waiting.logits += chunk.logits
+        waiting.sketches += chunk.sketches
         waiting.logprobs += chunk.logprobs
         waiting.finish = chunk.finish
         return self._flow(now)
@@ -200,9 +202,17 @@ class Service:
             start.nonce,
             start.prompt,
             frames.output,
-            frames.logits,
+            frames.leaves,
             now,
             start.grammar,
+        )
+
+    def _fits(self, chunk: Chunk) -> bool:
+        tokens = len(chunk.tokens)
+        return (
+            len(chunk.logits) == 4 * tokens
+            and len(chunk.sketches) == self._sketch_bytes * tokens
+            and len(chunk.logprobs) == self._logprob_bytes * tokens
         )
 
     def _flow(self, now: int) -> list[Effect]:
@@ -212,16 +222,22 @@ class Service:
         while waiting.tokens and (n := min(self._frames.room, TOKENS_PER_FRAME_MAX)) > 0:
             if self._first_at is None:
                 self._first_at = now
-            tokens, logits = tuple(waiting.tokens[:n]), bytes(waiting.logits[: 4 * n])
-            told = self._logprob_bytes * n
-            logprobs = bytes(waiting.logprobs[:told])
-            del waiting.tokens[:n], waiting.logits[: 4 * n], waiting.logprobs[:told]
-            effects.append(SendFrame(self.stream, self._frames.chunk(tokens, logits, logprobs)))
+            effects.append(SendFrame(self.stream, self._next_frame(n)))
         if waiting.tokens:
             return effects
         if waiting.finish is not None:
             return effects + self._finish(now, waiting.finish)
         return [*effects, NextChunk(self.stream)]
+
+    def _next_frame(self, tokens: int) -> bytes:
+        """The first `tokens` of those that wait, which wait no longer."""
+        waiting = self._waiting
+        logits = _cut(waiting.logits, 4 * tokens)
+        sketches = _cut(waiting.sketches, self._sketch_bytes * tokens)
+        logprobs = _cut(waiting.logprobs, self._logprob_bytes * tokens)
+        drawn = tuple(waiting.tokens[:tokens])
+        del waiting.tokens[:tokens]
+        return self._frames.chunk(drawn, logits, sketches, logprobs)
 
     def _finish(self, now: int, reason: str) -> list[Effect]:
         """Sign the receipt; tell the client unless it is gone."""
@@ -260,3 +276,10 @@ class Service:
     def _close(self) -> list[Effect]:
         self.over = True
         return [CloseStream(self.stream)]
+
+
+def _cut(buffer: bytearray, size: int) -> bytes:
+    """The first `size` bytes, taken out."""
+    first = bytes(buffer[:size])
+    del buffer[:size]
+    return first

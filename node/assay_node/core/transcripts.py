@@ -1,7 +1,7 @@
 """What a node can still show of its answers, in memory only, and the executor's side of audits.
 
-A transcript (nonce, prompt, grammar, answer, logits) opens an answer to an auditor. It never
-touches a disk: prompts belong to clients. Bounds are count, bytes and age; past them the node must
+A transcript (nonce, prompt, grammar, answer) opens an answer to an auditor, and the leaves beside
+it what the receipt's root covers. It never touches a disk: prompts belong to clients. Bounds are count, bytes and age; past them the node must
 admit `transcript_lost`, so the age bound is longer than the coordinator takes to draw and audit.
 """
 
@@ -15,6 +15,7 @@ from assay_node.core.sealing import Sealing
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import leaf_hashes
+from assay_protocol.leaves import Leaves
 from assay_protocol.messages import (
     AuditDecline,
     LeavesOpened,
@@ -27,13 +28,13 @@ from assay_protocol.messages import (
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One answer: packed tokens, packed f32 logits and the client's nonce."""
+    """One answer: packed tokens, what the leaves hold of them, and the client's nonce."""
 
     ticket: bytes
     nonce: bytes
     prompt: bytes
     output: bytes
-    logits: bytes
+    leaves: Leaves
     kept_at: int
     grammar: bytes | None = None
 
@@ -41,7 +42,7 @@ class Kept:
     def size(self) -> int:
         """Bytes held, near enough."""
         grammar = len(self.grammar or b"")
-        return len(self.prompt) + len(self.output) + len(self.logits) + grammar + 256
+        return len(self.prompt) + len(self.output) + self.leaves.size + grammar + 256
 
 
 class Transcripts:
@@ -95,5 +96,11 @@ class Transcripts:
         kept = self._kept.get(request.ticket)
         if kept is None:
             return AuditDecline(audit=request.audit, code="transcript_lost")
-        hashes = leaf_hashes(kept.ticket, kept.nonce, kept.output)
-        return LeavesOpened(audit=request.audit, hashes=b"".join(hashes), logits=kept.logits)
+        leaves = kept.leaves
+        return LeavesOpened(
+            audit=request.audit,
+            hashes=b"".join(leaf_hashes(kept.ticket, kept.nonce, kept.output)),
+            logits=leaves.logits,
+            raws=None if leaves.logits else leaves.raws,
+            sketches=None if leaves.logits else leaves.sketches,
+        )

@@ -79,6 +79,7 @@ class Chunk:
     logits: bytes  # little-endian f32 each: the drawn token's raw logit, in a class /L its logprob
     finish: Finish | None  # "stop": the last token ends the answer; "length": max_tokens reached
     logprobs: bytes = b""  # adjustments.token_logprobs, if the sampler asks for them
+    sketches: bytes = b""  # SKETCH_BYTES a token (sketches.py); none in a class /L
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Replayed:
     )
     margins: tuple[float, ...]  # sampling.replay: logits by which the output token lost, or 0.0;
     # infinite for the first token outside the grammar, after which nothing is constrained
+    gaps: tuple[float, ...]  # sampling.replay: logits of drift that leave this engine's own draw
+    sketches: bytes = b""  # SKETCH_BYTES a token; none if logprobs were asked for
 
 
 @dataclass(frozen=True, slots=True)

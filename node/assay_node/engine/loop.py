@@ -30,6 +30,8 @@ from assay_node.engine.shelf import SAVED_BYTES_MAX, Shelf
 from assay_protocol import samplers, sampling
 from assay_protocol.adjustments import asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
+from assay_protocol.limits import SKETCH_BYTES
+from assay_protocol.sketches import sketch_rows
 
 if TYPE_CHECKING:
     from assay_protocol.masks import Matcher
@@ -57,6 +59,17 @@ class _Replaying:
     drawn: list[int] = field(default_factory=list)
     logits: list[bytes] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    sketches: list[bytes] = field(default_factory=list)
+
+    def result(self) -> Replayed:
+        return Replayed(
+            tuple(self.drawn),
+            b"".join(self.logits),
+            tuple(self.margins),
+            tuple(self.gaps),
+            b"".join(self.sketches),
+        )
 
 
 class DecodeLoop:
@@ -273,19 +286,24 @@ class DecodeLoop:
         if not rows:
             return events
         answers = [self._answers[feed.job] for feed, _ in rows]
+        seeds = [answer.request.seed for answer in answers]
+        positions = [answer.position + row[1] for answer, row in zip(answers, rows, strict=True)]
         tokens = sampling.draw_rows(
             logits,
             [answer.request.sampler for answer in answers],
-            [answer.request.seed for answer in answers],
-            [answer.position + row[1] for answer, row in zip(answers, rows, strict=True)],
+            seeds,
+            positions,
             [self._text(feed, number) for feed, number in rows],
             masks,
         )
         values = logits[np.arange(len(rows)), tokens].astype("<f4")
+        sketches = sketch_rows(logits, seeds, positions)
         begin = 0
         for feed in feeds:
             own = slice(begin, begin + feed.rows)
-            events.append((feed.job, self._take(feed, tokens[own], values[own], logits[own])))
+            sketched = sketches[SKETCH_BYTES * own.start : SKETCH_BYTES * own.stop]
+            chunk = self._take(feed, tokens[own], values[own], logits[own], sketched)
+            events.append((feed.job, chunk))
             begin += feed.rows
         return events
 
@@ -302,6 +320,7 @@ class DecodeLoop:
         tokens: list[int],
         values: NDArray[np.float32],
         logits: NDArray[np.float32],
+        sketches: bytes,
     ) -> Chunk:
         """One job's draws, up to the last that counts: no later row saw the text that is now."""
         answer = self._answers[feed.job]
@@ -318,7 +337,8 @@ class DecodeLoop:
                 break
             if row < feed.drafts and token != feed.drafted[row]:
                 break
-        return Chunk(tuple(tokens[:count]), values[:count].tobytes(), finish, logprobs)
+        sketches = sketches[: SKETCH_BYTES * count]
+        return Chunk(tuple(tokens[:count]), values[:count].tobytes(), finish, logprobs, sketches)
 
     def _masks(
         self, rows: list[tuple[Feed, int]]
@@ -361,8 +381,7 @@ class DecodeLoop:
         if end < len(tokens):
             return []
         self._replays.popleft()
-        result = Replayed(tuple(state.drawn), b"".join(state.logits), tuple(state.margins))
-        return [(state.job, result)]
+        return [(state.job, state.result())]
 
     def _replay_context(self) -> llama.Context:
         if self._replayer is None:
@@ -394,5 +413,12 @@ def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:
     )
     state.drawn += compared.drawn
     state.margins += compared.margins
-    own = logprobs_of(logits, given) if request.normalized else logits[np.arange(len(given)), given]
+    state.gaps += compared.gaps
+    if request.normalized:
+        own = logprobs_of(logits, given)
+    else:
+        own = logits[np.arange(len(given)), given]
+        begin = request.start + done
+        positions = range(begin, begin + len(given))
+        state.sketches.append(sketch_rows(logits, [request.seed] * len(given), positions))
     state.logits.append(own.astype("<f4").tobytes())

@@ -35,6 +35,7 @@ from assay_protocol.adjustments import Logits, asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
 from assay_protocol.noise import Reals, philox
 from assay_protocol.samplers import ends
+from assay_protocol.sketches import sketch_rows
 
 if TYPE_CHECKING:
     from assay_protocol.masks import Matcher
@@ -131,12 +132,15 @@ class ScriptedEngine:
             request.prompt,
             masks,
         )
-        output = request.output
-        own = (
-            logprobs_of(rows, output) if request.normalized else rows[np.arange(len(rows)), output]
-        )
-        logits = own.astype("<f4")
-        return Replayed(compared.drawn, logits.tobytes(), compared.margins)
+        output, sketches = request.output, b""
+        if request.normalized:
+            own = logprobs_of(rows, output)
+        else:
+            own = rows[np.arange(len(rows)), output]
+            positions = range(request.start, request.start + len(output))
+            sketches = sketch_rows(rows, [request.seed] * len(output), positions)
+        logits = own.astype("<f4").tobytes()
+        return Replayed(compared.drawn, logits, compared.margins, compared.gaps, sketches)
 
     async def benchmark(self) -> Benchmark:
         return await measure(self)
@@ -173,7 +177,9 @@ class ScriptedEngine:
         stops = token in ends(sampler, self.info.eog)
         finish = "stop" if stops else "length" if len(drawn) == request.max_tokens else None
         value = np.float32(logits[token]).astype("<f4").tobytes()
-        return Chunk((token,), value, finish, asked_logprobs(logits, token, sampler))
+        told = asked_logprobs(logits, token, sampler)
+        sketches = sketch_rows(logits[None, :], [request.seed], [position])
+        return Chunk((token,), value, finish, told, sketches)
 
     def _uniform(self, text: Sequence[int], salt: bytes) -> Reals:
         """float64[n_vocab] in [0, 1) from the last tokens and their place."""

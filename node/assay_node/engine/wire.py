@@ -180,8 +180,7 @@ def _pack_event(job: int, event: Chunk | Replayed | Embedded | AssayError) -> li
         case Chunk():
             return ["chunk", job, *_pack_chunk(event)]
         case Replayed():
-            margins = np.array(event.margins, "<f8").tobytes()
-            return ["replayed", job, pack_tokens(event.drawn), event.logits, margins]
+            return ["replayed", job, *_pack_replayed(event)]
         case Embedded(vector):
             return ["embedded", job, vector]
         case AssayError():
@@ -191,11 +190,12 @@ def _pack_event(job: int, event: Chunk | Replayed | Embedded | AssayError) -> li
 def _read_event(entry: list[Any]) -> Event:
     kind, job, *rest = entry
     match kind, rest:
-        case "chunk", [tokens, logits, "stop" | "length" | None as finish, logprobs]:
-            return job, Chunk(unpack_tokens(tokens), bytes(logits), finish, bytes(logprobs))
-        case "replayed", [drawn, logits, margins]:
-            values = tuple(np.frombuffer(margins, "<f8").tolist())
-            return job, Replayed(unpack_tokens(drawn), bytes(logits), values)
+        case "chunk", [tokens, logits, "stop" | "length" | None as finish, logprobs, sketches]:
+            drawn = unpack_tokens(tokens)
+            return job, Chunk(drawn, bytes(logits), finish, bytes(logprobs), bytes(sketches))
+        case "replayed", [drawn, logits, margins, gaps, sketches]:
+            floats = (_floats(margins), _floats(gaps))
+            return job, Replayed(unpack_tokens(drawn), bytes(logits), *floats, bytes(sketches))
         case "embedded", [bytes() as vector]:
             return job, Embedded(vector)
         case "failed", [str() as code, str() as message] if code in CODES:
@@ -205,7 +205,17 @@ def _read_event(entry: list[Any]) -> Event:
 
 
 def _pack_chunk(chunk: Chunk) -> list[object]:
-    return [pack_tokens(chunk.tokens), chunk.logits, chunk.finish, chunk.logprobs]
+    tokens = pack_tokens(chunk.tokens)
+    return [tokens, chunk.logits, chunk.finish, chunk.logprobs, chunk.sketches]
+
+
+def _pack_replayed(replayed: Replayed) -> list[object]:
+    floats = [np.array(row, "<f8").tobytes() for row in (replayed.margins, replayed.gaps)]
+    return [pack_tokens(replayed.drawn), replayed.logits, *floats, replayed.sketches]
+
+
+def _floats(packed: bytes) -> tuple[float, ...]:
+    return tuple(np.frombuffer(packed, "<f8").tolist())
 
 
 def _settings(sampler: SamplerLike) -> list[object]:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.events import (
     Effect,
@@ -44,6 +46,7 @@ from assay_coordinator.core.records import (
     PostingRow,
 )
 from assay_protocol import messages as m
+from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import decode, decode_as, encode
 from assay_protocol.hashing import (
     commitment,
@@ -54,7 +57,9 @@ from assay_protocol.hashing import (
     prompt_hash,
     unpack_tokens,
 )
+from assay_protocol.leaves import leaves_of
 from assay_protocol.signing import Identity, seal
+from assay_protocol.sketches import sketch
 from assay_protocol.streams import ClientStream, NodeStream, Times
 from assay_protocol.tickets import open_ticket
 
@@ -89,6 +94,14 @@ def truth(seed: bytes, position: int) -> tuple[int, float]:
 def pack_logits(values: Iterable[float]) -> bytes:
     listed = list(values)
     return struct.pack(f"<{len(listed)}f", *listed)
+
+
+def sketches_of(values: Iterable[float]) -> bytes:
+    """As far apart, in their length, as the logits are."""
+    listed = np.array(list(values), np.float32)
+    pairs = np.zeros((len(listed), 16), np.float32)
+    pairs[:, ::2] = listed[:, None]
+    return sketch(pairs)
 
 
 # ---- the store --------------------------------------------------------------------------------
@@ -175,7 +188,10 @@ class ScriptedNode:
         while stream.count < n_out:
             size = min(32, n_out - stream.count)
             drawn = [self.draw(seed, ticket.start + stream.count + i) for i in range(size)]
-            frame = stream.chunk(tuple(t for t, _ in drawn), pack_logits(x for _, x in drawn))
+            logits = [logit for _, logit in drawn]
+            tokens = tuple(token for token, _ in drawn)
+            sketches = b"" if holds_logprobs(self.class_id) else sketches_of(logits)
+            frame = stream.chunk(tokens, pack_logits(logits), sketches)
             reply = taker.receive(frame).reply
             if reply is not None:
                 stream.receive(reply)
@@ -217,8 +233,14 @@ class ScriptedNode:
     def _open(self, audit: bytes, ticket: bytes) -> m.LeavesOpened:
         body, stream = self.served[ticket]
         hashes = b"".join(leaf_hashes(ticket, body.nonce, stream.output))
-        logits = bytes(len(stream.logits)) if self.opens_wrong else stream.logits
-        return m.LeavesOpened(audit=audit, hashes=hashes, logits=logits)
+        leaves = stream.leaves
+        if self.opens_wrong:
+            leaves = replace(leaves, sketches=bytes(len(leaves.sketches)))
+        if leaves.logits:
+            return m.LeavesOpened(audit=audit, hashes=hashes, logits=leaves.logits)
+        return m.LeavesOpened(
+            audit=audit, hashes=hashes, logits=b"", raws=leaves.raws, sketches=leaves.sketches
+        )
 
     def _replay(self, audit: bytes, data: bytes) -> list[object]:
         task = self.tasks.get(audit)
@@ -239,13 +261,18 @@ class ScriptedNode:
             wrong, fault = (), None
         if self.lies or self.copies:
             logits = [20 * self._noisy(b"made up", seed, i) for i in range(task.n_out)]
+        leaves = leaves_of(pack_logits(logits), sketches_of(logits))
+        numbers = not fault and task.leaves is None
         reveal = m.AuditReveal(
             audit=audit,
             nonce=hashlib.blake2b(self.key + audit, digest_size=32).digest(),
             mismatches=() if fault else wrong,
             margins=() if fault else tuple(0 for _ in wrong),
-            logits=b"" if fault else pack_logits(logits),
+            logits=pack_logits(logits) if not fault and task.leaves else b"",
             fault=fault,
+            raws=leaves.raws if numbers else None,
+            sketches=leaves.sketches if numbers else None,
+            gaps=None if fault else bytes(len(logits)),
         )
         self.reveals[audit] = reveal
         return [m.AuditCommit(audit=audit, commitment=commitment(reveal.nonce, encode(reveal)))]

@@ -23,7 +23,7 @@ from assay_coordinator.core.records import AuditRow, LineRow
 from assay_protocol import messages as m
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import ProtocolError
-from assay_protocol.hashing import leaves_root
+from assay_protocol.leaves import leaves_of
 from coordinator.core.coordinator_checks import check_all, check_restart
 from coordinator.core.coordinator_world import (
     POLICY,
@@ -35,6 +35,7 @@ from coordinator.core.coordinator_world import (
     node,
     other_receipt,
     pack_logits,
+    sketches_of,
 )
 
 CLIENT = identity(50)
@@ -367,9 +368,10 @@ def test_nobody_can_plead_logprob_leaves_where_they_are_not_taken() -> None:
 
 
 def finding(mismatches: int, n_out: int = 96, auditor: bytes = b"a", shift: float = 0.0) -> Finding:
-    hashes = b"\x01" * 32 * -(-n_out // 16)
-    ours = pack_logits([1.0] * n_out)
-    root = leaves_root([b"\x01" * 32] * -(-n_out // 16), ours)
+    ends = [b"\x01" * 32] * -(-n_out // 16)
+    ours = leaves_of(pack_logits([1.0] * n_out), sketches_of([1.0] * n_out))
+    shifted = [1.0 + shift] * n_out
+    theirs = leaves_of(pack_logits(shifted), sketches_of(shifted))
     receipt = m.Receipt(
         ticket=bytes(16),
         model=bytes(32),
@@ -377,7 +379,7 @@ def finding(mismatches: int, n_out: int = 96, auditor: bytes = b"a", shift: floa
         prompt_hash=bytes(32),
         seed_hash=bytes(32),
         output_hash=b"\x01" * 32,
-        root=root,
+        root=ours.root("x", ends),
         n_in=1,
         n_out=n_out,
         finish="stop",
@@ -385,14 +387,22 @@ def finding(mismatches: int, n_out: int = 96, auditor: bytes = b"a", shift: floa
         first_at=0,
         ended_at=0,
     )
-    opened = m.LeavesOpened(audit=bytes(16), hashes=hashes, logits=ours)
+    opened = m.LeavesOpened(
+        audit=bytes(16),
+        hashes=b"".join(ends),
+        logits=b"",
+        raws=ours.raws,
+        sketches=ours.sketches,
+    )
     check_opening(receipt, opened)
     reveal = m.AuditReveal(
         audit=bytes(16),
         nonce=bytes(32),
         mismatches=tuple(range(mismatches)),
         margins=(),
-        logits=pack_logits([1.0 + shift] * n_out),
+        logits=b"",
+        raws=theirs.raws,
+        sketches=theirs.sketches,
     )
     return weigh(auditor, bytes(32), receipt, opened, reveal)
 
@@ -404,8 +414,8 @@ def test_one_replay_of_a_cheap_model_convicts_and_drift_does_not() -> None:
     assert convicting_evidence([finding(30), finding(20)]) == finding(20).evidence
     liar = finding(96)
     assert convicting_evidence([liar, finding(0, shift=9.0)]) == 0, "one liar adds nothing"
-    assert finding(0, shift=0.4).bad is False
-    assert finding(0, shift=0.6).bad is True
+    assert finding(0, shift=0.2).bad is False
+    assert finding(0, shift=0.5).bad is True
 
 
 def test_an_answer_is_as_far_off_as_its_worst_span() -> None:
@@ -427,10 +437,15 @@ def test_an_answer_is_as_far_off_as_its_worst_span() -> None:
         {"mismatches": (3, 3)},
         {"mismatches": (4, 3)},
         {"mismatches": (96,)},
-        {"logits": b"abc"},
-        {"logits": b""},
-        {"logits": pack_logits([float("nan")] * 96)},
-        {"logits": pack_logits([float("inf")] * 96)},
+        {"logits": b"abcd"},
+        {"sketches": b""},
+        {"raws": bytes(160)},
+        {"sketches": bytes(959)},
+        {"sketches": b"\x01" * 8 + b"\x00\x7e" + bytes(950)},
+        {"raws": None, "sketches": None, "logits": b"abc"},
+        {"raws": None, "sketches": None, "logits": b""},
+        {"raws": None, "sketches": None, "logits": pack_logits([float("nan")] * 96)},
+        {"raws": None, "sketches": None, "logits": pack_logits([float("inf")] * 96)},
     ],
 )
 def test_a_malformed_reveal_is_refused(changes: dict[str, object]) -> None:
@@ -439,10 +454,17 @@ def test_a_malformed_reveal_is_refused(changes: dict[str, object]) -> None:
         "nonce": bytes(32),
         "mismatches": (),
         "margins": (),
-        "logits": pack_logits([1.0] * 96),
+        "logits": b"",
+        "raws": bytes(192),
+        "sketches": sketches_of([1.0] * 96),
     }
-    ours = pack_logits([1.0] * 96)
-    opened = m.LeavesOpened(audit=bytes(16), hashes=bytes(192), logits=ours)
+    opened = m.LeavesOpened(
+        audit=bytes(16),
+        hashes=bytes(192),
+        logits=b"",
+        raws=bytes(192),
+        sketches=sketches_of([1.0] * 96),
+    )
     receipt = decode_as(m.Receipt, _receipt_bytes())
     with pytest.raises(ProtocolError):
         weigh(b"", b"", receipt, opened, m.AuditReveal(**(good | changes)))  # type: ignore[arg-type]  # malformed on purpose

@@ -14,6 +14,7 @@ from assay_node.core.parameters import Parameters, Served
 from assay_node.engine.interface import Chunk, Replayed
 from assay_protocol.codec import decode, encode
 from assay_protocol.hashing import nonce_commitment, pack_tokens, prompt_hash
+from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.messages import (
     HeartbeatAck,
     Receipt,
@@ -155,7 +156,7 @@ class Client:
         asked = self.end.ticket.sampler.logprobs
         told = [] if asked is None else [(t, -1.0, *(t, -1.0) * asked) for t in tokens]
         logprobs = b"".join(struct.pack("<" + "If" * (len(one) // 2), *one) for one in told)
-        chunk = Chunk(tokens, struct.pack(f"<{len(tokens)}f", *tokens), finish, logprobs)
+        chunk = Chunk(tokens=tokens, finish=finish, logprobs=logprobs, **numbers_of(tokens))
         effects = self.bench.post(on.Drawn(self.stream, chunk))
         self.hear(effects)
         return effects
@@ -193,5 +194,12 @@ def finished_job(bench: Bench, number: int = 1, stream: int = 1) -> Client:
     return client
 
 
+def numbers_of(tokens: tuple[int, ...]) -> dict[str, bytes]:
+    """A logit and a sketch for each token, as an honest engine and its auditor both find them."""
+    sketches = b"".join(bytes([token % 128]) * SKETCH_BYTES for token in tokens)
+    return {"logits": struct.pack(f"<{len(tokens)}f", *tokens), "sketches": sketches}
+
+
 def honest_replay(output: tuple[int, ...]) -> Replayed:
-    return Replayed(output, struct.pack(f"<{len(output)}f", *output), (0.0,) * len(output))
+    zero = (0.0,) * len(output)
+    return Replayed(drawn=output, margins=zero, gaps=zero, **numbers_of(output))

@@ -13,15 +13,18 @@ from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.auditor import MARGIN_MAX
 from assay_node.core.sealing import NaclSealing, Secrets
-from assay_node.engine.interface import Replayed
+from assay_node.engine.interface import Chunk, Replayed
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import OutputHash, commitment, job_seed, leaves_root, pack_tokens
+from assay_protocol.leaves import Leaves, leaves_of
+from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.messages import (
     AuditAccept,
     AuditCommit,
     AuditDecline,
     AuditReveal,
+    AuditStatement,
     AuditTask,
     LeavesOpened,
     OpenLeaves,
@@ -31,10 +34,12 @@ from assay_protocol.messages import (
     TranscriptBody,
     TranscriptRequest,
 )
-from assay_protocol.signing import peek
+from assay_protocol.signing import open_signed, peek
+from assay_protocol.sketches import gap_code
 from node.core.node_bench import (
     END,
     MODEL,
+    NODE,
     NOW,
     SAMPLER,
     SECOND,
@@ -45,6 +50,7 @@ from node.core.node_bench import (
     make_bench,
     make_ticket,
     nonce_of,
+    numbers_of,
 )
 
 AUDIT = b"audit number one"
@@ -100,9 +106,16 @@ def sealed(
 def reveal_of(bench: Bench, committed: list[do.Effect]) -> AuditReveal:
     """Ask for the reveal and check it against the commitment."""
     [commit] = bench.notices(committed)
+    assert isinstance(commit, AuditCommit)
     [notice] = [e for e in tell(bench, RevealRequest(audit=AUDIT)) if isinstance(e, do.Notify)]
     reveal = decode_as(AuditReveal, notice.body)
-    assert commit == AuditCommit(audit=AUDIT, commitment=commitment(reveal.nonce, notice.body))
+    assert (commit.audit, commit.commitment) == (AUDIT, commitment(reveal.nonce, notice.body))
+    assert open_signed(AuditStatement, commit.statement or b"", NODE.public_key) == AuditStatement(
+        audit=AUDIT,
+        ticket=make_ticket(1).ticket,
+        output_hash=bench.node._auditor._audits[AUDIT].task.output_hash,
+        commitment=commit.commitment,
+    )
     return reveal
 
 
@@ -125,8 +138,82 @@ def test_an_honest_job_passes_from_executor_to_auditor() -> None:
     [opened] = executor.notices(tell(executor, OpenLeaves(audit=AUDIT, ticket=task().ticket)))
     assert isinstance(opened, LeavesOpened)
     receipt = peek(Receipt, executor.of(do.SaveReceipt)[-1].receipt)
+    assert opened.logits == reveal.logits == b""
+    assert (opened.raws, opened.sketches) == (reveal.raws, reveal.sketches)
+    leaves = Leaves(opened.raws or b"", opened.sketches or b"")
+    leaves.check(receipt.class_id, receipt.n_out)
+    assert leaves.root(receipt.class_id, [opened.hashes]) == receipt.root
+    assert reveal.gaps == bytes(6)
+
+
+LONG = tuple(range(1, 41))
+
+
+def long_task(**changes: Any) -> AuditTask:
+    return task(LONG, finish="cancelled", **changes)
+
+
+@pytest.mark.parametrize(("replay", "tokens"), [(None, 40), (16, 16), (32, 32), (40, 40)])
+def test_so_many_first_tokens_are_replayed_and_revealed(replay: int | None, tokens: int) -> None:
+    bench = make_bench()
+    told = tell(bench, sealed(accept(bench, long_task(replay=replay)), output=LONG))
+    [started] = bench.of(do.StartReplay, told)
+    assert started.replay.output == LONG[:tokens]
+    found = replace(honest_replay(LONG[:tokens]), gaps=(0.0, 5.0) * (tokens // 2))
+    reveal = reveal_of(bench, bench.post(on.ReplayDone(AUDIT, found)))
+    whole = numbers_of(LONG)
+    leaves = leaves_of(**whole)
+    assert reveal.raws == leaves.raws[: 32 * -(-tokens // 16)]
+    assert reveal.sketches == whole["sketches"][: SKETCH_BYTES * tokens]
+    assert reveal.gaps == bytes([0, gap_code(5.0)]) * (tokens // 2)
+
+
+def test_the_whole_transcript_is_checked_whatever_is_replayed() -> None:
+    bench = make_bench()
+    other = (*LONG[:-1], 99)
+    committed = tell(bench, sealed(accept(bench, long_task(replay=16)), output=other))
+    assert reveal_of(bench, committed).fault == "transcript_output"
+
+
+@pytest.mark.parametrize("replay", [0, 1, 17, 41, 48])
+def test_a_replay_that_ends_within_a_leaf_is_declined(replay: int) -> None:
+    bench = make_bench()
+    [declined] = bench.notices(tell(bench, long_task(replay=replay)))
+    assert declined == AuditDecline(audit=AUDIT, code="malformed")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"drawn": OUTPUT[:5]},
+        {"margins": (0.0,) * 5},
+        {"gaps": ()},
+        {"logits": bytes(20)},
+        {"sketches": bytes(50)},
+    ],
+)
+def test_an_engine_that_leaves_something_out_gives_the_audit_back(changes: dict[str, Any]) -> None:
+    bench = make_bench()
+    tell(bench, sealed(accept(bench, task())))
+    effects = bench.post(on.ReplayDone(AUDIT, replace(honest_replay(OUTPUT), **changes)))
+    assert bench.notices(effects) == [AuditDecline(audit=AUDIT, code="engine_failed")]
+
+
+def test_logprob_leaves_are_opened_and_revealed_as_logprobs() -> None:
+    served = replace(SERVED, class_id="openai/x/Q4_1/L")
+    executor, auditor = make_bench(served=(served,)), make_bench(seed=b"a" * 32)
+    executor.start(1, make_ticket(1))
+    logits = numbers_of(OUTPUT)["logits"]
+    executor.post(on.Drawn(1, Chunk(OUTPUT, logits, "stop")))
+    [opened] = executor.notices(tell(executor, OpenLeaves(audit=AUDIT, ticket=task().ticket)))
+    assert (opened.logits, opened.raws, opened.sketches) == (logits, None, None)
+    receipt = peek(Receipt, executor.of(do.SaveReceipt)[-1].receipt)
     assert leaves_root([opened.hashes], opened.logits) == receipt.root
-    assert opened.logits == reveal.logits
+    tell(auditor, sealed(accept(auditor, task(leaves="logprob"))))
+    found = replace(honest_replay(OUTPUT), sketches=b"")
+    reveal = reveal_of(auditor, auditor.post(on.ReplayDone(AUDIT, found)))
+    assert (reveal.logits, reveal.raws, reveal.sketches) == (logits, None, None)
+    assert reveal.gaps == bytes(6)
 
 
 def test_a_task_says_what_the_leaves_hold_and_one_unknown_is_declined() -> None:
@@ -152,7 +239,7 @@ def test_mismatches_are_positions_with_margins_in_thousandths() -> None:
     tell(bench, sealed(box_key))
     drawn = (11, 99, 13, 98, 97, END)
     margins = (0.0, 0.0314, 0.0, float("inf"), float("nan"), 0.0)
-    replayed = Replayed(drawn, bytes(24), margins)
+    replayed = Replayed(drawn, bytes(24), margins, (0.0,) * 6, bytes(60))
     reveal = reveal_of(bench, bench.post(on.ReplayDone(AUDIT, replayed)))
     assert reveal.mismatches == (1, 3, 4)
     assert reveal.margins == (31, MARGIN_MAX, MARGIN_MAX)
@@ -198,6 +285,7 @@ def test_a_tampered_transcript_is_a_named_fault(name: str) -> None:
     assert not bench.of(do.StartReplay, committed)
     reveal = reveal_of(bench, committed)
     assert (reveal.fault, reveal.mismatches, reveal.logits) == (fault, (), b"")
+    assert (reveal.raws, reveal.sketches, reveal.gaps) == (None, None, None)
 
 
 def test_a_stop_token_of_the_sampler_is_an_honest_end() -> None:
@@ -220,6 +308,7 @@ def test_an_empty_answer_needs_no_replay() -> None:
     box_key = accept(bench, task(output=(), finish="cancelled"))
     reveal = reveal_of(bench, tell(bench, sealed(box_key, output=())))
     assert (reveal.mismatches, reveal.fault) == ((), None)
+    assert (reveal.raws, reveal.sketches, reveal.gaps) == (b"", b"", b"")
 
 
 @pytest.mark.parametrize(

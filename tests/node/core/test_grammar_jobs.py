@@ -182,7 +182,7 @@ def revealed(bench: Bench) -> AuditReveal:
 def test_the_text_reaches_the_auditor_sealed() -> None:
     executor, auditor = make_bench(served=(KEEPS,)), make_bench(served=(KEEPS,), seed=b"a" * 32)
     start(executor, HELD, GRAMMAR)
-    executor.post(on.Drawn(1, Chunk(OUTPUT, bytes(4 * len(OUTPUT)), "stop")))
+    executor.post(on.Drawn(1, Chunk(OUTPUT, bytes(12), "stop", sketches=bytes(30))))
     box_key = accept(auditor, task())
     [transcript] = executor.notices(
         tell(executor, TranscriptRequest(audit=AUDIT, ticket=task().ticket, box_key=box_key))
@@ -207,7 +207,7 @@ def test_a_token_outside_the_grammar_is_a_fault_and_a_lost_draw_is_not() -> None
     for margin, fault in ((math.inf, "grammar"), (0.25, None)):
         bench = make_bench(served=(KEEPS,))
         tell(bench, sealed(accept(bench, task()), GRAMMAR))
-        found = Replayed((11, 99, END), bytes(12), (0.0, margin, 0.0))
+        found = Replayed((11, 99, END), bytes(12), (0.0, margin, 0.0), (0.0,) * 3, bytes(30))
         bench.post(on.ReplayDone(AUDIT, found))
         reveal = revealed(bench)
         assert reveal.fault == fault
@@ -218,7 +218,9 @@ def test_an_infinite_margin_without_a_grammar_stays_a_margin() -> None:
     bench = make_bench(served=(KEEPS,))
     plain = make_ticket(1).sampler
     tell(bench, sealed(accept(bench, task(sampler=plain)), None))
-    bench.post(on.ReplayDone(AUDIT, Replayed((11, 99, END), bytes(12), (0.0, math.inf, 0.0))))
+    margins = (0.0, math.inf, 0.0)
+    found = Replayed((11, 99, END), bytes(12), margins, (0.0,) * 3, bytes(30))
+    bench.post(on.ReplayDone(AUDIT, found))
     assert (revealed(bench).fault, revealed(bench).mismatches) == (None, (1,))
 
 

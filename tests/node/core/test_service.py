@@ -82,8 +82,57 @@ def test_an_engine_that_leaves_logprobs_out_is_not_believed() -> None:
     bench = make_bench()
     sampler = replace(make_ticket(1).sampler, logprobs=0)
     bench.start(1, make_ticket(1, sampler=sampler))
-    effects = bench.post(on.Drawn(1, Chunk((11,), b"\0\0\0\0", None)))
+    effects = bench.post(on.Drawn(1, Chunk((11,), bytes(4), None, sketches=bytes(10))))
     assert bench.of(do.StopGenerate, effects)
+
+
+@pytest.mark.parametrize(
+    ("class_id", "sketches", "cut"),
+    [
+        ("scripted", 10, False),
+        ("scripted", 0, True),
+        ("scripted", 20, True),
+        ("x/L", 0, False),
+        ("x/L", 10, True),
+    ],
+)
+def test_a_class_has_its_leaves_or_no_answer(class_id: str, sketches: int, cut: bool) -> None:
+    bench = make_bench(served=(replace(SERVED, class_id=class_id),))
+    bench.start(1, make_ticket(1))
+    chunk = Chunk((11,), bytes(4), None, sketches=bytes(sketches))
+    assert bool(bench.of(do.StopGenerate, bench.post(on.Drawn(1, chunk)))) == cut
+
+
+@pytest.mark.parametrize(("tokens", "a_token"), [(128, 2.1), (512, 0.6)])
+def test_a_signed_receipt_is_small(tokens: int, a_token: float) -> None:
+    bench = make_bench(served=(replace(SERVED, class_id="llama/0123abcd/cpu/fa/kv-f16/Q8_0/F"),))
+    ticket = make_ticket(1, max_tokens=tokens, calibration=9)
+    client = bench.start(1, ticket)
+    for at in range(0, tokens, 32):
+        last = at + 32 == tokens
+        client.draw(*range(1, 33), finish="length" if last else None)
+        client.reply()
+    receipt = bench.of(do.SaveReceipt)[-1].receipt
+    assert peek(Receipt, receipt).calibration == 9
+    assert len(receipt) <= a_token * tokens
+
+
+def test_what_is_kept_of_a_token_and_what_is_opened_is_small() -> None:
+    bench = make_bench(served=(replace(SERVED, context=1_024),))
+    client = bench.start(1, make_ticket(1, max_tokens=128))
+    kept = []
+    for at in range(0, 128, 32):
+        client.draw(*range(1, 33), finish="length" if at == 96 else None)
+        client.reply()
+    [asked] = bench.of(do.SaveReceipt)
+    opened = bench.node._transcripts.open_leaves(
+        OpenLeaves(audit=bytes(16), ticket=make_ticket(1).ticket)
+    )
+    assert isinstance(opened, LeavesOpened)
+    kept = len(opened.raws or b"") + len(opened.sketches or b"")
+    assert kept == 12 * 128
+    assert len(opened.hashes) + kept == 1_792
+    assert len(encode(opened)) <= 2_048
 
 
 def test_each_chunk_that_fits_asks_for_the_next() -> None:

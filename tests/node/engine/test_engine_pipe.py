@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,8 +87,8 @@ def test_every_option_of_a_sampler_arrives_as_sent() -> None:
 def test_events_arrive_as_sent() -> None:
     events: list[wire.Event] = [
         (1, Chunk((5,), b"\0\0\0\1", None)),
-        (2, Chunk((6,), b"\0\0\0\2", "stop", b"logprobs")),
-        (3, Replayed((1, 2), b"12345678", (0.0, 0.25))),
+        (2, Chunk((6,), b"\0\0\0\2", "stop", b"logprobs", b"0123456789")),
+        (3, Replayed((1, 2), b"12345678", (0.0, 0.25), (math.inf, 0.5), b"01234567890123456789")),
     ]
     assert wire.read_events(_through_the_pipe(wire.events_frame(events))) == events
     failed = wire.events_frame([(4, AssayError("busy", "later"))])
