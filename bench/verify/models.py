@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
-from llama_cpp import llama_cpp
 
 from assay_node.models.fetch import CACHE_DIRECTORY, TEST_MODEL_PATH
 
@@ -78,6 +77,8 @@ def _moved(name: str, first: int, less: int) -> str:
 
 
 def _quantize(source: Path, target: Path, kind: str) -> None:
+    from llama_cpp import llama_cpp  # here: simulations of recorded audits do without it
+
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread, params.allow_requantize = _KINDS[kind], 1, True
     code = llama_cpp.llama_model_quantize(
@@ -86,3 +87,8 @@ def _quantize(source: Path, target: Path, kind: str) -> None:
     assert code == 0, f"llama_model_quantize returned {code}"
 
 
+
+def vocabulary(path: Path) -> int:
+    """How many tokens the file's model knows."""
+    embedding = next(t for t in GGUFReader(path).tensors if t.name == "token_embd.weight")
+    return int(embedding.shape[1])

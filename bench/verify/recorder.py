@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 import conditions
 from assay_node.engine import llama
 from assay_node.engine.llama import Context, Model
+from assay_node.engine.profiles import Profile
 from assay_protocol.messages import Sampler
 from assay_protocol.sampling import draw_rows
 from assay_protocol.sketches import sketch, sketch_tokens
@@ -56,7 +57,7 @@ def main() -> None:
 class Engine:
     """The product's model and context, with hidden states switched on."""
 
-    def __init__(self, path: Path, profile: conditions.Profile, kv: str) -> None:
+    def __init__(self, path: Path, profile: Profile, kv: str) -> None:
         profile = conditions.with_kv(profile, kv)
         self.profile = profile
         self.model = Model(path, profile)

@@ -11,7 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -55,6 +55,7 @@ class Recordings:
         self.source = source
         self.folder = models.BENCH / "verify" / source.stem
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.n_vocab = models.vocabulary(source)
 
     def make(self, wanted: Iterable[Wanted]) -> None:
         """Compute what is missing, in this order as far as one process can do it."""
@@ -70,38 +71,31 @@ class Recordings:
         name = "-".join([one.provider.name, one.auditor or "answers", digest]).replace(" ", "_")
         return self.folder / f"{name}-{one.block:02}.npz"
 
-    def answers(self, provider: Provider, blocks: int) -> Arrays:
-        return self._load(Wanted(provider, block) for block in range(blocks))
+    def provider(self, name: str, block: int) -> Arrays:
+        """What one named in the tables answered and committed to.
 
-    def audits(self, provider: Provider, auditor: str, blocks: int) -> Arrays:
-        return self._load(Wanted(provider, block, auditor) for block in range(blocks))
-
-    def forged(self, blocks: int) -> Arrays:
-        """The prefill forger's: tokens of a cheap model, all else by the declared one."""
+        The prefill forger's tokens are those of a cheap model, all else the declared one's.
+        """
+        if name != FORGER:
+            return self._load(Wanted(conditions.provider(name), block))
         cheap = conditions.provider(FORGES)
-        tokens = self.answers(cheap, blocks)["tokens"]
-        return self.audits(cheap, conditions.HONEST.runs, blocks) | {"tokens": tokens}
+        tokens = self._load(Wanted(cheap, block))["tokens"]
+        return self._load(Wanted(cheap, block, conditions.HONEST.runs)) | {"tokens": tokens}
 
-    def provider(self, name: str, blocks: int) -> Arrays:
-        """What one named in the tables answered and committed to."""
-        if name == FORGER:
-            return self.forged(blocks)
-        return self.answers(conditions.provider(name), blocks)
-
-    def auditor(self, name: str, auditor: str, blocks: int) -> Arrays:
+    def auditor(self, name: str, auditor: str, block: int) -> Arrays:
         """What `auditor` computed for it."""
-        return self.audits(conditions.provider(FORGES if name == FORGER else name), auditor, blocks)
+        return self._load(Wanted(_writer(name), block, auditor))
 
-    def blocks(self, provider: Provider, auditor: str) -> int:
-        """How many blocks are there, from the first on."""
+    def blocks(self, name: str, auditor: str) -> int:
+        """How many blocks of these audits are there, from the first on."""
         count = 0
-        while self.path(Wanted(provider, count, auditor)).is_file():
+        while self.path(Wanted(_writer(name), count, auditor)).is_file():
             count += 1
         return count
 
-    def _load(self, wanted: Iterator[Wanted]) -> Arrays:
-        loaded = [np.load(self.path(one)) for one in wanted]
-        return {name: np.concatenate([one[name] for one in loaded]) for name in loaded[0]}
+    def _load(self, one: Wanted) -> Arrays:
+        with np.load(self.path(one)) as loaded:
+            return {name: loaded[name] for name in loaded.files}
 
     def _run(self, engine: tuple[str, str, str], some: list[Wanted]) -> None:
         kind, file, kv = engine
@@ -125,3 +119,8 @@ class Recordings:
 
 def jobs_of(block: int) -> list[int]:
     return list(range(block * BLOCK, (block + 1) * BLOCK))
+
+
+def _writer(name: str) -> Provider:
+    """Whose tokens they are."""
+    return conditions.provider(FORGES if name == FORGER else name)
