@@ -42,7 +42,16 @@ _IMPURE: Final = {
 _PROTOCOL_MAY: Final = {"msgpack", "nacl"}
 _NUMPY_IN: Final = {
     f"protocol/assay_protocol/{name}.py"
-    for name in ("sampling", "margins", "noise", "adjustments", "masks", "sketches")
+    for name in (
+        "sampling",
+        "filters",
+        "edges",
+        "margins",
+        "noise",
+        "adjustments",
+        "masks",
+        "sketches",
+    )
 }
 
 _MASKS_IN: Final = "protocol/assay_protocol/masks.py"  # llguidance, behind the `grammar` extra

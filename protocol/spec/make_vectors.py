@@ -2,8 +2,8 @@
 
 Everything is derived from names, so the file changes only when the protocol does. Bytes are hex.
 `messages`: decoding `hex` gives `fields`, encoding them gives `hex`. `refused`: decoding gives the
-error. `ignored`: decoding gives nothing, or the message `as`. `signed` and `hashes` say what
-signing.py and hashing.py compute. Run `make vectors` after a change of messages.py.
+error. `ignored`: decoding gives nothing, or the message `as`. `signed`, `hashes` and `sketches` say
+what signing.py, hashing.py and sketches.py compute. Run `make vectors` after a change of any.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 import msgpack
+import numpy as np
 
-from assay_protocol import codec, grammars, hashing, messages
+from assay_protocol import codec, grammars, hashing, messages, sketches
 from assay_protocol.errors import ProtocolError
+from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.signing import Identity, digest, seal
 
 PATH: Final = Path(__file__).parent / "vectors" / "messages.json"
@@ -54,6 +56,7 @@ def build() -> dict[str, Any]:
         "ignored": _ignored(),
         "signed": _signed(),
         "hashes": _hashes(),
+        "sketches": _sketches(),
     }
 
 
@@ -234,8 +237,36 @@ def _hashes() -> dict[str, Any]:
     }
 
 
+def _sketches() -> dict[str, Any]:
+    seed = hashing.job_seed(bytes(range(16)), bytes(range(32, 64)))
+    cases = ((0, 49_152), (1, 49_152), (2_047, 151_936), (70_000, 7))
+    rows = (
+        [0.0] * 16,
+        [1.5, 0.5, -3.25, 2.0, 0.0, 0.125, 8.0, 7.5, 1.0, 4.0, -2.0, -2.0, 6.5, 1.5, 0.25, 9.0],
+        [20.0, -20.0, 19.5, -19.5, *([1e-3, 0.0] * 6)],
+        [1e-6, 0.0, -1e-6, 0.0, *([0.0] * 12)],
+    )
+    gaps = (0.0, 0.0099, 0.01, 0.0103, 0.25, 1.0, 17.9, 18.5, 1e9)
+    return {
+        "seed": seed.hex(),
+        "tokens": [
+            {
+                "position": position,
+                "n_vocab": n_vocab,
+                "is": sketches.sketch_tokens(seed, position, n_vocab).tolist(),
+            }
+            for position, n_vocab in cases
+        ],
+        "bytes": [
+            {"logits": row, "is": sketches.sketch(np.array([row], np.float32)).hex()}
+            for row in rows
+        ],
+        "gap_codes": [{"gap": gap, "is": sketches.gap_code(gap)} for gap in gaps],
+    }
+
+
 def _answer(ticket: bytes, nonce: bytes, count: int) -> dict[str, Any]:
-    """Tokens 7, 8, 9, ... whose logits are 0.5, 1.5, 2.5, ..."""
+    """Tokens 7, 8, 9, ... whose logits are 0.5, 1.5, 2.5, ..., their sketches bytes 0, 1, 2, ..."""
     output = hashing.pack_tokens(range(7, 7 + count))
     logits = struct.pack(f"<{count}f", *(i + 0.5 for i in range(count)))
     running = hashing.OutputHash(ticket, nonce)
@@ -247,6 +278,9 @@ def _answer(ticket: bytes, nonce: bytes, count: int) -> dict[str, Any]:
         "output_hash": running.digest().hex(),
         "leaf_ends": [end.hex() for end in ends],
         "root": hashing.leaves_root(ends, logits).hex(),
+        "sketches": (told := bytes(i % 256 for i in range(SKETCH_BYTES * count))).hex(),
+        "raws": [raw.hex() for raw in (raws := hashing.raw_hashes(logits))],
+        "sketched_root": hashing.sketched_root(ends, raws, told).hex(),
     }
 
 

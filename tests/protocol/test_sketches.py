@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from assay_protocol.errors import ProtocolError
 from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
-from assay_protocol.sketches import gap_code, gap_of, leaf_distances, sketch, sketch_tokens
+from assay_protocol.sketches import (
+    gap_code,
+    gap_of,
+    leaf_distances,
+    sketch,
+    sketch_rows,
+    sketch_tokens,
+)
 
 VOCABULARY = 49_152
 SEED = bytes(range(32))
@@ -92,3 +99,25 @@ def test_gap_codes_are_lower_bounds_within_three_percent(gap: float) -> None:
 def test_what_is_no_gap_has_the_least_code() -> None:
     assert gap_code(math.nan) == 0
     assert gap_code(math.inf) == 255
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**31), max_size=9))
+def test_many_rows_at_once_have_the_sketches_of_each_alone(rng: int, positions: list[int]) -> None:
+    random = np.random.default_rng(rng)
+    rows = (random.normal(0, 3, (len(positions), 1_000))).astype(np.float32)
+    seeds = [random.bytes(32) for _ in positions]
+    alone = [
+        sketch(row[sketch_tokens(seed, position, 1_000)][None, :])
+        for row, seed, position in zip(rows, seeds, positions, strict=True)
+    ]
+    assert sketch_rows(rows, seeds, positions) == b"".join(alone)
+
+
+@given(st.lists(st.floats(-40, 40, width=32), min_size=16, max_size=16))
+def test_a_sketch_is_off_by_half_a_step_at_most(values: list[float]) -> None:
+    told = np.frombuffer(sketch(np.array([values], np.float32)), np.int8, 8)
+    step = float(np.frombuffer(sketch(np.array([values], np.float32))[8:], "<f2")[0])
+    apart = np.array(values[::2]) - np.array(values[1::2])
+    if step > 1e-4:  # below, half precision is coarser than a hundredth
+        assert np.abs(told * step - apart).max() <= step * 0.51 + 1e-6
+        assert np.abs(told).max() == 127

@@ -141,6 +141,7 @@ def test_a_fitting_receipt_passes() -> None:
         {"model": b"x" * 32},
         {"prompt_hash": b"x" * 32},
         {"n_in": 4},
+        {"calibration": 1},
         {"n_out": 401},
         {"n_out": 399},  # by length, but not that long
         {"finish": "because"},

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
-from assay_protocol import codec, hashing, messages
+from assay_protocol import codec, hashing, messages, sketches
 from assay_protocol.errors import ProtocolError
+from assay_protocol.leaves import leaves_of
 from assay_protocol.signing import Identity, digest, open_signed
 
 _FILE = Path(__file__).resolve().parents[2] / "protocol" / "spec" / "vectors" / "messages.json"
@@ -78,3 +81,36 @@ def test_hashes() -> None:
         assert not ends or ends[-1].hex() == answer["output_hash"]
         root = hashing.leaves_root(ends, bytes.fromhex(answer["logits"]))
         assert root.hex() == answer["root"]
+
+
+def test_leaves_of_sketches() -> None:
+    known = VECTORS["hashes"]
+    for answer in known["answers"]:
+        logits, told = bytes.fromhex(answer["logits"]), bytes.fromhex(answer["sketches"])
+        leaves = leaves_of(logits, told)
+        assert leaves.raws == b"".join(map(bytes.fromhex, answer["raws"]))
+        ends = [bytes.fromhex(end) for end in answer["leaf_ends"]]
+        assert leaves.root("", ends).hex() == answer["sketched_root"]
+
+
+def test_sketches() -> None:
+    known = VECTORS["sketches"]
+    seed = bytes.fromhex(known["seed"])
+    for case in known["tokens"]:
+        asked = sketches.sketch_tokens(seed, case["position"], case["n_vocab"])
+        assert asked.tolist() == case["is"]
+    for case in known["bytes"]:
+        row = np.array([case["logits"]], np.float32)
+        assert sketches.sketch(row).hex() == case["is"] == _sketch(case["logits"])
+    for case in known["gap_codes"]:
+        assert sketches.gap_code(case["gap"]) == case["is"]
+
+
+def _sketch(logits: list[float]) -> str:
+    """The MUST list of spec/sketches.md, with nothing clever."""
+    values = struct.unpack("<16f", struct.pack("<16f", *logits))
+    apart = [values[2 * i] - values[2 * i + 1] for i in range(8)]
+    packed = struct.pack("<e", max(map(abs, apart)) / 127)
+    (step,) = struct.unpack("<e", packed)
+    steps = [round(one / step) if step else 0 for one in apart]
+    return (struct.pack("<8b", *(max(-127, min(127, one)) for one in steps)) + packed).hex()

@@ -27,7 +27,7 @@ from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import commitment, job_seed
 from assay_protocol.leaves import leaves_of
-from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
+from assay_protocol.limits import LEAF_TOKENS, OUTPUT_TOKENS_MAX, SKETCH_BYTES
 from assay_protocol.messages import (
     AuditAccept,
     AuditCommit,
@@ -184,7 +184,7 @@ class Auditor:
             return "model_unknown"
         if not can_audit(served.class_id) or task.leaves not in (None, LOGPROB_LEAVES):
             return "class_refused"
-        if task.replay is not None and not _whole_leaves(task.replay, task.n_out):
+        if not _replayable(task):
             return "malformed"
         if task.n_in + task.n_out > served.context:
             return "prompt_too_long"
@@ -251,11 +251,14 @@ def _reveal(audit: _Audit, replayed: Replayed, fault: str | None) -> AuditReveal
     )
 
 
-def _whole_leaves(tokens: int, n_out: int) -> bool:
-    """Whether so many first tokens of an answer end where a leaf does."""
-    if tokens == n_out:
-        return True
-    return 0 < tokens < n_out and tokens % LEAF_TOKENS == 0
+
+
+def _replayable(task: AuditTask) -> bool:
+    """Whether the answer is one a node may give, and the replay ends where a leaf of it does."""
+    tokens, n_out = task.replay, task.n_out
+    if n_out > OUTPUT_TOKENS_MAX:
+        return False
+    return tokens is None or tokens == n_out or (0 < tokens < n_out and not tokens % LEAF_TOKENS)
 
 
 def _complete(audit: _Audit, replayed: Replayed) -> bool:

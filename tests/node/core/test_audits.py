@@ -316,6 +316,7 @@ def test_an_empty_answer_needs_no_replay() -> None:
     [
         ({"model": b"x" * 32}, "model_unknown"),
         ({"n_out": 62}, "prompt_too_long"),
+        ({"n_out": 2_049}, "malformed"),
         ({"deadline_at": NOW}, "timeout"),
         ({"sampler": replace(make_ticket(1).sampler, temperature=-1.0)}, "sampler_refused"),
     ],

@@ -53,12 +53,13 @@ class Answer:
     tokens: tuple[int, ...] = ()
     logits: bytes = b""
     logprobs: bytes = b""
+    sketches: bytes = b""
     finish: str | None = None
     most: int = 0
 
     @property
     def said(self) -> tuple[object, ...]:
-        return self.tokens, self.logits, self.logprobs, self.finish
+        return self.tokens, self.logits, self.logprobs, self.sketches, self.finish
 
 
 def _model() -> Path:
@@ -89,6 +90,7 @@ async def _write(engine: LlamaEngine, request: Generate, out: dict[int, Answer],
             answer.tokens += chunk.tokens
             answer.logits += chunk.logits
             answer.logprobs += chunk.logprobs
+            answer.sketches += chunk.sketches
             answer.finish = chunk.finish
             answer.most = max(answer.most, len(chunk.tokens))
 
@@ -132,6 +134,7 @@ async def test_answers_are_the_same_with_and_without_drafts(road: Profile) -> No
     assert plain[4].finish == "stop"
     assert plain[5].finish == "length"
     assert (replayed.drawn, replayed.logits) == (drafted[2].tokens, drafted[2].logits)
+    assert replayed.sketches == drafted[2].sketches
 
 
 async def test_jobs_that_draft_are_preempted_left_and_go_on_the_same() -> None:

@@ -14,8 +14,10 @@ from assay_node.engine.interface import Engine, Generate, Replay
 from assay_node.engine.scripted import Script, open_scripted_engine
 from assay_protocol.errors import AssayError
 from assay_protocol.grammars import pack_grammar
+from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.logprobs import unpack_logprobs
 from assay_protocol.messages import Sampler, TokenBias
+from assay_protocol.sketches import leaf_distances, sketch, sketch_tokens
 
 LONG = Script(end_bias=-50.0)
 
@@ -230,3 +232,44 @@ async def test_an_engine_without_masks_refuses_a_grammar() -> None:
             with pytest.raises(AssayError) as caught:
                 await start
             assert caught.value.code == "grammar_refused"
+
+
+async def _sketches(engine: Engine, request: Generate) -> bytes:
+    async with engine.generate(request) as chunks:
+        return b"".join([chunk.sketches async for chunk in chunks])
+
+
+async def test_sketches_are_of_raw_logits_at_output_positions() -> None:
+    request = replace(REQUEST, sampler=OPTIONS)
+    async with (
+        open_scripted_engine(LONG) as engine,
+        open_scripted_engine(replace(LONG, perturbation=1.0)) as cheap,
+    ):
+        tokens, _, _ = await _write(engine, request)
+        told = await _sketches(engine, request)
+        replayed = await engine.replay(_replay(request, tokens))
+        rest = replace(request, prompt=request.prompt + tokens[:13], start=13, max_tokens=27)
+        later = await _sketches(engine, rest)
+        logprobs = await engine.replay(replace(_replay(request, tokens), normalized=True))
+        cheaper = await cheap.replay(_replay(request, tokens))
+        row = engine.logits(request.prompt + tokens[:20])
+    assert told == replayed.sketches
+    assert later == told[SKETCH_BYTES * 13 :]
+    assert logprobs.sketches == b""
+    asked = sketch_tokens(request.seed, 20, len(row))
+    assert told[SKETCH_BYTES * 20 :][:SKETCH_BYTES] == sketch(row[asked][None, :])
+    assert min(leaf_distances(told, cheaper.sketches)) > 0.05
+
+
+async def test_a_replay_tells_gaps_that_explain_what_a_cheaper_script_changed() -> None:
+    async with (
+        open_scripted_engine(LONG) as engine,
+        open_scripted_engine(replace(LONG, perturbation=0.2)) as cheap,
+    ):
+        tokens, _, _ = await _write(engine, replace(REQUEST, max_tokens=200))
+        honest = await engine.replay(_replay(REQUEST, tokens))
+        cheaper = await cheap.replay(_replay(REQUEST, tokens))
+    changed = [here != there for here, there in zip(tokens, cheaper.drawn, strict=True)]
+    gaps = np.array(honest.gaps)
+    assert 0 < sum(changed) < 100
+    assert gaps[changed].max() <= 0.2 + 1e-6
