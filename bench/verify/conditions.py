@@ -19,9 +19,10 @@ CLASSES: Final[dict[str, Profile]] = {
     "flash": FLASH,
     "plain": PLAIN,
     "fast": replace(FAST_SPLIT, library="", road="fast-wheel"),
+    "unfused": replace(FAST_SPLIT, library="", road="fast-unfused", flash=False),
     "float": replace(FLASH, road="float"),
 }
-FILES: Final = {"flash": DECLARED, "plain": DECLARED, "fast": DECLARED, "float": "Q8_0-as-F32"}
+FILES: Final = {name: "Q8_0-as-F32" if name == "float" else DECLARED for name in CLASSES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

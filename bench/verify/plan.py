@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from conditions import CHEATS, CLASSES, HONEST, PROVIDERS, Provider
+from conditions import CHEATS, CLASSES, DECLARED, FORGES, HONEST, PROVIDERS, Provider
 from recordings import Wanted
 
 EXACT_AUDITOR: Final = "flash"  # shares the class that cheats declare: compares bits
@@ -51,8 +51,12 @@ class Plan:
         cheats = [one for one in CHEATS if not self.mild or one.name in _MILD]
         of_one_engine_first = sorted(cheats, key=lambda one: _engine(one) != _engine(HONEST))
         yield from (Wanted(one, block) for one in of_one_engine_first)
-        for auditor in (EXACT_AUDITOR, FLOAT_AUDITOR):
-            yield from (Wanted(one, block, auditor) for one in cheats)
+        # Other weights never give the same bits: a few jobs show it. The forger needs its own.
+        compared = [
+            one for one in cheats if block == 0 or one.file == DECLARED or one.name == FORGES
+        ]
+        yield from (Wanted(one, block, EXACT_AUDITOR) for one in compared)
+        yield from (Wanted(one, block, FLOAT_AUDITOR) for one in cheats)
 
 
 def _engine(one: Provider) -> tuple[str, str, str]:

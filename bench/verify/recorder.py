@@ -26,7 +26,7 @@ from assay_node.engine.llama import Context, Model
 from assay_node.engine.profiles import Profile
 from assay_protocol.messages import Sampler
 from assay_protocol.sampling import draw_rows
-from assay_protocol.sketches import sketch, sketch_tokens
+from assay_protocol.sketches import sketch_rows
 
 CONTEXT: Final = 256
 STREAMS: Final = 8
@@ -181,11 +181,10 @@ def _keep(
     position: int,
 ) -> Rows:
     """What is written down of some rows, from output position `position` on."""
-    count, n_vocab = logits.shape
+    count = len(logits)
     best = _best(logits)
     seed = conditions.seed(job)
-    asked = np.stack([sketch_tokens(seed, position + i, n_vocab) for i in range(count)])
-    sketches = sketch(np.take_along_axis(logits, asked, axis=1))
+    sketches = sketch_rows(logits, [seed] * count, range(position, position + count))
     top = logits.max(axis=1, keepdims=True)
     return {
         "raw": logits[np.arange(count), tokens].astype(np.float32),

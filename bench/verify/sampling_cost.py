@@ -7,13 +7,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import numpy as np
-
 import conditions
 from assay_node.engine.llama import Context, Model
 from assay_node.engine.profiles import FLASH
 from assay_protocol.sampling import draw_rows
-from assay_protocol.sketches import sketch, sketch_tokens
+from assay_protocol.sketches import sketch_rows
 
 _CONTEXT: Final = 128
 _STEPS: Final = 48
@@ -38,8 +36,7 @@ def sampling_cost(path: Path, streams: int) -> dict[str, Any]:
         decoded = time.perf_counter()
         tokens = draw_rows(logits, samplers, seeds, [step] * streams)
         drawn = time.perf_counter()
-        asked = np.stack([sketch_tokens(seed, step, model.n_vocab) for seed in seeds])
-        sketch(np.take_along_axis(logits, asked, axis=1))
+        sketch_rows(logits, seeds, [step] * streams)
         times.append((decoded - began, drawn - decoded, time.perf_counter() - drawn))
     context.close()
     model.close()
