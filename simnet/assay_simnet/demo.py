@@ -37,6 +37,7 @@ from assay_simnet.prompts import PROMPTS
 
 HONEST: Final = ("node-a", "node-b")
 CHEAT: Final = "node-c"
+CAUGHT: Final = ("suspended", "convicted")  # after one job found wrong, or two
 CHAT_TOKENS: Final = 48
 LONG_TOKENS: Final = 192
 KILL_AFTER: Final = 64  # tokens of the long answer
@@ -182,7 +183,7 @@ async def _chats(client: _Client, report: Report) -> None:
 async def _caught(network: RealNetwork, report: Report) -> None:
     _title("the cheat is caught, and nobody else")
     with trio.move_on_after(SETTLE_SECONDS_MAX):
-        while (node := await network.node(CHEAT)) is None or node.state != "suspended":
+        while (node := await network.node(CHEAT)) is None or node.state not in CAUGHT:
             await trio.sleep(POLL_SECONDS)
     states = {}
     for name in (*HONEST, CHEAT):
@@ -191,10 +192,10 @@ async def _caught(network: RealNetwork, report: Report) -> None:
         states[name] = status.state
         _say(f"{name}: {status.state}, {status.jobs} jobs, {status.audits_passed} audits passed")
     report.cheat = {"node": CHEAT, "states": states}
-    if states[CHEAT] != "suspended":
-        raise Failed("the cheat was not suspended")
-    if any(states[name] == "suspended" for name in HONEST):
-        raise Failed("an honest node was suspended")
+    if states[CHEAT] not in CAUGHT:
+        raise Failed("the cheat was not caught")
+    if any(states[name] in (*CAUGHT, "inquiry") for name in HONEST):
+        raise Failed("an honest node was taken for a cheat")
 
 
 async def _resumed(network: RealNetwork, client: _Client, model: Path, report: Report) -> None:

@@ -66,7 +66,11 @@ class Bundles:
 async def running(bundle: Any) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
     backends = Backends(
-        commit=lambda rows: None, load=lambda now: EMPTY, bundle=bundle, post=lambda effect: None
+        commit=lambda rows: None,
+        load=lambda now: EMPTY,
+        bundle=bundle,
+        post=lambda effect: None,
+        verdict=bundle,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
@@ -93,6 +97,20 @@ async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:
         on_frame(session, 5, ASK_CARD)
         await answered(session, 1)
         assert session.replies[0][0] == 5
+
+
+async def test_verdicts_and_tables_are_served_by_name() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        asked = (("verdict", bytes(32)), ("calibration", (7).to_bytes(32, "big")), ("x", bytes(32)))
+        for request, (what, key) in enumerate(asked, 1):
+            on_frame(session, request, encode(m.GetPart(what=what, key=key, offset=0)))
+        await answered(session, 3)
+        answers = {request: answer for request, answer in session.replies}
+        assert answers[1] == m.Part(total=1, data=bytes(1))
+        assert answers[2].code == "calibration_unknown"
+        assert answers[3].code == "unexpected_message"
 
 
 async def test_lookups_that_wait_are_bounded(monkeypatch: Any) -> None:

@@ -23,8 +23,8 @@ def test_the_demo_shows_everything_it_promises(tmp_path: Path) -> None:
     assert (done.returncode, report["ok"], report["failure"]) == (0, True, ""), done.stdout
     assert report["chats"] == report["receipts_verified"] == len(PROMPTS)
     states = report["cheat"]["states"]
-    assert states.pop(report["cheat"]["node"]) == "suspended"
-    assert "suspended" not in states.values()
+    assert states.pop(report["cheat"]["node"]) in ("suspended", "convicted")
+    assert set(states.values()) <= {"probation", "active"}
     assert report["resume"]["token_exact"] is True
     assert 0 < report["resume"]["at_token"] < report["resume"]["tokens"]
     assert report["epoch"]["epoch"] == 1

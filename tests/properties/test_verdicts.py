@@ -8,17 +8,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_coordinator.core.audits import Audits, Verdict
+from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.evidence import (
-    DISTANCE_EVIDENCE,
-    SUSPICION,
-    Finding,
-    convicting_evidence,
+    ALTERNATIVES,
+    CONVICTION,
+    FRESH,
+    JOB_CAP,
+    WORD_CAP,
+    accumulate,
+    capped,
+    combined,
+    weakest,
 )
+from assay_coordinator.core.findings import Bound, Finding
 from assay_coordinator.core.jobs import Job
 from assay_coordinator.core.policy import SECOND, Policy
+from assay_coordinator.core.quorum import conclude, decide
 from assay_coordinator.core.registry import Registry
+from assay_coordinator.core.verdicts import Verdict
 from assay_protocol import codec, messages
 from assay_protocol.hashing import leaf_hashes, leaves_root
 from assay_protocol.messages import Offer, Receipt, Register
@@ -55,12 +63,12 @@ def _register(registry: Registry, key: bytes) -> None:
     )
     lease = 10 * POLICY.audit_case_us
     joined = Register(operator=key, offers=(offer,), addresses=("a",), software="s", device="d")
-    registry.register(key, joined, lease)
+    registry.register(0, key, joined, lease)
 
 
 @pytest.mark.parametrize("silent_auditors", [0, 1, 2, 30])
 def test_a_case_ends_by_its_deadline_whoever_is_silent(silent_auditors: int) -> None:
-    registry = Registry()
+    registry = Registry(POLICY)
     _register(registry, TICKET.node)
     for i in range(silent_auditors):
         _register(registry, bytes([100 + i]) * 32)
@@ -76,24 +84,65 @@ def test_a_case_ends_by_its_deadline_whoever_is_silent(silent_auditors: int) -> 
     assert audits.cases == {}
 
 
-def _finding(evidence: int, logit: float, fault: str = "") -> Finding:
-    return Finding(b"a", b"i", b"c", 3, 3, evidence, (logit,) * 3, 0, 0.0, fault)
+def _finding(ratios: tuple[int, ...], fault: str, hard: bool, name: int) -> Finding:
+    bound = Bound(bytes([name]) * 32, "x", bytes(16), bytes(32), b"")
+    return Finding(bound, b"", fault=fault, replayed=96, ratios=ratios, hard=hard)
 
 
-_FINDINGS = st.builds(_finding, st.integers(-(1 << 40), 1 << 40), st.floats(-50, 50))
+_RATIOS = st.tuples(*[st.integers(-(10**12), 10**12)] * ALTERNATIVES)
+_FINDINGS = st.builds(
+    _finding,
+    _RATIOS,
+    st.sampled_from(["", "", "", "finish", "transcript_output"]),
+    st.booleans(),
+    st.integers(0, 255),
+)
+_AGAINST = {"failed", "unequal", "withheld"}
 
 
-@given(_FINDINGS)
-def test_one_auditor_convicts_nobody(finding: Finding) -> None:
-    with pytest.raises(AssertionError):
-        convicting_evidence([finding])
+@given(_FINDINGS, st.integers(1, 2))
+def test_one_auditor_convicts_nobody(finding: Finding, wanted: int) -> None:
+    """Whatever it says, and whoever it says to agree with."""
+    for decision in (
+        decide([finding], wanted, 3, lambda a, b: True),
+        conclude([finding], lambda a, b: True),
+    ):
+        assert decision is None or decision.outcome not in _AGAINST
 
 
-@given(_FINDINGS, _FINDINGS)
-def test_a_liar_cannot_raise_what_a_second_auditor_found(one: Finding, other: Finding) -> None:
-    weaker = max(0, min(one.evidence, other.evidence))
-    found = convicting_evidence([one, other])
-    assert found == weaker or (weaker <= SUSPICION and found == DISTANCE_EVIDENCE)
+@given(_RATIOS, st.lists(_RATIOS, max_size=8))
+def test_single_words_are_no_proof_and_raise_alarms_slowly(
+    first: tuple[int, ...], more: list[tuple[int, ...]]
+) -> None:
+    proof = detectors = FRESH
+    for word in (first, *more):
+        proof = accumulate(proof, capped(word, 0))
+        detectors = accumulate(detectors, capped(word, WORD_CAP))
+    assert proof == FRESH
+    assert combined(detectors) <= WORD_CAP * (1 + len(more))
+
+
+@given(st.lists(_FINDINGS, max_size=3), st.integers(1, 3))
+def test_auditors_who_agree_with_nobody_prove_nothing(
+    findings: list[Finding], wanted: int
+) -> None:
+    decision = decide(findings, wanted, 3, lambda a, b: False)
+    assert decision is None or decision.outcome not in _AGAINST
+
+
+@given(_RATIOS, _RATIOS)
+def test_a_liar_cannot_raise_what_a_second_auditor_found(
+    one: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    both = weakest([one, other])
+    assert all(a <= b for a, b in zip(both, one, strict=True))
+    assert all(a <= b for a, b in zip(both, other, strict=True))
+
+
+@given(_RATIOS)
+def test_one_job_is_no_conviction_however_clear(ratios: tuple[int, ...]) -> None:
+    assert combined(accumulate(FRESH, capped(ratios, JOB_CAP))) < CONVICTION
+    assert POLICY.convicting_jobs >= 2
 
 
 def test_no_message_to_the_coordinator_has_a_field_for_a_prompt() -> None:

@@ -264,7 +264,7 @@ class Node:
         closed = self._outbox.blocked
         if self.draining:
             closed = "draining"
-        elif self.repute.state == "suspended":
+        elif self.repute.state in ("inquiry", "suspended", "convicted"):
             closed = "suspended"
         elif not self._lease.held(now):
             closed = "not_registered"

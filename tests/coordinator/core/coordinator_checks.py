@@ -11,7 +11,7 @@ from typing import Any
 
 from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.epochs import statement
-from assay_coordinator.core.evidence import CONVICTION
+from assay_coordinator.core.evidence import ALARM
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
@@ -21,7 +21,9 @@ from assay_coordinator.core.records import (
     LineRow,
     NodeRow,
     PostingRow,
+    VerdictRow,
 )
+from assay_coordinator.core.standing import CLOSED
 from assay_protocol.credit_tree import CreditLeaf, account_tree, receipts_root
 from coordinator.core.coordinator_world import START, World
 
@@ -32,6 +34,7 @@ def check_all(world: World) -> None:
     check_deadlines(world)
     check_root(world)
     check_bounds(world)
+    check_verdicts(world)
 
 
 def check_money(world: World) -> None:
@@ -92,7 +95,7 @@ def check_deadlines(world: World) -> None:
     """L4 and P1, given that a tick has just happened or time has not passed since the last one."""
     now, policy = world.now, world.policy
     for case in world.coordinator.audits.cases.values():
-        assert case.deadline_at <= now + policy.audit_case_us
+        assert case.deadline_at <= now + max(policy.audit_case_us, policy.inquiry_us)
     for job in world.coordinator.jobs.jobs.values():
         assert job.deadline_at <= now + policy.ticket_lifetime_us + policy.receipt_grace_us
         if job.state == "drawn":
@@ -126,6 +129,19 @@ def check_root(world: World) -> None:
     assert (tree.root, tree.total) == (last.root, last.total)
 
 
+def check_verdicts(world: World) -> None:
+    """Who was drawn has a case or a record of how it ended, and a convicted node has no escrow."""
+    recorded = {row.ticket for row in world.store.rows(VerdictRow)}
+    decided = {"passed", "failed", "unequal", "withheld", "unproven", "unaudited"}
+    for job in world.store.rows(JobRow):
+        assert (job.ticket in recorded) >= (job.verdict in decided)
+    for one in world.coordinator.registry.nodes.values():
+        if one.row.state == "convicted":
+            assert not world.coordinator.jobs.unpaid(one.key)
+        if one.row.state == "inquiry":
+            assert world.coordinator.audits.of(one.key), "an inquiry waits for something"
+
+
 def check_bounds(world: World) -> None:
     """B1: every map is explained by open jobs and cases."""
     jobs, audits, registry = (
@@ -155,12 +171,13 @@ def check_bounds(world: World) -> None:
 
 
 def check_honest(world: World) -> None:
-    """S2: no honest node is suspended or near it."""
+    """S2: no honest node is under inquiry, suspended or convicted, or near it."""
     for row in world.store.rows(NodeRow):
         node = world.nodes[row.node]
-        if not (node.wrong or node.lies or node.copies):
-            assert row.state != "suspended"
-            assert row.evidence < CONVICTION
+        if not (node.wrong or node.lies or node.copies or node.spites):
+            assert row.state not in CLOSED
+            assert row.evidence < ALARM
+            assert not row.disproved
 
 
 def fingerprint(coordinator: Coordinator, now: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.events import (
     Effect,
@@ -67,10 +68,14 @@ COORDINATOR = Identity(b"\x01" * 32)
 OPERATOR = Identity(b"\x02" * 32)
 MODEL = b"\x03" * 32
 GREEDY = m.Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
+GAP = 150  # code of every draw's gap: 0.8 logits, which drift hardly ever bridges
 SECOND = 1_000_000
 START = 1_000_000 * SECOND
+SUSPENSION_US = 600 * SECOND
 POLICY = Policy(
     probation_audits=4,
+    reaudit_bps=0,
+    suspension_us=SUSPENSION_US,
     holdback_jobs=3,
     experienced_audits=8,
     open_tickets_max=64,
@@ -157,12 +162,16 @@ class ScriptedNode:
     garbles: bool = False  # hands over another transcript than it signed
     lies: bool = False  # as an auditor, calls every answer wrong
     copies: bool = False  # as an auditor, calls every answer right without computing
+    spites: bool = False  # as an auditor, computes all and still calls every answer wrong
+    mute: bool = False  # as an auditor, commits without a signature
+    flips: frozenset[int] = frozenset()  # jobs of its own, by number, with one bit wrong
     silent: bool = False  # as an auditor, accepts and then says nothing
     busy: bool = False  # as an auditor, declines every task
     bad_key: bool = False  # as an auditor, gives a box key nobody can seal to
     served: dict[bytes, tuple[m.TranscriptBody, NodeStream]] = field(default_factory=dict)
     tasks: dict[bytes, m.AuditTask] = field(default_factory=dict)
     reveals: dict[bytes, m.AuditReveal] = field(default_factory=dict)
+    friends: frozenset[bytes] = frozenset()  # tickets that a friend told it of
 
     @property
     def key(self) -> bytes:
@@ -172,8 +181,10 @@ class ScriptedNode:
         word = hashlib.blake2b(label + self.key + seed + position.to_bytes(4, "little")).digest()
         return int.from_bytes(word[:4], "little") / 2**32
 
-    def draw(self, seed: bytes, position: int) -> tuple[int, float]:
+    def draw(self, seed: bytes, position: int, flipped: bool = False) -> tuple[int, float]:
         token, logit = truth(seed, position)
+        if flipped and position == 3:
+            return token, logit + 1e-3
         if self._noisy(b"wrong", seed, position) < self.wrong:
             return token + 1, logit + 3.0
         return token, logit + self.noise * (2 * self._noisy(b"noise", seed, position) - 1)
@@ -184,10 +195,11 @@ class ScriptedNode:
         """Run the job over a real stream; returns the signed receipt and the client's last ack."""
         stream = NodeStream(ticket, nonce, self.me, self.class_id)
         taker = ClientStream(ticket, nonce, client)
-        seed = job_seed(ticket.seed_ticket, nonce)
+        seed, flipped = job_seed(ticket.seed_ticket, nonce), len(self.served) in self.flips
         while stream.count < n_out:
             size = min(32, n_out - stream.count)
-            drawn = [self.draw(seed, ticket.start + stream.count + i) for i in range(size)]
+            first = ticket.start + stream.count
+            drawn = [self.draw(seed, first + i, flipped) for i in range(size)]
             logits = [logit for _, logit in drawn]
             tokens = tuple(token for token, _ in drawn)
             sketches = b"" if holds_logprobs(self.class_id) else sketches_of(logits)
@@ -249,33 +261,41 @@ class ScriptedNode:
         body = decode_as(m.TranscriptBody, data)
         seed = job_seed(task.seed_ticket, body.nonce)
         output = unpack_tokens(body.output)
-        true = [truth(seed, task.start + i) for i in range(len(output))]
-        wrong = tuple(i for i, token in enumerate(output) if true[i][0] != token)
-        logits = [self.draw(seed, task.start + i)[1] for i in range(len(output))]
+        count = task.n_out if task.replay is None else task.replay
+        true = [truth(seed, task.start + i) for i in range(len(output))][:count]
+        wrong = tuple(i for i, (token, _) in enumerate(true) if output[i] != token)
+        logits = [self.draw(seed, task.start + i)[1] for i in range(count)]
         fault = None
         if leaf_hashes(task.ticket, body.nonce, body.output)[-1:] != (task.output_hash,):
             fault = "transcript_output" if task.n_out else None
-        if self.lies:
-            wrong, fault = tuple(range(0, task.n_out, 2)), None
-        if self.copies:
+        if self.lies or self.spites:
+            wrong, fault = tuple(range(0, count, 2)), None
+        if self.copies or task.ticket in self.friends:
             wrong, fault = (), None
         if self.lies or self.copies:
-            logits = [20 * self._noisy(b"made up", seed, i) for i in range(task.n_out)]
+            logits = [20 * self._noisy(b"made up", seed, i) for i in range(count)]
         leaves = leaves_of(pack_logits(logits), sketches_of(logits))
         numbers = not fault and task.leaves is None
         reveal = m.AuditReveal(
             audit=audit,
             nonce=hashlib.blake2b(self.key + audit, digest_size=32).digest(),
             mismatches=() if fault else wrong,
-            margins=() if fault else tuple(0 for _ in wrong),
+            margins=() if fault else tuple(100 for _ in wrong),
             logits=pack_logits(logits) if not fault and task.leaves else b"",
             fault=fault,
             raws=leaves.raws if numbers else None,
             sketches=leaves.sketches if numbers else None,
-            gaps=None if fault else bytes(len(logits)),
+            gaps=None if fault else bytes([GAP]) * count,
         )
         self.reveals[audit] = reveal
-        return [m.AuditCommit(audit=audit, commitment=commitment(reveal.nonce, encode(reveal)))]
+        return [self._commit(task, commitment(reveal.nonce, encode(reveal)))]
+
+    def _commit(self, task: m.AuditTask, bound: bytes) -> m.AuditCommit:
+        statement = m.AuditStatement(
+            audit=task.audit, ticket=task.ticket, output_hash=task.output_hash, commitment=bound
+        )
+        signed = None if self.mute else seal(self.me, statement)
+        return m.AuditCommit(audit=task.audit, commitment=bound, statement=signed)
 
 
 # ---- the world --------------------------------------------------------------------------------
@@ -298,8 +318,13 @@ class Issued:
 class World:
     """One coordinator, its store, its nodes, and notices on their way."""
 
-    def __init__(self, policy: Policy = POLICY, nodes: Iterable[ScriptedNode] = ()) -> None:
-        self.policy, self.now = policy, START
+    def __init__(
+        self,
+        policy: Policy = POLICY,
+        nodes: Iterable[ScriptedNode] = (),
+        tables: Tables | None = None,
+    ) -> None:
+        self.policy, self.now, self.tables = policy, START, tables
         self.store = FakeStore()
         self.nodes: dict[bytes, ScriptedNode] = {}
         self.wire: deque[tuple[bytes, object]] = deque()  # notices to nodes
@@ -314,7 +339,8 @@ class World:
     def _start(self) -> Coordinator:
         self._starts += 1
         secret = hashlib.blake2b(self._starts.to_bytes(8), digest_size=32).digest()
-        made = Coordinator(self.policy, {MODEL: LISTED}, COORDINATOR, secret)
+        listed = {MODEL: LISTED}
+        made = Coordinator(self.policy, listed, COORDINATOR, secret, tables=self.tables)
         self.carry_out(made.restore(self.now, self.store.load(self.now)))
         return made
 

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from assay_coordinator.core.events import EpochPosted
-from assay_coordinator.core.evidence import (
-    CONVICTION,
-    LOGIT_TOLERANCE,
-    SUSPICION,
-    Finding,
-    accumulate,
-    agree,
-    check_opening,
-    convicting_evidence,
-    weigh,
-)
 from assay_coordinator.core.records import AuditRow, LineRow
+from assay_coordinator.core.standing import CLOSED
 from assay_protocol import messages as m
-from assay_protocol.codec import decode_as
-from assay_protocol.errors import ProtocolError
-from assay_protocol.leaves import leaves_of
 from coordinator.core.coordinator_checks import check_all, check_restart
 from coordinator.core.coordinator_world import (
     POLICY,
     SECOND,
+    SUSPENSION_US,
     Issued,
     ScriptedNode,
     World,
     identity,
     node,
     other_receipt,
-    pack_logits,
-    sketches_of,
 )
 
 CLIENT = identity(50)
@@ -45,6 +30,18 @@ def world_of(*nodes: ScriptedNode) -> World:
     world = World(POLICY, nodes)
     world.grant(CLIENT.public_key)
     return world
+
+
+def convict(world: World, cheat: ScriptedNode, tokens: int = 96) -> int:
+    """Give it jobs until it is convicted; returns how many it took."""
+    for jobs in range(1, 20):
+        world.run_job(CLIENT, max_tokens=tokens, only=(cheat.key,))
+        world.pass_time(2)
+        if world.row(cheat).state == "convicted":
+            return jobs
+        if world.row(cheat).state == "suspended":
+            world.pass_time(SUSPENSION_US / SECOND + 1, step=10)
+    raise AssertionError("it was not convicted")
 
 
 def test_an_honest_node_leaves_probation_and_auditors_are_paid() -> None:
@@ -64,19 +61,21 @@ def test_an_honest_node_leaves_probation_and_auditors_are_paid() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_cheat_is_suspended_and_the_honest_are_not(seed: int) -> None:
+def test_a_cheat_is_convicted_and_the_honest_are_not(seed: int) -> None:
     """Three nodes; one serves another model and calls the others' answers wrong."""
-    a, b, c = node(10 + seed), node(20 + seed), node(30 + seed, wrong=0.3, lies=True)
+    a, b, c = node(10 + seed), node(20 + seed), node(30 + seed, wrong=0.6, lies=True)
     world = world_of(a, b, c)
-    for jobs in range(1, 60):  # noqa: B007
+    for _ in range(60):
         world.run_job(CLIENT, max_tokens=96)
         world.pass_time(1)
-        if world.row(c).state == "suspended":
+        if world.row(c).state in CLOSED:
             break
     world.pass_time(120)
-    assert world.row(c).state == "suspended"
+    assert world.row(c).state == "suspended", "one job is not enough to convict"
     assert world.row(c).jobs <= 4
-    assert world.balance("earned", c.key) == 0
+    assert convict(world, c) == 1
+    assert world.row(c).disproved == POLICY.convicting_jobs == 2
+    assert world.balance("earned", c.key) == world.balance("escrow", c.key) == 0
     assert {world.row(a).state, world.row(b).state} <= {"probation", "active"}
     assert world.row(a).evidence == world.row(b).evidence == 0
     for _ in range(8):
@@ -86,7 +85,16 @@ def test_a_cheat_is_suspended_and_the_honest_are_not(seed: int) -> None:
     check_all(world)
 
 
-def test_a_dispute_is_decided_when_the_liar_is_suspended() -> None:
+def test_a_convicted_key_never_comes_back() -> None:
+    a, b, c = node(10, wrong=0.6), node(11), node(12)
+    world = world_of(a, b, c)
+    assert convict(world, a) == 2
+    assert refusal(world.join(a)) == "convicted"
+    check_restart(world)
+    assert refusal(world.join(a)) == "convicted"
+
+
+def test_a_dispute_is_decided_when_the_liar_is_convicted() -> None:
     a, b, c = node(10), node(11), node(12, lies=True)
     world = world_of(a, c)
     held = world.run_job(CLIENT, only=(a.key,))
@@ -99,9 +107,9 @@ def test_a_dispute_is_decided_when_the_liar_is_suspended() -> None:
     world.serve(own)
     world.hand_in(own)
     world.hand_in(replace(own, receipt=other_receipt(own, c.me)))
-    assert world.row(c).state == "suspended"
+    assert world.row(c).state == "convicted"
     assert world.job(held).verdict == "passed", "its word counts for nothing now"
-    assert world.job(own).verdict == "suspended"
+    assert world.job(own).verdict == "convicted"
     assert world.row(a).failed == 0
     check_all(world)
 
@@ -119,24 +127,91 @@ def test_one_against_one_pays_the_node_and_convicts_nobody() -> None:
     check_all(world)
 
 
-@pytest.mark.parametrize("flag", ["lies", "copies"])
-def test_a_false_auditor_is_outvoted(flag: str) -> None:
+@pytest.mark.parametrize("flag", ["lies", "copies", "spites"])
+def test_a_false_auditor_is_contradicted_and_barred(flag: str) -> None:
     a, b, d = node(10), node(11), node(13)
     c = node(12, **{flag: True})
     world = World(replace(POLICY, probation_audits=100), [a, b, c, d])
     world.grant(CLIENT.public_key)
-    for _ in range(12):
+    for _ in range(24):
         held = world.run_job(CLIENT, only=(a.key,))
         assert world.job(held).verdict == "passed"
     outcomes = {row.outcome for row in world.store.rows(AuditRow) if row.auditor == c.key}
-    assert outcomes == {"bad"}
-    assert world.row(c).audit_faults == world.row(c).audits_done > 0
+    assert outcomes == {"bad"}, "whoever computes nothing is seen on every audit"
+    assert world.row(c).outvoted == world.row(c).audits_done == POLICY.outvoted_max
     assert world.balance("earned", c.key) == 0
-    assert world.row(a).evidence == 0
+    assert world.row(a).evidence == world.row(a).disproved == 0
+    check_all(world)
+
+
+def test_two_who_make_their_words_up_convict_nobody() -> None:
+    a = node(10)
+    liars = [node(20, lies=True), node(21, lies=True)]
+    world = world_of(a, *liars)
+    held = world.run_job(CLIENT, only=(a.key,))
+    world.pass_time(40)
+    assert world.job(held).verdict == "unproven", "they do not even agree with each other"
+    assert world.row(a).disproved == world.row(a).evidence == 0
+    assert world.row(a).state == "probation"
+
+
+def test_a_barred_auditor_loses_its_held_pay_and_its_record() -> None:
+    a, b, d = node(10), node(11), node(13)
+    c = node(12)
+    world = world_of(a, b, c, d)
+    while world.row(c).verified < 10:
+        world.run_job(CLIENT, only=(c.key,))
+    while not world.balance("escrow", c.key):
+        world.run_job(CLIENT, only=(c.key,))
+    c.spites = True
+    while world.row(c).outvoted < POLICY.outvoted_max:
+        world.run_job(CLIENT, only=(a.key,))
+    assert world.balance("escrow", c.key) == 0
+    assert (world.row(c).state, world.row(c).verified) == ("probation", 0)
+    check_all(world)
+
+
+def test_an_unsigned_commitment_is_the_auditors_fault() -> None:
+    a, b, c = node(10), node(11), node(12, mute=True)
+    world = world_of(a, c)
+    held = world.run_job(CLIENT, only=(a.key,))
+    assert world.row(c).audit_faults == 1
+    world.join(b)
+    world.pass_time(2)
+    assert world.job(held).verdict == "passed"
+    assert world.row(a).failed == 0
+
+
+def test_a_share_of_passed_audits_is_shown_to_a_second_auditor() -> None:
+    a, b, c, d = node(10), node(11), node(12), node(13)
+    for bps, least, most in ((0, 20, 20), (5_000, 24, 36), (10_000, 40, 40)):
+        world = World(replace(POLICY, probation_audits=100, reaudit_bps=bps), [a, b, c, d])
+        world.grant(CLIENT.public_key)
+        for _ in range(20):
+            assert world.job(world.run_job(CLIENT, only=(a.key,))).verdict == "passed"
+        assert least <= len(world.store.rows(AuditRow)) <= most
+
+
+def test_who_passes_what_a_friend_wrote_is_found_out_by_the_second_auditor() -> None:
+    a, b, c, d = node(10, wrong=0.6), node(11), node(12), node(13)
+    world = World(replace(POLICY, reaudit_bps=10_000), [a, d])
+    world.grant(CLIENT.public_key)
+    held = world.ask(CLIENT, max_tokens=96, only=(a.key,))
+    assert isinstance(held, Issued)
+    d.friends = frozenset({held.ticket.ticket})
+    world.serve(held)
+    world.hand_in(held)
+    world.settle()
+    world.join(b)
+    world.join(c)
+    world.pass_time(3)
+    assert world.job(held).verdict == "failed"
+    assert world.row(d).outvoted == 1
+    assert world.balance("earned", d.key) == 0
 
 
 def test_two_nodes_judge_each_other_without_convicting() -> None:
-    a, c = node(10), node(11, wrong=0.3)
+    a, c = node(10), node(11, wrong=0.6)
     world = world_of(a, c)
     held = world.run_job(CLIENT, max_tokens=96, only=(c.key,))
     world.pass_time(32)
@@ -288,7 +363,7 @@ def test_the_treasury_is_not_overdrawn_by_audits() -> None:
     assert any(line.kind == "audit" for line in world.store.rows(LineRow))
 
 
-def test_two_signatures_on_one_ticket_suspend() -> None:
+def test_two_signatures_on_one_ticket_convict() -> None:
     a, b = node(10), node(11)
     world = world_of(a, b)
     held = world.run_job(CLIENT, only=(a.key,))
@@ -296,10 +371,10 @@ def test_two_signatures_on_one_ticket_suspend() -> None:
     forged = other_receipt(held, identity(98))
     answer = world.call(CLIENT.public_key, m.SubmitReceipt(receipt=forged))
     assert answer.code == "bad_signature"
-    assert world.row(a).state != "suspended"
+    assert world.row(a).state not in CLOSED
     answer = world.call(CLIENT.public_key, m.SubmitReceipt(receipt=other_receipt(held, a.me)))
     assert answer.code == "receipt_mismatch"
-    assert world.row(a).state == "suspended"
+    assert world.row(a).state == "convicted"
     assert world.balance("earned", a.key) == before, "what is paid is paid"
     assert world.ask(CLIENT, only=(a.key,)) == m.Error(
         code="no_capacity",
@@ -308,14 +383,13 @@ def test_two_signatures_on_one_ticket_suspend() -> None:
     )
 
 
-def test_a_receipt_of_a_suspended_node_is_refunded_at_once() -> None:
+def test_a_receipt_of_a_convicted_node_is_refunded_at_once() -> None:
     a, b = node(10, wrong=0.5), node(11)
     world = world_of(a, b, node(12))
     late = world.ask(CLIENT, only=(a.key,))
     assert isinstance(late, Issued)
     world.serve(late)
-    while world.row(a).state != "suspended":
-        world.run_job(CLIENT, max_tokens=96, only=(a.key,))
+    convict(world, a)
     assert world.hand_in(late) == m.ReceiptBooked(ticket=late.ticket.ticket, charged=0)
     assert world.job(late).state == "refunded"
     assert world.balance("reserved", CLIENT.public_key) == 0
@@ -362,133 +436,3 @@ def test_nobody_can_plead_logprob_leaves_where_they_are_not_taken() -> None:
     world.grant(CLIENT.public_key)
     world.run_job(CLIENT, only=(a.key,))
     assert {task.leaves for task in b.tasks.values()} == {None}
-
-
-# ---- evidence ----
-
-
-def finding(mismatches: int, n_out: int = 96, auditor: bytes = b"a", shift: float = 0.0) -> Finding:
-    ends = [b"\x01" * 32] * -(-n_out // 16)
-    ours = leaves_of(pack_logits([1.0] * n_out), sketches_of([1.0] * n_out))
-    shifted = [1.0 + shift] * n_out
-    theirs = leaves_of(pack_logits(shifted), sketches_of(shifted))
-    receipt = m.Receipt(
-        ticket=bytes(16),
-        model=bytes(32),
-        class_id="x",
-        prompt_hash=bytes(32),
-        seed_hash=bytes(32),
-        output_hash=b"\x01" * 32,
-        root=ours.root("x", ends),
-        n_in=1,
-        n_out=n_out,
-        finish="stop",
-        started_at=0,
-        first_at=0,
-        ended_at=0,
-    )
-    opened = m.LeavesOpened(
-        audit=bytes(16),
-        hashes=b"".join(ends),
-        logits=b"",
-        raws=ours.raws,
-        sketches=ours.sketches,
-    )
-    check_opening(receipt, opened)
-    reveal = m.AuditReveal(
-        audit=bytes(16),
-        nonce=bytes(32),
-        mismatches=tuple(range(mismatches)),
-        margins=(),
-        logits=b"",
-        raws=theirs.raws,
-        sketches=theirs.sketches,
-    )
-    return weigh(auditor, bytes(32), receipt, opened, reveal)
-
-
-def test_one_replay_of_a_cheap_model_convicts_and_drift_does_not() -> None:
-    assert finding(30).evidence > CONVICTION
-    assert not finding(6).bad
-    assert finding(0).evidence < 0
-    assert convicting_evidence([finding(30), finding(20)]) == finding(20).evidence
-    liar = finding(96)
-    assert convicting_evidence([liar, finding(0, shift=9.0)]) == 0, "one liar adds nothing"
-    assert finding(0, shift=0.2).bad is False
-    assert finding(0, shift=0.5).bad is True
-
-
-def test_an_answer_is_as_far_off_as_its_worst_span() -> None:
-    def tail(start: int, n: int = 96, apart: float = 2.0) -> Finding:
-        values = (*(0.0 for _ in range(start)), *(apart for _ in range(n - start)))
-        return Finding(b"", b"", b"", n, 0, 0, values, 0, 0.0, "")
-
-    zero = tail(96)
-    assert agree(zero, tail(95))
-    assert not agree(zero, tail(80)), "a cheat that starts late"
-    assert not agree(zero, tail(0, apart=float("nan")))
-    assert agree(tail(0), tail(0))
-    assert LOGIT_TOLERANCE == 0.5
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"mismatches": (3, 3)},
-        {"mismatches": (4, 3)},
-        {"mismatches": (96,)},
-        {"logits": b"abcd"},
-        {"sketches": b""},
-        {"raws": bytes(160)},
-        {"sketches": bytes(959)},
-        {"sketches": b"\x01" * 8 + b"\x00\x7e" + bytes(950)},
-        {"raws": None, "sketches": None, "logits": b"abc"},
-        {"raws": None, "sketches": None, "logits": b""},
-        {"raws": None, "sketches": None, "logits": pack_logits([float("nan")] * 96)},
-        {"raws": None, "sketches": None, "logits": pack_logits([float("inf")] * 96)},
-    ],
-)
-def test_a_malformed_reveal_is_refused(changes: dict[str, object]) -> None:
-    good = {
-        "audit": bytes(16),
-        "nonce": bytes(32),
-        "mismatches": (),
-        "margins": (),
-        "logits": b"",
-        "raws": bytes(192),
-        "sketches": sketches_of([1.0] * 96),
-    }
-    opened = m.LeavesOpened(
-        audit=bytes(16),
-        hashes=bytes(192),
-        logits=b"",
-        raws=bytes(192),
-        sketches=sketches_of([1.0] * 96),
-    )
-    receipt = decode_as(m.Receipt, _receipt_bytes())
-    with pytest.raises(ProtocolError):
-        weigh(b"", b"", receipt, opened, m.AuditReveal(**(good | changes)))  # type: ignore[arg-type]  # malformed on purpose
-
-
-def _receipt_bytes() -> bytes:
-    a = node(10)
-    world = world_of(a)
-    held = world.ask(CLIENT, max_tokens=96)
-    assert isinstance(held, Issued)
-    world.serve(held)
-    return held.receipt[64:]
-
-
-def test_honest_drift_never_convicts() -> None:
-    """100,000 audited jobs of nodes whose arithmetic differs from both auditors' alike: 3 % of
-    tokens differ, and the two auditors always agree. The quorum rule and the settlement's
-    arithmetic, without the messages."""
-    rng = np.random.default_rng(2026)
-    per_match, per_miss = finding(0, 16).evidence // 16, finding(16, 16).evidence // 16
-    lengths = rng.choice((16, 32, 96), 100_000)
-    replays = rng.binomial(lengths, 0.03) * (per_miss - per_match) + lengths * per_match
-    worst = evidence = 0
-    for replay in replays.tolist():
-        evidence = accumulate(evidence, replay if replay > SUSPICION else min(0, replay))
-        worst = max(worst, evidence)
-    assert 0 < worst < CONVICTION

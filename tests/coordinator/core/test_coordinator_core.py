@@ -106,9 +106,10 @@ def test_tickets_count_as_load_until_the_next_heartbeat() -> None:
 
 @pytest.mark.parametrize("count", [3, 40])
 def test_equal_nodes_share_the_jobs(count: int) -> None:
-    registry, policy = Registry(), replace(POLICY, queue_per_slot=1_000)
+    policy = replace(POLICY, queue_per_slot=1_000)
+    registry = Registry(policy)
     for i in range(count):
-        registry.register(identity(i).public_key, registration(bytes(32)), 10**9)
+        registry.register(0, identity(i).public_key, registration(bytes(32)), 10**9)
     scheduler = Scheduler(policy, registry, Entropy(bytes(32)))
     taken: Counter[bytes] = Counter()
     for _ in range(100 * count):

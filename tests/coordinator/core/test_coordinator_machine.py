@@ -44,6 +44,7 @@ CHEATS: list[dict[str, Any]] = [
     {"lies": True},
     {"copies": True},
     {"wrong": 0.35, "lies": True},
+    {"spites": True},
 ]
 pick = st.integers(0, 10**6)
 
@@ -77,7 +78,10 @@ class Network(RuleBasedStateMachine):
 
     @rule(index=pick)
     def register(self, index: int) -> None:
-        assert isinstance(self.world.join(self.node(index)), m.Registered)
+        answer = self.world.join(self.node(index))
+        if isinstance(answer, m.Error):
+            assert answer.code == "convicted"
+            assert self.node(index) is self.cheat
 
     @rule(index=pick)
     def lose(self, index: int) -> None:

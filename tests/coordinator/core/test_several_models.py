@@ -28,9 +28,9 @@ def offers(slots: int = 4, others: int = 2) -> tuple[m.Offer, ...]:
 
 
 def scheduler_of(*nodes: int, policy: Policy = STRICT) -> tuple[Scheduler, Registry, list[Node]]:
-    registry = Registry()
+    registry = Registry(policy)
     keys = [identity(n).public_key for n in nodes]
-    made = [registry.register(k, registration(bytes(32), offers=offers()), 10**9) for k in keys]
+    made = [registry.register(0, k, registration(bytes(32), offers=offers()), 10**9) for k in keys]
     return Scheduler(policy, registry, Entropy(bytes(32))), registry, made
 
 

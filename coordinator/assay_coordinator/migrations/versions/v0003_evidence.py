@@ -65,9 +65,12 @@ _Columns = tuple[tuple[str, sa.types.TypeEngine[object], str], ...]
 
 def _add(table: str, columns: _Columns) -> None:
     """With a default for the rows there are, and none for those to come."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
     with op.batch_alter_table(table) as batch:
         for name, kind, default in columns:
-            batch.add_column(sa.Column(name, kind, nullable=False, server_default=default))
+            blob = sqlite and isinstance(kind, sa.LargeBinary)
+            first = sa.text("x''") if blob else default  # else SQLite would keep a text there
+            batch.add_column(sa.Column(name, kind, nullable=False, server_default=first))
     with op.batch_alter_table(table) as batch:
         for name, kind, _ in columns:
             batch.alter_column(name, existing_type=kind, server_default=None)
