@@ -3,8 +3,9 @@
     python bench/verify/lifetime.py [--audits 100000] [--table FILE.npz]
 
 Resamples findings of real audits (noted.py) through the coordinator's own evidence, quorum and
-inquiry. Honest nodes of every class, audited by others at random: nobody may be convicted. Cheats:
-audits until the alarm and until conviction. A patient traitor who is honest until so many audits
+inquiry, once by noise fitted from the other half of the jobs, once by the table that is built in.
+Honest nodes of every class, audited by others at random: nobody may be convicted. Cheats: audits
+until the alarm, and how many are convicted by what they have in escrow. A patient traitor who is honest until so many audits
 passed, then cheats in every job: share of bad jobs among those accepted, and profit against staying
 honest, in prices of a job; no stake, pay of 60 jobs held back, a tenth of the auditors its friends.
 BOINC's adaptive replication against the same. The last line is one JSON object.
@@ -43,10 +44,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     random, policy = Random(options.seed), Policy()
-    words = Words(read_table(options.table), DECLARED)
+    table = read_table(options.table)
+    words = Words(table, DECLARED)
     figures: dict[str, Any] = {"bench": "lifetime"}
     figures |= honest_lives(random, policy, words, options.audits)
     figures["cheats"] = {name: caught(random, policy, words, name) for name in words.cheats}
+    unfitted = Words(table, DECLARED, built_in=True)
+    print("by the table that is built in:")
+    figures["built_in"] = honest_lives(random, policy, unfitted, options.audits) | {
+        "cheats": {name: caught(random, policy, unfitted, name) for name in unfitted.cheats}
+    }
     figures["traitors"] = traitors(random, policy, words)
     figures["boinc_bad_share"] = {
         str(patience): round(bad_share(patience, 4_000 if patience < 50 else 400, 1), 4)

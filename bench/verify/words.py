@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final
 
+from assay_coordinator.core.calibration import BUILT_IN, Noise
 from assay_coordinator.core.findings import Finding
 from calibrating import halves, noise
 from lives import finding
@@ -19,9 +20,12 @@ Answers = Sequence[Sequence[Finding]]  # of each answer: what each of its audito
 class Words:
     """Findings for every recorded answer, each half of the jobs by noise fitted from the other."""
 
-    def __init__(self, table: Mapping[str, Noted], declared: str) -> None:
-        """`declared`: the pair by which cheats are judged."""
-        self._table = table
+    def __init__(
+        self, table: Mapping[str, Noted], declared: str, *, built_in: bool = False
+    ) -> None:
+        """`declared`: the pair by which cheats are judged. `built_in`: fit nothing, judge all by
+        the table that a coordinator has before its operator fits one."""
+        self._table, self._built_in = table, built_in
         honest = [name for name in table if AMONG in name]
         self.honest: dict[str, Answers] = {}
         for executor in sorted({name.split(AMONG)[0] for name in honest}):
@@ -34,14 +38,18 @@ class Words:
         }
 
     def _said(self, name: str, pair: str) -> list[Finding]:
-        fitted = self._table[pair]
-        even, odd = halves(fitted.jobs)
-        noises = [noise(fitted.some(half)) for half in (odd, even)]
-        found = self._table[name]
+        noises, found = self._noises(self._table[pair]), self._table[name]
         return [
             finding(found.ratios(noises[job % 2], job), hard=found.hard(job))
             for job in range(found.jobs)
         ]
+
+    def _noises(self, fitted: Noted) -> list[Noise]:
+        """For the even jobs and for the odd ones."""
+        if self._built_in:
+            return [BUILT_IN.noise(b"", "", "")] * 2
+        even, odd = halves(fitted.jobs)
+        return [noise(fitted.some(half)) for half in (odd, even)]
 
 
 def of_one(random: Random, answers: Answers) -> list[Finding]:
