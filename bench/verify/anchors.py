@@ -13,6 +13,7 @@ What they do about tokens that were not drawn as claimed is nothing, but for Tok
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -32,12 +33,22 @@ DIFR_CLIP: Final = 0.5  # logits
 Floats = NDArray[np.float64]
 
 
-def toploc_fails(theirs: NDArray[np.uint16], ours: NDArray[np.uint16]) -> bool | None:
-    """Of one answer's hidden states, bfloat16[tokens, width]; None if the package is missing."""
+@cache
+def has_toploc() -> bool:
+    """Whether its package, and a torch that it was built for, are installed."""
     try:
         import toploc
     except ImportError:
+        return False
+    return bool(toploc.__name__)
+
+
+def toploc_fails(theirs: NDArray[np.uint16], ours: NDArray[np.uint16]) -> bool | None:
+    """Of one answer's hidden states, bfloat16[tokens, width]; None if the package is missing."""
+    if not has_toploc():
         return None
+    import toploc
+
     proofs = toploc.build_proofs_bytes(
         _tensors(theirs), TOPLOC_TOKENS, TOPLOC_VALUES, skip_prefill=True
     )
@@ -46,9 +57,7 @@ def toploc_fails(theirs: NDArray[np.uint16], ours: NDArray[np.uint16]) -> bool |
     )
     exponents, mean, middle = TOPLOC_LIMITS
     return any(
-        one.exp_mismatches > exponents
-        or one.mant_err_mean > mean
-        or one.mant_err_median > middle
+        one.exp_mismatches > exponents or one.mant_err_mean > mean or one.mant_err_median > middle
         for one in found
     )
 

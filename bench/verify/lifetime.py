@@ -5,10 +5,11 @@
 Resamples findings of real audits (noted.py) through the coordinator's own evidence, quorum and
 inquiry, once by noise fitted from the other half of the jobs, once by the table that is built in.
 Honest nodes of every class, audited by others at random: nobody may be convicted. Cheats: audits
-until the alarm, and how many are convicted by what they have in escrow. A patient traitor who is honest until so many audits
-passed, then cheats in every job: share of bad jobs among those accepted, and profit against staying
-honest, in prices of a job; no stake, pay of 60 jobs held back, a tenth of the auditors its friends.
-BOINC's adaptive replication against the same. The last line is one JSON object.
+until the alarm, and how many are convicted by what they have in escrow. A patient traitor who is
+honest until so many audits passed, then cheats in every job: share of bad jobs among those
+accepted, and profit against staying honest, in prices of a job; no stake, pay of 60 jobs held back,
+a tenth of the auditors its friends. BOINC's adaptive replication against the same. The last line is
+one JSON object.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which jobs each check catches: ours, and those of others by their own thresholds.
 
-    E         bits of the logits and the draws, where both are of one exact class
-    evidence  the coordinator's own rule for one audit: it finds the job wrong
-    T, S      tokens, sketches: past mean + 4 sd of honest jobs;  T or S: either
-    TOPLOC, Gonka  as published;  DiFR: its statistic, past mean + 4 sd as well (anchors.py)
+E         bits of the logits and the draws, where both are of one exact class
+evidence  the coordinator's own rule for one audit: it finds the job wrong
+T, S      tokens, sketches: past mean + 4 sd of honest jobs;  T or S: either
+TOPLOC, Gonka  as published;  DiFR: its statistic, past mean + 4 sd as well (anchors.py)
 """
 
 from __future__ import annotations

@@ -17,14 +17,15 @@ from assay_node.models.fetch import CACHE_DIRECTORY, TEST_MODEL_PATH
 
 BENCH: Final = CACHE_DIRECTORY / "bench"
 _KINDS: Final = {  # llama_ftype of llama.h
-    "F32": 0, "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17, "Q6_K": 18,
+    "F32": 0, "Q4_0": 2, "Q8_0": 7, "Q2_K": 10, "Q3_K_M": 12, "Q4_K_M": 15, "Q5_K_M": 17,
+    "Q6_K": 18,
 }  # fmt: skip
 _LESS: Final = "-less-"
 _AS_FLOATS: Final = "Q8_0-as-F32"
 
 
 def model_file(kind: str, source: Path = TEST_MODEL_PATH) -> Path:
-    """`source` in another format, or Q8_0 held as floats, or with layers missing ("Q8_0-less-3")."""
+    """`source` in another format, as Q8_0 held as floats, or with layers missing (Q8_0-less-3)."""
     target = BENCH / "models" / f"{source.stem.split('.')[0]}.{kind}.gguf"
     if target.is_file():
         return target
@@ -85,7 +86,6 @@ def _quantize(source: Path, target: Path, kind: str) -> None:
         os.fsencode(source), os.fsencode(target), ctypes.byref(params)
     )
     assert code == 0, f"llama_model_quantize returned {code}"
-
 
 
 def vocabulary(path: Path) -> int:

@@ -60,7 +60,7 @@ def write_table(path: Path, table: Mapping[str, Noted]) -> None:
         arrays[f"{name}|behind"] = one.behind.astype(np.float16)
     path.parent.mkdir(exist_ok=True)
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_table(path: Path = RECORDED) -> dict[str, Noted]:

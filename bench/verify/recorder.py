@@ -1,4 +1,4 @@
-"""Runs one engine and writes down what it computed: answers as they are drawn, or audits of answers.
+"""Runs one engine and writes down what it computed: answers as they are drawn, or audits of them.
 
     python bench/verify/recorder.py TASK.json        (started by recordings.py)
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from llama_cpp import llama_cpp as library
 from numpy.typing import NDArray
 
 import conditions
@@ -69,13 +70,13 @@ class Engine:
             threads=1,
             profile=profile,
         )
-        llama._c.llama_set_embeddings(self.context._handle, True)
-        self.width = int(llama._c.llama_model_n_embd(self.model.handle))
+        library.llama_set_embeddings(self.context._handle, True)
+        self.width = int(library.llama_model_n_embd(self.model.handle))
 
     def decode(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits and hidden states of every token in the batch; views, valid until the next."""
         logits = self.context.decode()
-        pointer = llama._c.llama_get_embeddings(self.context._handle)
+        pointer = library.llama_get_embeddings(self.context._handle)
         hidden = np.ctypeslib.as_array(pointer, shape=(len(logits), self.width))
         return logits, hidden
 
@@ -89,10 +90,10 @@ class Engine:
             yield self.decode()
 
     def tokenize(self, text: str) -> list[int]:
-        vocab: Any = llama._c.llama_model_get_vocab(self.model.handle)
+        vocab: Any = library.llama_model_get_vocab(self.model.handle)
         data = text.encode()
-        room = (llama._c.llama_token * (len(data) + 8))()
-        count = llama._c.llama_tokenize(vocab, data, len(data), room, len(room), True, True)
+        room = (library.llama_token * (len(data) + 8))()
+        count = library.llama_tokenize(vocab, data, len(data), room, len(room), True, True)
         assert count > 0
         return list(room[:count])
 
@@ -101,9 +102,7 @@ class Engine:
         self.model.close()
 
 
-def generate(
-    engine: Engine, provider: conditions.Provider, jobs: list[int], tokens: int
-) -> Rows:
+def generate(engine: Engine, provider: conditions.Provider, jobs: list[int], tokens: int) -> Rows:
     """The provider's answers: what it drew and what it committed to."""
     kept: list[Rows] = []
     for begin in range(0, len(jobs), STREAMS):

@@ -9,8 +9,8 @@ below the cache folder and not computed again (recordings.py). All checks judge 
 the bench dependency group TOPLOC's own package runs, too; without it its column is empty.
 
 Printed: share of jobs caught, in percent with 95 % intervals, by cheat and method (methods.py);
-jobs of honest nodes that each method accuses, by pair of classes. `--record` also rewrites the table
-that lifetime.py resamples. `--kept` computes nothing new. The last line is one JSON object.
+jobs of honest nodes that each method accuses, by pair of classes. `--record` also rewrites the
+table that lifetime.py resamples. `--kept` computes nothing new. The last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -32,9 +32,8 @@ class Count:
 
     def packed(self) -> dict[str, Any]:
         low, high = clopper_pearson(self.hits, self.trials)
-        return {
-            "share": round(self.share, 5), "of": self.trials, "ci95": [round(low, 5), round(high, 5)]
-        }  # fmt: skip
+        interval = [round(low, 5), round(high, 5)]
+        return {"share": round(self.share, 5), "of": self.trials, "ci95": interval}
 
 
 @dataclass(frozen=True, slots=True)

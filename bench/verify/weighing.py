@@ -127,7 +127,7 @@ def _logprobs(one: dict[str, NDArray[Any]]) -> tuple[NDArray[np.int32], NDArray[
 
 def _code_digest() -> str:
     """Of the modules that decide what is in a `Weighed`."""
-    state = hashlib.sha256(str(BLOCK).encode())
+    state = hashlib.sha256(f"{BLOCK} {anchors.has_toploc()}".encode())
     for module in (anchors, edges, filters, margins, sampling, sketches):
         assert module.__file__ is not None
         state.update(Path(module.__file__).read_bytes())

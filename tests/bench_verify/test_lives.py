@@ -40,6 +40,6 @@ def test_a_weak_sign_in_every_audit_is_an_alarm_in_the_end_and_no_conviction() -
         assert life.audited([ODD], 1) == "passed"
         audits += 1
         assert audits < 50
-    assert 1_500_000 < WORD_CAP
+    assert WORD_CAP > 1_500_000
     life.suspended()
     assert (life.state, life.level) == ("probation", 0)
