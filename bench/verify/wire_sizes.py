@@ -20,10 +20,7 @@ def receipt_bytes(tokens: int) -> int:
     digest = bytes(32)
     receipt = Receipt(
         ticket=bytes(16),
-        model=digest,
         class_id=_CLASS,
-        prompt_hash=digest,
-        seed_hash=digest,
         output_hash=digest,
         root=digest,
         n_in=500,
