@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from assay_coordinator.adapters.draws import job_verdict
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import traces, verdict_record
 from assay_coordinator.app import read_tables
@@ -16,8 +17,8 @@ from assay_coordinator.core.records import JobRow, VerdictRow
 from assay_network.keystore import load_or_create_key
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import VerdictRecord
-from assay_protocol.signing import Identity
+from assay_protocol.messages import AuditStatement, VerdictRecord
+from assay_protocol.signing import Identity, open_signed
 from coordinator.core.coordinator_world import MODEL, POLICY, World, identity, node
 
 CLIENT, JOBS = identity(50), 60
@@ -81,4 +82,19 @@ def test_a_verdict_is_found_by_its_ticket(network: Any) -> None:
     with pytest.raises(AssayError) as refused:
         verdict_record(store, bytes(16))
     assert refused.value.code == "unknown_ticket"
+    store.close()
+
+
+def test_a_job_s_verdict_names_who_says_so(network: Any) -> None:
+    _, url, nodes = network
+    store = Store(url)
+    rows: list[VerdictRow] = store.rows(VerdictRow)
+    told = job_verdict(store, CLIENT.public_key, rows[0].ticket)
+    assert (told.state, told.outcome) == ("released", "passed")
+    assert told.auditors is not None
+    for auditor, statement in zip(told.auditors, told.statements, strict=True):
+        assert auditor in {one.key for one in nodes}
+        assert open_signed(AuditStatement, statement, auditor).ticket == rows[0].ticket
+    with pytest.raises(AssayError):
+        job_verdict(store, nodes[0].key, rows[0].ticket)
     store.close()
