@@ -13,7 +13,6 @@ def test_an_eight_bit_cache_is_found_by_many_audits_or_not() -> None:
     assert result.profit <= 0.03 * 80
 
 
-
 def test_an_exact_class_shows_it_at_once() -> None:
     exact = Trial(KvQ8, class_id="scripted/E", auditor_class="scripted/E", jobs_max=6)
     result = try_executor(exact)
