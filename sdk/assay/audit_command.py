@@ -42,9 +42,7 @@ def recheck(options: argparse.Namespace) -> int:
     return OK if ok else FAILED
 
 
-def _published(
-    numbers: range, document: Callable[[int], bytes]
-) -> Iterator[tuple[int, bytes]]:
+def _published(numbers: range, document: Callable[[int], bytes]) -> Iterator[tuple[int, bytes]]:
     """The documents of rounds; of more than there are, those there are."""
     for number in numbers:
         try:

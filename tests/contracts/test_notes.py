@@ -160,7 +160,9 @@ def test_a_node_s_nonsense_is_a_mismatch(result: Any) -> None:
 
 def test_a_transaction_that_waits_is_not_there_yet() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"jsonrpc": "2.0", "id": 1, "result": {"blockNumber": None}})
+        return httpx.Response(
+            200, json={"jsonrpc": "2.0", "id": 1, "result": {"blockNumber": None}}
+        )
 
     with httpx.Client(transport=httpx.MockTransport(answer)) as client:
         assert HttpChain("http://node/", client=client).transaction(bytes(32)) is None

@@ -1,4 +1,4 @@
-"""Published rounds: anybody can draw them again, and a coordinator that favours a friend is found."""
+"""Published rounds: anybody can draw them again, and whoever is favoured by them is found."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ CLIENT = identity(50)
 FRIEND = node(10)
 LEVELS = ("sample", "sample", "sample", "none", "now")
 LATER = 10**15  # of the reader's clock; the worlds' starts at 10**12
-
-
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +82,7 @@ def failed(reports: list[RoundReport]) -> set[str]:
     return {step.name for report in reports for step in report.steps if not step.ok}
 
 
-def test_what_an_honest_coordinator_publishes_holds(
-    rounds: list[RoundDraws], world: World
-) -> None:
+def test_what_an_honest_coordinator_publishes_holds(rounds: list[RoundDraws], world: World) -> None:
     reports = checked(rounds, world.chain)
     assert len(reports) == 5
     assert all(report.ok for report in reports), failed(reports)
@@ -136,9 +132,7 @@ def _waves(rounds: list[RoundDraws]) -> list[RoundDraws]:
 def _drops(rounds: list[RoundDraws]) -> list[RoundDraws]:
     """The friend's receipt is left out of its round."""
     friend = _first_hit(rounds)
-    return [
-        replace(one, entries=tuple(e for e in one.entries if e != friend)) for one in rounds
-    ]
+    return [replace(one, entries=tuple(e for e in one.entries if e != friend)) for one in rounds]
 
 
 def _harasses(rounds: list[RoundDraws]) -> list[RoundDraws]:
@@ -261,7 +255,10 @@ def test_a_client_learns_how_its_own_ticket_stands(store: Store, world: World) -
     held = next(h for h in world.issued.values() if world.job(h).verdict == "passed")
     told = job_verdict(store, CLIENT.public_key, held.ticket.ticket)
     assert (told.state, told.outcome) == ("released", "passed")
-    for client, ticket in ((identity(51).public_key, held.ticket.ticket), (CLIENT.public_key, bytes(16))):
+    for client, ticket in (
+        (identity(51).public_key, held.ticket.ticket),
+        (CLIENT.public_key, bytes(16)),
+    ):
         with pytest.raises(AssayError) as refused:
             job_verdict(store, client, ticket)
         assert refused.value.code == "unknown_ticket"
@@ -280,7 +277,9 @@ def test_an_inquiry_is_called_one(store: Store, world: World) -> None:
     with store.engine.begin() as connection:
         table = TABLES[JobRow]
         connection.execute(
-            table.update().where(table.c.ticket == job.ticket).values(state="refunded", verdict="failed")
+            table.update()
+            .where(table.c.ticket == job.ticket)
+            .values(state="refunded", verdict="failed")
         )
     reports = checked(documents(store), world.chain)
     assert all(report.ok for report in reports), failed(reports)

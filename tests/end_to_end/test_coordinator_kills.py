@@ -93,7 +93,7 @@ def _check(folder: Path, load: Load) -> None:
 
 
 async def _all_posted(network: RealNetwork) -> None:
-    """Wait until every round is drawn and, over JSON-RPC, the chain's head is the newest epoch; then
+    """Wait until every round is drawn and, over JSON-RPC, the head is the newest epoch; then
     compare each."""
     data = network.folder / "coordinator"
     rows = _rows(data, EpochRow)

@@ -62,7 +62,9 @@ def test_a_draw_is_a_function_and_grows_with_the_rate(
 @given(HASHES, HASHES, HASHES)
 def test_both_halves_of_a_seed_matter(link: bytes, block: bytes, other: bytes) -> None:
     if other not in (link, block):
-        assert len({round_seed(link, block), round_seed(other, block), round_seed(link, other)}) == 3
+        assert (
+            len({round_seed(link, block), round_seed(other, block), round_seed(link, other)}) == 3
+        )
     assert link_before(link) != link
 
 
@@ -133,7 +135,9 @@ def test_other_data_is_no_note(data: bytes) -> None:
         with pytest.raises(ProtocolError):
             kind.decode(data)
         with pytest.raises(ProtocolError):
-            kind.decode(AnchorNote(1, 1, 0, bytes(32)).encode() + RoundNote(1, bytes(32), 1, 1, 1).encode())
+            kind.decode(
+                AnchorNote(1, 1, 0, bytes(32)).encode() + RoundNote(1, bytes(32), 1, 1, 1).encode()
+            )
 
 
 def test_rates_fall_with_the_record_and_end_at_the_least() -> None:

@@ -129,9 +129,7 @@ def test_a_friend_that_is_let_off_is_exit_1(
     chain, rounds = published
     one = rounds[1]
     seed = round_seed(one.link, one.block_hash)
-    friend = next(
-        e for e in one.entries if is_drawn(seed, e.receipt, e.numerator, e.denominator)
-    )
+    friend = next(e for e in one.entries if is_drawn(seed, e.receipt, e.numerator, e.denominator))
     let_off = tuple(replace(e, outcome="undrawn") if e == friend else e for e in one.entries)
     serve({**rounds, 1: replace(one, entries=let_off)}, monkeypatch)
     assert cli.main(["audit", "recheck", "--rounds", "1..2", "--chain", str(chain)]) == 1
@@ -143,7 +141,14 @@ def test_a_friend_that_is_let_off_is_exit_1(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["0"], ["--rounds", "2..1"], ["--rounds", "x..y"], ["--rounds", "0..2"], ["1", "--poster", "7"]],
+    [
+        [],
+        ["0"],
+        ["--rounds", "2..1"],
+        ["--rounds", "x..y"],
+        ["--rounds", "0..2"],
+        ["1", "--poster", "7"],
+    ],
 )
 def test_what_cannot_be_asked_is_one_line(
     published: tuple[Path, dict[int, RoundDraws]],

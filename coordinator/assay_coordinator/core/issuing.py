@@ -182,12 +182,13 @@ class Issuing:
         if twin is None or twin.ticket.client != client or twin.verify != "quorum":
             raise AssayError("verify_refused", "no such ticket of yours to repeat")
         t = twin.ticket
-        same = [(t.model, t.sampler, t.nonce_commitment)]
-        asked = [(job.model, job.sampler, job.nonce_commitment)]
-        if job.resume is None:
-            same.append((t.prompt_hash, t.n_in, t.max_tokens))
-            asked.append((job.prompt_hash, job.n_in, job.max_tokens))
-        if same != asked or seed_ticket not in (None, t.seed_ticket):
+        same = (t.model, t.sampler, t.nonce_commitment) == (
+            job.model,
+            job.sampler,
+            job.nonce_commitment,
+        )
+        whole = (t.prompt_hash, t.n_in, t.max_tokens) == (job.prompt_hash, job.n_in, job.max_tokens)
+        if not same or not (whole or job.resume) or seed_ticket not in (None, t.seed_ticket):
             raise AssayError("verify_refused", "the two jobs of a quorum must be the same")
         return twin
 

@@ -8,6 +8,7 @@ could be lost, and a restart goes on where the last round in the tables ended.
 from __future__ import annotations
 
 import hashlib
+from math import isqrt
 
 from assay_protocol.lottery import link_before
 
@@ -19,7 +20,7 @@ class Links:
         """`secret`: 32 bytes that never leave the coordinator."""
         assert len(secret) == 32
         self._secret, self.length = secret, max(1, length)
-        self._step = max(1, round(self.length**0.5))
+        self._step = isqrt(self.length)
         self._chain = 0
         self._marks: list[bytes] = []  # the links at 0, step, 2 step, ... of the chain in use
 
@@ -51,7 +52,8 @@ class Links:
 
     def _hash_through(self, chain: int) -> None:
         """Every `_step`-th link is remembered, so that any other is a few hashes away."""
-        link, marks = self._last(chain), []
+        link = self._last(chain)
+        marks: list[bytes] = []
         for index in range(self.length, -1, -1):
             if index % self._step == 0:
                 marks.append(link)

@@ -117,9 +117,7 @@ class Lottery:
         return [Save(row)], draws
 
     def _post(self, row: RoundRow) -> PostRound:
-        note = RoundNote(
-            row.number, row.root, row.count, row.probation_audits, row.audit_bps_min
-        )
+        note = RoundNote(row.number, row.root, row.count, row.probation_audits, row.audit_bps_min)
         anchor = self._links.anchor(row.chain)
         return PostRound(row.number, note.encode(), row.chain, self._links.length, anchor)
 

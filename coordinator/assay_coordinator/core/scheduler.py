@@ -24,9 +24,7 @@ class Scheduler:
     def __init__(self, policy: Policy, registry: Registry, entropy: Entropy) -> None:
         self._policy, self._registry, self._entropy = policy, registry, entropy
 
-    def pick(
-        self, now: int, job: SubmitJob, like: str = "", apart: bytes = b""
-    ) -> Node | None:
+    def pick(self, now: int, job: SubmitJob, like: str = "", apart: bytes = b"") -> Node | None:
         """The node for `job`, or None if nothing that fits has room now.
 
         `like`: a numerics class whose nodes come first. They alone go on with the same bits.

@@ -31,7 +31,7 @@ class DrawEntry:
 class RoundDraws:
     """Part "draws": everything that recomputes one round's draw (lottery.py).
 
-    The round's note on chain is the transaction `posted`, the anchor's is `anchored`; the block that
+    The note of the round is the transaction `posted`, that of its links `anchored`; the block that
     decided is `block`, of hash `block_hash`.
     """
 

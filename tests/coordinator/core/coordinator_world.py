@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from assay_contracts.readers import MinedNote
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.events import (
@@ -49,7 +50,6 @@ from assay_coordinator.core.records import (
     PostingRow,
     RoundRow,
 )
-from assay_contracts.readers import MinedNote
 from assay_protocol import messages as m
 from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import decode, decode_as, encode

@@ -25,9 +25,7 @@ def nodes(*verified: int) -> list[Node]:
 
 
 def shares(free: list[Node], draws: int = 4_000) -> list[float]:
-    taken = Counter(
-        choose(POLICY, SEED, i.to_bytes(32), 0, free).key for i in range(draws)
-    )
+    taken = Counter(choose(POLICY, SEED, i.to_bytes(32), 0, free).key for i in range(draws))
     return [taken[node.key] / draws for node in free]
 
 

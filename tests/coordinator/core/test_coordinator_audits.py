@@ -81,7 +81,7 @@ def test_a_cheat_is_convicted_and_the_honest_are_not(seed: int) -> None:
     for _ in range(8):
         held = world.run_job(CLIENT, max_tokens=96)
         assert held.ticket.node != c.key
-        assert world.job(held).verdict == "passed"
+        assert world.job(held).state in ("released", "held")
     check_all(world)
 
 
