@@ -23,8 +23,8 @@ from assay_coordinator.core.records import (
     LineRow,
     NodeRow,
     PostingRow,
-    VerdictRow,
     RoundRow,
+    VerdictRow,
 )
 from assay_coordinator.core.standing import CLOSED
 from assay_protocol.credit_tree import CreditLeaf, account_tree, receipts_root
