@@ -80,7 +80,7 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
     backends = Backends(
         commit=lambda rows: None,
         load=lambda now: EMPTY,
-        documents={"credit": bundle},
+        documents={"credit": bundle, "verdict": bundle},
         post=lambda effect: None,
         post_round=_mined,
         verdict=_verdict,

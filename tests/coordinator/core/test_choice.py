@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from assay_coordinator.core.choice import choose
 from assay_coordinator.core.policy import Policy
-from assay_coordinator.core.records import NodeRow
 from assay_coordinator.core.registry import Node
+from assay_coordinator.core.standing import fresh_row
 
 POLICY = replace(Policy(), probation_audits=4, experienced_audits=100, auditor_weight_max=300)
 SEED = b"\x05" * 32
@@ -19,7 +19,7 @@ SEED = b"\x05" * 32
 
 def nodes(*verified: int) -> list[Node]:
     return [
-        Node(NodeRow(bytes([i]) * 32, bytes([i]) * 32, "active", 0, v, 0, 0, 0, 0))
+        Node(replace(fresh_row(bytes([i]) * 32, bytes([i]) * 32, 0), state="active", verified=v))
         for i, v in enumerate(verified)
     ]
 
