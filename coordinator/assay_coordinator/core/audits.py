@@ -345,7 +345,7 @@ class Audits:
     # ---- the verdict ----
 
     def _shown_nothing(self, case: Case, decision: Decision) -> Ended:
-        """The auditor is told not to wait: a node that shows nothing must not keep auditors busy."""
+        """The auditor need not wait: who shows nothing must not keep auditors busy, too."""
         assert case.replay is not None
         over = AuditDecline(audit=case.replay.audit, code="cancelled")
         return [Notify(case.replay.auditor, over)], [self._close(case, decision)]

@@ -269,7 +269,7 @@ class Jobs:
         """The chance that the job is audited: the client's wish comes before the node's record."""
         if job.verify == "none":
             return 0, 1
-        if job.verify == "now" or node.row.state != "active":  # in all other states all are audited
+        if job.verify == "now" or node.row.state == "inquiry":
             return 1, 1
         return self._policy.audit_due(node.row.verified)
 

@@ -132,9 +132,9 @@ class Settlement:
         return effects + self._pay(now, job, (*verdict.sided, *verdict.aside))
 
     def _withheld(self, now: int, job: Job, node: Node) -> list[Effect]:
-        """Not proof of a lie, so nobody is convicted. But whoever withholds just what was drawn would
-        never be caught, and would risk one job's pay where a liar risks all that is held back: so half
-        its record goes, and what is held back is audited, too. What it cannot show is not paid."""
+        """Not proof of a lie, so nobody is convicted. But whoever withholds just what was drawn
+        would never be caught, and would risk one job's pay where a liar risks all that is held
+        back: so half its record goes, and what is held back is audited, too."""
         before = node.row.state
         row = weakened(self._policy, node.row, now, node.row.verified // 2)
         node.row = replace(row, failed=row.failed + 1)

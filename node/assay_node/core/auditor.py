@@ -170,7 +170,7 @@ class Auditor:
         return [_decline(key, code) for key in open_ids]
 
     def cancel(self, audit_id: bytes) -> None:
-        """The coordinator wants nothing more of this audit; what a replay still finds is dropped."""
+        """The coordinator wants nothing more of it; what a replay still finds is dropped."""
         self._audits.pop(audit_id, None)
 
     def expire(self, now: int) -> None:
