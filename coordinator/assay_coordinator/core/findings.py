@@ -53,8 +53,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What auditors of a case were to do: replay so many tokens of which model, and tell logprobs or
-    sketches."""
+    """What auditors of a case were to do: replay so many tokens, and tell logprobs or sketches."""
 
     tokens: int
     logprobs: bool = False
