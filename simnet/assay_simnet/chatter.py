@@ -2,6 +2,7 @@
 course on stdout, one JSON object an event.
 
     in   {"messages": [...], "max_tokens": 48, "temperature": 0.8}
+         {"together": [[...], [...]], ...}   several at once; their events come mixed
     out  {"event": "delta", "text": ..., "count": ..., "node": ...}
          {"event": "resumed", "from": ..., "to": ..., "at": ...}
          {"event": "done", "tokens": [...], "nodes": [...], "receipts": [...], "verified": ...}
@@ -31,13 +32,16 @@ async def serve(address: str, key: Path) -> None:
     async with AsyncClient.connect(address, key_path=key) as client:
         say({"event": "ready", "key": client.public_key.hex()})
         async for line in lines():
-            await chat(client, json.loads(line))
+            asked = json.loads(line)
+            async with trio.open_nursery() as nursery:
+                for messages in asked.pop("together", None) or [asked.pop("messages")]:
+                    nursery.start_soon(chat, client, messages, asked)
 
 
-async def chat(client: AsyncClient, asked: dict[str, Any]) -> None:
+async def chat(client: AsyncClient, messages: Any, asked: dict[str, Any]) -> None:
     began, first, count = time.perf_counter(), None, 0
     try:
-        async with client.stream_chat(asked.pop("messages"), **asked) as stream:
+        async with client.stream_chat(messages, **asked) as stream:
             async for event in stream:
                 if isinstance(event, Verdict):
                     say({"event": "verdict", "outcome": event.outcome})

@@ -1,4 +1,4 @@
-"""The demo: one coordinator, three nodes (one cheats), one client, all separate processes.
+"""The demo: one coordinator, four nodes (one cheats), two clients, all separate processes.
 
 Each step checks what it shows; a step that fails fails the demo. Honest nodes serve SmolLM2-135M
 as shipped (Q4_1); the cheat serves it re-quantized to Q2_K under the same name.
@@ -32,12 +32,14 @@ from assay_protocol.errors import AssayError
 from assay_protocol.hashing import job_seed
 from assay_protocol.messages import CloseEpoch, EpochClosed, Ticket
 from assay_protocol.signing import peek
-from assay_simnet.drivers.real import POLL_SECONDS, Lines, RealNetwork, real_network
+from assay_simnet.demo_client import Chatter, Failed
+from assay_simnet.demo_verdict import found_out
+from assay_simnet.drivers.real import POLL_SECONDS, RealNetwork, real_network
 from assay_simnet.prompts import PROMPTS
 
-HONEST: Final = ("node-a", "node-b")
-CHEAT: Final = "node-c"
-CAUGHT: Final = ("suspended", "convicted")  # after one job found wrong, or two
+HONEST: Final = ("node-a", "node-b", "node-c")
+CHEAT: Final = "node-d"
+CROWD: Final = 8  # chats at once, so that the cheat has answered more than one when it is found out
 CHAT_TOKENS: Final = 48
 LONG_TOKENS: Final = 192
 KILL_AFTER: Final = 64  # tokens of the long answer
@@ -66,10 +68,6 @@ class Report:
     draws: dict[str, Any] = field(default_factory=dict)
 
 
-class Failed(Exception):
-    """A step did not show what it promised."""
-
-
 def run_demo(report_path: Path, keep: Path | None) -> int:
     """Run it; write the report; 0 if everything happened."""
     report, began = Report(), time.perf_counter()
@@ -92,15 +90,17 @@ def run_demo(report_path: Path, keep: Path | None) -> int:
 async def _story(folder: Path, report: Report) -> None:
     model, cheap, card = await trio.to_thread.run_sync(_prepare, folder)
     async with real_network(folder) as network:
-        _title("a coordinator and three nodes; one of them serves a cheaper model")
+        _title("a coordinator and four nodes; one of them serves a cheaper model")
         await network.start_coordinator(POLICY, card, FAUCET)
         for name in HONEST:
             await network.start_node(name, card, model)
         await network.start_cheat(CHEAT, card, model, cheap)
         await network.wait_present([*HONEST, CHEAT])
-        client = await _Client.start(network)
+        asked = await _crowd(network)
+        client = await Chatter.start(network, "client")
         await _chats(client, report)
-        await _caught(network, report)
+        _title("the cheat is found out, and nobody else")
+        report.cheat = await found_out(network, CHEAT, HONEST, asked)
         await _resumed(network, client, model, report)
         await network.start_node(report.resume["killed"], card, model)
         await network.wait_present(HONEST)
@@ -124,52 +124,18 @@ def _prepare(folder: Path) -> tuple[Path, Path, Path]:
     return model, cheap, card
 
 
-class _Client:
-    """The client process: chats one at a time and shows them as they stream."""
-
-    def __init__(self, process: trio.Process) -> None:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        self._stdin, self._lines = process.stdin, Lines(process.stdout)
-
-    @classmethod
-    async def start(cls, network: RealNetwork) -> _Client:
-        command = [sys.executable, "-m", "assay_simnet.chatter", network.address]
-        key = str(network.folder / "client.key")
-        process = await network.spawn("client", [*command, key], stdin=subprocess.PIPE)
-        client = cls(process)
-        with trio.fail_after(60):
-            await client._lines.next()
-        return client
-
-    async def chat(self, prompt: str, max_tokens: int, on_delta: Any = None) -> dict[str, Any]:
-        """One chat, streamed to the terminal; its final event, with any `resumed` inside."""
-        asked = {
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": max_tokens,
-            "temperature": 0.8,
-        }
-        _say(f"\n> {prompt}")
-        await self._stdin.send_all(json.dumps(asked).encode() + b"\n")
-        resumed: dict[str, Any] | None = None
-        with trio.fail_after(120):
-            while True:
-                event = await self._lines.next()
-                if event["event"] == "delta":
-                    sys.stdout.write(event["text"])
-                    sys.stdout.flush()
-                    if on_delta is not None:
-                        on_delta(event)
-                elif event["event"] == "resumed":
-                    resumed = event
-                    sys.stdout.write(f" [resumed on {event['to'][:8]}] ")
-                elif event["event"] == "failed":
-                    raise Failed(f"a chat failed: {event}")
-                else:
-                    return {**event, "resumed": resumed}
+async def _crowd(network: RealNetwork) -> list[Ticket]:
+    """Some chats at once; the tickets they were answered under."""
+    _title(f"{CROWD} chats at once")
+    crowd = await Chatter.start(network, "crowd")
+    done = await crowd.together(PROMPTS[:CROWD], CHAT_TOKENS)
+    await crowd.close()
+    _say(f"{sum(len(one['tokens']) for one in done)} tokens")
+    records = [ReceiptRecord.decode(bytes.fromhex(r)) for one in done for r in one["receipts"]]
+    return [peek(Ticket, record.ticket) for record in records]
 
 
-async def _chats(client: _Client, report: Report) -> None:
+async def _chats(client: Chatter, report: Report) -> None:
     _title(f"{len(PROMPTS)} chats, straight from the nodes")
     done = [await client.chat(prompt, CHAT_TOKENS) for prompt in PROMPTS]
     report.chats = len(done)
@@ -182,25 +148,7 @@ async def _chats(client: _Client, report: Report) -> None:
         raise Failed("a receipt did not verify")
 
 
-async def _caught(network: RealNetwork, report: Report) -> None:
-    _title("the cheat is caught, and nobody else")
-    with trio.move_on_after(SETTLE_SECONDS_MAX):
-        while (node := await network.node(CHEAT)) is None or node.state not in CAUGHT:
-            await trio.sleep(POLL_SECONDS)
-    states = {}
-    for name in (*HONEST, CHEAT):
-        status = await network.node(name)
-        assert status is not None
-        states[name] = status.state
-        _say(f"{name}: {status.state}, {status.jobs} jobs, {status.audits_passed} audits passed")
-    report.cheat = {"node": CHEAT, "states": states}
-    if states[CHEAT] not in CAUGHT:
-        raise Failed("the cheat was not caught")
-    if any(states[name] in (*CAUGHT, "inquiry") for name in HONEST):
-        raise Failed("an honest node was taken for a cheat")
-
-
-async def _resumed(network: RealNetwork, client: _Client, model: Path, report: Report) -> None:
+async def _resumed(network: RealNetwork, client: Chatter, model: Path, report: Report) -> None:
     _title("a node is killed in the middle of an answer")
     names = {network.key_of(name).hex(): name for name in HONEST}
     killed: list[str] = []
