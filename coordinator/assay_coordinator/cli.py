@@ -64,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--key", type=Path, required=True, help="an operator's key file")
     calibrate.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
     calibrate.add_argument("--json", action="store_true", help="one line for programs")
+    shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
+    shapes.add_argument("--probe-keys", type=Path, help="the prober's keys, which are left out")
     grant = _remote(verbs, "grant", _grant, "give an account credit")
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
@@ -147,6 +149,16 @@ def _as_lines(fitted: dict[str, Any]) -> str:
         for one in fitted["pairs"]
     ]
     return "\n".join([head, *pairs])
+
+
+def _shapes(args: argparse.Namespace) -> int:
+    from assay_coordinator.adapters.shapes import job_shapes, probe_keys
+
+    database = f"sqlite:///{args.data_dir.expanduser() / 'coordinator.db'}"
+    probes = probe_keys(args.probe_keys) if args.probe_keys else frozenset()
+    for line in job_shapes(database, probes):
+        sys.stdout.write(line + "\n")
+    return 0
 
 
 def _grant(args: argparse.Namespace) -> int:

@@ -10,9 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from assay.answers import AnswersDiffer as AnswersDiffer
     from assay.answers import Completion as Completion
     from assay.answers import Delta as Delta
     from assay.answers import JobFailed as JobFailed
+    from assay.answers import NotVerified as NotVerified
     from assay.answers import Usage as Usage
     from assay.client import Client as Client
     from assay.direct import AsyncClient as AsyncClient
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
     from assay.http import GatewayError as GatewayError
     from assay.records import ReceiptRecord as ReceiptRecord
     from assay.records import read_records as read_records
+    from assay.verdicts import Verdict as Verdict
+    from assay.verdicts import check_record as check_record
     from assay.verify import Verification as Verification
+    from assay.verify import replay as replay
     from assay.verify import verify_answer as verify_answer
     from assay_protocol.errors import AssayError as AssayError
 
 _HOME: Final = {
+    "AnswersDiffer": "assay.answers",
     "AssayError": "assay_protocol.errors",
     "AsyncClient": "assay.direct",
     "Client": "assay.client",
@@ -36,11 +42,15 @@ _HOME: Final = {
     "GatewayError": "assay.http",
     "JobFailed": "assay.answers",
     "JobLimits": "assay.events",
+    "NotVerified": "assay.answers",
     "ReceiptRecord": "assay.records",
     "Resumed": "assay.events",
     "Usage": "assay.answers",
+    "Verdict": "assay.verdicts",
     "Verification": "assay.verify",
+    "check_record": "assay.verdicts",
     "read_records": "assay.records",
+    "replay": "assay.verify",
     "verify_answer": "assay.verify",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0605  # a list, made from the table above

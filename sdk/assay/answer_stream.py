@@ -1,7 +1,7 @@
 """One answer as an asynchronous stream: enter it to begin, iterate it to read, leave it to cancel.
 
     async with client.stream_chat(messages) as stream:
-        async for event in stream:      # Delta or Resumed
+        async for event in stream:      # Delta, Resumed, and with verify="now" last a Verdict
             ...
     stream.result                       # Completion
 
@@ -13,17 +13,19 @@ stop string in the text ends the stream in the same way.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from assay.answers import Completion, Delta, JobFailed, Usage
-from assay.events import Job, Outcome, Resumed
-from assay.records import ReceiptRecord
+from assay.answers import AnswersDiffer, Completion, Delta, JobFailed, NotVerified, Usage
+from assay.events import Job, Outcome, Resumed, Segment
+from assay.records import ReceiptRecord, grant_of
 from assay.stop_text import StopText
+from assay.verdicts import UNTOLD, Verdict
 from assay_protocol.detokenizer import Detokenizer
+from assay_protocol.errors import AssayError
 from assay_protocol.hashing import pack_tokens
 from assay_protocol.logprobs import TokenLogprobs
 
@@ -42,24 +44,35 @@ class Started:
     run: JobRun
     coordinator: bytes
     keep: Callable[[tuple[ReceiptRecord, ...]], None]
+    verdict: Callable[[tuple[Segment, ...]], Awaitable[Verdict]]
     stops: StopText = field(default_factory=StopText)
 
 
 class AnswerStream:
-    """Iterates over Delta and Resumed. Raises JobFailed, with what came before, on failure."""
+    """Iterates over Delta and Resumed. Raises JobFailed, with what came before, on failure.
+
+    With verify="now" a Verdict comes last, after a wait for the audit, or NotVerified is raised.
+    With verify="quorum" tokens come once two nodes drew them, or AnswersDiffer is raised.
+    """
 
     def __init__(self, start: Callable[[], Awaitable[Started]]) -> None:
         self._start = start
         self._started: Started | None = None
         self._result: Completion | None = None
-        self._events: AsyncIterator[Delta | Resumed] | None = None
+        self._events: AsyncIterator[Delta | Resumed | Verdict] | None = None
         self._logprobs: list[TokenLogprobs] = []
+        self.answered = trio.Event()  # the answer is whole, or will not be; its verdict may follow
 
     @property
     def result(self) -> Completion:
         """The answer, once the stream was read to its end or left."""
         assert self._result is not None, "the stream has not ended"
         return self._result
+
+    @property
+    def text(self) -> str | None:
+        """What came, once `answered`; None if there is no answer."""
+        return None if self._result is None else self._result.text
 
     async def whole(self) -> Completion:
         """Read it all."""
@@ -87,7 +100,7 @@ class AnswerStream:
         self._events = self._read(self._started)
         return self
 
-    def __aiter__(self) -> AsyncIterator[Delta | Resumed]:
+    def __aiter__(self) -> AsyncIterator[Delta | Resumed | Verdict]:
         assert self._events is not None, "enter the stream first: async with"
         return self._events
 
@@ -99,7 +112,13 @@ class AnswerStream:
     ) -> None:
         await self.cancel()
 
-    async def _read(self, started: Started) -> AsyncIterator[Delta | Resumed]:
+    async def _read(self, started: Started) -> AsyncIterator[Delta | Resumed | Verdict]:
+        async for event in self._answer(started):
+            yield event
+        if started.job.verify == "now":
+            yield await self._audited(started)
+
+    async def _answer(self, started: Started) -> AsyncIterator[Delta | Resumed]:
         text, stops = Detokenizer(started.pieces), started.stops
         async for notice in started.run.notices:
             if isinstance(notice, Resumed):
@@ -120,7 +139,21 @@ class AnswerStream:
             yield Delta(rest, (), outcome.segments[-1].node)
         self._settle(started, outcome)
         if outcome.error is not None and not stops.stopped:
-            raise JobFailed(outcome.error, self.result) from outcome.error
+            differs = outcome.error.code == "answers_differ"
+            kind = AnswersDiffer if differs else JobFailed
+            raise kind(outcome.error, self.result) from outcome.error
+
+    async def _audited(self, started: Started) -> Verdict:
+        """Wait for the verdict and mark the answer final; raises NotVerified."""
+        assert started.run.outcome is not None, "the answer has ended"
+        try:
+            verdict = await started.verdict(started.run.outcome.segments)
+        except AssayError as error:
+            raise NotVerified(error, self.result, Verdict(UNTOLD, (), ())) from error
+        self._result = replace(self.result, verdict=verdict, final=verdict.passed)
+        if (reason := verdict.error) is not None:
+            raise NotVerified(reason, self._result, verdict)
+        return verdict
 
     def _settle(self, started: Started, outcome: Outcome) -> None:
         """Make the result, and keep the receipts, once."""
@@ -129,19 +162,7 @@ class AnswerStream:
         text = Detokenizer(started.pieces)
         stops = started.stops.again()
         shown = stops.push(text.push(outcome.tokens) + text.flush()) + stops.flush()
-        receipts = tuple(
-            ReceiptRecord(
-                coordinator=started.coordinator,
-                ticket=one.ticket,
-                receipt=one.receipt,
-                nonce=started.job.nonce,
-                prompt=pack_tokens(one.prompt),
-                output=pack_tokens(one.tokens),
-                grammar=started.job.grammar,
-            )
-            for one in outcome.segments
-            if one.receipt is not None
-        )
+        receipts, twins = _records(started, outcome.segments), _records(started, outcome.twin)
         self._result = Completion(
             text=shown,
             tokens=outcome.tokens,
@@ -150,5 +171,25 @@ class AnswerStream:
             receipts=receipts,
             nodes=tuple(one.node for one in outcome.segments if one.tokens),
             logprobs=tuple(self._logprobs),
+            final=outcome.error is None and started.job.verify != "now",
+            twins=twins,
         )
-        started.keep(receipts)
+        self.answered.set()
+        started.keep(receipts + twins)
+
+
+def _records(started: Started, segments: tuple[Segment, ...]) -> tuple[ReceiptRecord, ...]:
+    return tuple(
+        ReceiptRecord(
+            coordinator=started.coordinator,
+            ticket=one.ticket,
+            receipt=one.receipt,
+            nonce=started.job.nonce,
+            prompt=pack_tokens(one.prompt),
+            output=pack_tokens(one.tokens),
+            grammar=started.job.grammar,
+            grant=grant_of(one),
+        )
+        for one in segments
+        if one.receipt is not None
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay.records import ReceiptRecord
+from assay.verdicts import Verdict
 from assay_protocol.errors import AssayError
 from assay_protocol.logprobs import TokenLogprobs
 
@@ -41,6 +42,9 @@ class Completion:
     some vanished before they could sign. After a stop string `finish_reason` is stop and `text`
     ends before it; `tokens` are all that were signed for and are paid, the string's among them.
     `logprobs` are those of the tokens that were read.
+
+    `final`: nothing more is awaited. With verify="now" that is so once an audit passed, which
+    `verdict` tells; with verify="quorum" `twins` are the records of the second drawing.
     """
 
     text: str
@@ -50,6 +54,9 @@ class Completion:
     receipts: tuple[ReceiptRecord, ...]
     nodes: tuple[bytes, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()
+    final: bool = True
+    verdict: Verdict | None = None
+    twins: tuple[ReceiptRecord, ...] = ()
 
 
 class JobFailed(AssayError):
@@ -58,3 +65,22 @@ class JobFailed(AssayError):
     def __init__(self, cause: AssayError, partial: Completion) -> None:
         super().__init__(cause.code, cause.message, retry_after_ms=cause.retry_after_ms)
         self.partial = partial
+
+
+class NotVerified(JobFailed):
+    """The whole answer came and is in `partial`, but its audit did not pass.
+
+    The code is "audit_failed" if that speaks against the node, "audit_missing" if nothing was
+    decided, or that of the question's failure. `verdict` is what was told.
+    """
+
+    def __init__(self, cause: AssayError, partial: Completion, verdict: Verdict) -> None:
+        super().__init__(cause, partial)
+        self.verdict = verdict
+
+
+class AnswersDiffer(JobFailed):
+    """Two nodes disagreed: `partial` has what both drew; its `receipts` and `twins` are evidence.
+
+    The code is "answers_differ"; the message says at which token, and what that can mean.
+    """

@@ -11,11 +11,13 @@ from typing import Any
 
 import platformdirs
 
-from assay.answers import Completion
+from assay.answers import Completion, Delta, JobFailed
 from assay.cli import FAILED, OK, print_json, printable
 from assay.client import BlockingStream, Client
 from assay.events import Resumed
 from assay.records import write_records
+from assay.standing import standing_of
+from assay.verdicts import Verdict
 from assay.verify import verify_answer
 from assay_protocol.errors import AssayError
 
@@ -43,18 +45,26 @@ def chat(options: argparse.Namespace) -> int:
 
 
 def submit(options: argparse.Namespace) -> int:
-    """Run one job; write its receipt records to --receipt."""
+    """Run one job; write its receipt records to --receipt, whatever became of it."""
     prompt = " ".join(options.prompt) or sys.stdin.read()
     with connect(options) as client:
-        if options.raw:
-            stream = client.stream_complete(prompt, **_job_options(options))
-            code, result = _show(stream, options)
-        else:
-            code, result = _ask(client, [{"role": "user", "content": prompt}], options)
-    if options.receipt:
-        options.receipt.touch(mode=0o600)
-        options.receipt.write_bytes(write_records(result.receipts))
+        try:
+            if options.raw:
+                stream = client.stream_complete(prompt, **_job_options(options))
+                code, result = _show(stream, options)
+            else:
+                code, result = _ask(client, [{"role": "user", "content": prompt}], options)
+        except JobFailed as failure:
+            _keep(options.receipt, failure.partial)
+            raise
+    _keep(options.receipt, result)
     return code
+
+
+def _keep(path: Path | None, result: Completion) -> None:
+    if path is not None:
+        path.touch(mode=0o600)
+        path.write_bytes(write_records(result.receipts + result.twins))
 
 
 def network(options: argparse.Namespace) -> int:
@@ -113,33 +123,69 @@ def _ask(
 
 
 def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Completion]:
-    """Print an answer as it comes, and below it, on standard error, who drew it and how fast."""
+    """Print an answer as it comes, and below it, on standard error, who drew it and how fast.
+
+    Raises JobFailed after that: what came stays readable.
+    """
     started = time.monotonic()
     resumed: list[Resumed] = []
-    with stream:
-        for event in stream:
-            if isinstance(event, Resumed):
-                resumed.append(event)
-            elif not options.json:
-                shown = printable(event.text) if sys.stdout.isatty() else event.text
-                print(shown, end="", flush=True)
+    failure: JobFailed | None = None
+    try:
+        with stream:
+            for event in stream:
+                _print_event(event, options, resumed)
+    except JobFailed as error:
+        failure = error
     seconds = max(time.monotonic() - started, 1e-6)
-    result = stream.result
+    result = stream.result if failure is None else failure.partial
     check = verify_answer(result.receipts)
     verified = bool(result.receipts) and check.ok
     if options.json:
         print_json(_summary(result, seconds, resumed, verified))
     else:
         print()
-        nodes = " -> ".join(node.hex()[:16] for node in result.nodes)
-        word = "verified" if verified else "NOT VERIFIED" if result.receipts else "none"
-        again = f", resumed at token {', '.join(str(r.at_token) for r in resumed)}"
-        print(
-            f"[node {nodes}, {len(result.tokens)} tokens, {len(result.tokens) / seconds:.1f} tok/s"
-            f"{again if resumed else ''}, receipt {word}]",
-            file=sys.stderr,
-        )
+        print(f"[{_told(result, seconds, resumed, verified)}]", file=sys.stderr)
+        for line in _standings(result) if options.receipt is True else ():
+            print(f"  {printable(line)}", file=sys.stderr)
+    if failure is not None:
+        raise failure
     return (OK if check.ok else FAILED), result
+
+
+def _print_event(
+    event: Delta | Resumed | Verdict, options: argparse.Namespace, resumed: list[Resumed]
+) -> None:
+    if isinstance(event, Resumed):
+        resumed.append(event)
+    elif isinstance(event, Delta) and not options.json:
+        shown = printable(event.text) if sys.stdout.isatty() else event.text
+        print(shown, end="", flush=True)
+
+
+def _told(result: Completion, seconds: float, resumed: list[Resumed], verified: bool) -> str:
+    """Who drew it, how fast, and what was checked, in one line."""
+    nodes = " -> ".join(node.hex()[:16] for node in result.nodes)
+    rate = f"{len(result.tokens) / seconds:.1f} tok/s"
+    parts = [f"node {nodes}", f"{len(result.tokens)} tokens", rate]
+    if resumed:
+        parts.append(f"resumed at token {', '.join(str(r.at_token) for r in resumed)}")
+    word = "verified" if verified else "NOT VERIFIED" if result.receipts else "none"
+    parts.append(f"receipt {word}")
+    if result.verdict is not None:
+        parts.append(f"audit {printable(result.verdict.outcome)}{_signed(result.verdict)}")
+    if result.twins and result.final:
+        parts.append("two operators' nodes drew the same")
+    return ", ".join(parts)
+
+
+def _signed(verdict: Verdict) -> str:
+    if not verdict.auditors:
+        return " by the coordinator's word alone"
+    return f", signed by {', '.join(key.hex()[:16] for key in verdict.auditors)}"
+
+
+def _standings(result: Completion) -> list[str]:
+    return [line for record in result.receipts for line in standing_of(record).lines]
 
 
 def _summary(
@@ -152,6 +198,9 @@ def _summary(
         "nodes": list(result.nodes),
         "resumed_at": [event.at_token for event in resumed],
         "receipt_verified": verified,
+        "final": result.final,
+        "verdict": asdict(result.verdict) if result.verdict else None,
+        "standing": _standings(result),
         "seconds": round(seconds, 3),
     }
 
@@ -161,4 +210,5 @@ def _job_options(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model,
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
+        "verify": options.verify,
     }

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import missing_text
+from assay_protocol.messages import VERIFY_LEVELS
 
 OK, FAILED, USAGE = 0, 1, 2
 _STEERING: Final = frozenset({"Cc", "Cs"})
@@ -71,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="talk to a model; a prompt or a pipe asks once")
     _add_job_options(chat)
+    chat.add_argument("--receipt", action="store_true", help="say what speaks for each answer")
     chat.set_defaults(run=_run("assay.chat_command", "chat", "p2p"))
     job = commands.add_parser("job", help="run single jobs").add_subparsers(
         dest="verb", required=True, metavar="VERB"
@@ -86,18 +88,41 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--card", type=Path, help="the model's card, to check grammars against")
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_run("assay.verify_command", "verify_file", ""))
+    _add_receipt(commands)
+    _add_audit(commands)
+    _add_probe(commands)
     for name, text in (("network", "nodes and totals"), ("account", "your balances")):
         one = commands.add_parser(name, help=text)
         _add_coordinator_options(one)
         one.set_defaults(run=_run("assay.chat_command", name, "p2p"))
     _add_credit(commands)
-    _add_recheck(commands)
     return top
 
 
-def _add_recheck(commands: Any) -> None:
+def _add_receipt(commands: Any) -> None:
+    receipt = commands.add_parser("receipt", help="what speaks for answers you kept receipts of")
+    verbs = receipt.add_subparsers(dest="verb", required=True, metavar="VERB")
+    shown = verbs.add_parser("show", help="the node's record and stake, in sentences")
+    check = verbs.add_parser("verify", help="check offline; with --model, replay every token")
+    check.add_argument("--coordinator", help="public key (hex) the tickets must be signed with")
+    check.add_argument("--model", type=Path, help="the model's GGUF file, to replay with")
+    check.add_argument("--threads", type=int, help="for the replay; all cores but one by default")
+    for verb, function in ((shown, "show"), (check, "verify_file")):
+        verb.add_argument("file", type=Path)
+        verb.add_argument("--json", action="store_true")
+        verb.set_defaults(run=_run("assay.receipt_command", function, ""))
+
+
+def _add_audit(commands: Any) -> None:
     audit = commands.add_parser("audit", help="check how answers were audited")
     verbs = audit.add_subparsers(dest="verb", required=True, metavar="VERB")
+    show = verbs.add_parser("show", help="who found what about an answer of yours")
+    _add_coordinator_options(show)
+    show.add_argument("ticket", help="the ticket (hex), as receipts name it")
+    show.add_argument("--file", type=Path, help="a saved record instead of the coordinator's")
+    show.add_argument("--coordinator-key", help="public key (hex) tickets must be signed with")
+    show.add_argument("--save", type=Path, help="file to write the record to")
+    show.set_defaults(run=_run("assay.audit_show", "show", "p2p"))
     again = verbs.add_parser("recheck", help="draw rounds of the audit lottery again, and compare")
     _add_coordinator_options(again)
     again.add_argument("round", nargs="?", type=int, help="the round's number, from 1")
@@ -106,6 +131,18 @@ def _add_recheck(commands: Any) -> None:
     again.add_argument("--poster", help="address (hex) the operator published")
     again.add_argument("--verbose", action="store_true", help="every step, not only what fails")
     again.set_defaults(run=_run("assay.audit_command", "recheck", "contracts"))
+
+
+def _add_probe(commands: Any) -> None:
+    probe = commands.add_parser("probe", help="for operators: ask like a client, have it audited")
+    probe.add_argument("--coordinator", default=os.environ.get("ASSAY_COORDINATOR"))
+    probe.add_argument("--json", action="store_true")
+    probe.add_argument("--pool", type=Path, required=True, help="JSON lines of unused prompts")
+    probe.add_argument("--shapes", type=Path, required=True, help="from `coordinator shapes`")
+    probe.add_argument("--keys", type=Path, required=True, help="folder of the probes' keys")
+    probe.add_argument("--share", type=float, default=0.02, help="of all accounts, probes")
+    probe.add_argument("--model")
+    probe.set_defaults(run=_run("assay.probe_command", "probe", "p2p"))
 
 
 def _add_credit(commands: Any) -> None:
@@ -135,6 +172,12 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model")
     command.add_argument("--max-tokens", type=int)
     command.add_argument("--temperature", type=float, default=0.8)
+    command.add_argument(
+        "--verify",
+        choices=VERIFY_LEVELS,
+        default="sample",
+        help="now: wait until an audit passed; quorum: two operators' nodes must agree",
+    )
 
 
 def _run(module: str, function: str, extra: str) -> Any:

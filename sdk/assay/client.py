@@ -22,8 +22,15 @@ from assay.answer_stream import AnswerStream
 from assay.answers import Completion, Delta
 from assay.direct import AsyncClient
 from assay.events import Resumed
+from assay.verdicts import Verdict
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import Account, ModelSummary, Network
+from assay_protocol.messages import (
+    Account,
+    JobVerdict,
+    ModelSummary,
+    Network,
+    VerdictRecord,
+)
 
 CLOSE_SECONDS: Final = 15.0
 _T = TypeVar("_T")
@@ -55,6 +62,14 @@ class Client:
     def credit_bundle(self, account: bytes | None = None) -> bytes:
         """The newest proof of an account's credit."""
         return self._call(lambda: self._async.credit_bundle(account))
+
+    def verdict(self, ticket: bytes) -> JobVerdict:
+        """How a ticket of this account's stands. Its statements are not checked yet."""
+        return self._call(lambda: self._async.verdict(ticket))
+
+    def verdict_record(self, ticket: bytes) -> VerdictRecord:
+        """All that a ticket's verdict rests on; `verdicts.check_record` checks it."""
+        return self._call(lambda: self._async.verdict_record(ticket))
 
     def round_draws(self, number: int) -> bytes:
         """One round of the audit lottery."""
@@ -145,7 +160,7 @@ class Client:
 
 
 class BlockingStream:
-    """An AnswerStream for blocking code: a context and an iterator of Delta and Resumed."""
+    """An AnswerStream for blocking code: a context, and an iterator of what that one gives."""
 
     def __init__(
         self, stream: AnswerStream, call: Callable[[Callable[[], Awaitable[Any]]], Any]
@@ -157,7 +172,7 @@ class BlockingStream:
         """The answer, once the stream was read to its end or left."""
         return self._stream.result
 
-    def __iter__(self) -> Iterator[Delta | Resumed]:
+    def __iter__(self) -> Iterator[Delta | Resumed | Verdict]:
         events = aiter(self._stream)
         while True:
             event = self._call(lambda: anext(events, None))

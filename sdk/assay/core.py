@@ -51,6 +51,7 @@ from assay_protocol.messages import (
     AbandonJob,
     Receipt,
     ResumePoint,
+    Standing,
     SubmitJob,
     SubmitReceipt,
     Ticket,
@@ -93,10 +94,12 @@ class _Run:
     prompt: tuple[int, ...]
     tokens: list[int] = field(default_factory=list)  # what the caller was given of them
     progress: bytes | None = None  # the node's last signature under no more than those
+    standing: Standing | None = None
 
     def segment(self) -> Segment:
         node, receipt = self.ticket.node, self.stream.receipt_blob
-        return Segment(node, self.blob, self.prompt, tuple(self.tokens), receipt)
+        tokens = tuple(self.tokens)
+        return Segment(node, self.blob, self.prompt, tokens, receipt, self.standing)
 
 
 class JobMachine:
@@ -113,6 +116,8 @@ class JobMachine:
         self.job, self.phase = job, Phase.READY
         self.attempt = 0
         self.held: list[int] = []  # the answer so far
+        self.avoid: tuple[bytes, ...] = ()  # nodes this job must not go to
+        self.twin = job.twin  # whose draws it repeats, or whose operator a resume must avoid
         self._signer, self._coordinator, self._verifier = signer, coordinator, verifier
         self._limits = limits
         self._runs: list[_Run] = []
@@ -123,6 +128,16 @@ class JobMachine:
         self._reason: AssayError | None = None  # why the job is ENDING, unless the caller asked
         self._now = self._phase_at = self._total_at = 0
         self._effects: list[Effect] = []
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """All that have a ticket of this job, or had one and drew tokens."""
+        return tuple(run.ticket.node for run in self._runs)
+
+    @property
+    def drawing(self) -> Ticket:
+        """The ticket whose node draws now, or drew last; there is one once there are tokens."""
+        return self._runs[-1].ticket
 
     @property
     def wake_at(self) -> int | None:
@@ -175,12 +190,18 @@ class JobMachine:
             sampler=self.job.sampler,
             max_tokens=self.job.max_tokens - len(self.held),
             nonce_commitment=nonce_commitment(nonce),
-            exclude=() if self.job.only else tuple((self._busy + self._bad)[-EXCLUDE_MAX:]),
+            exclude=self._excluded(),
             only=self.job.only,
             resume=_resume_point(last) if last else None,
+            verify=None if self.job.verify == "sample" else self.job.verify,
+            twin=self.twin,
         )
         self._enter(Phase.ASKING, self._limits.ask_us)
         self._effects.append(AskTicket(self.attempt, self._asked))
+
+    def _excluded(self) -> tuple[bytes, ...]:
+        failed = () if self.job.only else (*self._busy, *self._bad)
+        return (*failed, *self.avoid)[-EXCLUDE_MAX:]
 
     def _granted(self, attempt: int, grant: TicketGrant) -> None:
         late = self.phase is not Phase.ASKING or attempt != self.attempt
@@ -197,7 +218,8 @@ class JobMachine:
         self._abandon()  # the ticket this one resumes; not before, so that it could be resumed
         prompt = self.job.prompt + tuple(self.held)
         stream = ClientStream(ticket, self.job.nonce, self._signer, self._verifier)
-        self._runs.append(_Run(ticket, grant.ticket, stream, prompt))
+        run = _Run(ticket, grant.ticket, stream, prompt, standing=grant.standing)
+        self._runs.append(run)
         self._enter(Phase.STREAMING, self._limits.first_token_us)
         first = stream.start(grant.ticket, pack_tokens(prompt), self.job.grammar)
         self._effects.append(OpenStream(attempt, grant.route, first))
@@ -209,6 +231,8 @@ class JobMachine:
         check_grant(ticket, asked, client=self._signer.public_key)
         if ticket.node != grant.route.node:
             raise ProtocolError("unexpected_message", "the route is to another node")
+        if ticket.node in self.avoid:
+            raise ProtocolError("unexpected_message", "the node has the same job already")
         if any(run.ticket.ticket == ticket.ticket for run in self._runs):
             raise ProtocolError("ticket_replayed")
         if self.held and ticket.seed_ticket != self._runs[-1].ticket.seed_ticket:

@@ -11,44 +11,47 @@ what is shown is what was signed.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from assay.answer_grammar import answer_grammar
 from assay.answer_stream import AnswerStream, Started
 from assay.answers import Completion
 from assay.catalogue import Catalogue, Model
 from assay.coordinator_link import CoordinatorLink
 from assay.core import JobMachine
-from assay.events import Job, JobLimits
+from assay.events import JobLimits, Segment
+from assay.job_options import make_job
 from assay.job_run import JobRun
+from assay.quorum import QuorumMachine
 from assay.records import ReceiptRecord, ReceiptStore
-from assay.sampler_options import make_sampler
 from assay.stop_text import StopText
+from assay.verdict_watch import VerdictWatch
+from assay.verdicts import VERDICT_BYTES_MAX, Verdict
 from assay_network.host import Host, open_host
 from assay_network.identity import public_key
 from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
+from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
-from assay_protocol.hashing import grammar_hash
-from assay_protocol.limits import MESSAGE_BYTES_MAX, OUTPUT_TOKENS_MAX
+from assay_protocol.limits import MESSAGE_BYTES_MAX
 from assay_protocol.messages import (
     Account,
     GetAccount,
     GetNetwork,
+    GetVerdict,
+    JobVerdict,
     ModelSummary,
     Network,
+    VerdictRecord,
 )
-from assay_protocol.samplers import ends
 from assay_protocol.signing import Identity
 
-MAX_TOKENS: Final = 512  # of an answer, unless the caller says otherwise
 BUNDLE_BYTES_MAX: Final = 64 << 20
 
 Message = Mapping[str, Any]
@@ -127,6 +130,20 @@ class AsyncClient:
         key = self.public_key if account is None else account
         return await self._link.document("credit", key, BUNDLE_BYTES_MAX)
 
+    async def count_tokens(self, messages: Sequence[Message], *, model: str | None = None) -> int:
+        """How many prompt tokens a chat would have."""
+        return len(await (await self._catalogue.model(model)).tokens_of_chat(messages))
+
+    async def verdict(self, ticket: bytes) -> JobVerdict:
+        """How a ticket of this account's stands. Its statements are not checked yet."""
+        return await self._link.read(JobVerdict, GetVerdict(ticket=ticket))
+
+    async def verdict_record(self, ticket: bytes) -> VerdictRecord:
+        """All that a ticket's verdict rests on; `verdicts.check_record` checks it."""
+        key = ticket + bytes(16)
+        document = await self._link.document("verdict", key, VERDICT_BYTES_MAX)
+        return decode_as(VerdictRecord, document)
+
     async def round_draws(self, number: int) -> bytes:
         """One round of the audit lottery, as `assay audit recheck` reads it."""
         return await self._link.document("draws", number.to_bytes(32, "big"), MESSAGE_BYTES_MAX)
@@ -175,61 +192,39 @@ class AsyncClient:
     ) -> Started:
         stops = StopText((stop,) if isinstance(stop, str) else tuple(stop))
         job = make_job(model, prompt, **options)
-        machine = JobMachine(job, self._identity, self._link.public_key, self._limits)
+        kind = QuorumMachine if job.verify == "quorum" else JobMachine
+        machine = kind(job, self._identity, self._link.public_key, self._limits)
         run = JobRun(machine, self._host, self._link, self._nursery)
         run.start()
-        return Started(job, model.card.pieces, run, self._link.public_key, self._keep, stops)
+        return Started(
+            job,
+            model.card.pieces,
+            run,
+            self._link.public_key,
+            self._keep,
+            self._verdict_of,
+            stops,
+        )
+
+    async def _verdict_of(self, segments: tuple[Segment, ...]) -> Verdict:
+        """Ask until the audits of all segments are decided, or JobLimits says to stop."""
+        watch = VerdictWatch(_now(), segments, self._limits)
+        while watch.asking is not None:
+            try:
+                answer = await self._link.ask(JobVerdict, GetVerdict(ticket=watch.asking))
+                wait = watch.told(_now(), answer)
+            except AssayError as error:
+                wait = watch.refused(_now(), error)
+            await trio.sleep(wait / 1e6)
+        return watch.verdict
 
     def _keep(self, receipts: tuple[ReceiptRecord, ...]) -> None:
         if self._receipts is not None and receipts:
             self._receipts.append(receipts)
 
 
-def make_job(
-    model: Model,
-    prompt: tuple[int, ...],
-    *,
-    max_tokens: int | None = None,
-    nodes: Sequence[bytes] = (),
-    response_format: Mapping[str, Any] | None = None,
-    grammar: Mapping[str, str] | None = None,
-    **sampling: Any,
-) -> Job:
-    """The job of one answer; `nodes` allows only those, `sampling` is what `make_sampler` takes.
-
-    `response_format` (OpenAI's) or `grammar`, a kind and its text, say which answers are allowed
-    (see `answer_grammar`). The node alone is shown them, like the prompt.
-
-    There is no seed to choose: it comes from a fresh nonce and the ticket, so that nobody can
-    steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context,
-    "sampler_refused" for settings out of range, "grammar_refused".
-    """
-    if max_tokens is not None and not 1 <= max_tokens <= OUTPUT_TOKENS_MAX:
-        raise ValueError(f"max_tokens must be 1 to {OUTPUT_TOKENS_MAX}")
-    context = min(model.card.context, model.summary.context)
-    wanted = max_tokens or max(1, min(MAX_TOKENS, context - len(prompt)))
-    if len(prompt) + wanted > context:
-        raise AssayError("prompt_too_long", f"the model's context is {context} tokens")
-    if not prompt:
-        raise ValueError("the prompt is empty")
-    sampler = make_sampler(model.card.n_vocab, **sampling)
-    nonce = secrets.token_bytes(32)
-    packed = answer_grammar(response_format, grammar)
-    if packed is not None:
-        sampler = replace(sampler, grammar=grammar_hash(nonce, packed))
-    return Job(
-        model=model.summary.model,
-        prompt=prompt,
-        sampler=sampler,
-        max_tokens=wanted,
-        nonce=nonce,
-        stop_tokens=ends(sampler, frozenset(model.card.eog)),
-        vocabulary=model.card.n_vocab,
-        only=tuple(nodes),
-        price_in_max=model.summary.price_in,
-        price_out_max=model.summary.price_out,
-        grammar=packed,
-    )
+def _now() -> int:
+    return math.ceil(trio.current_time() * 1e6)
 
 
 def coordinator_key_of(address: str) -> bytes:

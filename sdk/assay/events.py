@@ -15,6 +15,7 @@ from assay_protocol.messages import (
     AbandonJob,
     Route,
     Sampler,
+    Standing,
     SubmitJob,
     SubmitReceipt,
     TicketGrant,
@@ -27,7 +28,8 @@ class Job:
 
     `nonce` is 32 fresh random bytes: whoever runs the machine draws them. `stop_tokens` are the
     model's end-of-answer tokens and the sampler's, `vocabulary` how many tokens it has. A ticket
-    dearer than the given prices is refused.
+    dearer than the given prices is refused. `verify` is one of VERIFY_LEVELS; a job with a `twin`
+    draws what that ticket of the same client's draws, on a node of another operator.
     """
 
     model: bytes
@@ -41,11 +43,17 @@ class Job:
     grammar: bytes | None = field(default=None, repr=False)  # packed; the sampler commits to it
     price_in_max: int | None = None
     price_out_max: int | None = None
+    verify: str = "sample"
+    twin: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobLimits:
-    """How long and how often a client tries; microseconds unless named otherwise."""
+    """How long and how often a client tries; microseconds unless named otherwise.
+
+    A verdict is asked for after `verdict_us`, then ever more rarely, and not after
+    `verdict_total_us`: longer than a coordinator gives an audit (its `audit_case_us`).
+    """
 
     attempts_max: int = 8
     ask_us: int = 10_000_000
@@ -55,6 +63,9 @@ class JobLimits:
     backoff_us: int = 250_000
     backoff_max_us: int = 8_000_000
     cancel_us: int = 2_000_000
+    verdict_us: int = 500_000
+    verdict_most_us: int = 8_000_000
+    verdict_total_us: int = 1_200_000_000
 
 
 # ---- what happened ----------------------------------------------------------------------------
@@ -181,17 +192,22 @@ class Segment:
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     receipt: bytes | None
+    standing: Standing | None = None  # the coordinator's word of the node, with the ticket
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: `finish` is stop, length, cancelled or failed (then `error` says why)."""
+    """How a job ended: `finish` is stop, length, cancelled or failed (then `error` says why).
+
+    `twin`: the segments of the second drawing, if there was one.
+    """
 
     tokens: tuple[int, ...]
     finish: str
     error: AssayError | None
     segments: tuple[Segment, ...]
     attempts: int
+    twin: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from assay_protocol.messages import TicketGrant
 if TYPE_CHECKING:
     from assay.coordinator_link import CoordinatorLink
     from assay.core import JobMachine
+    from assay.quorum import QuorumMachine
     from assay_network.frames import Frames
     from assay_network.host import Host
 
@@ -51,7 +52,11 @@ class JobRun:
     """One job under way. `notices` gives TokensDrawn and Resumed, and ends when the job does."""
 
     def __init__(
-        self, machine: JobMachine, host: Host, link: CoordinatorLink, nursery: trio.Nursery
+        self,
+        machine: JobMachine | QuorumMachine,
+        host: Host,
+        link: CoordinatorLink,
+        nursery: trio.Nursery,
     ) -> None:
         self.outcome: Outcome | None = None
         self.ended = trio.Event()

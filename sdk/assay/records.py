@@ -15,14 +15,23 @@ from typing import Any, Final
 
 import msgpack
 
+from assay.events import Segment
+from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import unpack_tokens
 from assay_protocol.limits import GRAMMAR_BYTES_MAX, OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
+from assay_protocol.messages import Route, Standing, Ticket, TicketGrant
+from assay_protocol.signing import peek
 
 RECORD_FORMAT: Final = "assay-receipt-1"
 SIGNED_BYTES_MAX: Final = 2_048
+GRANT_BYTES_MAX: Final = SIGNED_BYTES_MAX + 1_024
 RECORD_BYTES_MAX: Final = (
-    4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX) + 2 * SIGNED_BYTES_MAX + GRAMMAR_BYTES_MAX + 512
+    4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX)
+    + 2 * SIGNED_BYTES_MAX
+    + GRAMMAR_BYTES_MAX
+    + GRANT_BYTES_MAX
+    + 512
 )
 _LENGTH_BYTES: Final = 4
 
@@ -32,7 +41,8 @@ class ReceiptRecord:
     """One node's part of an answer: both signed blobs, and the preimages of their hashes.
 
     `coordinator` is the 32-byte key the ticket was accepted under; `prompt` and `output` are packed
-    tokens (little-endian u32 each), `grammar` packed, if the answer had one.
+    tokens (little-endian u32 each), `grammar` packed, if the answer had one. `grant` is the encoded
+    TicketGrant as far as it says what spoke for the node; the coordinator did not sign that part.
     """
 
     coordinator: bytes
@@ -42,6 +52,12 @@ class ReceiptRecord:
     prompt: bytes
     output: bytes
     grammar: bytes | None = None
+    grant: bytes | None = None
+
+    @property
+    def standing(self) -> Standing | None:
+        """What the coordinator said of the node when it gave the ticket."""
+        return None if self.grant is None else decode_as(TicketGrant, self.grant).standing
 
     @property
     def prompt_tokens(self) -> tuple[int, ...]:
@@ -54,8 +70,10 @@ class ReceiptRecord:
     def encode(self) -> bytes:
         """Canonical bytes; `decode` gives the record back."""
         fields = [self.coordinator, self.ticket, self.receipt, self.nonce, self.prompt, self.output]
-        if self.grammar is not None:
-            fields.append(self.grammar)
+        if self.grammar is not None or self.grant is not None:
+            fields.append(self.grammar or b"")
+        if self.grant is not None:
+            fields.append(self.grant)
         data: bytes = msgpack.packb([RECORD_FORMAT, *fields])
         return data
 
@@ -67,7 +85,7 @@ class ReceiptRecord:
             raw: Any = msgpack.unpackb(data)
         except Exception as error:  # msgpack raises a dozen kinds; each means bytes of no record
             raise ProtocolError("malformed", "not a receipt record") from error
-        _require(type(raw) is list and len(raw) in (7, 8), "not a receipt record")
+        _require(type(raw) is list and len(raw) in (7, 8, 9), "not a receipt record")
         _require(raw[0] == RECORD_FORMAT, "not a receipt record of a known format")
         _require(all(type(part) is bytes for part in raw[1:]), "a field is not bytes")
         sizes = (
@@ -77,7 +95,8 @@ class ReceiptRecord:
             (32, 32),
             (4, 4 * PROMPT_TOKENS_MAX),
             (0, 4 * OUTPUT_TOKENS_MAX),
-            (1, GRAMMAR_BYTES_MAX),
+            (0 if len(raw) == 9 else 1, GRAMMAR_BYTES_MAX),
+            (1, GRANT_BYTES_MAX),
         )
         for part, (least, most) in zip(raw[1:], sizes, strict=False):
             _require(least <= len(part) <= most, "a field has a wrong size")
@@ -89,8 +108,12 @@ class ReceiptRecord:
             nonce=raw[4],
             prompt=raw[5],
             output=raw[6],
-            grammar=raw[7] if len(raw) == 8 else None,
+            grammar=(raw[7] or None) if len(raw) > 7 else None,
+            grant=raw[8] if len(raw) > 8 else None,
         )
+        if record.grant is not None:
+            granted = decode_as(TicketGrant, record.grant).ticket
+            _require(granted == record.ticket, "the grant is of another ticket")
         _require(record.encode() == data, "not in canonical form")
         return record
 
@@ -118,6 +141,14 @@ class ReceiptStore:
                 os.fsync(out.fileno())
         except OSError as error:
             raise AssayError("storage_failed", str(error)) from error
+
+
+def grant_of(segment: Segment) -> bytes | None:
+    """A record's `grant` for a segment: the grant as it came, without the node's addresses."""
+    if segment.standing is None:
+        return None
+    route = Route(node=peek(Ticket, segment.ticket).node, addresses=())
+    return encode(TicketGrant(ticket=segment.ticket, route=route, standing=segment.standing))
 
 
 def read_records(data: bytes) -> tuple[ReceiptRecord, ...]:

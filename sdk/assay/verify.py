@@ -1,14 +1,16 @@
 """Check a receipt offline: who signed what, and that it is about these tokens and no others.
 
-Needs the base install only and trusts nobody: every step recomputes what it checks. What a single
-client cannot check is said, not hidden: the Merkle root covers the raw logits, which only the node
-and an auditor hold.
+Needs the base install only and trusts nobody: every step recomputes what it checks. What a client
+cannot check is said, not hidden: the Merkle root covers sketches of the logits, which only the node
+and an auditor hold, and whoever has the model's file and replays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from assay.records import ReceiptRecord
 from assay_protocol.cards import ModelCard
@@ -64,7 +66,7 @@ def verify(
     steps += _content_steps(record, ticket, receipt)
     if ticket.sampler.grammar is not None or record.grammar is not None:
         steps += _grammar_steps(record, ticket, card)
-    steps.append(Step("leaves root", None, "covers the raw logits: an audit checks it"))
+    steps.append(Step("leaves root", None, "covers sketches of the logits: a replay checks it"))
     price = job_price(ticket, receipt.n_out)
     tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
     steps.append(Step("price", True, f"at most {price} micro-credits for {tokens}"))
@@ -90,6 +92,16 @@ def verify_answer(
         if index and one.ok:
             steps.append(_continues(records[index - 1], record, f"{index + 1}: continues"))
     return _result(steps, price)
+
+
+def replay(record: ReceiptRecord, model: Path | str, **options: Any) -> Verification:
+    """Draw every token of `record` again with the model's file; see `offline_replay.replay`.
+
+    Needs the `verify` extra; blocks as long as llama.cpp takes to read prompt and answer once.
+    """
+    from assay.offline_replay import replay as recompute
+
+    return recompute(record, Path(model), **options)
 
 
 def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> list[Step]:

@@ -23,7 +23,7 @@ def verify_file(options: argparse.Namespace) -> int:
         print_json([asdict(result) for result in results])
     else:
         for number, result in enumerate(results, 1):
-            _print(number, result)
+            print_steps(number, result)
     return OK if all(result.ok for result in results) else FAILED
 
 
@@ -38,7 +38,8 @@ def key_of(text: str) -> bytes:
     return key
 
 
-def _print(number: int, result: Verification) -> None:
+def print_steps(number: int, result: Verification) -> None:
+    """One line for whether it holds, and one for each step."""
     print(f"receipt {number}: {'holds' if result.ok else 'DOES NOT HOLD'}")
     for step in result.steps:
         print(f"  {MARKS[step.ok]:<11}  {step.name}: {step.detail}")

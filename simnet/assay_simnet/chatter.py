@@ -19,8 +19,8 @@ from typing import Any
 
 import trio
 
-from assay import AsyncClient
-from assay.answers import Completion, Delta, JobFailed
+from assay import AsyncClient, Resumed, Verdict
+from assay.answers import Completion, JobFailed
 from assay.verify import verify_answer
 
 LINE_BYTES_MAX = 1 << 20
@@ -39,7 +39,10 @@ async def chat(client: AsyncClient, asked: dict[str, Any]) -> None:
     try:
         async with client.stream_chat(asked.pop("messages"), **asked) as stream:
             async for event in stream:
-                if not isinstance(event, Delta):
+                if isinstance(event, Verdict):
+                    say({"event": "verdict", "outcome": event.outcome})
+                    continue
+                if isinstance(event, Resumed):
                     moved = {"from": event.from_node.hex(), "to": event.to_node.hex()}
                     say({"event": "resumed", **moved, "at": event.at_token})
                     continue

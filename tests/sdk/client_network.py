@@ -49,10 +49,13 @@ PART_BYTES = 1_000
 
 @dataclass(slots=True)
 class FakeNetwork:
-    """`lose_after[i]`: the i-th node cuts each stream after so many tokens."""
+    """`lose_after[i]`: the i-th node cuts each stream after so many tokens. `deviate[i]`: it draws
+    another token there. `record`: the bytes of the part "verdict"."""
 
     coordinator: FakeCoordinator = field(default_factory=FakeCoordinator)
     lose_after: dict[int, int] = field(default_factory=dict)
+    deviate: dict[int, int] = field(default_factory=dict)
+    record: bytes = b""
     pause: float = 0.01
     card: bytes = encode_card(CARD)
     card_name: bytes = card_digest(encode_card(CARD))
@@ -94,6 +97,11 @@ class FakeNetwork:
                 return m.Account(key=peer, available=7, reserved=0, escrow=0, earned=0)
             case m.GetNetwork():
                 return m.Network(nodes=(), jobs=3, audits=1, epoch=2, epoch_root=b"", treasury=0)
+            case m.GetVerdict():
+                return self.coordinator.verdict(message.ticket)
+            case m.GetPart(what="verdict"):
+                data = self.record[message.offset : message.offset + PART_BYTES]
+                return m.Part(total=len(self.record), data=data)
             case m.GetPart():
                 self.parts += 1
                 data = self.card[message.offset : message.offset + PART_BYTES]
@@ -113,7 +121,8 @@ class FakeNetwork:
         )
 
     async def serve_job(self, index: int, peer: bytes, frames: Frames) -> None:
-        node = FakeNode(await frames.receive(10), self.end_at, client=peer)
+        first = await frames.receive(10)
+        node = FakeNode(first, self.end_at, client=peer, deviate_at=self.deviate.get(index))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_take, node, frames)
             while node.receipt is None:

@@ -11,26 +11,48 @@ import struct
 from dataclasses import dataclass, field, replace
 
 from assay.events import Job
-from assay_protocol.codec import decode_as
+from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
-from assay_protocol.hashing import job_seed, unpack_tokens
+from assay_protocol.hashing import (
+    commitment,
+    job_seed,
+    unpack_tokens,
+)
 from assay_protocol.messages import (
     AbandonJob,
+    AuditReveal,
+    AuditStatement,
+    FindingRecord,
+    JobVerdict,
+    LeavesOpened,
     Progress,
+    Receipt,
     Route,
     Sampler,
+    Standing,
     StartJob,
     SubmitJob,
     SubmitReceipt,
     Ticket,
     TicketGrant,
+    VerdictRecord,
 )
-from assay_protocol.signing import Identity, open_signed, seal
+from assay_protocol.signing import Identity, open_signed, peek, seal
 from assay_protocol.streams import NodeStream, Times
 from assay_protocol.tickets import check_start, open_ticket
 
 COORDINATOR = Identity(b"\x01" * 32)
 CLIENT = Identity(b"\x02" * 32)
+AUDITOR, SECOND_AUDITOR = Identity(b"\x09" * 32), Identity(b"\x0a" * 32)
+STANDING = Standing(
+    state="active",
+    audits_passed=300,
+    audits_failed=0,
+    audit_bps=500,
+    at_risk=1_500_000,
+    class_id="test/cpu",
+    exact=False,
+)
 MODEL = b"\x03" * 32
 NONCE = bytes(range(32))
 GREEDY = Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
@@ -65,9 +87,17 @@ def unbroken(seed_ticket: bytes, job: Job, end_at: int | None = None) -> tuple[i
 
 @dataclass(slots=True)
 class FakeCoordinator:
-    """Issues tickets in turn for the nodes not excluded, and keeps what is handed in."""
+    """Issues tickets in turn for the nodes not excluded, and keeps what is handed in.
+
+    It tells a verdict once it was asked `undecided` times: that of `outcomes`, or that it passed.
+    """
 
     nodes: int = 4
+    standing: Standing | None = STANDING
+    undecided: int = 2
+    outcomes: dict[bytes, str] = field(default_factory=dict)
+    false_statement: bool = False  # its auditor spoke about another answer
+    questions: list[bytes] = field(default_factory=list)
     changes: dict[int, dict[str, object]] = field(default_factory=dict)  # by ticket number from 1
     tickets: dict[bytes, Ticket] = field(default_factory=dict)
     asked: list[SubmitJob] = field(default_factory=list)
@@ -78,13 +108,15 @@ class FakeCoordinator:
         keys = [node_key(i).public_key for i in range(self.nodes)]
         free = [key for key in keys if key not in asked.exclude]
         if asked.only:
-            free = [key for key in keys if key in asked.only]
+            free = [key for key in free if key in asked.only]
         if not free:
             raise AssayError("no_capacity", retry_after_ms=500)
         ticket_id = len(self.asked).to_bytes(16, "big")
         start, seed_ticket = 0, ticket_id
         if asked.resume is not None:
             start, seed_ticket = self._resumed(asked)
+        elif asked.twin is not None:
+            seed_ticket, free = self._twin(asked, free)
         ticket = Ticket(
             ticket=ticket_id,
             client=client,
@@ -106,10 +138,41 @@ class FakeCoordinator:
         ticket = replace(ticket, **self.changes.get(len(self.asked), {}))  # type: ignore[arg-type]
         self.tickets[ticket.ticket] = ticket
         route = Route(node=free[0], addresses=("/memory/1",))
-        return TicketGrant(ticket=seal(COORDINATOR, ticket), route=route)
+        blob = seal(COORDINATOR, ticket)
+        return TicketGrant(ticket=blob, route=route, standing=self.standing)
+
+    def verdict(self, ticket: bytes) -> JobVerdict:
+        self.questions.append(ticket)
+        state = JobVerdict(ticket=ticket, state="drawn", outcome="", statements=())
+        receipt = self.receipt_of(ticket)
+        if receipt is None or self.questions.count(ticket) <= self.undecided:
+            return state
+        outcome = self.outcomes.get(ticket, "passed")
+        if outcome != "passed":
+            return replace(state, outcome=outcome)
+        about = peek(Receipt, receipt)
+        if self.false_statement:
+            about = replace(about, output_hash=bytes(32))
+        told = statement(AUDITOR, about, b"\x05" * 32)
+        return replace(state, outcome=outcome, statements=(told,), auditors=(AUDITOR.public_key,))
+
+    def receipt_of(self, ticket: bytes) -> bytes | None:
+        taken = [one.receipt for one in self.handed_in if isinstance(one, SubmitReceipt)]
+        return next((one for one in taken if peek(Receipt, one).ticket == ticket), None)
 
     def take(self, body: SubmitReceipt | AbandonJob) -> None:
         self.handed_in.append(body)
+
+    def _twin(self, asked: SubmitJob, free: list[bytes]) -> tuple[bytes, list[bytes]]:
+        """What the real one checks: the same job of the same client, elsewhere."""
+        assert asked.twin is not None
+        first = self.tickets[asked.twin]
+        for name in ("model", "prompt_hash", "n_in", "sampler", "max_tokens", "nonce_commitment"):
+            assert getattr(first, name) == getattr(asked, name), name
+        elsewhere = [key for key in free if key != first.node]
+        if not elsewhere:
+            raise AssayError("no_capacity", retry_after_ms=500)
+        return first.seed_ticket, elsewhere
 
     def _resumed(self, asked: SubmitJob) -> tuple[int, bytes]:
         """What the real one checks: the resume point is signed for, and the counts add up."""
@@ -134,6 +197,7 @@ class FakeNode:
         end_at: int | None = None,
         chunk: int = 3,
         client: bytes = CLIENT.public_key,
+        deviate_at: int | None = None,
     ) -> None:
         start = decode_as(StartJob, first)
         ticket = open_ticket(start.ticket, COORDINATOR.public_key)
@@ -142,6 +206,7 @@ class FakeNode:
         self.stream = NodeStream(ticket, start.nonce, self.key, "test/cpu")
         self.ticket, self._context, self._end_at, self._chunk = ticket, list(prompt), end_at, chunk
         self._seed = job_seed(ticket.seed_ticket, start.nonce)
+        self._deviate_at = deviate_at
         self.reason: str | None = None
         self.receipt: bytes | None = None
 
@@ -167,6 +232,8 @@ class FakeNode:
             position = self.ticket.start + self.stream.count + len(tokens)
             ended = position == self._end_at
             token = END if ended else draw(self._seed, position, tuple(self._context))
+            if position == self._deviate_at:
+                token = 8 if token != 8 else 9
             self._context.append(token)
             tokens.append(token)
             if ended:
@@ -174,6 +241,37 @@ class FakeNode:
             elif self.stream.count + len(tokens) == self.ticket.max_tokens:
                 self.reason = "length"
         return tokens
+
+
+def statement(auditor: Identity, receipt: Receipt, bound: bytes, audit: bytes = bytes(16)) -> bytes:
+    """An auditor's signed word on the answer of `receipt`, bound to the commitment `bound`."""
+    said = AuditStatement(
+        audit=audit,
+        ticket=receipt.ticket,
+        output_hash=receipt.output_hash,
+        commitment=bound,
+    )
+    return seal(auditor, said)
+
+
+def verdict_record(
+    ticket: bytes, receipt: bytes, opened: LeavesOpened, reveals: dict[Identity, AuditReveal]
+) -> VerdictRecord:
+    """The record of an answer that passed, with what each auditor revealed."""
+    about, findings = peek(Receipt, receipt), []
+    for auditor, reveal in reveals.items():
+        bound = commitment(reveal.nonce, encode(reveal))
+        said = statement(auditor, about, bound, reveal.audit)
+        findings.append(
+            FindingRecord(auditor=auditor.public_key, statement=said, reveal=encode(reveal))
+        )
+    return VerdictRecord(
+        ticket=ticket,
+        receipt=receipt,
+        outcome="passed",
+        findings=tuple(findings),
+        opened=encode(opened),
+    )
 
 
 def tokens_of(data: bytes) -> tuple[int, ...]:
