@@ -246,8 +246,10 @@ def _rate_known(one: DrawEntry, note: RoundNote) -> bool:
         return rate == _FIXED[one.asked]
     if one.asked not in _RECORD:
         return False
-    if rate in ((1, 1), (note.audit_bps_min, 10_000)):
+    if rate == (1, 1):
         return True
+    if one.denominator == 10_000:  # by what it has at stake, or the least there is
+        return note.audit_bps_min <= one.numerator <= 10_000
     record = one.denominator  # V0 in v
     return rate == audit_rate(record, note.probation_audits, note.audit_bps_min)
 

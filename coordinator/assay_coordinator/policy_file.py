@@ -16,6 +16,7 @@ _NOT_IN_FILES = frozenset({"operators", "epoch_policy", "links"})  # links: a ch
 _MOST: Final = {
     "audit_bps_min": 10_000,
     "fee_bps": 10_000,
+    "gain_bps": 10_000,
     "audit_pay_bps": 10_000,
     "probation_audits": 1 << 31,
     "round_receipts": ROUND_RECEIPTS_MAX,

@@ -19,9 +19,15 @@ from assay_simnet.behaviours import answers, auditors, draws, prompts, weights, 
 from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.honest import Honest
 from assay_simnet.bias_trials import try_bias
-from assay_simnet.group_trials import try_honest, try_swarm, try_wash_trader, try_whitewasher
+from assay_simnet.group_trials import (
+    try_honest,
+    try_swarm,
+    try_wash_padder,
+    try_wash_trader,
+    try_whitewasher,
+)
 from assay_simnet.language import END
-from assay_simnet.setting import SECOND
+from assay_simnet.setting import POLICY, SECOND
 from assay_simnet.trials import Result, Trial, try_executor
 from assay_simnet.workload import NEAR_TIES, SAMPLER, Workload
 
@@ -31,6 +37,7 @@ ENDING: Final = Workload(
     max_tokens=64, sampler=replace(SAMPLER, logit_bias=(TokenBias(token=END, bias=1.5),))
 )
 SHORT: Final = Workload(max_tokens=16, own_tokens=8, system=())
+TINY: Final = Workload(max_tokens=1, own_tokens=1, system=(), pace_us=10 * SECOND)
 SLOW: Final = Workload(pace_us=10 * SECOND)  # draws are made minutes after receipts
 TIES: Final = Workload(sampler=NEAR_TIES)
 
@@ -142,6 +149,24 @@ _LISTED: Final = (
         "nobody: the fee makes it a loss",
         partial(try_wash_trader, Trial(Honest, jobs_max=40), SHORT),
     ),
+    Adversary(
+        weights.WashPadder.name,
+        weights.WashPadder.does,
+        "lottery: the less it has at stake, the more is drawn",
+        ESTABLISHED,
+        partial(
+            try_wash_padder,
+            Trial(
+                weights.WashPadder,
+                verified=ESTABLISHED,
+                jobs_max=8,
+                policy=replace(POLICY, holdback_jobs=12),
+                seeds=tuple(range(1, 9)),
+            ),
+            TINY,
+            12,
+        ),
+    ),
     _group(
         "coordinator_bias",
         "a coordinator never audits a friend's node",
@@ -180,7 +205,7 @@ _LISTED: Final = (
     ),
     _executor(
         weights.HitAndRun,
-        "lottery, by one audit in twenty",
+        "lottery: the less it has at stake, the more is drawn",
         verified=ESTABLISHED,
         jobs_max=8,
         workload=SLOW,

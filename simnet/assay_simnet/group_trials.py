@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.honest import Honest
+from assay_simnet.behaviours.weights import WashPadder
 from assay_simnet.parties.node import NodeParty
-from assay_simnet.trials import SERVING, Result, Seen, Trial, measure, network
+from assay_simnet.trials import SERVING, Result, Seen, Trial, measure, network, serves
 from assay_simnet.workload import Workload
 from assay_simnet.world import World
 
@@ -27,6 +28,11 @@ def try_swarm(trial: Trial, keys: int) -> Result:
 def try_wash_trader(trial: Trial, workload: Workload) -> Result:
     """A node whose only client is its operator; its profit is what is left of the money it paid."""
     return Result(tuple(_wash(trial, workload, seed) for seed in trial.seeds))
+
+
+def try_wash_padder(trial: Trial, padding: Workload, between: int) -> Result:
+    """`between` jobs of its operator's own push each cheated job's pay out of what is held back."""
+    return Result(tuple(_pad(trial, padding, between, seed) for seed in trial.seeds))
 
 
 def try_honest(trial: Trial) -> Result:
@@ -91,6 +97,22 @@ def _wash(trial: Trial, workload: Workload, seed: int) -> Seen:
         paid=seen.jobs,
         profit=(has - fee_to_come) / price,
     )
+
+
+def _pad(trial: Trial, padding: Workload, between: int, seed: int) -> Seen:
+    world, client = network(trial, seed)
+    key, friend = _join(world, trial), world.add_client()
+    assert isinstance(key.behaviour, WashPadder)
+    key.behaviour.friend = friend.key
+    asked = 0
+    while asked < trial.jobs_max and serves(world, key.node):
+        trial.workload.ask(world, client, only=(key.node.key,))
+        asked += 1
+        for _ in range(between):
+            if serves(world, key.node):
+                padding.ask(world, friend, only=(key.node.key,))
+    world.settle()
+    return measure(world, key.node, key.behaviour.saves, client=client.key)
 
 
 def _honest(trial: Trial, seed: int) -> Seen:

@@ -101,9 +101,17 @@ def network(trial: Trial, seed: int) -> tuple[World, ClientParty]:
     return world, client
 
 
-def measure(world: World, suspect: NodeParty, saves: float, stopped_at: int | None = None) -> Seen:
-    """What the adversary's jobs came to so far; `stopped_at`: how many it had when stopped."""
+def measure(
+    world: World,
+    suspect: NodeParty,
+    saves: float,
+    stopped_at: int | None = None,
+    client: bytes | None = None,
+) -> Seen:
+    """What the adversary's jobs came to so far, or those of one client; `stopped_at`: how many it
+    had when stopped."""
     rows = world.coordinator.jobs_of(suspect.key)
+    rows = [row for row in rows if client in (None, row.client)]
     state = world.coordinator.standing(suspect.key).state
     bad = [row for row in rows if row.ticket in suspect.cheated]
     return Seen(
@@ -157,5 +165,5 @@ def _profit(world: World, suspect: NodeParty, rows: list[JobRow], saves: float) 
     price = sum(prices) / len(prices) if prices else 1.0
     fee = world.coordinator.policy.fee_bps / 10_000
     lost = sum(row.charged for row in rows if row.state == "refunded") * (1 - fee) / price
-    unbooked = suspect.jobs - len(rows)
+    unbooked = suspect.jobs - len(world.coordinator.jobs_of(suspect.key))
     return COST * saves * len(suspect.cheated) - lost - (1 - fee) * unbooked

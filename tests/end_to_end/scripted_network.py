@@ -33,7 +33,10 @@ SAMPLER = m.Sampler(temperature=0.8, top_k=0, top_p=1.0, min_p=0.0)
 FAUCET = 1 << 40
 # No job is drawn: a network of one node has no auditor, and a node whose job is under audit drains
 # until its time to drain is over.
-POLICY = "probation_audits = 0\naudit_bps_min = 0\nheartbeat_us = 500000\nround_us = 200000\n"
+POLICY = (
+    "probation_audits = 0\naudit_bps_min = 0\ngain_bps = 0\n"
+    "heartbeat_us = 500000\nround_us = 200000\n"
+)
 PATIENT = 30.0  # seconds, as in production
 
 

@@ -271,7 +271,8 @@ class Jobs:
             return 0, 1
         if job.verify == "now" or node.row.state == "inquiry":
             return 1, 1
-        return self._policy.audit_due(node.row.verified)
+        at_risk = self._ledger.balance("escrow", node.key)
+        return self._policy.audit_due_for(node.row.verified, job.charged, at_risk)
 
     def draw(self, now: int, draw: Draw) -> tuple[Job | None, list[Effect]]:
         """Carry out what the lottery says of a pending job; the job if it is to be audited."""

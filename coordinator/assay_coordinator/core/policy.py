@@ -40,6 +40,7 @@ class Policy:
     # audits
     probation_audits: int = 20  # V0: every job is audited until this many passed
     audit_bps_min: int = 500  # p_min
+    gain_bps: int = 8_000  # of a job's price: the most a cheat is taken to save
     holdback_jobs: int = 60  # H: pay of undrawn jobs is held until this many more were done
     holdback_epochs: int = 2  # ... or until this many epochs have closed
     audit_stage_us: int = 60 * SECOND  # each step of an audit
@@ -73,3 +74,15 @@ class Policy:
     def audit_due(self, verified: int) -> tuple[int, int]:
         """The audit rate after `verified` passed audits, as (numerator, denominator)."""
         return audit_rate(verified, self.probation_audits, self.audit_bps_min)
+
+    def audit_due_for(self, verified: int, price: int, at_risk: int) -> tuple[int, int]:
+        """The same for a job of `price`, of a node that has `at_risk` in escrow, `price` included.
+
+        Never less than makes cheating on it a loss, with one auditor in ten a friend: who has
+        little at stake, or is asked for much, is audited oftener.
+        """
+        numerator, denominator = self.audit_due(verified)
+        least = -(-self.gain_bps * price * 10 // (9 * max(1, price, at_risk)))
+        if least * denominator <= numerator * 10_000:
+            return numerator, denominator
+        return min(10_000, least), 10_000

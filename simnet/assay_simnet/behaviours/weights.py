@@ -131,6 +131,18 @@ class HitAndRun(SmallModel):
 
 
 @dataclass
+class WashPadder(SmallModel):
+    """`friend`: the client that is its operator's own."""
+
+    name: ClassVar[str] = "wash_padder"
+    does: ClassVar[str] = "serves a small model, and buys tiny jobs of itself to free its pay"
+    friend: bytes = b""
+
+    def cheats(self, number: int, ticket: Ticket) -> bool:
+        return ticket.client != self.friend
+
+
+@dataclass
 class NoiseRider(Behaviour):
     """`times`: its noise, in honest ones."""
 

@@ -84,6 +84,7 @@ POLICY = Policy(
     holdback_jobs=3,
     experienced_audits=8,
     open_tickets_max=64,
+    gain_bps=0,  # draws by the record alone
     round_receipts=1,  # every receipt has a round of its own, drawn at once while the chain is up
     links=64,
     operators=frozenset({OPERATOR.public_key}),

@@ -396,6 +396,18 @@ def test_an_epoch_without_credit_closes() -> None:
     check_all(world)
 
 
+def test_the_audit_rate_rises_with_the_price_and_falls_with_what_is_at_risk() -> None:
+    policy = Policy()
+    rates = [n / d for n, d in (policy.audit_due_for(400, 10, 10 * k) for k in range(1, 100))]
+    assert rates == sorted(rates, reverse=True)
+    assert (rates[0], rates[-1]) == (0.8889, 0.05)
+    assert policy.audit_due_for(400, 0, 0) == policy.audit_due(400)
+    assert policy.audit_due_for(30, 10, 10_000) == policy.audit_due(30)
+    for at_risk in range(1, 40):  # a cheat that saves gain_bps loses at least as much on average
+        numerator, denominator = policy.audit_due_for(10_000, 1, at_risk)
+        assert 0.9 * at_risk * numerator / denominator >= policy.gain_bps / 10_000
+
+
 def test_the_audit_rate_falls_with_the_record() -> None:
     policy = Policy()
     assert policy.audit_due(0) == policy.audit_due(19) == (1, 1)
