@@ -23,6 +23,7 @@ from assay_node.models.card import build_card
 from assay_node.models.fetch import TEST_MODEL_PATH
 from assay_protocol import sampling
 from assay_protocol.grammars import pack_grammar
+from assay_protocol.margins import Allowed
 from assay_protocol.masks import DIALECT, Matcher, Vocabulary
 from assay_protocol.messages import Sampler
 
@@ -90,7 +91,7 @@ def _draws(n_vocab: int) -> dict[str, float]:
     logits = (np.random.default_rng(2).standard_normal((1, n_vocab)) * 3).astype(np.float32)
     few, most = np.arange(7, 60), np.arange(n_vocab)[n_vocab // 50 :]
 
-    def drawn(masks: list[sampling.Allowed] | None) -> Callable[[], object]:
+    def drawn(masks: list[Allowed] | None) -> Callable[[], object]:
         return lambda: sampling.draw_rows(logits, [SAMPLER], [SEED], [5], [()], masks)
 
     return {

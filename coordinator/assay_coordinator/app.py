@@ -145,7 +145,10 @@ def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[byte
 
 
 def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
-    """The calibration tables in `paths`. Raises AssayError("calibration_invalid") naming the file."""
+    """The calibration tables in `paths`.
+
+    Raises AssayError("calibration_invalid") naming the file.
+    """
     tables = []
     for path in paths:
         try:

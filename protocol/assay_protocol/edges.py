@@ -37,11 +37,12 @@ class Rim:
 
     def inside(self, place: int, most: float) -> float:
         """How far a kept `place` is from falling out; `most`, if farther than that."""
-        own, best = float(self.values[place]), float(self.values[0])
+        own = float(self.values[place])
         if self.limit < len(self.values):
             most = min(most, own - float(self.values[self.limit]))
-        if self.sampler.min_p > 0.0:
-            most = min(most, own - best - math.log(self.sampler.min_p))
+        best = 1 if place == 0 else 0  # of the others
+        if self.sampler.min_p > 0.0 and best < len(self.values):
+            most = min(most, own - float(self.values[best]) - math.log(self.sampler.min_p))
         return self._to_nucleus(place, most, inside=True) if self.mass else most
 
     def outside(self, most: float) -> Reals:

@@ -36,7 +36,7 @@ assert _ROW.itemsize == SKETCH_BYTES
 
 def sketch_tokens(seed: bytes, position: int, n_vocab: int) -> NDArray[np.int64]:
     """The sixteen token ids asked for at an output position: int64[16], in pairs."""
-    return _tokens_of_rows([seed], [position], n_vocab)[0]
+    return _tokens_of_rows([seed], [position], n_vocab).reshape(2 * DIMENSIONS)
 
 
 def sketch_rows(

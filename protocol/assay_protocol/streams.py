@@ -23,7 +23,7 @@ from assay_protocol.hashing import (
     seed_hash,
     unpack_tokens,
 )
-from assay_protocol.leaves import Leaves, LeafWriter
+from assay_protocol.leaves import LeafWriter, Leaves
 from assay_protocol.limits import CHECKPOINT_TOKENS, UNACKED_TOKENS_MAX
 from assay_protocol.logprobs import TokenLogprobs, unpack_logprobs
 from assay_protocol.messages import (

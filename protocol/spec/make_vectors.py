@@ -272,14 +272,16 @@ def _answer(ticket: bytes, nonce: bytes, count: int) -> dict[str, Any]:
     running = hashing.OutputHash(ticket, nonce)
     running.update(output)
     ends = hashing.leaf_hashes(ticket, nonce, output)
+    told = bytes(i % 256 for i in range(SKETCH_BYTES * count))
+    raws = hashing.raw_hashes(logits)
     return {
         "output": output.hex(),
         "logits": logits.hex(),
         "output_hash": running.digest().hex(),
         "leaf_ends": [end.hex() for end in ends],
         "root": hashing.leaves_root(ends, logits).hex(),
-        "sketches": (told := bytes(i % 256 for i in range(SKETCH_BYTES * count))).hex(),
-        "raws": [raw.hex() for raw in (raws := hashing.raw_hashes(logits))],
+        "sketches": told.hex(),
+        "raws": [raw.hex() for raw in raws],
         "sketched_root": hashing.sketched_root(ends, raws, told).hex(),
     }
 

@@ -107,7 +107,7 @@ async def test_verdicts_and_tables_are_served_by_name() -> None:
         for request, (what, key) in enumerate(asked, 1):
             on_frame(session, request, encode(m.GetPart(what=what, key=key, offset=0)))
         await answered(session, 3)
-        answers = {request: answer for request, answer in session.replies}
+        answers = dict(session.replies)
         assert answers[1] == m.Part(total=1, data=bytes(1))
         assert answers[2].code == "calibration_unknown"
         assert answers[3].code == "unexpected_message"

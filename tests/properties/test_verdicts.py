@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
@@ -19,13 +20,16 @@ from assay_coordinator.core.evidence import (
     accumulate,
     capped,
     combined,
+    pack,
     weakest,
 )
 from assay_coordinator.core.findings import Bound, Finding
+from assay_coordinator.core.inquiry import proven
 from assay_coordinator.core.jobs import Job
 from assay_coordinator.core.policy import SECOND, Policy
 from assay_coordinator.core.quorum import conclude, decide
 from assay_coordinator.core.registry import Registry
+from assay_coordinator.core.standing import fresh_row
 from assay_coordinator.core.verdicts import Verdict
 from assay_protocol import codec, messages
 from assay_protocol.hashing import leaf_hashes, leaves_root
@@ -123,9 +127,7 @@ def test_single_words_are_no_proof_and_raise_alarms_slowly(
 
 
 @given(st.lists(_FINDINGS, max_size=3), st.integers(1, 3))
-def test_auditors_who_agree_with_nobody_prove_nothing(
-    findings: list[Finding], wanted: int
-) -> None:
+def test_auditors_who_agree_with_nobody_prove_nothing(findings: list[Finding], wanted: int) -> None:
     decision = decide(findings, wanted, 3, lambda a, b: False)
     assert decision is None or decision.outcome not in _AGAINST
 
@@ -141,8 +143,12 @@ def test_a_liar_cannot_raise_what_a_second_auditor_found(
 
 @given(_RATIOS)
 def test_one_job_is_no_conviction_however_clear(ratios: tuple[int, ...]) -> None:
-    assert combined(accumulate(FRESH, capped(ratios, JOB_CAP))) < CONVICTION
-    assert POLICY.convicting_jobs >= 2
+    proof = accumulate(FRESH, capped(ratios, JOB_CAP))
+    assert combined(proof) < CONVICTION
+    row = replace(fresh_row(bytes(32), bytes(32), 0), proof=pack(proof), disproved=1)
+    for jobs in (0, 1, POLICY.convicting_jobs):
+        assert not proven(replace(POLICY, convicting_jobs=jobs), row)
+    assert proven(POLICY, replace(row, disproved=2))
 
 
 def test_no_message_to_the_coordinator_has_a_field_for_a_prompt() -> None:

@@ -82,7 +82,11 @@ def test_drift_below_the_gap_stays_in_the_grammar(rng: int, sampler: Sampler, co
 
 @given(rng=st.integers(0, 2**32 - 1), sampler=_SAMPLERS)
 def test_drift_that_made_another_token_is_no_less_than_the_gap(rng: int, sampler: Sampler) -> None:
-    """A token's margin is what makes it win: no smaller than what makes the drawn one lose."""
+    """A token's margin is what makes it win: no smaller than what makes the drawn one lose.
+
+    Both are bounds; the gap's is closer where min-p could drop the best token, so not with it.
+    """
+    sampler = replace(sampler, min_p=0.0)
     logits = logits_of(rng, 200, 1.0)
     drawn = sampling.draw(logits, sampler, SEED, 0)
     gap = margins.gap(logits, sampler, SEED, 0)
@@ -110,6 +114,8 @@ def test_a_lone_token_can_lose_only_to_one_that_is_let_in() -> None:
     token = sampling.draw(logits, sampler, SEED, 0)
     assert token == 7
     assert margins.gap(logits, sampler, SEED, 0) >= 0.499  # 1 logit outside the floor
+    logits[9] = 0.0
+    assert margins.gap(logits, sampler, SEED, 0) >= 2.99  # nobody near enough to raise the floor
     alone = np.array([7])
     assert margins.gap(logits, sampler, SEED, 0, (), alone) > 1
 

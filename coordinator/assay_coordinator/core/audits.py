@@ -264,9 +264,7 @@ class Audits:
 
     def _check_statement(self, case: Case, replay: Replay, message: AuditCommit) -> None:
         """A commitment counts with the auditor's signature on it: its word outlives this talk."""
-        said = open_signed(
-            AuditStatement, message.statement or b"", replay.auditor, self._verifier
-        )
+        said = open_signed(AuditStatement, message.statement or b"", replay.auditor, self._verifier)
         expected = AuditStatement(
             audit=replay.audit,
             ticket=case.ticket,
@@ -346,8 +344,8 @@ class Audits:
         return None if decision is None else self._close(case, decision)
 
     def _twice(self, case: Case) -> bool:
-        """Whether this job is shown to a second auditor whatever the first one says, so that one who
-        passes what a friend wrote is found out. Drawn as receipts are: it cannot be foreseen."""
+        """Whether this job is shown to a second auditor whatever the first one says, so that one
+        who passes what a friend wrote is found out. It cannot be foreseen."""
         word = self._entropy.keyed(b"reaudit", digest(case.job.receipt_blob))
         return int.from_bytes(word, "big") * 10_000 < self._policy.reaudit_bps << 256
 

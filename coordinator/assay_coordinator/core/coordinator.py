@@ -1,9 +1,9 @@
 """The coordinator: one `match` over everything that can happen to it.
 
 It assigns jobs (scheduler), keeps the money (ledger, jobs), audits (lottery, audits, evidence,
-inquiry, settlement) and closes epochs. It is never on the data path and never sees a prompt (S3). It is
-pure: the runtime gives it time, entropy and messages whose sender is authenticated, and carries
-out the effects in order, committing every `Save` before anything is sent (D1).
+inquiry, settlement) and closes epochs. It is never on the data path and never sees a prompt (S3).
+It is pure: the runtime gives it time, entropy and messages whose sender is authenticated, and
+carries out the effects in order, committing every `Save` before anything is sent (D1).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How much of an answer an audit replays: all of it half the time, else a prefix.
 
 A prefix of b tokens costs a prefill of b tokens, and every position is still replayed in at least
-half of the audits. All auditors of one job replay the same prefix, else the second could not confirm
-what the first one found.
+half of the audits. All auditors of one job replay the same prefix, else the second could not
+confirm what the first one found.
 """
 
 from __future__ import annotations

@@ -141,4 +141,3 @@ def noisy_classes(traces: Sequence[Trace]) -> set[tuple[bytes, str]]:
 
 def _of_class(groups: dict[Key, list[Trace]], model: bytes, executor: str) -> list[Trace]:
     return [t for key, group in groups.items() if key[:2] == (model, executor) for t in group]
-

@@ -1,18 +1,19 @@
 """From an alarm to its end: what a node has in escrow is audited, then it is convicted or not.
 
 An alarm may be chance or one auditor's malice, so it convicts nobody. The node gets no jobs and its
-pay waits, while up to `inquiry_jobs_max` of its newest unpaid jobs are replayed whole, each until two
-auditors of different operators agree. What they find wrong is refunded one by one, so that
+pay waits, while up to `inquiry_jobs_max` of its newest unpaid jobs are replayed whole, each until
+two auditors of different operators agree. What they find wrong is refunded one by one, so that
 an alarm costs a cheat those jobs whatever follows. With `convicting_jobs` of them wrong, or enough
 proof in sum, it is convicted (settlement.py). Otherwise it is suspended for a while, and begins
-anew in probation with its pay left to it: differing bits alone, which faulty memory can cause, lead no
-further than that.
+anew in probation with its pay left to it: differing bits alone, which faulty memory can cause,
+lead no further than that.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import replace
+from typing import Final
 
 from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.events import Effect, Log, Notify, Save
@@ -23,6 +24,8 @@ from assay_coordinator.core.records import NodeRow
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.standing import CLOSED, moved
 from assay_protocol.messages import StandingChanged
+
+JOBS_LEAST: Final = 2  # one may be a machine's fault
 
 
 class Inquiries:
@@ -91,5 +94,6 @@ def alarmed(row: NodeRow) -> bool:
 
 
 def proven(policy: Policy, row: NodeRow) -> bool:
-    """Whether a quorum's findings, of two jobs at least, convict."""
-    return row.disproved >= policy.convicting_jobs or combined(unpack(row.proof)) >= CONVICTION
+    """Whether a quorum's findings, of two jobs at least whatever the policy says, convict."""
+    jobs = max(JOBS_LEAST, policy.convicting_jobs)
+    return row.disproved >= jobs or combined(unpack(row.proof)) >= CONVICTION

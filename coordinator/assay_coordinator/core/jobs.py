@@ -200,8 +200,8 @@ class Jobs:
         self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
         self.booked += 1
         effects.append(Save(self._registry.update(node, jobs=node.row.jobs + 1)))
-        lottery = node.row.state == "active"  # in every other state all jobs are audited
-        if not lottery or drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
+        certain = node.row.state == "inquiry"
+        if certain or drawn(self._policy, self._entropy, node.row.verified, digest(blob)):
             job.state = "drawn"
         else:
             job.state = "held"

@@ -31,9 +31,7 @@ class Decision:
     against: tuple[Finding, ...] = ()
 
 
-def decide(
-    findings: Sequence[Finding], wanted: int, most: int, agree: Agree
-) -> Decision | None:
+def decide(findings: Sequence[Finding], wanted: int, most: int, agree: Agree) -> Decision | None:
     """The decision, or None while another auditor should be asked.
 
     `wanted`: how many have to find it right where all do; `most`: how many are asked at all.

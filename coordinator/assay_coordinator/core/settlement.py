@@ -148,9 +148,7 @@ class Settlement:
         what no fault of a machine explains counts towards a conviction."""
         row = _weighed(node.row, verdict)
         wrong = verdict.outcome == "failed"
-        node.row = replace(
-            row, failed=row.failed + 1, disproved=row.disproved + wrong, exact=0
-        )
+        node.row = replace(row, failed=row.failed + 1, disproved=row.disproved + wrong, exact=0)
         effects: list[Effect] = [Save(node.row)]
         effects += self._pay(now, job, (*verdict.sided, *verdict.aside))
         return effects + self._jobs.refund(now, job, verdict.outcome)
@@ -202,9 +200,7 @@ def _weighed(row: NodeRow, verdict: Verdict) -> NodeRow:
     said, backed = weakest(words), len(words) > 1
     detectors = accumulate(unpack(row.detectors), said if backed else capped(said, WORD_CAP))
     proof = accumulate(unpack(row.proof), capped(said, JOB_CAP if backed else 0))
-    return replace(
-        row, detectors=pack(detectors), evidence=combined(detectors), proof=pack(proof)
-    )
+    return replace(row, detectors=pack(detectors), evidence=combined(detectors), proof=pack(proof))
 
 
 def _exact(before: int, verdict: Verdict) -> int:

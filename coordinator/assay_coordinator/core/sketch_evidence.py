@@ -2,8 +2,8 @@
 
 The mean leaf distance of an honest answer is close to normal, with the calibration table's mean
 and spread. The evidence is the likelihood ratio of a shift by 1, 3 or 10 standard deviations. One
-job's mean counts once, as tokens of one answer are not independent; spans are for cheats that are in
-one stretch of it. Distances below the mean speak for the node.
+job's mean counts once, as tokens of one answer are not independent; spans are for cheats that are
+in one stretch of it. Distances below the mean speak for the node.
 """
 
 from __future__ import annotations

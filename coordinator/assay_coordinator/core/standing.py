@@ -1,10 +1,10 @@
 """A node's record and what changes it besides verdicts: time, new classes, an inquiry's end.
 
-    probation   every job is audited; after `probation_audits` passed ones it is active
-    active      jobs are drawn at a rate that falls with its record
-    inquiry     an alarm: no jobs, pay held back, until what it has in escrow is audited
-    suspended   nothing was proven, or no fraud: no jobs for `suspension_us`, then probation anew
-    convicted   proven: escrow forfeited, the key is banned for good
+probation   every job is audited; after `probation_audits` passed ones it is active
+active      jobs are drawn at a rate that falls with its record
+inquiry     an alarm: no jobs, pay held back, until what it has in escrow is audited
+suspended   nothing was proven, or no fraud: no jobs for `suspension_us`, then probation anew
+convicted   proven: escrow forfeited, the key is banned for good
 """
 
 from __future__ import annotations

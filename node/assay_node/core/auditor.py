@@ -251,8 +251,6 @@ def _reveal(audit: _Audit, replayed: Replayed, fault: str | None) -> AuditReveal
     )
 
 
-
-
 def _replayable(task: AuditTask) -> bool:
     """Whether the answer is one a node may give, and the replay ends where a leaf of it does."""
     tokens, n_out = task.replay, task.n_out

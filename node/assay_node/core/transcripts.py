@@ -1,8 +1,9 @@
 """What a node can still show of its answers, in memory only, and the executor's side of audits.
 
 A transcript (nonce, prompt, grammar, answer) opens an answer to an auditor, and the leaves beside
-it what the receipt's root covers. It never touches a disk: prompts belong to clients. Bounds are count, bytes and age; past them the node must
-admit `transcript_lost`, so the age bound is longer than the coordinator takes to draw and audit.
+it what the receipt's root covers. It never touches a disk: prompts belong to clients. Bounds are
+count, bytes and age; past them the node must admit `transcript_lost`, so the age bound is longer
+than the coordinator takes to draw and audit.
 """
 
 from __future__ import annotations

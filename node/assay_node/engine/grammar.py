@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from assay_node.engine.interface import Generate, Replay
 from assay_protocol.errors import AssayError
-from assay_protocol.sampling import Allowed
+from assay_protocol.margins import Allowed
 
 if TYPE_CHECKING:
     from assay_protocol.masks import Matcher, Vocabulary

@@ -31,6 +31,7 @@ from assay_protocol import samplers, sampling
 from assay_protocol.adjustments import asked_logprobs, logprobs_of
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import SKETCH_BYTES
+from assay_protocol.margins import Allowed
 from assay_protocol.sketches import sketch_rows
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ class DecodeLoop:
     def _draw(self, logits: NDArray[np.float32], feeds: list[Feed]) -> list[Event]:
         events: list[Event] = []
         rows = [(feed, number) for feed in feeds for number in range(feed.rows)]
-        masks: list[sampling.Allowed] | None = None
+        masks: list[Allowed] | None = None
         if any(self._answers[feed.job].matcher is not None for feed in feeds):
             masks, kept, events = self._masks(rows)
             if len(kept) < len(rows):
@@ -340,11 +341,9 @@ class DecodeLoop:
         sketches = sketches[: SKETCH_BYTES * count]
         return Chunk(tuple(tokens[:count]), values[:count].tobytes(), finish, logprobs, sketches)
 
-    def _masks(
-        self, rows: list[tuple[Feed, int]]
-    ) -> tuple[list[sampling.Allowed], list[int], list[Event]]:
+    def _masks(self, rows: list[tuple[Feed, int]]) -> tuple[list[Allowed], list[int], list[Event]]:
         """What each row may draw, and which rows are left: a grammar too complex ends its job."""
-        masks: list[sampling.Allowed] = []
+        masks: list[Allowed] = []
         kept: list[int] = []
         events: list[Event] = []
         for row, (feed, _) in enumerate(rows):

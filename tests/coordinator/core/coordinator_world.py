@@ -171,7 +171,7 @@ class ScriptedNode:
     served: dict[bytes, tuple[m.TranscriptBody, NodeStream]] = field(default_factory=dict)
     tasks: dict[bytes, m.AuditTask] = field(default_factory=dict)
     reveals: dict[bytes, m.AuditReveal] = field(default_factory=dict)
-    friends: frozenset[bytes] = frozenset()  # tickets that a friend told it of
+    friend: ScriptedNode | None = None  # as an auditor, says of its answers what suits it
 
     @property
     def key(self) -> bytes:
@@ -264,13 +264,14 @@ class ScriptedNode:
         count = task.n_out if task.replay is None else task.replay
         true = [truth(seed, task.start + i) for i in range(len(output))][:count]
         wrong = tuple(i for i, (token, _) in enumerate(true) if output[i] != token)
-        logits = [self.draw(seed, task.start + i)[1] for i in range(count)]
+        friend = self.friend if self.friend and task.ticket in self.friend.served else None
+        logits = [(friend or self).draw(seed, task.start + i)[1] for i in range(count)]
         fault = None
         if leaf_hashes(task.ticket, body.nonce, body.output)[-1:] != (task.output_hash,):
             fault = "transcript_output" if task.n_out else None
         if self.lies or self.spites:
             wrong, fault = tuple(range(0, count, 2)), None
-        if self.copies or task.ticket in self.friends:
+        if self.copies or friend:
             wrong, fault = (), None
         if self.lies or self.copies:
             logits = [20 * self._noisy(b"made up", seed, i) for i in range(count)]

@@ -73,7 +73,7 @@ def reveal(of: Leaves, mismatches: int = 0, tokens: int = TOKENS, **changes: Any
 
 
 def found(
-    mismatches: int = 0,
+    count: int = 0,
     drift: float = 0.05,
     executor: str = "x/F",
     auditor: str = "y/F",
@@ -84,7 +84,7 @@ def found(
     """The finding of an auditor whose logits are `drift` away from the executor's."""
     mine, theirs = leaves(), leaves(seed, drift)
     bound = Bound(bytes([seed]) * 32, auditor, bytes(16), bytes(32), b"")
-    said = reveal(theirs, mismatches, **changes)
+    said = replace(reveal(theirs, count), **changes)
     return weigh(bound, receipt(mine, executor), opening(mine), said, Asked(TOKENS), table)
 
 

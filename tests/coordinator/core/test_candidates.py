@@ -27,9 +27,7 @@ def network() -> Registry:
         offer = Offer(
             model=MODEL, class_id=class_id, slots=1, context=512, prefill_rate=1, decode_rate=1
         )
-        joined = Register(
-            operator=key, offers=(offer,), addresses=("a",), software="s", device="d"
-        )
+        joined = Register(operator=key, offers=(offer,), addresses=("a",), software="s", device="d")
         registry.register(0, key, joined, 10**12)
     return registry
 
@@ -97,7 +95,7 @@ def test_barred_auditors_and_closed_nodes_are_not_asked() -> None:
 def test_since_when_nobody_is_left_is_remembered() -> None:
     registry = network()
     alone = case()
-    everyone = {key for key in registry.nodes}
+    everyone = set(registry.nodes)
     alone.asked = everyone
     candidates = Candidates(POLICY, registry, Entropy(bytes(32)))
     assert candidates.free(7, alone) == []

@@ -119,9 +119,7 @@ def test_a_malformed_reveal_is_refused(changes: dict[str, Any]) -> None:
 def test_infinite_sketches_of_the_executor_are_wrong_and_of_nobody_elses_fault() -> None:
     mine = leaves()
     broken = replace(mine, sketches=(b"\x01" * 8 + b"\x00\x7c") * TOKENS)
-    one = weigh(
-        BOUND, receipt(broken), opening(broken), reveal(mine), Asked(TOKENS), BUILT_IN
-    )
+    one = weigh(BOUND, receipt(broken), opening(broken), reveal(mine), Asked(TOKENS), BUILT_IN)
     assert one.wrong
 
 

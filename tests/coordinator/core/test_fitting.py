@@ -19,9 +19,7 @@ from assay_coordinator.core.fitting import (
 )
 
 MODEL = b"\x03" * 32
-COUNTS = st.lists(
-    st.tuples(st.integers(0, 1000), st.integers(0, 1000)), min_size=16, max_size=16
-)
+COUNTS = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000)), min_size=16, max_size=16)
 
 
 def traces(
@@ -30,7 +28,7 @@ def traces(
     made = []
     for _ in range(jobs):
         gaps = rng.integers(0, 256, 96).astype(np.uint8)
-        wrong = np.flatnonzero(rng.random(96) < 0.4 * np.exp(-gaps / 32.0)).tolist()
+        wrong = np.flatnonzero(rng.random(96) < 0.4 * np.exp(gaps / -32.0)).tolist()
         mean = drift * (1 + 0.05 * rng.standard_normal())
         distances = tuple((mean + 0.1 * drift * rng.standard_normal(6)).tolist())
         made.append(Trace(MODEL, executor, auditor, gaps.tobytes(), tuple(wrong), distances))

@@ -31,9 +31,7 @@ def row(**changes: object) -> NodeRow:
 
 
 def offer(class_id: str, model: bytes = MODEL) -> Offer:
-    return Offer(
-        model=model, class_id=class_id, slots=1, context=1, prefill_rate=1, decode_rate=1
-    )
+    return Offer(model=model, class_id=class_id, slots=1, context=1, prefill_rate=1, decode_rate=1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -60,7 +62,7 @@ def downgrade() -> None:
         )
 
 
-_Columns = tuple[tuple[str, sa.types.TypeEngine[object], str], ...]
+_Columns = tuple[tuple[str, Any, str], ...]
 
 
 def _add(table: str, columns: _Columns) -> None:
