@@ -33,7 +33,7 @@ AUDITS_OF_LIFE: Final = 2_000
 ESCROW: Final = 60
 PATIENCE: Final = (400, 4_000)  # audits passed
 TRIALS: Final = 40
-CHEAT_LIVES: Final = 200
+CHEAT_LIVES: Final = 100
 AUDITS_MAX: Final = 400  # of a cheat before it counts as never caught
 DECLARED: Final = "flash > plain"
 
