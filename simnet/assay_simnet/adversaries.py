@@ -198,6 +198,13 @@ _LISTED: Final = (
     ),
     _executor(answers.WorksNot, "draws, sketches"),
     _executor(
+        answers.SoleProvider,
+        "nobody: there is no one to audit it",
+        verified=ESTABLISHED,
+        auditors=0,
+        jobs_max=20,
+    ),
+    _executor(
         weights.OneFault,
         "two auditors; suspended for a while",
         class_id="scripted/E",

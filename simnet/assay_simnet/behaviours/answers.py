@@ -108,6 +108,14 @@ class WorksNot(Behaviour):
 
 
 @dataclass
+class SoleProvider(WorksNot):
+    """Its trial has no auditors."""
+
+    name: ClassVar[str] = "sole_provider"
+    does: ClassVar[str] = "sends made-up tokens for a model that nobody else serves"
+
+
+@dataclass
 class ProbeSpotter(Behaviour):
     """Takes jobs with long prompts for probes, which they are no more often than others."""
 
