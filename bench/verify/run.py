@@ -1,6 +1,6 @@
 """How much of what cheats do each check catches, and how often it accuses honest nodes.
 
-    python bench/verify/run.py [--jobs 24] [--honest 168] [--quick] [--model FILE.gguf]
+    python bench/verify/run.py [--jobs 24] [--honest 120] [--quick] [--model FILE.gguf]
 
 One thread. The declared model is MODEL (the test model) in Q8_0; jobs are chats of 96 answer
 tokens at temperature 0.8. Honest nodes of three classes and fourteen cheats answer `honest` and
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=TEST_MODEL_PATH)
     parser.add_argument("--jobs", type=int, default=BLOCK, help="of each cheat")
-    parser.add_argument("--honest", type=int, default=7 * BLOCK, help="of each honest class")
+    parser.add_argument("--honest", type=int, default=5 * BLOCK, help="of each honest class")
     parser.add_argument("--quick", action="store_true", help=f"{BLOCK} jobs of each")
     parser.add_argument("--mild", action="store_true", help="fewer cheats and classes")
     parser.add_argument("--kept", action="store_true", help="only what was recorded before")
