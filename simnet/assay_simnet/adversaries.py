@@ -102,7 +102,12 @@ _LISTED: Final = (
     _executor(answers.EarlyStop, "draws: the end is a token, over several audits"),
     _executor(answers.Padder, "draws", workload=ENDING),
     _executor(
-        weights.PartialCheat, "lottery, sketches", verified=ESTABLISHED, jobs_max=250, workload=SLOW
+        weights.PartialCheat,
+        "lottery, sketches",
+        verified=ESTABLISHED,
+        jobs_max=250,
+        workload=SLOW,
+        seeds=tuple(range(1, 9)),
     ),
     _executor(weights.TailCheat, "sketches of the span", workload=LONG),
     _executor(weights.MidSwitch, "sketches of the span", workload=LONG),
