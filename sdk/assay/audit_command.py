@@ -11,12 +11,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Final
 
+from assay.audit_records import verdict_step
 from assay.cli import FAILED, OK, load, print_json
 from assay.verify_command import MARKS
 from assay_protocol.errors import AssayError
+from assay_protocol.messages import RoundDraws
 
 ROUNDS_MAX: Final = 100_000  # of one run
 
@@ -26,10 +28,14 @@ def recheck(options: argparse.Namespace) -> int:
     numbers, poster = _numbers(options), _poster(options.poster)
     rounds = load("assay_contracts.rounds", "contracts")
     reports = []
-    with contextlib.closing(_chain(options.chain)) as chain, _documents(options) as document:
+    with contextlib.closing(_chain(options.chain)) as chain, _connected(options) as client:
         checks = rounds.RoundChecks(chain, time.time_ns() // 1000, poster)
-        for number, data in _published(numbers, document):
-            reports.append(checks.check(rounds.open_round(data, number)))
+        for number, data in _published(numbers, client.round_draws):
+            document = rounds.open_round(data, number)
+            report = checks.check(document)
+            if options.verdicts:
+                report = _with_verdicts(report, document, client, options)
+            reports.append(report)
             if not options.json:
                 _print(reports[-1], options.verbose)
             elif sys.stderr.isatty():
@@ -84,12 +90,21 @@ def _numbers(options: argparse.Namespace) -> range:
     return numbers
 
 
+def _with_verdicts(
+    report: Any, document: RoundDraws, client: Any, options: argparse.Namespace
+) -> Any:
+    """The report with one step more: each verdict's record, fetched and checked."""
+    key = load("assay.direct", "p2p").coordinator_key_of(options.coordinator)
+    step = verdict_step(document, client.verdict_record, key)
+    return replace(report, ok=report.ok and step.ok is True, steps=(*report.steps, step))
+
+
 @contextlib.contextmanager
-def _documents(options: argparse.Namespace) -> Iterator[Callable[[int], bytes]]:
+def _connected(options: argparse.Namespace) -> Iterator[Any]:
     from assay.chat_command import connect
 
     with connect(options) as client:
-        yield client.round_draws
+        yield client
 
 
 def _chain(where: str) -> Any:

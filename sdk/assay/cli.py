@@ -129,6 +129,9 @@ def _add_audit(commands: Any) -> None:
     again.add_argument("--rounds", metavar="A..[B]", help="from A to B; records need A = 1")
     again.add_argument("--chain", required=True, help="JSON-RPC URL or local chain file")
     again.add_argument("--poster", help="address (hex) the operator published")
+    again.add_argument(
+        "--verdicts", action="store_true", help="fetch and check what each audit rests on, too"
+    )
     again.add_argument("--verbose", action="store_true", help="every step, not only what fails")
     again.set_defaults(run=_run("assay.audit_command", "recheck", "contracts"))
 

@@ -251,7 +251,7 @@ def _credit(network: RealNetwork, report: Report) -> None:
 
 def _drawn_again(network: RealNetwork, report: Report) -> None:
     _title("anybody draws the audit lottery again")
-    command = [sys.executable, "-m", "assay", "audit", "recheck", "--rounds", "1.."]
+    command = [sys.executable, "-m", "assay", "audit", "recheck", "--rounds", "1..", "--verdicts"]
     command += ["--coordinator", network.address, "--chain", network.rpc]
     _say("$ assay " + " ".join(command[3:]))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
