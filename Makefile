@@ -2,17 +2,14 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
-# What waits for no process and no clock runs side by side; the rest one by one.
-PURE := $(addprefix tests/,adversaries bench_verify contracts coordinator properties protocol sdk simnet)
-
 .PHONY: setup test check demo bench docs vectors adversaries contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
 
-test:  ## every test, with coverage
-	$(BIN)/pytest $(PURE) -n 2 -p no:randomly --cov --cov-report=
-	$(BIN)/pytest tests $(PURE:%=--ignore=%) -p no:randomly --cov --cov-append --cov-report=term
+test:  ## every test, with coverage; those of whole networks one by one
+	$(BIN)/pytest tests --ignore=tests/end_to_end -n 2 --dist loadfile -p no:randomly --cov --cov-report=
+	$(BIN)/pytest tests/end_to_end -p no:randomly --cov --cov-append --cov-report=term
 
 check:  ## format, lint, types, tidy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy $(SOURCES) bench && $(BIN)/pytest tests/test_tidy.py
