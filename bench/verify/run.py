@@ -84,12 +84,12 @@ def detection(rows: list[Row]) -> dict[str, Any]:
     return {
         "cheats": len(cheats),
         "cheats_planned": len(CHEATS),
-        "exact_detection": round(mean(cheats, "E"), 4),
-        "float_detection": round(mean(cheats, "T or S"), 4),
-        "float_detection_by_evidence": round(mean(cheats, "evidence"), 4),
+        "exact_detection": mean(cheats, "E"),
+        "float_detection": mean(cheats, "T or S"),
+        "float_detection_by_evidence": mean(cheats, "evidence"),
         "prefill_forger_detection": _of(forger, "T or S"),
         "prefill_forger_detection_by_evidence": _of(forger, "evidence"),
-        "anchors": {method: round(mean(cheats, method), 4) for method in METHODS[5:]},
+        "anchors": {method: mean(cheats, method) for method in METHODS[5:]},
         "anchors_prefill_forger": {method: _of(forger, method) for method in METHODS[5:]},
     }
 

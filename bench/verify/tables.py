@@ -79,10 +79,10 @@ def total(rows: Sequence[dict[str, Count]], method: str) -> Count:
     return Count(sum(one.hits for one in some), sum(one.trials for one in some))
 
 
-def mean(rows: Sequence[Row], method: str) -> float:
-    """Over the cheats, each alike."""
+def mean(rows: Sequence[Row], method: str) -> float | None:
+    """Over the cheats, each alike, to four places; None of a method that did not run."""
     shares = [row.caught[method].share for row in rows if method in row.caught]
-    return sum(shares) / len(shares) if shares else 0.0
+    return round(sum(shares) / len(shares), 4) if shares else None
 
 
 def show_cheats(rows: Sequence[Row]) -> None:
