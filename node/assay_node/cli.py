@@ -208,8 +208,8 @@ def _measured(settings: Settings) -> dict[str, Any]:
     """What each profile gives with one model."""
     import trio
 
-    from assay_node.engine.profiles import is_exact
     from assay_node.loading import measured_rates, open_engine, prepare_model, read_card
+    from assay_protocol.classes import is_exact
 
     prepared, directory = prepare_model(settings, read_card(settings)), settings.directory
     model = ""

@@ -15,6 +15,7 @@ from assay_protocol.classes import holds_logprobs
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import leaves_root, raw_hashes, sketched_root
 from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
+from assay_protocol.messages import LeavesOpened, Receipt
 
 _RAW_BYTES: Final = 4
 _DIGEST_BYTES: Final = 32
@@ -50,12 +51,29 @@ class Leaves:
         """
         if holds_logprobs(class_id):
             return leaves_root(hashes, self.logits)
-        return sketched_root(hashes, _digests(self.raws), self.sketches)
+        return sketched_root(hashes, digests(self.raws), self.sketches)
 
 
 def leaves_of(logits: bytes, sketches: bytes) -> Leaves:
     """Of the raw f32 logits of the first tokens and their sketches, all at once."""
     return Leaves(b"".join(raw_hashes(logits)), sketches)
+
+
+def opened_root(opened: LeavesOpened, receipt: Receipt) -> bytes:
+    """The root of opened leaves of this receipt's answer; ProtocolError if they are not its."""
+    hashes = digests(opened.hashes)
+    if hashes and hashes[-1] != receipt.output_hash:
+        raise ProtocolError("receipt_mismatch", "the leaves are of another answer")
+    leaves = Leaves(opened.raws or b"", opened.sketches or b"", opened.logits)
+    leaves.check(receipt.class_id, receipt.n_out)
+    return leaves.root(receipt.class_id, hashes)
+
+
+def digests(data: bytes) -> list[bytes]:
+    """Digests that stand one after the other; ProtocolError unless they are whole."""
+    if len(data) % _DIGEST_BYTES:
+        raise ProtocolError("malformed", "a digest has 32 bytes")
+    return [data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES)]
 
 
 class LeafWriter:
@@ -88,9 +106,3 @@ class LeafWriter:
             return Leaves(logits=bytes(self._logits))
         last = b"".join(raw_hashes(bytes(self._logits)))
         return Leaves(bytes(self._raws) + last, bytes(self._sketches))
-
-
-def _digests(raws: bytes) -> list[bytes]:
-    if len(raws) % _DIGEST_BYTES:
-        raise ProtocolError("malformed", "a digest has 32 bytes")
-    return [raws[at : at + _DIGEST_BYTES] for at in range(0, len(raws), _DIGEST_BYTES)]

@@ -25,7 +25,7 @@ from assay_protocol.classes import holds_logprobs, is_exact
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.extras import missing_text
 from assay_protocol.hashing import job_seed, leaf_hashes
-from assay_protocol.leaves import Leaves, leaves_of
+from assay_protocol.leaves import Leaves, leaves_of, opened_root
 from assay_protocol.messages import LeavesOpened, Receipt, Ticket
 from assay_protocol.signing import peek
 
@@ -142,14 +142,13 @@ def _float_tokens(wrong: Sequence[int], found: Recomputed, receipt: Receipt) -> 
 
 def _sketch_step(found: Recomputed, receipt: Receipt, opened: LeavesOpened) -> Step:
     """How far the node's committed sketches are from ours; its leaves must be the receipt's."""
-    from assay.verdicts import root_of
     from assay_protocol.sketches import leaf_distances
 
     name = "sketches"
     if not found.sketches or not opened.sketches:
         return Step(name, None, "one side has none")
     try:
-        if root_of(opened, receipt) != receipt.root:
+        if opened_root(opened, receipt) != receipt.root:
             return Step(name, False, "the opened leaves do not hash to the receipt's root")
         apart = leaf_distances(opened.sketches, found.sketches)
     except ProtocolError as error:

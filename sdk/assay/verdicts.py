@@ -16,7 +16,7 @@ from assay.verify import Step, Verification
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import commitment
-from assay_protocol.leaves import Leaves
+from assay_protocol.leaves import digests, opened_root
 from assay_protocol.messages import (
     AuditReveal,
     AuditStatement,
@@ -115,22 +115,12 @@ def _opened(record: VerdictRecord, receipt: Receipt) -> tuple[LeavesOpened | Non
         return None, Step(name, None, "the executor opened none")
     try:
         opened = decode_as(LeavesOpened, record.opened)
-        if root_of(opened, receipt) != receipt.root:
+        if opened_root(opened, receipt) != receipt.root:
             return None, Step(name, False, "they do not hash to the receipt's root")
     except ProtocolError as error:
         return None, Step(name, False, str(error))
     count = len(opened.hashes) // 32
     return opened, Step(name, True, f"{count} leaves hash to the receipt's root")
-
-
-def root_of(opened: LeavesOpened, receipt: Receipt) -> bytes:
-    """The root of opened leaves of this receipt's answer; ProtocolError if they are not its."""
-    hashes = _digests(opened.hashes)
-    if (hashes[-1] if hashes else receipt.output_hash) != receipt.output_hash:
-        raise ProtocolError("receipt_mismatch", "the leaves are of another answer")
-    leaves = Leaves(opened.raws or b"", opened.sketches or b"", opened.logits)
-    leaves.check(receipt.class_id, receipt.n_out)
-    return leaves.root(receipt.class_id, hashes)
 
 
 def _finding_steps(
@@ -164,8 +154,8 @@ def _found(reveal: AuditReveal, receipt: Receipt, opened: LeavesOpened | None) -
     if reveal.margins:
         words.append(f"the largest by {max(reveal.margins) / 1000:.3f} logits")
     if opened is not None and reveal.raws is not None and opened.raws is not None:
-        ours = _digests(reveal.raws)
-        same = sum(a == b for a, b in zip(ours, _digests(opened.raws), strict=False))
+        ours = digests(reveal.raws)
+        same = sum(a == b for a, b in zip(ours, digests(opened.raws), strict=False))
         words.append(f"{same} of {len(ours)} leaves equal bit for bit")
     if opened is not None and reveal.sketches and opened.sketches is not None:
         words.append(_distance(opened.sketches[: len(reveal.sketches)], reveal.sketches))
@@ -205,12 +195,6 @@ def _outcome_step(record: VerdictRecord) -> Step:
         few = f"{record.outcome!r} rests on {len(record.findings)} findings, {least} are needed"
         return Step("outcome", False, few)
     return Step("outcome", None, f"{record.outcome}: the coordinator's weighing of what was found")
-
-
-def _digests(data: bytes) -> list[bytes]:
-    if len(data) % 32:
-        raise ProtocolError("malformed", "digests have 32 bytes")
-    return [data[at : at + 32] for at in range(0, len(data), 32)]
 
 
 def _result(steps: Sequence[Step]) -> Verification:

@@ -25,7 +25,7 @@ from assay_coordinator.core.token_evidence import token_ratios
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import unpack_logits
-from assay_protocol.leaves import Leaves
+from assay_protocol.leaves import Leaves, opened_root
 from assay_protocol.limits import LEAF_TOKENS
 from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt
 from assay_protocol.sketches import leaf_distances
@@ -37,7 +37,6 @@ WITHHOLDING: Final = frozenset(
     f"transcript_{what}"
     for what in ("unreadable", "length", "nonce", "prompt", "output", "grammar")
 )
-_DIGEST: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +105,7 @@ class Finding:
 
 def check_opening(receipt: Receipt, opened: LeavesOpened) -> None:
     """Raise ProtocolError unless the opened leaves are those the receipt's root committed to."""
-    hashes = [opened.hashes[i : i + _DIGEST] for i in range(0, len(opened.hashes), _DIGEST)]
-    if len(opened.hashes) % _DIGEST or (hashes and hashes[-1] != receipt.output_hash):
-        raise ProtocolError("receipt_mismatch", "the opening ends on another hash")
-    leaves = Leaves(opened.raws or b"", opened.sketches or b"", opened.logits)
-    leaves.check(receipt.class_id, receipt.n_out)
-    if leaves.root(receipt.class_id, hashes) != receipt.root:
+    if opened_root(opened, receipt) != receipt.root:
         raise ProtocolError("receipt_mismatch", "the leaves are not the root's")
 
 

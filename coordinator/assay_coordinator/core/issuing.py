@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from assay_coordinator.core.events import Effect
 from assay_protocol import messages as m
+from assay_protocol.classes import is_exact
 from assay_protocol.errors import AssayError
 from assay_protocol.samplers import validate
 from assay_protocol.signing import Signer, Verifier, open_signed, seal
@@ -151,7 +152,7 @@ class Issuing:
             audit_bps=numerator * 10_000 // max(1, denominator),
             at_risk=self._ledger.balance("escrow", node.key),
             class_id=offer.class_id,
-            exact=offer.class_id.endswith("/E") and row.exact > 0,
+            exact=is_exact(offer.class_id) and row.exact > 0,
         )
 
     # ---- tickets that go on from others ----

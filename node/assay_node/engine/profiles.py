@@ -90,11 +90,6 @@ def claim(class_id: str, *, proved: bool) -> str:
     return class_id.rpartition("/")[0] + ("/E" if proved else "/F")
 
 
-def is_exact(class_id: str) -> bool:
-    """Whether a class id claims bit equality of decode and replay."""
-    return class_id.endswith("/E")
-
-
 def library_folder() -> Path | None:
     """The folder LLAMA_CPP_LIB_PATH names in this process, if it does."""
     named = os.environ.get(LIBRARY_VARIABLE)

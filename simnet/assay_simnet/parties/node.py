@@ -15,6 +15,7 @@ from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.parameters import Served
 from assay_node.engine.interface import Chunk, Generate, Replay
+from assay_protocol.classes import is_exact
 from assay_protocol.codec import decode, decode_as, encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.messages import AuditTask, StartJob, Ticket
@@ -45,7 +46,7 @@ class NodeParty:
         self.world, self.behaviour = world, behaviour
         self.identity: Identity = world.identity()
         self.operator = operator or world.identity().public_key
-        noise = 0.0 if class_id.endswith("/E") else NOISE
+        noise = 0.0 if is_exact(class_id) else NOISE
         self.engine = Engine(world.language, self.identity.seed, noise)
         self.cheated: dict[bytes, int] = {}  # tickets of the jobs it cheated on, with their places
         self.jobs = 0  # begun

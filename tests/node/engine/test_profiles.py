@@ -23,11 +23,11 @@ from assay_node.engine.profiles import (
     PORTABLE,
     TILED_VARIABLE,
     Profile,
-    is_exact,
     unpack,
 )
 from assay_node.engine.trials import FAILED, Trial, choose
 from assay_node.engine.wire import Opening, read_opening
+from assay_protocol.classes import is_exact
 from assay_protocol.errors import AssayError
 from lora_cases import write_adapter
 
