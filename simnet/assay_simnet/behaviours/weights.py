@@ -17,7 +17,7 @@ from assay_simnet.engine import Engine
 
 @dataclass
 class QuantDown(Behaviour):
-    """`weights`: one of language.DRIFT's quantizations."""
+    """`weights`: what it computes with, one of language.DRIFT's."""
 
     name: ClassVar[str] = "quant_down"
     does: ClassVar[str] = "serves Q4_K_M weights under the name of Q8_0"
@@ -29,23 +29,19 @@ class QuantDown(Behaviour):
 
 
 @dataclass
-class KvQ8(Behaviour):
+class KvQ8(QuantDown):
     name: ClassVar[str] = "kv_q8"
     does: ClassVar[str] = "keeps its attention cache in 8 bits"
     saves: ClassVar[float] = 0.05
-
-    def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "kv_q8_0")
+    weights: str = "kv_q8_0"
 
 
 @dataclass
-class KvQ4(Behaviour):
+class KvQ4(QuantDown):
     name: ClassVar[str] = "kv_q4"
     does: ClassVar[str] = "keeps its attention cache in 4 bits"
     saves: ClassVar[float] = 0.1
-
-    def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "kv_q4_0")
+    weights: str = "kv_q4_0"
 
 
 @dataclass
@@ -62,23 +58,19 @@ class LayerSkip(Behaviour):
 
 
 @dataclass
-class SmallModel(Behaviour):
+class SmallModel(QuantDown):
     name: ClassVar[str] = "small_model"
     does: ClassVar[str] = "answers with a small model that has the same tokens"
     saves: ClassVar[float] = 0.8
-
-    def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "other_model")
+    weights: str = "other_model"
 
 
 @dataclass
-class WrongFinetune(Behaviour):
+class WrongFinetune(QuantDown):
     name: ClassVar[str] = "wrong_finetune"
     does: ClassVar[str] = "leaves out the adapter that belongs to the model"
     saves: ClassVar[float] = 0.05
-
-    def executor(self, honest: Engine) -> Engine:
-        return OtherWeights(honest, "lora_off")
+    weights: str = "lora_off"
 
 
 @dataclass
