@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -32,6 +31,7 @@ from assay_contracts.evm import (
 )
 from assay_contracts.genesis import Genesis, address_of, chain_class, contract_address
 from assay_contracts.kv import SqliteStore
+from assay_contracts.records import Block, ContractRefused, Log, Receipt, Transaction
 from assay_protocol.errors import AssayError
 
 CALL_GAS: Final = 10_000_000
@@ -39,68 +39,6 @@ SEND_GAS: Final = 3_000_000
 TRANSACTION_BYTES_MAX: Final = 128 * 1024
 _META_CHAIN: Final = "chain_id"
 _META_POSTER: Final = "poster"
-
-
-class ContractRefused(AssayError):
-    """The EVM reverted; `output` is the revert's data (selector and arguments of a custom
-    error).
-    """
-
-    def __init__(self, output: bytes, message: str) -> None:
-        super().__init__("contract_refused", message)
-        self.output = output
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block of the chain; `timestamp` in seconds, `transactions` by hash."""
-
-    number: int
-    hash: bytes
-    parent_hash: bytes
-    state_root: bytes
-    timestamp: int
-    gas_used: int
-    gas_limit: int
-    base_fee: int
-    transactions: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """An event: who emitted it, its topics (32 bytes each) and data."""
-
-    address: bytes
-    topics: tuple[bytes, ...]
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A mined transaction. `contract` is the address it created, if it created one."""
-
-    transaction_hash: bytes
-    block: int
-    block_hash: bytes
-    gas_used: int
-    sender: bytes
-    to: bytes | None
-    contract: bytes | None
-    logs: tuple[Log, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A mined transaction's own content."""
-
-    hash: bytes
-    block: int
-    block_hash: bytes
-    nonce: int
-    sender: bytes
-    to: bytes | None
-    data: bytes
-    gas: int
 
 
 class LocalChain:

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.chain import Block, Receipt
 from assay_contracts.genesis import address_of, contract_address
 from assay_contracts.ledger_abi import Header, PostedEpoch
+from assay_contracts.records import Block, Receipt
 from assay_protocol.errors import AssayError
 
 _DEPLOY_NONCE = 0

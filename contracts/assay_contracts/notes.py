@@ -16,9 +16,9 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Engine, LargeBinary, Row, String, Table, insert, select
 from sqlalchemy import update as sql_update
 
-from assay_contracts.chain import Receipt
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.outbox import KEY_CHARS_MAX, METADATA
+from assay_contracts.records import Receipt
 from assay_protocol.errors import AssayError
 
 NOTE_BYTES_MAX: Final = 1_024

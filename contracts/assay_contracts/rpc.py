@@ -21,7 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from assay_contracts.chain import Block, ContractRefused, LocalChain
+from assay_contracts.chain import LocalChain
+from assay_contracts.records import Block, ContractRefused
 from assay_protocol.errors import AssayError
 
 BODY_BYTES_MAX: Final = 256 * 1024

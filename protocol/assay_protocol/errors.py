@@ -77,6 +77,12 @@ CODES: Final[dict[str, str]] = {
     "epoch_out_of_order": "The epoch is not the successor of the one on chain.",
     "proof_invalid": "The proof does not lead from the leaf to the root.",
     "contract_refused": "The contract reverted the call or transaction.",
+    "chain_unavailable": "The chain cannot be reached or is not in step; nothing was lost.",
+    "gas_too_low": "The account cannot pay for the transaction, or its fee is above the bound.",
+    # governance
+    "model_denied": "Governance does not allow this model to be served.",
+    "prompt_refused": "The prompt contains a phrase that the network's moderation policy refuses.",
+    "rules_invalid": "The rules are not those on the chain, or not signed by their author.",
 }
 
 

@@ -45,6 +45,15 @@ SESSION_REQUESTS_MAX: Final = 256
 SESSION_QUEUE_FRAMES_MAX: Final = 1_024
 STREAMS_PER_PEER_MAX: Final = 256
 
+# governance and the chain
+RULED_MODELS_MAX: Final = 4_096  # models that governance says something about
+SHARES_MAX: Final = 8  # of one model
+PHRASES_MAX: Final = 1_024  # of a moderation policy
+PHRASE_BYTES_MAX: Final = 256
+POLICY_BYTES_MAX: Final = 512 << 10
+CHAIN_BLOCK_BYTES_MAX: Final = 256 << 10  # one block of the local chain, as RLP
+VOTERS_MAX: Final = 1_024
+
 # model cards
 CARD_BYTES_MAX: Final = 16 << 20
 CARD_LABEL_BYTES_MAX: Final = 128

@@ -36,6 +36,7 @@ _SIGNED: Final = {
     "ack": messages.Ack,
     "progress": messages.Progress,
     "statement": messages.AuditStatement,
+    "seal": messages.Seal,
 }
 
 

@@ -6,6 +6,7 @@
     draws    who could be audited and who was
     nodes    joining, leases, standing
     public   what anyone may ask, and what the operator may order
+    rules    what governance decided, prices are divided by, and nodes vote on
     replies  answers on any link
     parts    types and structs of several of them
 
@@ -115,6 +116,19 @@ from assay_protocol.messages.replies import (
     Done,
     Error,
 )
+from assay_protocol.messages.rules import (
+    FinalityProof,
+    ModelRule,
+    ModelSplit,
+    ModerationPolicy,
+    NetworkRules,
+    Pricing,
+    Seal,
+    SealedBlock,
+    Share,
+    VoteBlock,
+    VoterSeal,
+)
 
 __all__ = [
     "FINISH_REASONS",
@@ -141,6 +155,7 @@ __all__ = [
     "DrawEntry",
     "EpochClosed",
     "Error",
+    "FinalityProof",
     "FindingRecord",
     "Finished",
     "GetAccount",
@@ -159,16 +174,21 @@ __all__ = [
     "Logits",
     "Logprobs",
     "ModelLoad",
+    "ModelRule",
+    "ModelSplit",
     "ModelSummary",
     "Models",
+    "ModerationPolicy",
     "Name",
     "Network",
+    "NetworkRules",
     "NodeStatus",
     "Nonce",
     "Offer",
     "OpenLeaves",
     "PairNoise",
     "Part",
+    "Pricing",
     "Progress",
     "Rate",
     "Receipt",
@@ -180,7 +200,10 @@ __all__ = [
     "RoundDraws",
     "Route",
     "Sampler",
+    "Seal",
+    "SealedBlock",
     "SendAck",
+    "Share",
     "Signed",
     "Sketches",
     "Standing",
@@ -200,4 +223,6 @@ __all__ = [
     "TranscriptBody",
     "TranscriptRequest",
     "VerdictRecord",
+    "VoteBlock",
+    "VoterSeal",
 ]

@@ -60,3 +60,5 @@ class HeartbeatAck:
     earned: Credit
     escrow: Credit
     drawn: Count | None = None  # its jobs under audit: a node that leaves now cannot show them
+    rules: Digest | None = None  # sha256 of the NetworkRules in force; other than known: fetch them
+    block: Count | None = None  # the newest of the chain, to execute and vote on

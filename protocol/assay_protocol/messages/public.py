@@ -57,8 +57,9 @@ class GetPart:
 
     `what` is "card" (`key`: the model), "credit" (the account: its bundle of the latest epoch),
     "verdict" (the ticket and 16 zero bytes: an audit's transcript without any text), "draws" (the
-    round as a 32-byte big-endian number: who was audited and why), or "calibration" (the version
-    likewise).
+    round as a 32-byte big-endian number: who was audited and why), "calibration" (the version
+    likewise), "leaves" (the epoch likewise: its leaf file), "pricing" (its sha256), "rules" or
+    "finality" (zeros), or "block" (the number likewise: a SealedBlock).
     """
 
     what: Name
