@@ -1,8 +1,8 @@
 """A chain as all of Assay uses it, whoever mines it: in this process, on anvil, or behind any URL.
 
 Everything is async on trio; the embedded chain runs in one thread, a node behind a URL is asked
-by httpx. Errors are AssayError: "chain_unavailable" (try again), "chain_mismatch" (another chain, or
-no answer of one), "contract_refused" (`ContractRefused`, with the data), "gas_too_low".
+by httpx. Errors are AssayError: "chain_unavailable" (try again), "chain_mismatch" (another chain,
+or no answer of one), "contract_refused" (`ContractRefused`, with its data), "gas_too_low".
 """
 
 from __future__ import annotations
