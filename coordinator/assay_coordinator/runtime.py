@@ -34,6 +34,7 @@ from assay_coordinator.core.events import (
     Tick,
 )
 from assay_coordinator.core.records import Row
+from assay_coordinator.core.rules import PART_BYTES
 from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
@@ -46,7 +47,6 @@ QUEUE_BYTES_MAX: Final = 256 << 20
 PEER_EVENTS_MAX: Final = 1_024  # one peer's share of the queue
 BATCH_EVENTS_MAX: Final = 2_048
 TICK_SECONDS: Final = 0.25
-PART_BYTES: Final = 512 * 1024
 DOCUMENTS_CACHED_MAX: Final = 64
 DOCUMENT_BYTES_CACHED_MAX: Final = 256 << 20
 LOOKUPS_WAITING_MAX: Final = 1_024

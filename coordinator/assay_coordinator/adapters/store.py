@@ -34,6 +34,7 @@ from assay_coordinator.core.records import (
     PostingRow,
     RoundRow,
     Row,
+    RulesRow,
 )
 from assay_protocol.errors import AssayError
 
@@ -87,6 +88,7 @@ class Store:
                 last_round=last_round,
                 undrawn=undrawn,
                 entries=_rows(connection, JobRow, jobs.c.round >= first),
+                rules=next(iter(_rows(connection, RulesRow)), None),
             )
 
     def rows(self, cls: type[Any], *where: Any) -> list[Any]:

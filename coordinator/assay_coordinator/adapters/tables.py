@@ -27,6 +27,7 @@ from assay_coordinator.core.records import (
     PostingRow,
     RoundRow,
     Row,
+    RulesRow,
     VerdictRow,
 )
 
@@ -43,6 +44,7 @@ _NAMES: Final[dict[type[Row], str]] = {
     EpochRow: "epochs",
     AuditRow: "audits",
     VerdictRow: "verdicts",
+    RulesRow: "rules",
 }
 _TYPES: Final[dict[type, Any]] = {bytes: LargeBinary, int: BigInteger, str: String}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_coordinator.core.records import Row
+from assay_protocol.messages import NetworkRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,14 @@ class RoundMined:
     block_hash: bytes
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined
+@dataclass(frozen=True, slots=True)
+class RulesRead:
+    """A final block's state of the contract ModelRegistry; `rules` lacks the policy's own bytes."""
+
+    rules: NetworkRules
+
+
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined | RulesRead
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,6 +188,16 @@ class VerdictRow:
     blob: bytes  # an encoded VerdictRecord
 
 
+@dataclass(frozen=True, slots=True)
+class RulesRow:
+    """What governance decided, and what of it nodes are told; there is one row."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("number",)
+    number: int  # 0
+    state: bytes  # an encoded NetworkRules without the policy: what the chain said last
+    document: bytes  # the last whole one; empty: none yet
+
+
 Row = (
     NodeRow
     | BalanceRow
@@ -200,6 +210,7 @@ Row = (
     | EpochRow
     | AuditRow
     | VerdictRow
+    | RulesRow
 )
 ROWS: tuple[type[Row], ...] = (
     NodeRow,
@@ -213,4 +224,5 @@ ROWS: tuple[type[Row], ...] = (
     EpochRow,
     AuditRow,
     VerdictRow,
+    RulesRow,
 )
