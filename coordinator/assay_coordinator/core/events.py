@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_coordinator.core.records import Row
-from assay_protocol.messages import NetworkRules
+from assay_protocol.messages import ModelSplit, NetworkRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,20 @@ class RoundMined:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitsDecided:
+    """The chain says who shares in which model's jobs; in force from the next epoch on."""
+
+    splits: tuple[ModelSplit, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RulesRead:
     """A final block's state of the contract ModelRegistry; `rules` lacks the policy's own bytes."""
 
     rules: NetworkRules
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined | RulesRead
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined | SplitsDecided | RulesRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,7 @@ class PostEpoch:
     jobs: int
     leaves: int
     data_hash: bytes
+    pricing: bytes
 
 
 @dataclass(frozen=True, slots=True)
