@@ -9,7 +9,10 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
+
+# In the order in which they are deployed (deployment.py).
+CONTRACTS: Final = ("CreditLedger",)
 
 
 @dataclass(frozen=True, slots=True)
