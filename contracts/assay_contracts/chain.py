@@ -124,6 +124,29 @@ class LocalChain:
             raise ContractRefused(bytes(computation.output), _reason(computation))
         return bytes(computation.output)
 
+    def estimate(self, sender: bytes, to: bytes | None, data: bytes) -> int:
+        """Gas a transaction would use on the head, its margins for nested calls left out.
+
+        Raises ContractRefused.
+        """
+        with self._lock:
+            vm = self._chain.get_vm(self._chain.get_canonical_head())
+            unsigned = vm.create_unsigned_transaction(
+                nonce=vm.state.get_nonce(sender),
+                gas_price=0,
+                gas=CALL_GAS,
+                to=CREATE_CONTRACT_ADDRESS if to is None else to,
+                value=0,
+                data=data,
+            )
+            spoof = SpoofTransaction(unsigned, from_=sender)
+            with vm.in_costless_state() as state:
+                computation = state.costless_execute_transaction(spoof)
+            if computation.is_error:
+                raise ContractRefused(bytes(computation.output), _reason(computation))
+            used = CALL_GAS - computation.get_gas_remaining() + computation.get_gas_refund()
+            return max(int(used), _data_floor(data))
+
     def code(self, address: bytes, *, at: int | None = None) -> bytes:
         with self._lock:
             return bytes(self._chain.get_vm(self._header(at)).state.get_code(address))
@@ -132,6 +155,11 @@ class LocalChain:
         """Transactions `address` has had mined."""
         with self._lock:
             return int(self._chain.get_vm(self._header(None)).state.get_nonce(address))
+
+    def balance(self, address: bytes) -> int:
+        """Wei that `address` holds."""
+        with self._lock:
+            return int(self._chain.get_vm(self._header(None)).state.get_balance(address))
 
     def sign(
         self, key: bytes, to: bytes | None, data: bytes, *, nonce: int, gas: int = SEND_GAS
@@ -302,6 +330,11 @@ def _receipt_builder(chain: Any, header: Any) -> Any:
 
 def _reason(computation: Any) -> str:
     return f"the contract refused: {type(computation.error).__name__} 0x{computation.output.hex()}"
+
+
+def _data_floor(data: bytes) -> int:
+    """What a transaction of this data costs at least (EIP-7623)."""
+    return 21_000 + 10 * (data.count(0) + 4 * (len(data) - data.count(0)))
 
 
 def _seconds() -> int:
