@@ -36,7 +36,7 @@ class EmbeddedChain:
         return await self._run(self.local.head_block)
 
     async def finalized(self) -> Block:
-        return await self._run(self.local.head_block)
+        return await self._run(self.local.finalized_block)
 
     async def block(self, which: int | bytes) -> Block | None:
         return await self._run(lambda: self.local.block(which))

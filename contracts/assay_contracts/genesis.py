@@ -19,8 +19,10 @@ from assay_protocol.errors import ProtocolError
 
 CHAIN_ID: Final = 0xA55A  # of a local chain unless the operator chooses another
 GENESIS_SECONDS: Final = 1_767_225_600  # 2026-01-01 00:00 UTC
-GAS_LIMIT: Final = 30_000_000
-BASE_FEE: Final = 1_000_000_000
+GAS_LIMIT: Final = 30_000_000  # of every block: it never drifts
+TRANSACTION_GAS_MAX: Final = 10_000_000  # under half a block's, so the base fee never leaves 0
+BASE_FEE: Final = 0
+CONTRACTS_MAX: Final = 8  # of Assay, made by the poster's first transactions
 POSTER_BALANCE: Final = 10**30  # wei; has no worth on a chain of one's own, and never runs out
 
 _POSTER_DOMAIN: Final = b"assay/poster/1"
@@ -48,6 +50,10 @@ class Genesis:
             "base_fee_per_gas": BASE_FEE,
         }
         return chain_class(self.chain_id).from_genesis(store, parameters, state)
+
+    def contracts(self) -> tuple[bytes, ...]:
+        """Where Assay's contracts are: what the poster's first transactions create."""
+        return tuple(contract_address(self.poster, nonce) for nonce in range(CONTRACTS_MAX))
 
 
 def chain_class(chain: int) -> Any:

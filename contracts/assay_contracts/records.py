@@ -81,3 +81,13 @@ class Transaction:
     to: bytes | None
     data: bytes
     gas: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBlock:
+    """A block of the local chain as RLP, and its producer's seal (a signed Seal, or empty)."""
+
+    number: int
+    hash: bytes
+    raw: bytes
+    seal: bytes
