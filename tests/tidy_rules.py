@@ -33,8 +33,12 @@ _MAY: Final[dict[str, set[str]]] = {
     "assay": {"assay_protocol", "assay_network"},
     "assay_simnet": set(PACKAGES),
 }
-# The SDK follows credit to a chain, and replays receipts with the engine nodes have.
-_MAY_LAZILY: Final[dict[str, set[str]]] = {"assay": {"assay_contracts", "assay_node"}}
+# The SDK follows credit to a chain, and replays receipts with the engine nodes have; nodes whose
+# owner names a chain compare the rules with it.
+_MAY_LAZILY: Final[dict[str, set[str]]] = {
+    "assay": {"assay_contracts", "assay_node"},
+    "assay_node": {"assay_contracts"},
+}
 _HANDS_OVER: Final = "sdk/assay/cli.py"  # `assay node ...` starts the other programs
 _IMPURE: Final = {
     "trio", "libp2p", "sqlalchemy", "web3", "time", "random", "os", "socket", "threading",

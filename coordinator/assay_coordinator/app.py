@@ -29,6 +29,8 @@ from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.events import PostEpoch
 from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.rules import SignedPolicy
+from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
@@ -58,6 +60,7 @@ class Settings:
     rpc: tuple[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
+    moderation: Path | None = None
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -70,12 +73,13 @@ async def run_coordinator(settings: Settings) -> int:
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
     tables = read_tables(settings.calibrations, settings.policy.operators)
+    moderation = read_policy_file(settings.moderation) if settings.moderation else None
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
         folder = settings.data_dir / EPOCHS_FOLDER
         runtime = make_runtime(
-            settings.policy, identity, store, anchor, cards, listed, folder, tables
+            settings.policy, identity, store, anchor, cards, listed, folder, tables, moderation
         )
         async with (
             open_host(identity.seed, settings.listen) as host,
@@ -103,6 +107,7 @@ def make_runtime(
     listed: Mapping[bytes, Listed],
     epochs_folder: Path,
     tables: Tables | None = None,
+    moderation: SignedPolicy | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
@@ -113,7 +118,9 @@ def make_runtime(
         anchor.post(effect)
 
     return Runtime(
-        lambda: Coordinator(policy, listed, identity, os.urandom(32), tables=tables),
+        lambda: Coordinator(
+            policy, listed, identity, os.urandom(32), tables=tables, moderation=moderation
+        ),
         Backends(
             commit=store.commit,
             load=store.load,

@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a table of honest noise from `coordinator calibrate`; older ones too, for open jobs",
     )
+    start.add_argument(
+        "--moderation", type=Path, metavar="FILE", help="the policy whose sha256 is on the chain"
+    )
+    _add_moderation(verbs)
     _verb(verbs, "keys", _keys, "show the coordinator's public key")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
     shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
@@ -71,6 +75,36 @@ def _parser() -> argparse.ArgumentParser:
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
     _remote(verbs, "close-epoch", _close_epoch, "close the running epoch now")
     return parser
+
+
+def _add_moderation(verbs: Any) -> None:
+    text = "make and read moderation policies"
+    group = verbs.add_parser("moderation", help=text, description=text)
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    sign = actions.add_parser("sign", help="sign a list of phrases, one a line")
+    sign.add_argument("phrases", type=Path)
+    sign.add_argument("--key", type=Path, required=True, help="the author's key file")
+    sign.add_argument("--name", required=True)
+    sign.add_argument("--version", type=int, required=True)
+    sign.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
+    show = actions.add_parser("show", help="what a policy file says, and its sha256")
+    show.add_argument("file", type=Path)
+    show.add_argument("--list", action="store_true", help="every phrase")
+    for action, run in ((sign, _moderation_sign), (show, _moderation_show)):
+        action.add_argument("--json", action="store_true", help="one line for programs")
+        action.set_defaults(run=run)
+
+
+def _moderation_sign(args: argparse.Namespace) -> int:
+    from assay_coordinator.moderation_command import sign
+
+    return sign(args)
+
+
+def _moderation_show(args: argparse.Namespace) -> int:
+    from assay_coordinator.moderation_command import show
+
+    return show(args)
 
 
 def _verb(verbs: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
@@ -107,6 +141,7 @@ def _start(args: argparse.Namespace) -> int:
         rpc=_host_port(args.rpc),
         policy=policy,
         calibrations=tuple(args.calibration),
+        moderation=args.moderation,
     )
     return trio.run(run_coordinator, settings)
 

@@ -27,6 +27,7 @@ from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node
 from assay_node.engines import Engines
+from assay_node.rules_file import Keep
 from assay_node.store import Mark, ReceiptStore, Saved
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError
@@ -37,6 +38,7 @@ FIRST_FRAME_SECONDS: Final = 10.0
 SEND_SECONDS_MAX: Final = 30.0
 REQUEST_SECONDS_MAX: Final = 15.0
 REPLAY_SECONDS_MAX: Final = 300.0
+KEEP_RULES_SECONDS_MAX: Final = 120.0  # to compare them with a chain and write them
 RECONNECT_SECONDS: Final = (1.0, 60.0)  # first and longest wait, before jitter
 DISK_BATCH_MAX: Final = 256
 LAST_FRAMES_SECONDS: Final = 1.0
@@ -74,10 +76,12 @@ class NodeRuntime:
         coordinator: Coordinator,
         clock: Callable[[], int],
         tick_seconds: float,
+        keep_rules: Keep,
     ) -> None:
         self.node, self.started, self.drained = node, trio.Event(), trio.Event()
         self._host, self._engines, self._store = host, engines, store
         self._coordinator, self._clock, self._tick_seconds = coordinator, clock, tick_seconds
+        self._keep = keep_rules
         self._session: Session | None = None
         self._lines: dict[int, _Line] = {}
         self._numbers = itertools.count(1)
@@ -158,6 +162,8 @@ class NodeRuntime:
                     self._session.notify(body)
             case do.SaveReceipt() | do.MarkReceipt():
                 self._to_disk.send_nowait(effect)
+            case do.KeepRules():
+                start(self._keep_rules, effect)
             case do.Log(event, fields):
                 log.info(event, **dict(fields))
             case do.Drained():
@@ -302,6 +308,18 @@ class NodeRuntime:
                 self.post(on.Answered(effect.request, answer))
                 return
         self.post(on.Failed(effect.request, code))
+
+    async def _keep_rules(self, effect: do.KeepRules) -> None:
+        code = "timeout"
+        with trio.move_on_after(KEEP_RULES_SECONDS_MAX):
+            try:
+                await self._keep(effect.document, effect.rules)
+            except AssayError as error:
+                log.warning("rules_not_kept", code=error.code, reason=error.message)
+                code = error.code
+            else:
+                code = ""
+        self.post(on.RulesNotKept(code) if code else on.RulesKept())
 
     # disk and time
 
