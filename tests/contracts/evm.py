@@ -33,7 +33,7 @@ _SUPPLY_SLOT = 2  # of OpenZeppelin's ERC20; balances are a mapping in slot 0
 BAD = (bytes(32), (2).to_bytes(32), 0, 0)
 
 
-class Refused(Exception):  # noqa: N818  # a refusal is what most tests want
+class Refused(Exception):  # a refusal is what most tests want
     """A transaction that a contract refused: the error's name and its arguments."""
 
     def __init__(self, output: bytes) -> None:
@@ -67,6 +67,7 @@ class Evm:
     now: int = START
     calls: int = 0
     at: dict[str, bytes] = field(default_factory=dict)
+    _logs: list[Log] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._evm = pyrevm.EVM(spec_id="PRAGUE")
@@ -89,15 +90,14 @@ class Evm:
         self, to: bytes, sender: bytes, contract: str, function: str, *arguments: object
     ) -> Any:
         """`send` to a `contract` that is not the one in `at`."""
-        data = calls.encode(contract, function, *arguments)
-        with self._refusals():
-            output = self._evm.message_call(_hexed(sender), _hexed(to), calldata=data)
-        values = calls.decode(contract, function, bytes(output))
-        return values[0] if len(values) == 1 else values or None
+        answer = self._call(to, sender, contract, function, *arguments)
+        assert self._evm.result is not None
+        self._logs = [_log(log) for log in self._evm.result.logs]
+        return answer
 
     def ask(self, contract: str, function: str, *arguments: object) -> Any:
         """A call by nobody in particular."""
-        return self.send(NOBODY, contract, function, *arguments)
+        return self._call(self.at[contract], NOBODY, contract, function, *arguments)
 
     def refused(self, sender: bytes, contract: str, function: str, *arguments: object) -> str:
         """The name of the error that the transaction is refused with; it must be."""
@@ -108,8 +108,7 @@ class Evm:
     def events(self, contract: str) -> list[tuple[str, dict[str, Any]]]:
         """The last transaction's events of one contract, by name and arguments."""
         address = self.at[contract]
-        logs = [_log(log) for log in self._evm.result.logs]
-        return [calls.events(contract, log) for log in logs if log.address == address]
+        return [calls.events(contract, log) for log in self._logs if log.address == address]
 
     # ---- time and money ----
 
@@ -142,6 +141,15 @@ class Evm:
             self._evm.revert(snapshot)
             self.now = now
             self.pass_time(0)
+
+    def _call(
+        self, to: bytes, sender: bytes, contract: str, function: str, *arguments: object
+    ) -> Any:
+        data = calls.encode(contract, function, *arguments)
+        with self._refusals():
+            output = self._evm.message_call(_hexed(sender), _hexed(to), calldata=data)
+        values = calls.decode(contract, function, bytes(output))
+        return values[0] if len(values) == 1 else values or None
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
