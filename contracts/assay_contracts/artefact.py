@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Final
 
 # In the order in which they are deployed (deployment.py).
-CONTRACTS: Final = ("CreditLedger",)
+CONTRACTS: Final = ("CreditToken", "NodeRegistry", "CreditLedger")
 
 
 @dataclass(frozen=True, slots=True)

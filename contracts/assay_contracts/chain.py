@@ -35,7 +35,7 @@ from assay_contracts.records import Block, ContractRefused, Log, Receipt, Transa
 from assay_protocol.errors import AssayError
 
 CALL_GAS: Final = 10_000_000
-SEND_GAS: Final = 3_000_000
+SEND_GAS: Final = 10_000_000
 TRANSACTION_BYTES_MAX: Final = 128 * 1024
 _META_CHAIN: Final = "chain_id"
 _META_POSTER: Final = "poster"
