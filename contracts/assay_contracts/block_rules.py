@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from assay_contracts.evm import POST_MERGE_MIX_HASH, ZERO_ADDRESS
+from assay_contracts.evm import BLANK_ROOT_HASH, POST_MERGE_MIX_HASH, ZERO_ADDRESS
 from assay_contracts.genesis import BASE_FEE, GAS_LIMIT, TRANSACTION_GAS_MAX
 from assay_protocol.errors import AssayError
 
@@ -21,7 +21,7 @@ _FIXED: Final[dict[str, Any]] = {
     "coinbase": ZERO_ADDRESS,
     "extra_data": b"",
     "mix_hash": POST_MERGE_MIX_HASH,
-    "parent_beacon_block_root": bytes(32),
+    "parent_beacon_block_root": BLANK_ROOT_HASH,
     "blob_gas_used": 0,
 }
 

@@ -22,14 +22,16 @@ from assay_protocol.credit_tree import (
     encode_proof,
 )
 from assay_protocol.errors import ProtocolError
+from assay_protocol.limits import MESSAGE_BYTES_MAX
 
 BUNDLE_VERSION: Final = 2
 BUNDLE_BYTES_MAX: Final = 64 << 20
 LINES_MAX: Final = 1 << 18
 RECEIPT_BYTES_MAX: Final = 4096
+PRICING_BYTES_MAX: Final = MESSAGE_BYTES_MAX
 ADDRESS_BYTES: Final = 20
 
-_FIELDS: Final = 6
+_FIELDS: Final = 7
 STATEMENTS_MAX: Final = 16  # an account has one a role
 _KIND_NAMES: Final = {number: kind for kind, number in LINE_KINDS.items()}
 
@@ -74,14 +76,15 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class CreditBundle:
-    """`receipts` are signed blobs as their owners sent them; each stands in a line by its digest.
-
-    `statements` are of one account, one for each role it ever earned in.
+    """`pricing` is the encoded Pricing of the epoch. `statements` are of one account, one for each
+    role it ever earned in; `receipts` are signed blobs as their owners sent them, and each stands
+    in a line by its digest.
     """
 
     chain_id: int
     ledger: bytes
     epoch: int
+    pricing: bytes
     statements: tuple[Statement, ...]
     receipts: tuple[bytes, ...] = field(default=())
 
@@ -91,8 +94,8 @@ class CreditBundle:
 
     def encode(self) -> bytes:
         statements = [statement.fields() for statement in self.statements]
-        fields = [BUNDLE_VERSION, self.chain_id, self.ledger, self.epoch, statements]
-        return bytes(msgpack.packb([*fields, list(self.receipts)]))
+        head = [BUNDLE_VERSION, self.chain_id, self.ledger, self.epoch, self.pricing]
+        return bytes(msgpack.packb([*head, statements, list(self.receipts)]))
 
     @classmethod
     def decode(cls, raw: bytes) -> CreditBundle:
@@ -105,13 +108,16 @@ class CreditBundle:
             raise ProtocolError("malformed", f"the bundle is no msgpack: {error}") from None
         if isinstance(fields, list) and fields and fields[0] != BUNDLE_VERSION:
             raise ProtocolError("malformed", f"bundle version {fields[0]!r} is not known")
-        _, chain_id, ledger, epoch, statements, receipts = _check_list(fields, _FIELDS, "bundle")
+        _, chain_id, ledger, epoch, pricing, statements, receipts = _check_list(
+            fields, _FIELDS, "bundle"
+        )
         if not isinstance(statements, list) or not 0 < len(statements) <= STATEMENTS_MAX:
             raise ProtocolError("malformed", f"a bundle has 1 to {STATEMENTS_MAX} statements")
         return cls(
             chain_id=_number(chain_id, 63),
             ledger=_bytes(ledger, ADDRESS_BYTES),
             epoch=_number(epoch, 32),
+            pricing=_pricing(pricing),
             statements=tuple(_statement(statement) for statement in statements),
             receipts=tuple(_receipt(receipt) for receipt in _bounded(receipts)),
         )
@@ -167,6 +173,13 @@ def _receipt(raw: Any) -> bytes:
     if len(blob) > RECEIPT_BYTES_MAX:
         raise ProtocolError("oversized", "a receipt of more than 4096 bytes")
     return blob
+
+
+def _pricing(raw: Any) -> bytes:
+    document = _bytes(raw)
+    if len(document) > PRICING_BYTES_MAX:
+        raise ProtocolError("oversized", "the rules are larger than a message")
+    return document
 
 
 def _check_list(raw: Any, size: int, what: str) -> list[Any]:

@@ -428,7 +428,7 @@ class LocalChain:
         receipts = self._chain.chaindb.get_receipts(
             block.header, _receipt_builder(self._chain, block.header)
         )
-        return any(receipt.status_code != 1 for receipt in receipts)
+        return any(receipt.state_root != b"\x01" for receipt in receipts)  # EIP-658
 
     def _decode_block(self, raw: bytes) -> Any:
         try:

@@ -14,6 +14,7 @@ _limit = sys.getrecursionlimit()
 
 from eth.chains.base import MiningChain  # noqa: E402
 from eth.constants import (  # noqa: E402
+    BLANK_ROOT_HASH,
     CREATE_CONTRACT_ADDRESS,
     POST_MERGE_MIX_HASH,
     ZERO_ADDRESS,
@@ -32,6 +33,7 @@ from eth.vm.spoof import SpoofTransaction  # noqa: E402
 sys.setrecursionlimit(_limit)
 
 __all__ = [
+    "BLANK_ROOT_HASH",
     "CREATE_CONTRACT_ADDRESS",
     "POST_MERGE_MIX_HASH",
     "ZERO_ADDRESS",

@@ -17,6 +17,7 @@ from assay_contracts.records import Block, Receipt
 from assay_protocol.errors import AssayError
 
 _DEPLOY_NONCE = 0
+_WINDOW_SECONDS = 86_400
 
 
 class ChainBackend(Protocol):
@@ -58,7 +59,7 @@ class CreditLedgerClient:
         if not self.chain.code(self.address):
             if self.chain.nonce(self.poster) != _DEPLOY_NONCE:
                 raise AssayError("chain_mismatch", "the poster's first transaction made no ledger")
-            creation = load(ledger_abi.CONTRACT).bytecode + bytes(12) + self.poster
+            creation = load(ledger_abi.CONTRACT).bytecode + _configuration(self.poster)
             raw, _ = self.chain.sign(self._key, None, creation, nonce=_DEPLOY_NONCE)
             self.chain.send_raw(raw)
         self._check_code()
@@ -111,3 +112,9 @@ class CreditLedgerClient:
         poster = ledger_abi.decode_number(self.chain.call(self.address, ledger_abi.poster_call()))
         if poster != int.from_bytes(self.poster):
             raise AssayError("chain_mismatch", "the ledger takes epochs from another poster")
+
+
+def _configuration(poster: bytes) -> bytes:
+    """The constructor's Config: a ledger that stands alone, without a token to pay claims with."""
+    words = [int.from_bytes(poster), 0, 0, 0, 0, _WINDOW_SECONDS, 0, 0, 0, 0, 0]
+    return b"".join(map(ledger_abi.word, words))

@@ -31,6 +31,21 @@ AMOUNT_MAX: Final = (1 << 128) - 1
 DEPTH_MAX: Final = 32  # the contract counts leaves in 32 bits
 PROOF_ITEM_BYTES: Final = 48
 LINE_KINDS: Final[dict[str, int]] = {"job": 0, "audit": 1, "sweep": 2}
+# What an account can earn as; one account has a leaf for each role it ever earned in.
+COMPUTE: Final = 0
+PUBLISHER: Final = 1
+ADAPTER: Final = 2
+DATA: Final = 3
+AUDITOR: Final = 4
+TREASURY: Final = 5
+ROLES: Final[dict[str, int]] = {
+    "compute": COMPUTE,
+    "publisher": PUBLISHER,
+    "adapter": ADAPTER,
+    "data": DATA,
+    "auditor": AUDITOR,
+    "treasury": TREASURY,
+}
 LEAF_BYTES: Final = 97  # account 32, role 1, cumulative 16, epoch credit 16, receipts root 32
 
 _LEAF: Final = b"\x00"
@@ -239,6 +254,11 @@ def decode_proof(raw: bytes) -> tuple[ProofItem, ...]:
         ProofItem(raw[at : at + 32], int.from_bytes(raw[at + 32 : at + PROOF_ITEM_BYTES]))
         for at in range(0, len(raw), PROOF_ITEM_BYTES)
     )
+
+
+def role_name(role: int) -> str:
+    """For people; a role of a later version by its number."""
+    return next((name for name, number in ROLES.items() if number == role), f"role {role}")
 
 
 def _node(left: bytes, left_sum: int, right: bytes, right_sum: int) -> bytes:

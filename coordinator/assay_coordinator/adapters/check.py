@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import zip_longest
-from typing import Final
 
+from assay_coordinator.adapters.credit import PRICED_BEFORE
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.jobs import UNPAID
@@ -25,8 +25,6 @@ from assay_coordinator.core.statements import Statements
 from assay_protocol.credit_tree import CreditLeaf
 from assay_protocol.leaf_file import LeafFile
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
-
-PRICED_BEFORE: Final = bytes(31) + b"\x01"  # by the rules there were before they had a digest
 
 
 def check_books(url: str) -> list[str]:

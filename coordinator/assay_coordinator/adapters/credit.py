@@ -19,6 +19,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.leaf_file import LeafFile
 
 TREES_KEPT_MAX: Final = 3  # the newest epoch, the one before, and one on its way
+PRICED_BEFORE: Final = bytes(31) + b"\x01"  # by the rules there were before they had a digest
 TICKETS_PER_QUERY: Final = 500  # databases bound the parameters of a query
 
 
@@ -51,7 +52,8 @@ class Bundles:
 
         Raises AssayError("proof_invalid") if the account has no credit in it.
         """
-        epoch = self._newest_posted()
+        row = self._newest_posted()
+        epoch = row.epoch
         tree = self._tree(epoch)
         places = tree.places(account)
         if not places:
@@ -62,7 +64,8 @@ class Bundles:
         return CreditBundle(
             chain_id=self._chain_id,
             ledger=self._ledger,
-            epoch=epoch,
+            epoch=row.epoch,
+            pricing=self._pricing(row.pricing),
             statements=statements,
             receipts=self._receipts(lines),
         ).encode()
@@ -100,12 +103,15 @@ class Bundles:
             self._trees.move_to_end(epoch)
             return tree
 
-    def _newest_posted(self) -> int:
+    def _pricing(self, digest: bytes) -> bytes:
+        return b"" if digest == PRICED_BEFORE else pricing_document(self._store, digest)
+
+    def _newest_posted(self) -> EpochRow:
         epochs = TABLES[EpochRow]
         posted: list[EpochRow] = self._store.rows(EpochRow, epochs.c.state == "posted")
         if not posted:
             raise AssayError("proof_invalid", "no epoch is on the chain yet")
-        return posted[-1].epoch
+        return posted[-1]
 
     def _receipts(self, lines: list[CreditLine]) -> tuple[bytes, ...]:
         tickets = list(dict.fromkeys(line.id for line in lines))

@@ -6,6 +6,7 @@ Until now auditors were paid in the role of nodes: that credit keeps its role an
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -96,7 +97,7 @@ def _lines(*, with_role: bool) -> None:
 
 def _leaf_tables() -> tuple[sa.TableClause, sa.TableClause]:
     numbers = ("epoch", "position", "cumulative", "epoch_credit")
-    columns = [
+    columns: list[sa.ColumnClause[Any]] = [
         *(sa.column(name, sa.LargeBinary()) for name in ("account", "receipts_root")),
         *(sa.column(name, sa.BigInteger()) for name in numbers),
     ]
