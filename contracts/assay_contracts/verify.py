@@ -65,8 +65,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All steps, in order; `ok` if every one is. `state` is "final", "open" or "void" (or "" where
-    the chain could not say), `standing` one entry a role."""
+    """All steps, in order; `ok` if every one is. `state` is "final", "open", "void" or "not
+    posted" ("" with another contract), `standing` one entry a role."""
 
     ok: bool
     steps: tuple[Step, ...]
@@ -241,8 +241,8 @@ def _standing(
         return chain.call(bundle.ledger, call)
 
     if not posted:
-        head = ledger_abi.decode_number(ask(ledger_abi.head_call()))
-        return ("void" if bundle.epoch <= head + 1 else "not posted"), ()
+        voided = ledger_abi.decode_number(ask(ledger_abi.voided_call()))
+        return "void" if voided else "not posted", ()
     final = ledger_abi.decode_flag(ask(ledger_abi.is_final_call(bundle.epoch)))
     standing = []
     for leaf in (statement.leaf for statement in bundle.statements):
