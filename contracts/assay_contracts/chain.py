@@ -231,8 +231,7 @@ class LocalChain:
 
         Raises ContractRefused if it reverts, "chain_mismatch" if it is no valid next transaction
         (nonce, signature, fee) or this is not the producer, "gas_too_low" and "oversized" beyond
-        the rules of blocks; none of them leaves a block. After "storage_failed" it may be in the
-        next one: ask for its receipt.
+        the rules of blocks, "storage_failed" if the disk refuses; none of them leaves a block.
         """
         if len(raw) > TRANSACTION_BYTES_MAX:
             raise AssayError("oversized", "a transaction of more than 128 KiB")
@@ -240,13 +239,16 @@ class LocalChain:
             raise AssayError("chain_mismatch", "only its producer adds blocks to this chain")
         with self._lock:
             self._catch_up()
-            with self._store.block():
-                parent = self._chain.get_canonical_head()
-                transaction = self._decode(raw, parent)
-                check_transaction(transaction, raw)
-                self._seal(self._mine(transaction, parent))
-            self._behind_guard = False
-        receipt = self.receipt(transaction.hash)
+            try:
+                name = self._add(raw)
+            except AssayError as error:
+                if error.code != "storage_failed":
+                    raise
+                self._catch_up()  # if it was sealed, it is to be there
+                name = self._decode(raw, self._chain.get_canonical_head()).hash
+                if self.receipt(name) is None:
+                    raise
+        receipt = self.receipt(name)
         assert receipt is not None
         return receipt
 
@@ -307,6 +309,7 @@ class LocalChain:
     def send(self, key: bytes, to: bytes | None, data: bytes, *, gas: int = SEND_GAS) -> Receipt:
         """Signs with the account's next nonce and mines; errors as `send_raw`."""
         with self._lock:
+            self._catch_up()
             raw, _ = self.sign(key, to, data, nonce=self.nonce(address_of(key)), gas=gas)
             return self.send_raw(raw)
 
@@ -368,6 +371,16 @@ class LocalChain:
     ) -> None:
         self.close()
 
+    def _add(self, raw: bytes) -> bytes:
+        """One block in one SQLite transaction; the hash of what it holds."""
+        with self._store.block():
+            parent = self._chain.get_canonical_head()
+            transaction = self._decode(raw, parent)
+            check_transaction(transaction, raw)
+            self._seal(self._mine(transaction, parent))
+        self._behind_guard = False
+        return bytes(transaction.hash)
+
     def _mine(self, transaction: Any, parent: Any) -> Any:
         vm_class = self._chain.get_vm_class_for_block_number(parent.block_number + 1)
         self._chain.header = next_header(vm_class, parent, self._clock())
@@ -396,13 +409,21 @@ class LocalChain:
             return
         newest = self._guard.highest()
         if newest is not None:
-            for kept in self._guard.after(self._chain.get_canonical_head().block_number):
+            head = self._chain.get_canonical_head().block_number
+            kept = next(self._guard.after(head), None)
+            if kept is not None and kept.number != head + 1:
+                raise AssayError(
+                    "chain_mismatch",
+                    f"blocks {head + 1} to {kept.number - 1} were sealed and are lost here;"
+                    " `coordinator chain restore` takes them from a follower",
+                )
+            for kept in self._guard.after(head):
                 self.import_block(kept.raw, kept.seal)
             found = self.block(newest.number)
             if found is None or found.hash != newest.hash:
                 raise AssayError(
                     "chain_mismatch",
-                    f"block {newest.number} was sealed with another hash than this file leads to",
+                    f"block {newest.number} was sealed with another hash than it has in this file",
                 )
         self._behind_guard = False
 
