@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from assay_protocol.credit_tree import CreditLeaf, ProofItem
 from assay_protocol.leaf_file import LeafFile
+from assay_protocol.splits import TREASURY
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,10 @@ class Ballot:
 
 
 def ballots(account: bytes, newer: LeafFile, older: LeafFile | None) -> tuple[Ballot, ...]:
-    """The ballots of `account`, one for each role it earned in; of no weight are left out.
-    `older` None: there was no epoch then."""
+    """The ballots of `account`, one for each role it earned in; of no weight are left out, and the
+    treasury's leaf, which has no vote. `older` None: there was no epoch then."""
     places = [i for i, record in enumerate(newer.records()) if record[:32] == account]
+    places = [i for i in places if newer.leaf(i).role != TREASURY]
     if not places:
         return ()
     tree = newer.tree()

@@ -26,6 +26,12 @@ async def registry_version(chain: Chain, registry: bytes, block: int) -> int:
     return version
 
 
+async def read_open(chain: Chain, registry: bytes, block: int) -> bool:
+    """Whether models that are not listed may be served, at `block`."""
+    is_open: bool = await _ask(chain, registry, block, "open")
+    return is_open
+
+
 async def read_entries(chain: Chain, registry: bytes, block: int) -> dict[bytes, Entry]:
     """What the registry says of each model, at `block`."""
     found: dict[bytes, Entry] = {}
@@ -53,7 +59,7 @@ async def read_registry(
         registry=registry,
         block=block,
         version=await registry_version(chain, registry, block),
-        open=await _ask(chain, registry, block, "open"),
+        open=await read_open(chain, registry, block),
         models=tuple(ModelRule(model=key, allowed=one.allowed) for key, one in entries.items()),
         moderation=await _ask(chain, registry, block, "moderation"),
         policy=b"",

@@ -17,6 +17,15 @@ from assay_protocol.splits import ROLES, SPLIT_ROLES, Splits
 
 ACTIONS_MAX: Final = 16  # of one proposal; they run in one transaction
 KEY_DIGITS: Final = 64
+FUNCTIONS: Final = (
+    ("ModelRegistry", "setModel"),
+    ("ModelRegistry", "removeModel"),
+    ("ModelRegistry", "setOpen"),
+    ("ModelRegistry", "setModeration"),
+    ("NodeRegistry", "setMinBond"),
+    ("CreditLedger", "setHoldersRequired"),
+    ("CreditToken", "setMinter"),
+)
 _ROLE_NAMES: Final = {number: name for name, number in ROLES.items()}
 
 
@@ -78,6 +87,17 @@ def actions_of(wish: Wish, entries: Mapping[bytes, Entry], *, is_open: bool) -> 
     if not 0 < len(found) <= ACTIONS_MAX:
         raise AssayError("config_invalid", f"a proposal changes 1 to {ACTIONS_MAX} things")
     return tuple(found)
+
+
+def read_action(data: bytes) -> Action | None:
+    """The action whose call `data` is; None if it is none that proposals of ours make."""
+    for contract, function in FUNCTIONS:
+        try:
+            arguments = calls.arguments(contract, function, data)
+        except AssayError:
+            continue
+        return Action(contract, function, arguments)
+    return None
 
 
 def parse_split(text: str) -> tuple[bytes, Share]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from assay_contracts.ballots import ballots
 from assay_protocol.credit_tree import CreditLeaf, fold
 from assay_protocol.leaf_file import LeafFile, encode_leaves
-from assay_protocol.splits import AUDITOR, COMPUTE
+from assay_protocol.splits import AUDITOR, COMPUTE, TREASURY
 
 A, B, C = (bytes([n]) * 32 for n in (1, 2, 3))
 
@@ -16,7 +16,9 @@ def file(epoch: int, *rows: tuple[bytes, int, int]) -> LeafFile:
 
 
 OLDER = file(1, (A, COMPUTE, 10), (B, COMPUTE, 20))
-NEWER = file(4, (A, COMPUTE, 15), (B, COMPUTE, 20), (A, AUDITOR, 7), (C, COMPUTE, 1))
+NEWER = file(
+    4, (A, COMPUTE, 15), (B, COMPUTE, 20), (A, AUDITOR, 7), (C, COMPUTE, 1), (A, TREASURY, 9)
+)
 
 
 def test_weight_is_what_was_earned_in_between_role_by_role() -> None:

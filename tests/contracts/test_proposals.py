@@ -86,7 +86,7 @@ def test_a_split_is_written_in_one_word() -> None:
 
 @pytest.mark.parametrize(
     "rest",
-    ["", "publisher:500", "compute:5", "publisher:0", "publisher:x", "nobody:5", "data:10001"],
+    ["", "publisher:500:1", "compute:5", "publisher:0", "publisher:x", "nobody:5", "data:10001"],
 )
 def test_another_word_is_refused(rest: str) -> None:
     with pytest.raises(AssayError, match="config_invalid"):
