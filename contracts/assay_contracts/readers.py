@@ -96,6 +96,10 @@ class HttpChain:
     ) -> None:
         self.close()
 
+    def result(self, method: str, *params: Any) -> Any:
+        """The result of any method, as JSON has it."""
+        return self._result(method, *params)
+
     def _bytes(self, method: str, *params: Any) -> bytes:
         result = self._result(method, *params)
         if not isinstance(result, str) or not result.startswith("0x"):
