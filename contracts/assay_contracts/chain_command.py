@@ -28,20 +28,12 @@ _PASSING: Final = frozenset({"timeout", "peer_gone", "busy", "contract_refused"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; the exit code. Raises AssayError, OSError: `assay` prints them."""
     options = parser().parse_args(argv)
     try:
         return int(options.run(options))
     except Difference as found:
         _tell_difference(options, found)
-        return FAILED
-    except AssayError as error:
-        print(f"assay: {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:
-        print(f"assay: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
         return FAILED
 
 
@@ -229,7 +221,3 @@ def _hex(text: str | None, size: int) -> bytes | None:
     if len(raw) != size:
         raise AssayError("config_invalid", f"not {size} bytes as hex: {text[:80]!r}")
     return raw
-
-
-if __name__ == "__main__":
-    sys.exit(main())

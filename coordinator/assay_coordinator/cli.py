@@ -66,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--key", type=Path, required=True, help="an operator's key file")
     calibrate.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
     calibrate.add_argument("--json", action="store_true", help="one line for programs")
+    chain = verbs.add_parser("chain", help="the chain of a stopped coordinator")
+    restore = _verb(
+        chain.add_subparsers(required=True, metavar="VERB"),
+        "restore",
+        _restore_chain,
+        "take sealed blocks that were lost here from a follower",
+    )
+    restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
+    restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
+    restore.add_argument("--json", action="store_true", help="one line for programs")
     grant = _remote(verbs, "grant", _grant, "give an account credit")
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
@@ -159,6 +169,20 @@ def _as_lines(fitted: dict[str, Any]) -> str:
         for one in fitted["pairs"]
     ]
     return "\n".join([head, *pairs])
+
+
+def _restore_chain(args: argparse.Namespace) -> int:
+    from assay_coordinator.chain_restore import restore_chain
+    from assay_network.keystore import load_key
+
+    data_dir = args.data_dir.expanduser()
+    url = args.database or f"sqlite:///{data_dir / 'coordinator.db'}"
+    seed = load_key(data_dir / "coordinator.key")
+    done = restore_chain(data_dir / "chain.db", url, seed, args.source)
+    facts = {"blocks": done.blocks, "head": done.head, "hash": done.hash.hex()}
+    text = f"{done.blocks} blocks taken over; the chain ends at block {done.head}"
+    sys.stdout.write((json.dumps(facts) if args.json else text) + "\n")
+    return 0
 
 
 def _grant(args: argparse.Namespace) -> int:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import rlp
 
+from assay.cli import main as assay
 from assay_contracts.artefact import load
 from assay_contracts.block_sources import About, BlockSource, blocks_of, open_source
 from assay_contracts.chain import LocalChain
-from assay_contracts.chain_command import main
 from assay_contracts.evm import PragueVM
 from assay_contracts.follow import Difference, Follower, open_followed
 from assay_contracts.genesis import Genesis, address_of, poster_key
@@ -46,6 +46,10 @@ class Listed:
         return self.items[first - 1 : first - 1 + count]
 
     def close(self) -> None: ...
+
+
+def main(arguments: list[str]) -> int:
+    return assay(["chain", *arguments])
 
 
 def grow(path: Path, posts: int, *, salt: int = 0) -> None:

@@ -18,9 +18,11 @@ from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.notes import Notes
 from assay_contracts.outbox import Outbox
+from assay_contracts.sealed import SealGuard
 from assay_coordinator.adapters.store import storage_errors
 from assay_coordinator.core.events import PostEpoch, PostRound, RoundMined
 from assay_protocol.lottery import AnchorNote
+from assay_protocol.signing import Identity
 
 BLOCKS_LATER: Final = 0
 
@@ -31,7 +33,12 @@ class Anchor:
     def __init__(self, path: Path, seed: bytes, engine: Engine) -> None:
         """Open or create the chain at `path` and deploy the ledger if it is not there."""
         key = poster_key(seed)
-        self.chain = LocalChain.open(path, genesis=Genesis(poster=address_of(key)))
+        self.chain = LocalChain.open(
+            path,
+            genesis=Genesis(poster=address_of(key)),
+            signer=Identity(seed),
+            guard=SealGuard(engine),
+        )
         self._ledger = CreditLedgerClient(self.chain, key)
         self.deployment = self._ledger.deploy()
         self._outbox = Outbox(engine, self._ledger)
