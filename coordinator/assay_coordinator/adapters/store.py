@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from operator import attrgetter
 from typing import Any, Final
 
 from alembic import command
@@ -107,7 +107,8 @@ class Store:
 
     def _write(self, connection: Connection, cls: type[Row], rows: list[Row]) -> None:
         names = [column.name for column in TABLES[cls].columns]
-        values = [dict(zip(names, astuple(row), strict=True)) for row in rows]
+        fields = attrgetter(*names)
+        values = [dict(zip(names, fields(row), strict=True)) for row in rows]
         connection.execute(self._upserts[cls], values)
 
     def _upsert(self, cls: type[Row]) -> Any:
