@@ -28,6 +28,7 @@ _HAND_OVERS: Final = {
     "selfcheck": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
     "simnet": ("assay_simnet.cli", "simnet"),
+    "chain": ("assay_contracts.chain_command", "contracts"),
 }
 
 
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|simnet|selfcheck ... "
+        epilog="also: assay node|coordinator|chain|simnet|selfcheck ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

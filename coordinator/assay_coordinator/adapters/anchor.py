@@ -22,7 +22,6 @@ from assay_coordinator.adapters.store import storage_errors
 from assay_coordinator.core.events import PostEpoch, PostRound, RoundMined
 from assay_protocol.lottery import AnchorNote
 
-POLICY_VERSION: Final = bytes(31) + b"\x01"
 BLOCKS_LATER: Final = 0
 
 
@@ -46,7 +45,7 @@ class Anchor:
             jobs=effect.jobs,
             leaves=effect.leaves,
             data_hash=effect.data_hash,
-            policy=POLICY_VERSION,
+            policy=effect.pricing,
         )
         with storage_errors():
             self._outbox.submit(f"epoch-{effect.epoch}", effect.epoch, header)

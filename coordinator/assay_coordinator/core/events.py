@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_coordinator.core.records import Row
+from assay_protocol.messages import ModelSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,14 @@ class RoundMined:
     block_hash: bytes
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined
+@dataclass(frozen=True, slots=True)
+class SplitsDecided:
+    """The chain says who shares in which model's jobs; in force from the next epoch on."""
+
+    splits: tuple[ModelSplit, ...]
+
+
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined | SplitsDecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,7 @@ class PostEpoch:
     jobs: int
     leaves: int
     data_hash: bytes
+    pricing: bytes
 
 
 @dataclass(frozen=True, slots=True)
