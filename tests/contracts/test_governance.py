@@ -244,7 +244,7 @@ def test_who_proposes_must_have_earned_enough(voters: Electorate) -> None:
         dot.payee, GOVERNANCE, "propose", voters.actions(DENY), *voters.ballot(dot)
     )
     assert refused == "TooLittleToPropose"
-    assert voters.propose(BEN)
+    assert voters.propose(CAM)
 
 
 def test_without_a_final_epoch_there_is_no_governance() -> None:
