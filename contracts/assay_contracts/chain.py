@@ -240,6 +240,11 @@ class LocalChain:
         assert receipt is not None
         return receipt
 
+    def decode_transaction(self, raw: bytes) -> Any:
+        """py-evm's own transaction; raises AssayError("chain_mismatch") if the bytes are none."""
+        with self._lock:
+            return self._decode(raw, self._chain.get_canonical_head())
+
     def sealed_block(self, number: int) -> KeptBlock | None:
         """Block `number` as RLP with its seal (empty without a producer); None above the head and
         for block 0, which follows from the genesis."""

@@ -53,7 +53,14 @@ class RoundMined:
     block_hash: bytes
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined
+@dataclass(frozen=True, slots=True)
+class BlockToVote:
+    """The block of the chain that bonded nodes should vote on now; None: there is none."""
+
+    number: int | None
+
+
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,15 @@ class LookupVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class CountVote:
+    """Answer a `VoteBlock` of `peer`: the chain alone knows what its seal is worth."""
+
+    peer: bytes
+    request: int
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PostRound:
     """Put a closed round's note on the chain, exactly once, after the anchor of its links; then
     send `RoundMined`."""
@@ -132,4 +148,4 @@ class Log:
     fields: tuple[tuple[str, str | int], ...] = ()
 
 
-Effect = Save | Reply | Notify | Lookup | LookupVerdict | PostEpoch | PostRound | Log
+Effect = Save | Reply | Notify | Lookup | LookupVerdict | CountVote | PostEpoch | PostRound | Log
