@@ -271,7 +271,7 @@ class LocalChain:
             if self.producer is not None:
                 # A seal names its height: with the parent's it would be evidence, not a block.
                 check_block_seal(seal, self.producer, self.chain_id, number, block.hash)
-            check_block(block, parent)
+            check_block(block, parent, self.chain_id)
             with self._store.block():
                 try:
                     self._chain.import_block(block)
@@ -405,7 +405,7 @@ class LocalChain:
         with self._store.block():
             parent = self._chain.get_canonical_head()
             transaction = self._decode(raw, parent)
-            check_transaction(transaction, raw)
+            check_transaction(transaction, raw, self.chain_id)
             self._seal(self._mine(transaction, parent))
         self._behind_guard = False
         return bytes(transaction.hash)

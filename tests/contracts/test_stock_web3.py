@@ -59,7 +59,9 @@ def _read(web3: Web3, contract: Any) -> None:
     assert contract.functions.epochs(1).call()[:2] == [HEADER.root, HEADER.total_cum]
     [log] = contract.events.EpochPosted().get_logs(from_block=0)
     assert (log["blockNumber"], log["args"]["epoch"]) == (2, 1)
-    assert web3.eth.get_logs({"blockHash": block["hash"], "topics": [log["topics"][0]]})
+    [raw] = web3.eth.get_logs({"blockHash": block["hash"]})
+    topic = raw["topics"][0]
+    assert web3.eth.get_logs({"fromBlock": 1, "topics": [[topic, b"\x01" * 32]]}) == [raw]
     assert web3.eth.get_logs({"fromBlock": 0, "topics": [b"\x01" * 32]}) == []
     [transaction] = block["transactions"]
     assert web3.eth.get_transaction(transaction["hash"]) == transaction
