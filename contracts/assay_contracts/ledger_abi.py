@@ -104,3 +104,19 @@ def decode_epoch(output: bytes) -> PostedEpoch | None:
 
 def word(number: int) -> bytes:
     return number.to_bytes(WORD)
+
+
+def is_final_call(epoch: int) -> bytes:
+    return load(CONTRACT).selector("isFinal") + word(epoch)
+
+
+def claimed_call(account: bytes, role: int) -> bytes:
+    return load(CONTRACT).selector("claimed") + account + word(role)
+
+
+def decode_flag(output: bytes) -> bool:
+    """A single-word answer of 0 or 1; raises AssayError("chain_mismatch") if it is not one."""
+    number = decode_number(output)
+    if number > 1:
+        raise AssayError("chain_mismatch", "the ledger did not answer yes or no")
+    return number == 1

@@ -4,20 +4,17 @@ own file."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import httpx
-
+from assay_contracts.http_post import Poster
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
     from assay_contracts.chain import LocalChain
-
-RPC_SECONDS: Final = 10.0
-ANSWER_BYTES_MAX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +47,9 @@ class HttpChain:
     """An Ethereum JSON-RPC node. Raises AssayError: "timeout", "peer_gone", "chain_mismatch"
     (an answer that is none), "contract_refused" (the node reports an error)."""
 
-    def __init__(self, url: str, *, client: httpx.Client | None = None) -> None:
-        self._url = url
-        self._client = client or httpx.Client(timeout=RPC_SECONDS)
+    def __init__(self, url: str, *, send: Callable[[bytes], bytes] | None = None) -> None:
+        """`send` takes a request's body and gives the answer's, in place of an HTTP connection."""
+        self._send = send or Poster(url)
 
     def chain_id(self) -> int:
         return int.from_bytes(self._bytes("eth_chainId"))
@@ -85,7 +82,8 @@ class HttpChain:
         return tuple(_mined(one) for one in listed)
 
     def close(self) -> None:
-        self._client.close()
+        if isinstance(self._send, Poster):
+            self._send.close()
 
     def __enter__(self) -> Self:
         return self
@@ -117,18 +115,9 @@ class HttpChain:
         return answer.get("result")
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        body = bytearray()
+        body = self._send(json.dumps(request).encode())
         try:
-            with self._client.stream("POST", self._url, json=request) as response:
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > ANSWER_BYTES_MAX:
-                        raise AssayError("oversized", "the node's answer is larger than 1 MiB")
             return json.loads(body)
-        except httpx.TimeoutException:
-            raise AssayError("timeout", f"no answer from {self._url}") from None
-        except httpx.HTTPError as error:
-            raise AssayError("peer_gone", f"{self._url}: {error}") from None
         except ValueError:
             raise AssayError("chain_mismatch", "the node's answer is no JSON") from None
 

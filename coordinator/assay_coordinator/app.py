@@ -19,13 +19,15 @@ import trio
 
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
-from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
+from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
+from assay_coordinator.core.events import PostEpoch
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -40,6 +42,7 @@ from assay_protocol.links import SESSION
 from assay_protocol.signing import Identity
 
 CARD_FILES: Final = "*.card"
+EPOCHS_FOLDER: Final = "epochs"
 
 log = get_logger("coordinator")
 
@@ -70,7 +73,10 @@ async def run_coordinator(settings: Settings) -> int:
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
-        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed, tables)
+        folder = settings.data_dir / EPOCHS_FOLDER
+        runtime = make_runtime(
+            settings.policy, identity, store, anchor, cards, listed, folder, tables
+        )
         async with (
             open_host(identity.seed, settings.listen) as host,
             trio.open_nursery() as nursery,
@@ -95,13 +101,16 @@ def make_runtime(
     anchor: Anchor,
     cards: Mapping[bytes, bytes],
     listed: Mapping[bytes, Listed],
+    epochs_folder: Path,
     tables: Tables | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
+    bundles = Bundles(store, deployment.chain_id, deployment.address)
 
-    def bundle(account: bytes) -> bytes:
-        return credit_bundle(store, deployment.chain_id, deployment.address, account)
+    def post(effect: PostEpoch) -> None:
+        publish(store, epochs_folder, effect.epoch)  # nobody can check a root without its leaves
+        anchor.post(effect)
 
     return Runtime(
         lambda: Coordinator(policy, listed, identity, os.urandom(32), tables=tables),
@@ -109,13 +118,15 @@ def make_runtime(
             commit=store.commit,
             load=store.load,
             documents={
-                "credit": bundle,
+                "credit": bundles.bundle,
+                "leaves": partial(leaves_document, store),
+                "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),
                 "verdict": partial(verdict_record, store),
                 "block": anchor.block_part,
                 "finality": lambda _key: anchor.votes.proof(),
             },
-            post=anchor.post,
+            post=post,
             post_round=anchor.post_round,
             verdict=partial(job_verdict, store),
             vote=anchor.vote,

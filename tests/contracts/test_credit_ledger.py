@@ -28,7 +28,7 @@ VECTORS = json.loads(
     (Path(__file__).parents[2] / "protocol/spec/vectors/credit_tree.json").read_text()
 )
 KEY = poster_key(bytes(range(32)))
-POST_GAS_MAX = 82_000
+POST_GAS_MAX = 90_000
 
 
 def header(total: int, root: bytes = b"\x07" * 32, leaves: int = 9) -> Header:
@@ -101,7 +101,7 @@ def test_a_ledger_without_a_poster_cannot_be_made(
     chain: LocalChain, ledger: CreditLedgerClient
 ) -> None:
     with pytest.raises(ContractRefused) as caught:
-        chain.send(KEY, None, ARTEFACT.bytecode + bytes(32))
+        chain.send(KEY, None, ARTEFACT.bytecode + bytes(11 * 32))
     assert ARTEFACT.error_name(caught.value.output) == "ZeroPoster"
 
 

@@ -29,7 +29,6 @@ from assay_protocol.errors import AssayError
 from assay_protocol.lottery import AnchorNote
 from assay_protocol.signing import Identity
 
-POLICY_VERSION: Final = bytes(31) + b"\x01"
 BLOCKS_LATER: Final = 0
 
 log = get_logger("coordinator")
@@ -61,7 +60,7 @@ class Anchor:
             jobs=effect.jobs,
             leaves=effect.leaves,
             data_hash=effect.data_hash,
-            policy=POLICY_VERSION,
+            policy=effect.pricing,
         )
         with storage_errors():
             self._outbox.submit(f"epoch-{effect.epoch}", effect.epoch, header)

@@ -21,6 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.coordinator import Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.jobs import OPEN
 from assay_coordinator.core.records import (
     AuditRow,
@@ -28,16 +29,18 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
     Row,
 )
+from assay_coordinator.core.statements import Statements
 from assay_protocol.errors import AssayError
 
 BUSY_TIMEOUT_MS: Final = 5_000
+STREAM_ROWS: Final = 10_000
 _MIGRATIONS: Final = "assay_coordinator:migrations"
 
 
@@ -66,7 +69,7 @@ class Store:
         with storage_errors(), self.engine.connect() as connection:
             last = _newest_epoch(connection)
             running = last.epoch + 1 if last else 1
-            jobs, lines, epochs = TABLES[JobRow], TABLES[LineRow], TABLES[EpochRow]
+            jobs, epochs = TABLES[JobRow], TABLES[EpochRow]
             recent = or_(jobs.c.state.in_(OPEN), jobs.c.deadline_at > now)
             top = connection.execute(select(func.max(TABLES[PostingRow].c.seq))).scalar()
             audits = connection.execute(select(func.count()).select_from(TABLES[AuditRow]))
@@ -79,9 +82,12 @@ class Store:
                 balances=_rows(connection, BalanceRow),
                 credit=_rows(connection, CreditRow),
                 jobs=_rows(connection, JobRow, recent),
-                lines=_rows(connection, LineRow, lines.c.epoch == running),
-                unposted=_rows(connection, EpochRow, epochs.c.state != "posted"),
-                last_epoch=last,
+                epochs=StoredEpochs(
+                    last=last,
+                    unposted=_rows(connection, EpochRow, epochs.c.state != "posted"),
+                    statements=Statements.of(_stream(connection, LineRow, running)),
+                    pricings=_pricings(connection),
+                ),
                 next_posting=(top or 0) + 1,
                 audits=int(audits.scalar_one()),
                 last_round=last_round,
@@ -144,6 +150,21 @@ def _rows(connection: Connection, cls: type[Any], *where: Any) -> list[Any]:
     return [cls(*row) for row in connection.execute(ordered)]
 
 
+def _stream(connection: Connection, cls: type[Any], epoch: int) -> Iterator[Any]:
+    """The rows of one epoch in order of their key, a few at a time: there may be millions."""
+    table = TABLES[cls]
+    wanted = select(table).where(table.c.epoch == epoch).order_by(*(table.c[n] for n in cls.KEY))
+    streaming = connection.execution_options(yield_per=STREAM_ROWS)
+    return (cls(*row) for row in streaming.execute(wanted))
+
+
+def _pricings(connection: Connection) -> list[PricingRow]:
+    """The rules in force and those that come next: the last two, oldest first."""
+    table = TABLES[PricingRow]
+    newest = connection.execute(select(table).order_by(table.c.epoch.desc()).limit(2))
+    return [PricingRow(*row) for row in newest][::-1]
+
+
 def _order(cls: type[Row]) -> tuple[str, ...]:
     return ("deadline_at", "ticket") if cls is JobRow else cls.KEY
 
@@ -168,4 +189,4 @@ def storage_errors() -> Iterator[None]:
         raise AssayError("disk_full" if full else "storage_failed", str(error)) from error
 
 
-__all__ = ["LeafRow", "Store", "migrate", "open_engine", "storage_errors"]
+__all__ = ["Store", "migrate", "open_engine", "storage_errors"]

@@ -21,10 +21,11 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
     Row,
     VerdictRow,
@@ -39,7 +40,8 @@ _NAMES: Final[dict[type[Row], str]] = {
     JobRow: "jobs",
     RoundRow: "rounds",
     LineRow: "lines",
-    LeafRow: "leaves",
+    LeavesRow: "epoch_leaves",
+    PricingRow: "pricings",
     EpochRow: "epochs",
     AuditRow: "audits",
     VerdictRow: "verdicts",
@@ -66,7 +68,6 @@ TABLES: Final[dict[type[Row], Table]] = {cls: _table(cls) for cls in ROWS}
 Index("jobs_open", TABLES[JobRow].c.state, TABLES[JobRow].c.deadline_at)
 Index("jobs_round", TABLES[JobRow].c.round)
 Index("jobs_node", TABLES[JobRow].c.node)
-Index("leaves_account", TABLES[LeafRow].c.account, TABLES[LeafRow].c.epoch)
 Index("audits_ticket", TABLES[AuditRow].c.ticket)
 
 assert NOTES.name in OUTBOX_METADATA.tables

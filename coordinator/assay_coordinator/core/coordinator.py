@@ -18,7 +18,7 @@ from typing import Final
 from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.entropy import Entropy
-from assay_coordinator.core.epochs import Epochs, post
+from assay_coordinator.core.epochs import Epochs, StoredEpochs, post
 from assay_coordinator.core.events import (
     BlockToVote,
     CountVote,
@@ -33,6 +33,7 @@ from assay_coordinator.core.events import (
     Reply,
     RoundMined,
     Save,
+    SplitsDecided,
     Tick,
 )
 from assay_coordinator.core.issuing import Issuing
@@ -44,9 +45,7 @@ from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
-    EpochRow,
     JobRow,
-    LineRow,
     NodeRow,
     RoundRow,
 )
@@ -83,9 +82,7 @@ class Stored:
     balances: list[BalanceRow]
     credit: list[CreditRow]
     jobs: list[JobRow]  # open or recent, oldest first
-    lines: list[LineRow]  # of the running epoch
-    unposted: list[EpochRow]
-    last_epoch: EpochRow | None
+    epochs: StoredEpochs
     next_posting: int
     audits: int
     last_round: int = 0
@@ -111,7 +108,7 @@ class Coordinator:
         self._block: int | None = None  # to vote on, as heartbeats tell
         self.ledger = Ledger()
         self.registry = Registry(policy)
-        self.epochs = Epochs(self.ledger)
+        self.epochs = Epochs(self.ledger, policy.fee_bps)
         self.scheduler = Scheduler(policy, self.registry, self._entropy)
         self.lottery = Lottery(policy, Links(_links_secret(signer), policy.links))
         self.jobs = Jobs(
@@ -141,13 +138,13 @@ class Coordinator:
         known to be on the chain are handed to it again (posting is idempotent)."""
         self.ledger.restore(stored.balances, stored.credit, stored.next_posting)
         self.registry.restore(stored.nodes)
-        self.epochs.restore(stored.last_epoch, stored.unposted, stored.lines, now)
+        self.epochs.restore(stored.epochs, now)
         self.lottery.restore(now, stored.last_round, stored.undrawn, stored.entries)
         self.jobs.restore(stored.jobs)
         self.audits.finished = stored.audits
         self.jobs.booked = sum(row.jobs for row in stored.nodes)
         self.ledger.check()
-        effects: list[Effect] = [post(row) for row in stored.unposted]
+        effects: list[Effect] = [post(row) for row in stored.epochs.unposted]
         effects += self.lottery.unposted()
         for job in list(self.jobs.jobs.values()):
             if job.state == "drawn":
@@ -174,6 +171,8 @@ class Coordinator:
             case BlockToVote(number):
                 self._block = number
                 return []
+            case SplitsDecided(splits):
+                return self._decided(splits)
 
     # ---- messages ----
 
@@ -353,9 +352,19 @@ class Coordinator:
 
     def _close_epoch(self, now: int) -> tuple[list[Effect], object | None]:
         effects = self.jobs.release_old(now)
-        closed, more = self.epochs.close(now)
+        closed, more = self.epochs.close(now, self.policy.treasury, self.policy.treasury_reserve)
         log = Log("epoch_closed", (("epoch", closed.epoch), ("root", closed.root.hex())))
         return [*effects, *more, log], closed
+
+    def _decided(self, splits: tuple[m.ModelSplit, ...]) -> list[Effect]:
+        """What the chain says is kept for the next epoch; rules that contradict themselves are
+        not: those before stay in force."""
+        try:
+            effects = self.epochs.decide(splits)
+        except AssayError as error:
+            return [Log("splits_refused", (("detail", error.message),))]
+        fields = (("models", len(splits)), ("epoch", self.epochs.running + 1))
+        return [*effects, Log("splits_decided", fields)] if effects else []
 
     def _tick(self, now: int) -> list[Effect]:
         effects = [*self.jobs.expire(now), *self.lottery.close_due(now)]

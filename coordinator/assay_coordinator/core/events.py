@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_coordinator.core.records import Row
+from assay_protocol.messages import ModelSplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,14 @@ class BlockToVote:
     number: int | None
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote
+@dataclass(frozen=True, slots=True)
+class SplitsDecided:
+    """The chain says who shares in which model's jobs; in force from the next epoch on."""
+
+    splits: tuple[ModelSplit, ...]
+
+
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote | SplitsDecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,7 @@ class PostEpoch:
     jobs: int
     leaves: int
     data_hash: bytes
+    pricing: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import (
     CountVote,
     Effect,
@@ -176,9 +177,7 @@ def _nothing() -> Stored:
         balances=[],
         credit=[],
         jobs=[],
-        lines=[],
-        unposted=[],
-        last_epoch=None,
+        epochs=StoredEpochs(),
         next_posting=1,
         audits=0,
     )

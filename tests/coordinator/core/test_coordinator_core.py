@@ -20,6 +20,7 @@ from assay_protocol import messages as m
 from assay_protocol.codec import encode
 from assay_protocol.lottery import is_drawn
 from assay_protocol.signing import seal
+from assay_protocol.splits import COMPUTE
 from coordinator.core.coordinator_checks import check_all, check_restart
 from coordinator.core.coordinator_world import (
     MODEL,
@@ -163,7 +164,7 @@ def test_earned_credit_can_be_spent_and_stays_counted() -> None:
     held = world.ask(a.me, only=(b.key,))
     assert isinstance(held, Issued)
     assert world.balance("earned", a.key) == earned - 72
-    assert world.coordinator.ledger.credit[a.key].cumulative == earned
+    assert world.coordinator.ledger.credit[a.key, COMPUTE].cumulative == earned
     check_all(world)
 
 
