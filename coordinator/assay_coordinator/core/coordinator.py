@@ -20,6 +20,8 @@ from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.epochs import Epochs, StoredEpochs, post
 from assay_coordinator.core.events import (
+    BlockToVote,
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -109,6 +111,7 @@ class Coordinator:
         self.policy, self.catalogue = policy, catalogue
         self.tables = tables or Tables()
         self._entropy = Entropy(secret)
+        self._block: int | None = None  # to vote on, as heartbeats tell
         self.ledger = Ledger()
         self.registry = Registry(policy)
         self.rules = Rules(moderation)
@@ -176,6 +179,9 @@ class Coordinator:
                 return self._round_mined(now, event)
             case RulesRead():
                 return self.rules.read(event)
+            case BlockToVote(number):
+                self._block = number
+                return []
             case SplitsDecided(splits):
                 return self._decided(splits)
 
@@ -223,6 +229,8 @@ class Coordinator:
                 return [], self.rules.part(offset)
             case m.GetPart(what=what, key=key, offset=offset):
                 return [Lookup(peer, request, what, key, offset)], None
+            case m.VoteBlock(seal=seal):
+                return [CountVote(peer, request, seal)], None
             case m.GetVerdict(ticket=ticket):
                 return [LookupVerdict(peer, request, ticket)], None
             case m.Grant():
@@ -336,6 +344,7 @@ class Coordinator:
             escrow=self.ledger.balance("escrow", peer),
             drawn=sum(job.state in ("pending", "drawn") for job in self.jobs.unpaid(peer)),
             rules=self.rules.digest,
+            block=self._block,
         )
 
     # ---- accounts ----

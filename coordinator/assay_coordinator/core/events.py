@@ -55,6 +55,13 @@ class RoundMined:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockToVote:
+    """The block of the chain that bonded nodes should vote on now; None: there is none."""
+
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SplitsDecided:
     """The chain says who shares in which model's jobs; in force from the next epoch on."""
 
@@ -68,7 +75,9 @@ class RulesRead:
     rules: NetworkRules
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined | SplitsDecided | RulesRead
+Event = (
+    Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote | SplitsDecided | RulesRead
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +125,15 @@ class LookupVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class CountVote:
+    """Answer a `VoteBlock` of `peer`: the chain alone knows what its seal is worth."""
+
+    peer: bytes
+    request: int
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PostRound:
     """Put a closed round's note on the chain, exactly once, after the anchor of its links; then
     send `RoundMined`."""
@@ -148,4 +166,4 @@ class Log:
     fields: tuple[tuple[str, str | int], ...] = ()
 
 
-Effect = Save | Reply | Notify | Lookup | LookupVerdict | PostEpoch | PostRound | Log
+Effect = Save | Reply | Notify | Lookup | LookupVerdict | CountVote | PostEpoch | PostRound | Log
