@@ -17,10 +17,13 @@ from typing import Any, Final
 
 import trio
 
+from assay_contracts.embedded_chain import EmbeddedChain
+from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
+from assay_coordinator.adapters.governance import RulesFollower
 from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
@@ -61,6 +64,7 @@ class Settings:
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
     moderation: Path | None = None
+    contracts: Parameters = LOCAL  # what they are made with at the first start
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -88,10 +92,11 @@ async def run_coordinator(settings: Settings) -> int:
             started = trio.Event()
             nursery.start_soon(runtime.run, started)
             await started.wait()
+            nursery.start_soon(_rules_follower(anchor, runtime).run)
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
             rpc = await _start_rpc(nursery, settings, anchor)
             _settle_heap()
-            _ready(host.addresses, rpc)
+            _ready(host.addresses, rpc, anchor.deployment.contracts)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -193,13 +198,23 @@ def _opened(settings: Settings, identity: Identity) -> Any:
     url = settings.database or f"sqlite:///{settings.data_dir / 'coordinator.db'}"
     store = Store(url)
     try:
-        anchor = Anchor(settings.data_dir / "chain.db", identity.seed, store.engine)
+        path = settings.data_dir / "chain.db"
+        anchor = Anchor(path, identity.seed, store.engine, settings.contracts)
         try:
             yield store, anchor
         finally:
             anchor.close()
     finally:
         store.close()
+
+
+def _rules_follower(anchor: Anchor, runtime: Runtime) -> RulesFollower:
+    return RulesFollower(
+        EmbeddedChain(anchor.chain),
+        anchor.deployment.contracts["ModelRegistry"],
+        runtime.tell,
+        lambda: runtime.core.rules.lacks_policy,
+    )
 
 
 async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
@@ -220,7 +235,13 @@ def _settle_heap() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-def _ready(addresses: tuple[str, ...], rpc: str | None) -> None:
-    line = {"event": "ready", "address": addresses[0], "addresses": list(addresses), "rpc": rpc}
+def _ready(addresses: tuple[str, ...], rpc: str | None, contracts: Mapping[str, bytes]) -> None:
+    line = {
+        "event": "ready",
+        "address": addresses[0],
+        "addresses": list(addresses),
+        "rpc": rpc,
+        "contracts": {name: f"0x{address.hex()}" for name, address in contracts.items()},
+    }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

@@ -58,6 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument(
         "--moderation", type=Path, metavar="FILE", help="the policy whose sha256 is on the chain"
     )
+    start.add_argument(
+        "--contracts",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a parameter of the contracts, for the first start (docs/contracts.md)",
+    )
     _add_moderation(verbs)
     _verb(verbs, "keys", _keys, "show the coordinator's public key")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
@@ -134,6 +141,7 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
 def _start(args: argparse.Namespace) -> int:
     import trio
 
+    from assay_contracts.plan import LOCAL, choose
     from assay_coordinator.app import Settings, run_coordinator
     from assay_coordinator.policy_file import read_policy
     from assay_network.logs import configure_logs
@@ -152,6 +160,7 @@ def _start(args: argparse.Namespace) -> int:
         policy=policy,
         calibrations=tuple(args.calibration),
         moderation=args.moderation,
+        contracts=choose(LOCAL, args.contracts),
     )
     return trio.run(run_coordinator, settings)
 

@@ -249,7 +249,6 @@ async def _comparing(stack: AsyncExitStack, settings: Settings) -> Compare | Non
     if not settings.chain:
         return None
     from assay_contracts.model_registry import compare_rules
-
     from assay_contracts.rpc_chain import RpcChain
 
     chain = RpcChain(settings.chain)

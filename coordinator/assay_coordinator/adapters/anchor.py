@@ -20,6 +20,7 @@ from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.notes import Notes
 from assay_contracts.outbox import Outbox
+from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.sealed import SealGuard
 from assay_coordinator.adapters.store import storage_errors
 from assay_coordinator.core.events import PostEpoch, PostRound, RoundMined
@@ -37,8 +38,10 @@ log = get_logger("coordinator")
 class Anchor:
     """Posts epochs and rounds exactly once. Synchronous; call it in a thread."""
 
-    def __init__(self, path: Path, seed: bytes, engine: Engine) -> None:
-        """Open or create the chain at `path` and deploy the ledger if it is not there."""
+    def __init__(
+        self, path: Path, seed: bytes, engine: Engine, parameters: Parameters = LOCAL
+    ) -> None:
+        """Open or create the chain at `path` and deploy what is not there, with `parameters`."""
         key = poster_key(seed)
         self.chain = LocalChain.open(
             path,
@@ -47,7 +50,7 @@ class Anchor:
             guard=SealGuard(engine),
         )
         self.votes = BlockVotes(self.chain)
-        self._ledger = CreditLedgerClient(self.chain, key)
+        self._ledger = CreditLedgerClient(self.chain, key, parameters=parameters)
         self.deployment = self._ledger.deploy()
         self._outbox = Outbox(engine, self._ledger)
         self._notes = Notes(engine, self._ledger, self._outbox.writer)
