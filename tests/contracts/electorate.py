@@ -86,9 +86,7 @@ class Electorate:
 
     def propose(self, voter: Voter, *acts: tuple[str, bytes]) -> int:
         actions = self.actions(*(acts or (DENY,)))
-        found: int = self.evm.send(
-            voter.payee, GOVERNANCE, "propose", actions, *self.ballot(voter)
-        )
+        found: int = self.evm.send(voter.payee, GOVERNANCE, "propose", actions, *self.ballot(voter))
         return found
 
     def open(self, voter: Voter, *acts: tuple[str, bytes]) -> int:

@@ -30,7 +30,11 @@ ACCUSERS = [*OWNERS[:2], bytes([0xAA]) * 20]
 START = 50_000
 EXAMPLES = int(os.environ.get("ASSAY_COURT_EXAMPLES", "25"))
 _SAID = st.sampled_from([True, False, None, True, False])
-BALLOTS = st.just([]) | st.lists(_SAID, min_size=5, max_size=5) | st.permutations([True] * 3 + [False] * 2)
+BALLOTS = (
+    st.just([])
+    | st.lists(_SAID, min_size=5, max_size=5)
+    | st.permutations([True] * 3 + [False] * 2)
+)
 _ROOM: list[NetworkEvm] = []
 
 
