@@ -45,13 +45,18 @@ class Deployment:
     poster: bytes
 
 
+def ledger_address(poster: bytes) -> bytes:
+    """Where the ledger of that poster's local chain is."""
+    return contract_address(poster, _DEPLOY_NONCE)
+
+
 class CreditLedgerClient:
     """Bound to one chain and one poster's secp256k1 key (`genesis.poster_key`)."""
 
     def __init__(self, chain: ChainBackend, key: bytes) -> None:
         self.chain = chain
         self.poster = address_of(key)
-        self.address = contract_address(self.poster, _DEPLOY_NONCE)
+        self.address = ledger_address(self.poster)
         self._key = key
 
     def deploy(self) -> Deployment:
