@@ -26,7 +26,8 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
 from assay_contracts.genesis import poster_key
-from assay_contracts.ledger import ledger_address
+from assay_contracts.ledger import NO_ACCOUNT
+from assay_contracts.plan import Plan
 from assay_contracts.posted import Posting, posted_epoch, posting
 from assay_contracts.rpc_chain import RpcChain
 from assay_contracts.transact import transact
@@ -59,7 +60,7 @@ def audit(args: argparse.Namespace) -> int:
 async def _audit(args: argparse.Namespace) -> int:
     data_dir = args.data_dir.expanduser()
     async with _opened(args.chain or str(data_dir / "chain.db")) as chain:
-        ledger = _ledger(args, data_dir)
+        ledger = _ledger(args, data_dir, await chain.chain_id())
         if not load(ledger_abi.CONTRACT).is_code(await chain.code(ledger)):
             raise AssayError("chain_mismatch", f"no ledger of ours at 0x{ledger.hex()}")
         _say(f"looking for epoch {args.epoch}")
@@ -135,14 +136,15 @@ def _print(
     sys.stdout.write(f"epoch {args.epoch} {holds}: {found.header.leaves} leaves\n")
 
 
-def _ledger(args: argparse.Namespace, data_dir: Path) -> bytes:
+def _ledger(args: argparse.Namespace, data_dir: Path, chain_id: int) -> bytes:
     if args.ledger:
         return read_address(args.ledger)
     try:
         seed = load_key(data_dir / "coordinator.key")
     except FileNotFoundError:
         raise AssayError("config_invalid", "give --ledger, the address it published") from None
-    return ledger_address(address_of(poster_key(seed)))
+    poster = address_of(poster_key(seed))
+    return Plan(poster, NO_ACCOUNT, poster, chain_id).addresses[ledger_abi.CONTRACT]
 
 
 @asynccontextmanager
