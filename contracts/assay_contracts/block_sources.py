@@ -49,7 +49,7 @@ class BlockSource(Protocol):
 
 
 class HttpBlocks:
-    """The coordinator's JSON-RPC, or a follower's."""
+    """A chain's JSON-RPC, as `coordinator start --rpc` serves it."""
 
     def __init__(self, url: str) -> None:
         self._http = HttpChain(url)

@@ -240,6 +240,11 @@ class LocalChain:
         assert receipt is not None
         return receipt
 
+    def decode_transaction(self, raw: bytes) -> Any:
+        """py-evm's own transaction; raises AssayError("chain_mismatch") if the bytes are none."""
+        with self._lock:
+            return self._decode(raw, self._chain.get_canonical_head())
+
     def sealed_block(self, number: int) -> KeptBlock | None:
         """Block `number` as RLP with its seal (empty without a producer); None above the head and
         for block 0, which follows from the genesis."""
@@ -266,7 +271,7 @@ class LocalChain:
             if self.producer is not None:
                 # A seal names its height: with the parent's it would be evidence, not a block.
                 check_block_seal(seal, self.producer, self.chain_id, number, block.hash)
-            check_block(block, parent)
+            check_block(block, parent, self.chain_id)
             with self._store.block():
                 try:
                     self._chain.import_block(block)
@@ -400,7 +405,7 @@ class LocalChain:
         with self._store.block():
             parent = self._chain.get_canonical_head()
             transaction = self._decode(raw, parent)
-            check_transaction(transaction, raw)
+            check_transaction(transaction, raw, self.chain_id)
             self._seal(self._mine(transaction, parent))
         self._behind_guard = False
         return bytes(transaction.hash)

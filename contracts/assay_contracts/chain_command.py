@@ -24,6 +24,7 @@ OK, FAILED = 0, 1
 PROGRESS_SECONDS: Final = 1.0
 INTERVAL_SECONDS: Final = 2.0
 RETRY_SECONDS_MAX: Final = 60.0
+KNOWN_BLOCKS: Final = 256  # told of again at a start with --blocks
 _PASSING: Final = frozenset({"timeout", "peer_gone", "busy", "contract_refused"})
 
 
@@ -110,13 +111,18 @@ class _Watch:
 
     def __init__(self, options: argparse.Namespace, chain: LocalChain) -> None:
         self._json, self._blocks, self._chain = options.json, options.blocks, chain
-        self._told = chain.head_block().number
+        self._told = max(chain.head_block().number - KNOWN_BLOCKS, 0)
         self._since, self._busy, self._caught_up = time.monotonic(), 0, False
 
     def started(self) -> None:
         genesis, head = self._chain.genesis_hash.hex(), self._chain.head_block()
         self._tell(
-            {"event": "started", "genesis": genesis, "block": head.number, "hash": head.hash.hex()},
+            {
+                "event": "started",
+                "chain_id": self._chain.chain_id,
+                "genesis": genesis,
+                "block": head.number,
+            },
             f"genesis {genesis[:16]}, from block {head.number}",
         )
 

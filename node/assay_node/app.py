@@ -27,6 +27,7 @@ from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engines import Engines, open_engines
+from assay_node.following import ChainFollower, follow_command
 from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare_model, read_card
 from assay_node.runtime import NodeRuntime
 from assay_node.serving import (
@@ -121,8 +122,9 @@ async def run_node(
             tick_seconds=bounds.tick_us / SECOND_US,
         )
         await _share(settings, candidates, host)
+        follower = _follower(settings, coordinator, directory, identity, runtime)
         watch = _Watch(settings, runtime, host, engines, clock, report, directory)
-        return await _serve(runtime, watch, stop)
+        return await _serve(runtime, watch, stop, follower)
 
 
 class _Watch:
@@ -174,7 +176,9 @@ class _Watch:
             self._report(status)
 
 
-async def _serve(runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None) -> int:
+async def _serve(
+    runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None, follower: ChainFollower | None
+) -> int:
     cancelled = False
 
     async def until_told() -> None:
@@ -197,11 +201,27 @@ async def _serve(runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_told)
         nursery.start_soon(watch.run)
+        if follower is not None:
+            nursery.start_soon(follower.run)
         notify_systemd("READY=1")
         await runtime.run()
         watch.look()
         nursery.cancel_scope.cancel()
     return EXIT_CANCELLED if cancelled else EXIT_DRAINED
+
+
+def _follower(
+    settings: Settings,
+    coordinator: Coordinator,
+    directory: Path,
+    signer: Identity,
+    runtime: NodeRuntime,
+) -> ChainFollower | None:
+    if not settings.follow:
+        return None
+    command = follow_command(settings.follow, directory, coordinator.key)
+    node = runtime.node
+    return ChainFollower(command, directory, signer, runtime.ask, lambda: node.block_to_vote)
 
 
 async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> ModelCard | None:

@@ -47,6 +47,7 @@ class Settings:
     share_mib_s: int = 0  # MiB/s to share the model with other nodes at; 0: it is not shared
     memory_gib: int = 0  # most that loaded models may take; 0: nine tenths of what is free
     fit: str = "shrink"  # slots and context to what memory is free; or "refuse" to start, or "off"
+    follow: str = ""  # JSON-RPC URL of the coordinator's chain, to execute it again and vote
     operator: str = ""  # the owner's account key, hex; empty: the node's own
     engine: str = "llama"
     engine_url: str = ""  # of the server that computes for engine "openai"
@@ -72,6 +73,8 @@ class Settings:
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
         )
+        if self.follow:
+            _require(_is_server(self.follow), "follow must be http(s)://HOST[:PORT]")
         if self.engine == "openai":
             _require(_is_server(self.engine_url), "engine_url must be http(s)://HOST[:PORT]")
 

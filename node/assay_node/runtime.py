@@ -28,10 +28,11 @@ from assay_node.core import events as on
 from assay_node.core.node import Node
 from assay_node.engines import Engines
 from assay_node.store import Mark, ReceiptStore, Saved
-from assay_protocol.codec import encode
-from assay_protocol.errors import AssayError
+from assay_protocol.codec import decode, encode
+from assay_protocol.errors import AssayError, PeerGone
 from assay_protocol.links import JOB, SESSION
-from assay_protocol.messages import Done
+from assay_protocol.messages import Done, Error
+from assay_protocol.streams import remote_error
 
 FIRST_FRAME_SECONDS: Final = 10.0
 SEND_SECONDS_MAX: Final = 30.0
@@ -92,6 +93,18 @@ class NodeRuntime:
     def connected(self) -> bool:
         """Whether there is a session with the coordinator."""
         return self._session is not None
+
+    async def ask(self, message: object) -> object:
+        """The coordinator's answer to a request beside the node's own.
+
+        Raises PeerGone without a session, AssayError("timeout"), RemoteError for its refusals.
+        """
+        if self._session is None:
+            raise PeerGone("there is no session with the coordinator")
+        answer = decode(await self._session.request(encode(message), REQUEST_SECONDS_MAX))
+        if isinstance(answer, Error):
+            raise remote_error(answer)
+        return answer
 
     async def run(self) -> None:
         """Serve until the node is drained or this is cancelled."""

@@ -74,6 +74,11 @@ def _verdict(client: bytes, ticket: bytes) -> m.JobVerdict:
     return m.JobVerdict(ticket=ticket, state="drawn", outcome="", statements=())
 
 
+def _vote(voter: bytes, seal: bytes) -> None:
+    if voter != PEER:
+        raise AssayError("forbidden")
+
+
 @asynccontextmanager
 async def running(bundle: Any) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
@@ -84,6 +89,8 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
         post=lambda effect: None,
         post_round=_mined,
         verdict=_verdict,
+        vote=_vote,
+        block=lambda: 7,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1

@@ -12,6 +12,8 @@ from typing import Final
 
 from sqlalchemy import Engine
 
+from assay_contracts.block_sources import blocks_of
+from assay_contracts.block_votes import BlockVotes
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
@@ -21,10 +23,15 @@ from assay_contracts.outbox import Outbox
 from assay_contracts.sealed import SealGuard
 from assay_coordinator.adapters.store import storage_errors
 from assay_coordinator.core.events import PostEpoch, PostRound, RoundMined
+from assay_network.logs import get_logger
+from assay_protocol.codec import encode
+from assay_protocol.errors import AssayError
 from assay_protocol.lottery import AnchorNote
 from assay_protocol.signing import Identity
 
 BLOCKS_LATER: Final = 0
+
+log = get_logger("coordinator")
 
 
 class Anchor:
@@ -39,6 +46,7 @@ class Anchor:
             signer=Identity(seed),
             guard=SealGuard(engine),
         )
+        self.votes = BlockVotes(self.chain)
         self._ledger = CreditLedgerClient(self.chain, key)
         self.deployment = self._ledger.deploy()
         self._outbox = Outbox(engine, self._ledger)
@@ -71,6 +79,27 @@ class Anchor:
             posted.later,
             posted.later_hash,
         )
+
+    def block_part(self, key: bytes) -> bytes:
+        """Block `key` (its number, 32 bytes) as a SealedBlock's bytes.
+
+        Raises AssayError("chain_unavailable") if there is no such block yet.
+        """
+        found = blocks_of(self.chain, int.from_bytes(key), 1)
+        if not found:
+            raise AssayError("chain_unavailable", "there is no such block")
+        return encode(found[0])
+
+    def vote(self, voter: bytes, seal: bytes) -> None:
+        """Count a node's seal of a block; errors as `BlockVotes.vote`."""
+        seen = len(self.votes.evidence())
+        try:
+            final = self.votes.vote(voter, seal)
+        finally:
+            for one in self.votes.evidence()[seen:]:
+                log.warning("voter_equivocated", **one)
+        if final is not None:
+            log.info("block_final", block=final)
 
     def close(self) -> None:
         self.chain.close()

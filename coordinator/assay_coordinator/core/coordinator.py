@@ -20,6 +20,8 @@ from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.epochs import Epochs, StoredEpochs, post
 from assay_coordinator.core.events import (
+    BlockToVote,
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -103,6 +105,7 @@ class Coordinator:
         self.policy, self.catalogue = policy, catalogue
         self.tables = tables or Tables()
         self._entropy = Entropy(secret)
+        self._block: int | None = None  # to vote on, as heartbeats tell
         self.ledger = Ledger()
         self.registry = Registry(policy)
         self.epochs = Epochs(self.ledger, policy.fee_bps)
@@ -165,6 +168,9 @@ class Coordinator:
                 return [*self.epochs.posted(epoch), Log("epoch_posted", (("epoch", epoch),))]
             case RoundMined():
                 return self._round_mined(now, event)
+            case BlockToVote(number):
+                self._block = number
+                return []
             case SplitsDecided(splits):
                 return self._decided(splits)
 
@@ -210,6 +216,8 @@ class Coordinator:
                 return [], self._network(now)
             case m.GetPart(what=what, key=key, offset=offset):
                 return [Lookup(peer, request, what, key, offset)], None
+            case m.VoteBlock(seal=seal):
+                return [CountVote(peer, request, seal)], None
             case m.GetVerdict(ticket=ticket):
                 return [LookupVerdict(peer, request, ticket)], None
             case m.Grant():
@@ -307,6 +315,7 @@ class Coordinator:
             earned=self.ledger.balance("earned", peer),
             escrow=self.ledger.balance("escrow", peer),
             drawn=sum(job.state in ("pending", "drawn") for job in self.jobs.unpaid(peer)),
+            block=self._block,
         )
 
     # ---- accounts ----

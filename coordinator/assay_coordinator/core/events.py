@@ -55,13 +55,20 @@ class RoundMined:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockToVote:
+    """The block of the chain that bonded nodes should vote on now; None: there is none."""
+
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class SplitsDecided:
     """The chain says who shares in which model's jobs; in force from the next epoch on."""
 
     splits: tuple[ModelSplit, ...]
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined | SplitsDecided
+Event = Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote | SplitsDecided
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,15 @@ class LookupVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class CountVote:
+    """Answer a `VoteBlock` of `peer`: the chain alone knows what its seal is worth."""
+
+    peer: bytes
+    request: int
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PostRound:
     """Put a closed round's note on the chain, exactly once, after the anchor of its links; then
     send `RoundMined`."""
@@ -141,4 +157,4 @@ class Log:
     fields: tuple[tuple[str, str | int], ...] = ()
 
 
-Effect = Save | Reply | Notify | Lookup | LookupVerdict | PostEpoch | PostRound | Log
+Effect = Save | Reply | Notify | Lookup | LookupVerdict | CountVote | PostEpoch | PostRound | Log

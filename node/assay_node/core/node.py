@@ -131,6 +131,11 @@ class Node:
         return self._lease.repute
 
     @property
+    def block_to_vote(self) -> int | None:
+        """The block of the chain that the coordinator last asked votes on."""
+        return self._lease.block
+
+    @property
     def registered(self) -> bool:
         return self._lease.registered
 

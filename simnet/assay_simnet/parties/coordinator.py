@@ -11,6 +11,7 @@ from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import (
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -119,7 +120,9 @@ class CoordinatorParty:
                 case PostRound():
                     told, later_us = self.chain.post(effect)
                     self._world.after(later_us, partial(self.handle, told))
-                case Lookup(peer, request) | LookupVerdict(peer, request):
+                case (
+                    Lookup(peer, request) | LookupVerdict(peer, request) | CountVote(peer, request)
+                ):
                     self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
                     self.logs.append((self._world.now, effect))
