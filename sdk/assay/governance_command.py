@@ -129,6 +129,7 @@ async def _show(governance: Governance, options: argparse.Namespace) -> int:
 
 async def _propose(governance: Governance, options: argparse.Namespace) -> int:
     from assay_contracts.transact import transact
+    from assay_contracts.wallet import Call
 
     wallet, account = _wallet(options)
     wish = _wish(options)
@@ -140,7 +141,7 @@ async def _propose(governance: Governance, options: argparse.Namespace) -> int:
     found = await _ballots(governance, options, account, ledger, span)
     best = max(found, key=lambda one: one.weight)
     data = governance.propose_call(actions, options.description, best)
-    await transact(governance.chain, wallet, governance.address, data)
+    await transact(governance.chain, wallet, Call(governance.address, data))
     number = await governance.count()
     proposal = await governance.proposal(number)
     _print_proposal(proposal, await governance.text(proposal), options)
@@ -149,6 +150,7 @@ async def _propose(governance: Governance, options: argparse.Namespace) -> int:
 
 async def _vote(governance: Governance, options: argparse.Namespace) -> int:
     from assay_contracts.transact import transact
+    from assay_contracts.wallet import Call
 
     wallet, account = _wallet(options)
     proposal = await governance.proposal(options.number)
@@ -162,7 +164,7 @@ async def _vote(governance: Governance, options: argparse.Namespace) -> int:
             _progress(f"role {ballot.now.leaf.role} has voted before")
             continue
         data = governance.vote_call(proposal.id, options.support, ballot)
-        await transact(governance.chain, wallet, governance.address, data)
+        await transact(governance.chain, wallet, Call(governance.address, data))
         weight += ballot.weight
     told = await governance.proposal(proposal.id)
     if options.json:
@@ -175,6 +177,7 @@ async def _vote(governance: Governance, options: argparse.Namespace) -> int:
 async def _execute(governance: Governance, options: argparse.Namespace) -> int:
     """The next step there is: into the timelock, or out of it."""
     from assay_contracts.transact import transact
+    from assay_contracts.wallet import Call
 
     wallet, _ = _wallet(options)
     proposal = await governance.proposal(options.number)
@@ -189,7 +192,7 @@ async def _execute(governance: Governance, options: argparse.Namespace) -> int:
         data = governance.execute_call(proposal.id, text)
     else:
         raise AssayError("config_invalid", f"{_line(proposal)}: nothing is to be done")
-    await transact(governance.chain, wallet, governance.address, data)
+    await transact(governance.chain, wallet, Call(governance.address, data))
     _print_proposal(await governance.proposal(proposal.id), text, options)
     return OK
 

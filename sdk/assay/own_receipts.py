@@ -75,5 +75,6 @@ def key_in(folder: Path) -> bytes:
 
 def _blob(row: dict[str, Any], name: str) -> bytes | None:
     """A blob in hex; only what may be absent may be none."""
-    text = row[name] if name in ("ticket", "receipt") else row.get(name)
-    return None if text is None and name not in ("ticket", "receipt") else bytes.fromhex(text)
+    if name in ("ack", "ticket_blob") and row.get(name) is None:
+        return None
+    return bytes.fromhex(row[name])

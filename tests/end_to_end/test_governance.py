@@ -20,7 +20,7 @@ from assay_contracts import calls
 from assay_contracts.ed25519_hints import signed as hinted
 from assay_contracts.rpc_chain import RpcChain
 from assay_contracts.transact import transact
-from assay_contracts.wallet import Wallet, read_address
+from assay_contracts.wallet import Call, Wallet, read_address
 from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.operator import ask
 from assay_network.keystore import load_key
@@ -37,6 +37,7 @@ MODEL = scripted_card().digest
 VOTE_SECONDS = 20  # a command may take its time on a busy machine
 CONTRACTS = {
     "window": 1,
+    "demand_seconds": 1,
     "span": 2,
     "voting_delay": 1,
     "voting_period": VOTE_SECONDS,
@@ -117,7 +118,7 @@ async def _bind(network: RealNetwork) -> None:
     data = _call(
         "NodeRegistry", "bind", identity.public_key, wallet.address, hinted(identity, message)
     )
-    await transact(chain, wallet, registry, data)
+    await transact(chain, wallet, Call(registry, data))
     await chain.aclose()
 
 
