@@ -112,18 +112,23 @@ class Follower:
         """The newest block the source proves final, checked against the bonds executed here; None
         without a proof, or while its block is not executed here.
 
-        Raises AssayError if the proof is none.
+        Raises Difference if the proof is none; else as `step`.
         """
         raw = self._source.finality()
         if raw is None:
             return None
-        proof = decode_as(FinalityProof, raw)
-        block = self._chain.block(proof.number)
-        if block is None:
-            return None
-        weights = self._bonds.at(proof.number)
-        check_finality(proof, self._chain.chain_id, block.hash, weights)
-        return proof.number
+        number = 0
+        try:
+            proof = decode_as(FinalityProof, raw)
+            number = proof.number
+            block = self._chain.block(number)
+            if block is None:
+                return None
+            check_finality(proof, self._chain.chain_id, block.hash, self._bonds.at(number))
+        except AssayError as error:
+            why = f"no proof that it is final: {error.message}"
+            raise Difference(error.code, number, why) from None
+        return number
 
     def _fetch(self, first: int, count: int) -> list[SealedBlock]:
         try:

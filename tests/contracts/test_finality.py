@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -41,7 +42,7 @@ def vote(core: Finality, voter: int, digest: bytes = OURS, number: int = 5) -> F
 
 @given(weight=st.integers(0, 2**70), total=st.integers(1, 2**70))
 def test_more_than_two_thirds_exactly(weight: int, total: int) -> None:
-    assert is_majority(weight, total) == (weight / 1 > 0 and weight * 3 > total * 2)
+    assert is_majority(weight, total) == (Fraction(weight, total) > Fraction(2, 3))
 
 
 def test_two_thirds_are_not_enough() -> None:
