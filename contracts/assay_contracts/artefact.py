@@ -13,7 +13,16 @@ from itertools import chain
 from typing import Any, Final
 
 # In the order in which they are deployed (deployment.py).
-CONTRACTS: Final = ("CreditToken", "NodeRegistry", "CreditLedger")
+CONTRACTS: Final = (
+    "Ed25519Verifier",
+    "CreditToken",
+    "NodeRegistry",
+    "CreditLedger",
+    "ModelRegistry",
+    "SlashCourt",
+    "TimelockController",
+    "Governance",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,66 +78,71 @@ contract Ed25519Verifier is IEd25519Verifier {
         returns (uint256 x, uint256 y, uint256 z)
     {
         uint256 table = _table(qx, qy);
-        y = 1;
-        z = 1;
-        uint256 steps = _spread(s >> 128) | (_spread(k >> 128) << 2);
-        (x, y, z) = _walk(table, P, steps, x, y, z);
-        steps = _spread(s & MASK_128) | (_spread(k & MASK_128) << 2);
-        (x, y, z) = _walk(table, P, steps, x, y, z);
+        uint256 high = _spread(s >> 128) | (_spread(k >> 128) << 2);
+        uint256 low = _spread(s & MASK_128) | (_spread(k & MASK_128) << 2);
+        assembly ("memory-safe") {
+            mstore(table, high)
+            mstore(add(table, 32), low)
+        }
+        return _walk(table, P);
     }
 
-    /// 64 times: four times the point, plus the table's entry of the next four bits of `steps`.
+    /// Four times the point plus an entry of `table`, for each four bits of the table's first two words.
     /// @dev p is an argument because a constant would be computed anew at each use.
-    function _walk(uint256 table, uint256 p, uint256 steps, uint256 x, uint256 y, uint256 z)
+    function _walk(uint256 table, uint256 p)
         private
         pure
-        returns (uint256, uint256, uint256)
+        returns (uint256 x, uint256 y, uint256 z)
     {
         assembly ("memory-safe") {
-            for { let i := 256 } i { } {
-                i := sub(i, 4)
-                let e := add(x, y)
-                {
+            y := 1
+            z := 1
+            for { let word := 0 } lt(word, 64) { word := add(word, 32) } {
+                let steps := mload(add(table, word))
+                for { let i := 256 } i { } {
+                    i := sub(i, 4)
+                    let e := add(x, y)
+                    {
+                        let a := mulmod(x, x, p)
+                        let b := mulmod(y, y, p)
+                        let h := add(a, b)
+                        let g := add(a, sub(p, b))
+                        e := addmod(h, sub(p, mulmod(e, e, p)), p)
+                        z := mulmod(z, z, p)
+                        z := addmod(add(z, z), g, p)
+                        x := mulmod(e, z, p)
+                        y := mulmod(g, h, p)
+                        z := mulmod(z, g, p)
+                    }
                     let a := mulmod(x, x, p)
                     let b := mulmod(y, y, p)
                     let h := add(a, b)
                     let g := add(a, sub(p, b))
+                    e := add(x, y)
                     e := addmod(h, sub(p, mulmod(e, e, p)), p)
                     z := mulmod(z, z, p)
                     z := addmod(add(z, z), g, p)
                     x := mulmod(e, z, p)
                     y := mulmod(g, h, p)
                     z := mulmod(z, g, p)
-                }
-                let a := mulmod(x, x, p)
-                let b := mulmod(y, y, p)
-                let h := add(a, b)
-                let g := add(a, sub(p, b))
-                e := add(x, y)
-                e := addmod(h, sub(p, mulmod(e, e, p)), p)
-                z := mulmod(z, z, p)
-                z := addmod(add(z, z), g, p)
-                x := mulmod(e, z, p)
-                y := mulmod(g, h, p)
-                z := mulmod(z, g, p)
-                g := and(shr(i, steps), 15)
-                if g {
-                    let entry := add(table, shl(7, g))
-                    h := mulmod(mulmod(e, h, p), mload(add(entry, 64)), p)
-                    a := mulmod(add(y, sub(p, x)), mload(entry), p)
-                    b := mulmod(add(y, x), mload(add(entry, 32)), p)
-                    z := mulmod(z, mload(add(entry, 96)), p)
-                    e := add(b, sub(p, a))
-                    g := add(z, h)
-                    z := add(z, sub(p, h))
-                    h := add(b, a)
-                    x := mulmod(e, z, p)
-                    y := mulmod(g, h, p)
-                    z := mulmod(z, g, p)
+                    g := and(shr(i, steps), 15)
+                    if g {
+                        g := add(table, shl(7, g)) // the entry
+                        h := mulmod(mulmod(e, h, p), mload(add(g, 64)), p)
+                        a := mulmod(add(y, sub(p, x)), mload(g), p)
+                        b := mulmod(add(y, x), mload(add(g, 32)), p)
+                        z := mulmod(z, mload(add(g, 96)), p)
+                        e := add(b, sub(p, a))
+                        g := add(z, h)
+                        z := add(z, sub(p, h))
+                        h := add(b, a)
+                        x := mulmod(e, z, p)
+                        y := mulmod(g, h, p)
+                        z := mulmod(z, g, p)
+                    }
                 }
             }
         }
-        return (x, y, z);
     }
 
     /// 64 pairs of bits, each at the foot of four.
@@ -150,7 +155,7 @@ contract Ed25519Verifier is IEd25519Verifier {
         return (v | (v << 2)) & 0x3333333333333333333333333333333333333333333333333333333333333333;
     }
 
-    /// The table: entry i + 4j is i * B + j * Q, 128 bytes each; entry 0 is not filled.
+    /// The table: entry i + 4j is i * B + j * Q, 128 bytes each; entry 0 is free.
     function _table(uint256 qx, uint256 qy) private pure returns (uint256 table) {
         uint256[64] memory space;
         uint256[4] memory point;

@@ -67,6 +67,9 @@ interface INodeRegistry {
 interface ICreditLedger {
     function head() external view returns (uint32);
     function isFinal(uint32 epoch) external view returns (bool);
+    /// The newest epoch known to be final; `settle` looks at up to `count` more.
+    function finalHead() external view returns (uint32);
+    function settle(uint32 count) external;
     function totalOf(uint32 epoch) external view returns (uint128);
     /// The header as posted; zeros if there is none, or none any more.
     function epochs(uint32 epoch)

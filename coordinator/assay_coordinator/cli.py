@@ -76,6 +76,17 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
     restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
     restore.add_argument("--json", action="store_true", help="one line for programs")
+    audit = _verb(verbs, "audit", _audit, "check an epoch whole, from the chain and its leaf file")
+    audit.add_argument("--epoch", type=int, required=True)
+    audit.add_argument("--chain", help="JSON-RPC URL or file; default: the data directory's")
+    audit.add_argument("--ledger", metavar="ADDRESS", help="default: the data directory's key's")
+    published = "default: in the data directory"
+    audit.add_argument("--leaves", metavar="FILE|URL", help=published)
+    audit.add_argument("--before", metavar="FILE|URL", help="of the epoch before; default: beside")
+    audit.add_argument("--pricing", type=Path, metavar="FILE", help="the rules that priced it")
+    audit.add_argument("--challenge", action="store_true", help="show a fraud to the ledger")
+    audit.add_argument("--key", type=Path, help="key file of who sends the challenge")
+    audit.add_argument("--json", action="store_true")
     grant = _remote(verbs, "grant", _grant, "give an account credit")
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
@@ -139,6 +150,12 @@ def _check(args: argparse.Namespace) -> int:
     for line in findings or ["the books are in order"]:
         sys.stdout.write(line + "\n")
     return 1 if findings else 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from assay_coordinator.audit_command import audit
+
+    return audit(args)
 
 
 def _shapes(args: argparse.Namespace) -> int:

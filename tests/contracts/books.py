@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 
 from assay_contracts.ledger_abi import Header
@@ -41,7 +42,7 @@ class Epoch:
     lines: tuple[tuple[CreditLine, ...], ...] = ()
     bent: SumTree | None = None  # in place of the leaves' own tree
 
-    @property
+    @cached_property
     def tree(self) -> SumTree:
         return self.bent or tree_of([(leaf.hash, leaf.cumulative) for leaf in self.leaves])
 
@@ -72,16 +73,18 @@ class Books:
     """What an honest poster books: `epochs[e]` is epoch e; epoch 0 is empty."""
 
     epochs: list[Epoch] = field(default_factory=lambda: [NOTHING])
-    _next_line: int = 1
+    next_line: int = 1
 
     def book(self, earned: dict[tuple[bytes, int], Sequence[int]]) -> Epoch:
-        """The next epoch, in which each (account, role) earns a line of each amount given."""
+        """The next epoch, in which each (account, role) earns a line of each amount given. Where a
+        fraud made two of it, the first one does."""
         before = self.epochs[-1]
         owners = [(leaf.account, leaf.role) for leaf in before.leaves]
         owners += [owner for owner in earned if owner not in owners]
         leaves, all_lines = [], []
         for index, owner in enumerate(owners):
-            lines = tuple(self._line(amount) for amount in earned.get(owner, ()))
+            amounts = earned.get(owner, ()) if owners.index(owner) == index else ()
+            lines = tuple(self._line(amount) for amount in amounts)
             root, credit = receipts_root(lines)
             was = before.leaves[index].cumulative if index < len(before.leaves) else 0
             leaves.append(CreditLeaf(*owner, was + credit, credit, root))
@@ -91,8 +94,8 @@ class Books:
         return epoch
 
     def _line(self, amount: int) -> CreditLine:
-        self._next_line += 1
-        return line(self._next_line, amount)
+        self.next_line += 1
+        return line(self.next_line, amount)
 
 
 def tree_of(entries: Sequence[tuple[bytes, int]]) -> SumTree:

@@ -8,7 +8,7 @@ keeps storage warm from one transaction to the next (tests/contracts/test_gas.py
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +103,15 @@ class Evm:
         """The name of the error that the transaction is refused with; it must be."""
         with pytest.raises(Refused) as caught:
             self.send(sender, contract, function, *arguments)
+        return caught.value.name
+
+    def misbegotten(
+        self, contract: str, config: Sequence[object], changes: Mapping[int, object]
+    ) -> str:
+        """The error that a constructor refuses its config with, once `changes` are in it."""
+        changed = [changes.get(place, value) for place, value in enumerate(config)]
+        with pytest.raises(Refused) as caught:
+            self.create(calls.constructor(contract, tuple(changed)))
         return caught.value.name
 
     def events(self, contract: str) -> list[tuple[str, dict[str, Any]]]:
