@@ -53,6 +53,7 @@ from assay_protocol.signing import Signer
 
 CALL_GAS: Final = TRANSACTION_GAS_MAX
 SEND_GAS: Final = TRANSACTION_GAS_MAX
+META_FINALITY: Final = "finality"  # the newest FinalityProof
 _META_CHAIN: Final = "chain_id"
 _META_POSTER: Final = "poster"
 _META_PRODUCER: Final = "producer"

@@ -45,6 +45,9 @@ class Listed:
     def blocks(self, first: int, count: int) -> list[SealedBlock]:
         return self.items[first - 1 : first - 1 + count]
 
+    def finality(self) -> bytes | None:
+        return None
+
     def close(self) -> None: ...
 
 

@@ -11,6 +11,7 @@ import trio.testing
 
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.core.coordinator import Coordinator, Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
@@ -25,9 +26,7 @@ EMPTY = Stored(
     balances=[],
     credit=[],
     jobs=[],
-    lines=[],
-    unposted=[],
-    last_epoch=None,
+    epochs=StoredEpochs(),
     next_posting=1,
     audits=0,
 )
@@ -107,6 +106,21 @@ async def answered(session: FakeSession, count: int) -> None:
     with trio.fail_after(2):
         while len(session.replies) < count:
             await trio.sleep(0.001)
+
+
+async def test_a_vote_is_counted_beside_the_core_and_answered() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 5, encode(m.VoteBlock(seal=bytes(70))))
+        stranger: Any = FakeSession(b"\x09" * 32)
+        runtime.opened(stranger)(stranger, 6, encode(m.VoteBlock(seal=bytes(70))))
+        await answered(session, 1)
+        await answered(stranger, 1)
+    assert session.replies[0][1] == m.Done()
+    refused = stranger.replies[0][1]
+    assert isinstance(refused, m.Error)
+    assert refused.code == "forbidden"
 
 
 async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:
