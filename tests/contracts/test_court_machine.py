@@ -72,7 +72,7 @@ class Court(RuleBasedStateMachine):
         self._undone = self.evm.undone()
         self._undone.__enter__()
         self.trials: dict[int, Trial] = {}
-        self.money = {who: START for who in {*OWNERS, *ACCUSERS}}
+        self.money = dict.fromkeys({*OWNERS, *ACCUSERS}, START)
         self.bonds = {one.public_key: 200 for one in IDENTITIES}
         self.burned = 0
         self.supply = self.evm.ask("CreditToken", "totalSupply")

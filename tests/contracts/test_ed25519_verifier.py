@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assay_contracts import calls
-from assay_contracts.ed25519_hints import P, HintedSignature, hinted, signed, x_of
+from assay_contracts.ed25519_hints import HintedSignature, P, hinted, signed, x_of
 from assay_protocol.errors import AssayError
 from assay_protocol.signing import ED25519, Identity
-from contracts.ed25519_points import L, OFF_CURVE, SMALL, UNREDUCED, Secret, encoded, forged
+from contracts.ed25519_points import OFF_CURVE, SMALL, UNREDUCED, L, Secret, encoded, forged
 
 WYCHEPROOF = json.loads((Path(__file__).parent / "vectors/wycheproof_ed25519.json").read_text())
 ME = "0x" + "11" * 20
