@@ -122,7 +122,9 @@ def test_the_court(mined: tuple[Mined, Books]) -> None:
     show("close (undisputed, slashed)", network.gas("SlashCourt", "close", 2))
     pair = two(*receipts(calibration=300))
     size = len(pair[1])
-    show(f"equivocation, receipts of {size} bytes", network.gas("SlashCourt", "equivocation", *pair))
+    show(
+        f"equivocation, receipts of {size} bytes", network.gas("SlashCourt", "equivocation", *pair)
+    )
     identity = JURORS[0]
     seals = two(SEAL, SEAL.__class__(subject=SEAL.subject, digest=bytes(32)), identity, identity)
     show("equivocation, seals", network.gas("SlashCourt", "equivocation", *seals))
