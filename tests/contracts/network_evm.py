@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pyrevm
 
@@ -48,6 +49,7 @@ class NetworkWiring(Wiring):
 class NetworkEvm(Evm):
     """`block` is the number of the block that transactions run in."""
 
+    poster: bytes = DEPLOYER
     wiring: NetworkWiring = field(default_factory=NetworkWiring)
     block: int = 1_000
 
@@ -71,7 +73,15 @@ class NetworkEvm(Evm):
         return int(self._evm.result.gas_used)
 
 
-def constructor_of(evm: NetworkEvm, name: str) -> tuple[object, ...]:
+class Network(Protocol):
+    """What constructors need to know of where they run."""
+
+    at: dict[str, bytes]
+    wiring: NetworkWiring
+    poster: bytes
+
+
+def constructor_of(evm: Network, name: str) -> tuple[object, ...]:
     """The arguments of each constructor."""
     at, w = evm.at, evm.wiring
     timelock, registry, token = at["TimelockController"], at["NodeRegistry"], at["CreditToken"]
@@ -82,7 +92,7 @@ def constructor_of(evm: NetworkEvm, name: str) -> tuple[object, ...]:
     voting = (w.span, w.voting_delay, w.voting_period, w.quorum_bps, w.proposer_bps)
     targets = [token, registry, at["CreditLedger"], at["ModelRegistry"]]
     ledger_times = (w.window, w.demand_seconds, w.demand_bond, w.reward_bps)
-    ledger = (DEPLOYER, w.poster_key, token, registry, timelock, *ledger_times, NOBODY, 0)
+    ledger = (evm.poster, w.poster_key, token, registry, timelock, *ledger_times, NOBODY, 0)
     arguments: dict[str, tuple[object, ...]] = {
         "Ed25519Verifier": (),
         "CreditToken": (at["CreditLedger"], timelock),
@@ -99,9 +109,12 @@ def constructor_of(evm: NetworkEvm, name: str) -> tuple[object, ...]:
 def registration(evm: Evm, identity: Identity, named: bytes, domain: str) -> HintedSignature:
     """What a key signs to be owned or paid: `domain` is "Register" or "Bind"."""
     nonce = evm.ask("NodeRegistry", "nonceOf", identity.public_key)
-    return signed(identity, registration_text(evm, named, domain, nonce))
+    registry = evm.at["NodeRegistry"]
+    return signed(identity, registration_text(registry, named, domain, nonce, chain=1))
 
 
-def registration_text(evm: Evm, named: bytes, domain: str, nonce: int) -> bytes:
-    head = f"assay/1/{domain}\0".encode() + (1).to_bytes(32)
-    return head + evm.at["NodeRegistry"] + named + nonce.to_bytes(32)
+def registration_text(
+    registry: bytes, named: bytes, domain: str, nonce: int, *, chain: int
+) -> bytes:
+    head = f"assay/1/{domain}\0".encode() + chain.to_bytes(32)
+    return head + registry + named + nonce.to_bytes(32)

@@ -30,7 +30,7 @@ ACCUSERS = [*OWNERS[:2], bytes([0xAA]) * 20]
 START = 50_000
 EXAMPLES = int(os.environ.get("ASSAY_COURT_EXAMPLES", "25"))
 _SAID = st.sampled_from([True, False, None, True, False])
-BALLOTS = (
+BALLOTS: st.SearchStrategy[list[bool | None]] = (
     st.just([])
     | st.lists(_SAID, min_size=5, max_size=5)
     | st.permutations([True] * 3 + [False] * 2)
@@ -72,7 +72,7 @@ class Court(RuleBasedStateMachine):
         self._undone = self.evm.undone()
         self._undone.__enter__()
         self.trials: dict[int, Trial] = {}
-        self.money = {who: START for who in {*OWNERS, *ACCUSERS}}
+        self.money = dict.fromkeys({*OWNERS, *ACCUSERS}, START)
         self.bonds = {one.public_key: 200 for one in IDENTITIES}
         self.burned = 0
         self.supply = self.evm.ask("CreditToken", "totalSupply")
@@ -158,7 +158,7 @@ class Court(RuleBasedStateMachine):
     def go_to_trial(
         self, node: int, accuser: bytes, evidence: int, blocks: int, ballots: list[bool | None]
     ) -> None:
-        """What chance alone seldom does: accused, disputed, drawn; and perhaps voted on and ruled."""
+        """What chance alone seldom does: accused, disputed, drawn, and perhaps ruled."""
         case = len(self.trials) + 1
         self.accuse(node, accuser, evidence, 60)
         if len(self.trials) < case:

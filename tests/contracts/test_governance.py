@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from assay_contracts import calls
+from assay_contracts.genesis import contract_address
 from contracts.electorate import (
     ABSTAIN,
     ACTIVE,
@@ -334,8 +335,6 @@ def test_no_such_target_can_be_listed(target: Any) -> None:
     evm = NetworkEvm()
     config, targets = constructor_of(evm, GOVERNANCE)
     assert isinstance(targets, list)
-    from assay_contracts.genesis import contract_address
-
     places = {
         TIMELOCK: evm.at[TIMELOCK],
         "twice": targets[0],

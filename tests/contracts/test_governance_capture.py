@@ -1,5 +1,6 @@
 """Ways to take the network over that must not work."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,8 +88,6 @@ def test_credit_from_before_the_span_does_not_vote(voters: Electorate) -> None:
 
 
 def test_a_lowered_past_is_no_leaf_of_the_past(voters: Electorate) -> None:
-    from dataclasses import replace
-
     proposal = voters.open(ANN)
     now, (leaf, index, proof) = voters.ballot(BEN, proposal)
     assert leaf.account == EVE.account  # epoch 1 holds Eve alone: Ben was not yet there
