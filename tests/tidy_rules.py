@@ -150,6 +150,8 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
         elif isinstance(item, ast.ImportFrom) and item.module:
             assert item.level == 0, "imports are absolute"
             yield item.module, lazy
+        if isinstance(item, ast.If) and ast.unparse(item.test) == "TYPE_CHECKING":
+            continue
         inside = lazy or isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
         waiting += [(child, inside) for child in ast.iter_child_nodes(item)]
 

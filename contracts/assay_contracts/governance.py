@@ -139,7 +139,8 @@ class Governance:
 
     async def ledger(self) -> bytes:
         """Of the day: whoever may mint."""
-        return await self._of((await self.terms()).token, "CreditToken", "minter")
+        minter: bytes = await self._of((await self.terms()).token, "CreditToken", "minter")
+        return minter
 
     async def next_span(self) -> tuple[int, int]:
         """The epochs that a proposal made now would count between. Raises
@@ -158,7 +159,8 @@ class Governance:
     async def payee(self, account: bytes) -> bytes:
         """Who votes for `account`; zeros: nobody yet."""
         registry = (await self.terms()).registry
-        return await self._of(registry, "NodeRegistry", "payeeOf", account)
+        found: bytes = await self._of(registry, "NodeRegistry", "payeeOf", account)
+        return found
 
     async def has_voted(self, number: int, ballot: Ballot) -> bool:
         leaf = ballot.now.leaf

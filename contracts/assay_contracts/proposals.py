@@ -171,5 +171,5 @@ def _words(action: Action) -> str:
             return f"{holders} holders of an epoch's data"
         case "setMinter", (address,):
             return f"ledger 0x{address.hex()}"
-    told = ", ".join(a.hex() if isinstance(a, bytes) else str(a) for a in action.arguments)
-    return f"{action.contract}.{action.function}({told})"
+    given = ", ".join(a.hex() if isinstance(a, bytes) else str(a) for a in action.arguments)
+    return f"{action.contract}.{action.function}({given})"

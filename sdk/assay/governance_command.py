@@ -78,7 +78,7 @@ def _add_voter(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_wishes(verb: argparse.ArgumentParser) -> None:
-    key = {"action": "append", "default": [], "metavar": "MODEL"}
+    key: Any = {"action": "append", "default": [], "metavar": "MODEL"}
     verb.add_argument("--allow", **key, help="it may be served")
     verb.add_argument("--deny", **key, help="it may not be served")
     verb.add_argument("--unlist", **key, help="say nothing of it any more")
@@ -132,6 +132,7 @@ async def _propose(governance: Governance, options: argparse.Namespace) -> int:
     from assay_contracts.wallet import Call
 
     wallet, account = _wallet(options)
+    await _check_payee(governance, wallet, account)
     wish = _wish(options)
     addresses = await _addresses(governance, options)
     actions = [
@@ -153,6 +154,7 @@ async def _vote(governance: Governance, options: argparse.Namespace) -> int:
     from assay_contracts.wallet import Call
 
     wallet, account = _wallet(options)
+    await _check_payee(governance, wallet, account)
     proposal = await governance.proposal(options.number)
     if proposal.state != "active":
         raise AssayError("config_invalid", f"{_line(proposal)}: there is no vote now")
@@ -217,7 +219,6 @@ def _with_governance(options: argparse.Namespace, act: Act) -> int:
 def _recorded(options: argparse.Namespace, contract: str, address: str | None) -> bytes:
     """Where a contract is: as written, or as the record says."""
     from assay_contracts.deployment_record import read_record
-
     from assay_contracts.wallet import read_address
 
     if address:
@@ -248,6 +249,16 @@ def _wallet(options: argparse.Namespace) -> Any:
 
     seed = load_key(options.key)
     return Wallet.of_seed(seed), Identity(seed).public_key
+
+
+async def _check_payee(governance: Governance, wallet: Any, account: bytes) -> None:
+    """Raises AssayError("forbidden") if others, or nobody yet, vote for the account."""
+    payee = await governance.payee(account)
+    if payee == wallet.address:
+        return
+    if any(payee):
+        raise AssayError("forbidden", f"0x{payee.hex()} gets this account's pay, and votes for it")
+    raise AssayError("forbidden", "nobody is bound to this account: `assay credit claim` does it")
 
 
 async def _actions(

@@ -60,7 +60,7 @@ class RealNetwork:
     async def start_coordinator(
         self, policy: str, card: Path, faucet: int, more: Sequence[str] = ()
     ) -> None:
-        """Start it, with `more` words, and wait until it is ready; this scenario is its operator."""
+        """Start it with `more` words, and wait until it is ready; this scenario is its operator."""
         data = self.folder / "coordinator"
         data.mkdir(exist_ok=True)
         (data / "policy.toml").write_text(policy)

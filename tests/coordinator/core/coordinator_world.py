@@ -413,15 +413,8 @@ class World:
     def _start(self) -> Coordinator:
         self._starts += 1
         secret = hashlib.blake2b(self._starts.to_bytes(8), digest_size=32).digest()
-        listed = {MODEL: LISTED}
-        made = Coordinator(
-            self.policy,
-            listed,
-            COORDINATOR,
-            secret,
-            tables=self.tables,
-            moderation=self.moderation,
-        )
+        more: dict[str, Any] = {"tables": self.tables, "moderation": self.moderation}
+        made = Coordinator(self.policy, {MODEL: LISTED}, COORDINATOR, secret, **more)
         self.carry_out(made.restore(self.now, self.store.load(self.now)))
         return made
 
