@@ -244,6 +244,21 @@ def test_the_timelock_s_roles_are_governance_s_alone(voters: Electorate) -> None
     assert not evm.ask(GOVERNANCE, "isTarget", evm.at[TIMELOCK])
 
 
+def test_a_timelock_that_is_made_minter_is_no_target(voters: Electorate) -> None:
+    """The ledger of the day may be called; that must not open the way to the timelock's roles."""
+    evm = voters.evm
+    act = ("CreditToken", calls.encode("CreditToken", "setMinter", evm.at[TIMELOCK]))
+    proposal = voters.open(ANN, act)
+    for voter in (ANN, BEN):
+        voters.vote(voter, proposal)
+    voters.end()
+    voters.carry(proposal, act)
+    assert evm.ask("CreditToken", "minter") == evm.at[TIMELOCK]
+    grant = calls.encode(TIMELOCK, "grantRole", bytes(32), EVE.payee)
+    arguments = (voters.actions((TIMELOCK, grant)), *voters.ballot(ANN))
+    assert evm.refused(ANN.payee, GOVERNANCE, "propose", *arguments) == "BadTarget"
+
+
 def test_a_consent_of_another_account_binds_nothing(voters: Electorate) -> None:
     """Else a vote could be taken with its account's pay."""
     consent = registration(voters.evm, EVE.identity, EVE.payee, "Bind")

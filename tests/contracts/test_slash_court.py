@@ -274,7 +274,7 @@ def test_the_court_cannot_be_told_nonsense(evm: NetworkEvm) -> None:
     (config,) = constructor_of(evm, COURT)
     assert isinstance(config, tuple)
     zeros = [(place, 0) for place in (3, 4, 5, 6, 7, 8)]
-    for place, wrong in (*zeros, (5, 256), (9, 10_000), (10, 10_001)):
+    for place, wrong in (*zeros, (5, 256), (9, 10_000), (10, 10_001), (3, 2_800)):
         bent = (*config[:place], wrong, *config[place + 1 :])
         with pytest.raises(Refused, match="BadConfig"):
             evm.create(calls.constructor(COURT, bent))
