@@ -11,6 +11,7 @@ import trio.testing
 
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.core.coordinator import Coordinator, Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
@@ -25,9 +26,7 @@ EMPTY = Stored(
     balances=[],
     credit=[],
     jobs=[],
-    lines=[],
-    unposted=[],
-    last_epoch=None,
+    epochs=StoredEpochs(),
     next_posting=1,
     audits=0,
 )

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import trio
 
-from assay.credit_claim import Claimed, Claims
 from assay_contracts import calls
 from assay_contracts.bundle import CreditBundle, Statement
 from assay_contracts.chain import LocalChain
+from assay_contracts.claiming import Claimed, Claims
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.genesis import Genesis, address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
