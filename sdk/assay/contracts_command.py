@@ -16,8 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from assay.cli import FAILED, OK, print_json, printable
-from assay.verify_command import MARKS
+from assay.cli import FAILED, MARKS, OK, print_json, printable
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
