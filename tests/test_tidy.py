@@ -132,6 +132,7 @@ def test_every_invariant_names_code_and_checks_that_exist() -> None:
         "S2",
         "S3",
         "V1",
+        "G1",
         "B1",
         "P1",
         "D1",

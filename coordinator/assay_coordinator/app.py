@@ -92,7 +92,7 @@ async def run_coordinator(settings: Settings) -> int:
             started = trio.Event()
             nursery.start_soon(runtime.run, started)
             await started.wait()
-            nursery.start_soon(_rules_follower(anchor, runtime).run)
+            _follow_rules(nursery, anchor, runtime)
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
             rpc = await _start_rpc(nursery, settings, anchor)
             _settle_heap()
@@ -208,13 +208,15 @@ def _opened(settings: Settings, identity: Identity) -> Any:
         store.close()
 
 
-def _rules_follower(anchor: Anchor, runtime: Runtime) -> RulesFollower:
-    return RulesFollower(
-        EmbeddedChain(anchor.chain),
-        anchor.deployment.contracts["ModelRegistry"],
-        runtime.tell,
-        lambda: runtime.core.rules.lacks_policy,
-    )
+def _follow_rules(nursery: trio.Nursery, anchor: Anchor, runtime: Runtime) -> None:
+    """What governance decides, if it is known where."""
+    registry = anchor.deployment.contracts.get("ModelRegistry")
+    if registry is None:
+        log.warning("rules_not_followed", reason="no ModelRegistry is named")
+        return
+    chain = EmbeddedChain(anchor.chain)
+    follower = RulesFollower(chain, registry, runtime.tell, lambda: runtime.core.rules.lacks_policy)
+    nursery.start_soon(follower.run)
 
 
 async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:

@@ -133,7 +133,7 @@ async def _propose(governance: Governance, options: argparse.Namespace) -> int:
 
     wallet, account = _wallet(options)
     await _check_payee(governance, wallet, account)
-    wish = _wish(options)
+    wish = wish_of(options)
     addresses = await _addresses(governance, options)
     actions = [
         (addresses[one.contract], one) for one in await _actions(governance, wish, addresses)
@@ -310,7 +310,8 @@ def _leaf_files(
         return first, LeafFile(client.leaf_file(older)) if older else None
 
 
-def _wish(options: argparse.Namespace) -> Wish:
+def wish_of(options: argparse.Namespace) -> Wish:
+    """What the words of `propose` ask for. Raises AssayError("config_invalid", "rules_invalid")."""
     from assay_contracts.proposals import Wish, parse_key, parse_split
     from assay_contracts.wallet import read_address
 
