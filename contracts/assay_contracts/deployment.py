@@ -228,12 +228,13 @@ async def _send(chain: Chain, raw: bytes) -> None:
 
 
 async def _is_there(chain: Chain, creation: Creation, name: bytes) -> bool:
-    with trio.move_on_after(OFFER_SECONDS):
-        while True:
-            if await chain.code(creation.address):
-                return True
-            receipt = await chain.receipt(name)
-            if receipt is not None and not receipt.ok:
-                raise AssayError("contract_refused", f"{creation.contract} was not created")
-            await trio.sleep(POLL_SECONDS)
+    """Whether the contract comes to be before more should be offered."""
+    deadline = trio.current_time() + OFFER_SECONDS
+    while trio.current_time() < deadline:
+        if await chain.code(creation.address):
+            return True
+        receipt = await chain.receipt(name)
+        if receipt is not None and not receipt.ok:
+            raise AssayError("contract_refused", f"{creation.contract} was not created")
+        await trio.sleep(POLL_SECONDS)
     return False
