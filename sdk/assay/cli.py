@@ -29,6 +29,7 @@ _HAND_OVERS: Final = {
     "coordinator": ("assay_coordinator.cli", "coordinator"),
     "simnet": ("assay_simnet.cli", "simnet"),
     "chain": ("assay_contracts.chain_command", "contracts"),
+    "contracts": ("assay.contracts_command", "contracts"),
 }
 
 
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|chain|simnet|selfcheck ... "
+        epilog="also: assay node|coordinator|chain|contracts|simnet|selfcheck ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -74,7 +74,9 @@ class Electorate:
         if proposal:
             _, now, then, *_ = self.evm.ask(GOVERNANCE, "proposals", proposal)
         else:
-            now = len(self.books.epochs) - 1
+            posted = range(1, len(self.books.epochs))
+            final = (e for e in posted if self.evm.ask("CreditLedger", "isFinal", e))
+            now = max(final, default=0)
             then = max(0, now - self.evm.wiring.span)
         return self.place(voter, now, role), self.place(voter, then, role)
 
@@ -84,9 +86,7 @@ class Electorate:
 
     def propose(self, voter: Voter, *acts: tuple[str, bytes]) -> int:
         actions = self.actions(*(acts or (DENY,)))
-        found: int = self.evm.send(
-            voter.payee, GOVERNANCE, "propose", actions, *self.ballot(voter)
-        )
+        found: int = self.evm.send(voter.payee, GOVERNANCE, "propose", actions, *self.ballot(voter))
         return found
 
     def open(self, voter: Voter, *acts: tuple[str, bytes]) -> int:

@@ -56,7 +56,9 @@ class NetworkEvm(Evm):
         self.pass_time(0)
         self.at |= {name: contract_address(DEPLOYER, nonce) for nonce, name in enumerate(ORDER)}
         for name in ORDER:
-            assert self.create(calls.constructor(name, *constructor_of(self, name))) == self.at[name]
+            assert (
+                self.create(calls.constructor(name, *constructor_of(self, name))) == self.at[name]
+            )
 
     def pass_time(self, seconds: int, blocks: int = 0) -> None:
         self.now += seconds

@@ -29,6 +29,12 @@ OWNERS = [bytes([0xD0 + n]) * 20 for n in range(6)]  # the last has two nodes
 ACCUSERS = [*OWNERS[:2], bytes([0xAA]) * 20]
 START = 50_000
 EXAMPLES = int(os.environ.get("ASSAY_COURT_EXAMPLES", "25"))
+_SAID = st.sampled_from([True, False, None, True, False])
+BALLOTS = (
+    st.just([])
+    | st.lists(_SAID, min_size=5, max_size=5)
+    | st.permutations([True] * 3 + [False] * 2)
+)
 _ROOM: list[NetworkEvm] = []
 
 
@@ -147,15 +153,25 @@ class Court(RuleBasedStateMachine):
         if self._tried(sound, who, "vote", case, guilty):
             trial.votes[who] = guilty
 
-    @rule(pick=st.integers(0, 99), guilty=st.booleans(), all_but=st.integers(0, 2))
-    def all_vote(self, pick: int, guilty: bool, all_but: int) -> None:
-        case, trial = self._any(pick)
-        if trial.state != VOTING or self.evm.now >= trial.until:
+    @rule(node=st.integers(0, 6), accuser=st.sampled_from(ACCUSERS), evidence=st.integers(0, 3),
+          blocks=st.sampled_from([4, 4, 4, 300]), ballots=BALLOTS)  # fmt: skip
+    def go_to_trial(
+        self, node: int, accuser: bytes, evidence: int, blocks: int, ballots: list[bool | None]
+    ) -> None:
+        """What chance alone seldom does: accused, disputed, drawn; and perhaps voted on and ruled."""
+        case = len(self.trials) + 1
+        self.accuse(node, accuser, evidence, 60)
+        if len(self.trials) < case:
             return
-        for who in trial.jurors[all_but:]:
-            if who not in trial.votes:
-                self.evm.send(who, COURT, "vote", case, guilty)
-                trial.votes[who] = guilty
+        self.dispute(case - 1, by_owner=True)
+        self.pass_time(1, blocks)
+        self.draw(case - 1)
+        for who, guilty in zip(list(self.trials[case].jurors), ballots, strict=False):
+            if guilty is not None:
+                self.vote(case - 1, who, guilty)
+        if ballots:
+            self.pass_time(self.evm.wiring.vote_period, 0)
+            self.end(case - 1)
 
     @rule(pick=st.integers(0, 99))
     def end(self, pick: int) -> None:

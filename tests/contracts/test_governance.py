@@ -206,9 +206,7 @@ def test_an_act_that_fails_undoes_the_others_and_may_be_tried_again(voters: Elec
 @pytest.mark.parametrize("target", [TIMELOCK, GOVERNANCE, "SlashCourt", "Ed25519Verifier"])
 def test_a_target_that_is_not_listed_is_refused(voters: Electorate, target: str) -> None:
     actions = voters.actions(DENY, (target, b""))
-    refused = voters.evm.refused(
-        ANN.payee, GOVERNANCE, "propose", actions, *voters.ballot(ANN)
-    )
+    refused = voters.evm.refused(ANN.payee, GOVERNANCE, "propose", actions, *voters.ballot(ANN))
     assert refused == "BadTarget"
 
 
@@ -244,7 +242,7 @@ def test_who_proposes_must_have_earned_enough(voters: Electorate) -> None:
         dot.payee, GOVERNANCE, "propose", voters.actions(DENY), *voters.ballot(dot)
     )
     assert refused == "TooLittleToPropose"
-    assert voters.propose(BEN)
+    assert voters.propose(CAM)
 
 
 def test_without_a_final_epoch_there_is_no_governance() -> None:

@@ -207,7 +207,7 @@ def test_nobody_but_governance_schedules_and_nobody_cancels(voters: Electorate) 
     acts = voters.actions(DENY)[:2]
     evm.send(DEPLOYER, GOVERNANCE, "queue", proposal, *acts)
     operation = evm.ask(GOVERNANCE, "proposals", proposal)[4]
-    for who in (DEPLOYER, EVE.payee, ANN.payee, evm.at["SlashCourt"]):
+    for who in (DEPLOYER, EVE.payee, ANN.payee):
         for function, arguments in (
             ("scheduleBatch", batch),
             ("cancel", (operation,)),

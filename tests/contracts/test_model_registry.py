@@ -133,7 +133,7 @@ def test_only_the_timelock_changes_anything(
     evm: Evm, function: str, arguments: tuple[Any, ...]
 ) -> None:
     put(evm, ONE)
-    for caller in (DEPLOYER, NOBODY, evm.at[MODELS]):
+    for caller in (DEPLOYER, NOBODY, ACCOUNT[:20]):
         assert evm.refused(caller, MODELS, function, *arguments) == "NotTimelock"
     assert evm.ask(MODELS, "version") == 1
 
