@@ -16,7 +16,6 @@ from assay_contracts.ledger_abi import Header
 from assay_contracts.rpc import Answers, rpc_app, serve_rpc
 from assay_contracts.verify import HttpChain
 
-
 POSTED = CONTRACTS_MAX + 1  # the block of the first epoch
 
 
