@@ -8,26 +8,28 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
+from assay_contracts.chain import LocalChain
 from assay_contracts.rpc import rpc_app, serve_rpc
-from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.anchor import Anchor, RemoteChain, local_anchor, remote_anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
+from assay_coordinator.adapters.void_watch import VoidWatch
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
-from assay_coordinator.core.events import PostEpoch
+from assay_coordinator.core.events import PostEpoch, PostRound
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -58,6 +60,7 @@ class Settings:
     rpc: tuple[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
+    chain: RemoteChain | None = None  # None: a local one in the data directory
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -72,7 +75,7 @@ async def run_coordinator(settings: Settings) -> int:
     tables = read_tables(settings.calibrations, settings.policy.operators)
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
-    with stops as signals, _opened(settings, identity) as (store, anchor):
+    with stops as signals, _opened(settings, identity) as (store, anchor, local):
         folder = settings.data_dir / EPOCHS_FOLDER
         runtime = make_runtime(
             settings.policy, identity, store, anchor, cards, listed, folder, tables
@@ -83,9 +86,14 @@ async def run_coordinator(settings: Settings) -> int:
         ):
             started = trio.Event()
             nursery.start_soon(runtime.run, started)
+            nursery.start_soon(anchor.run)
+            watch = VoidWatch(
+                anchor.chain, anchor.deployment.address, anchor.newest_posted, runtime.happened
+            )
+            nursery.start_soon(watch.run)
             await started.wait()
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
-            rpc = await _start_rpc(nursery, settings, anchor)
+            rpc = await _start_rpc(nursery, settings, local)
             _settle_heap()
             _ready(host.addresses, rpc)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
@@ -108,9 +116,10 @@ def make_runtime(
     deployment = anchor.deployment
     bundles = Bundles(store, deployment.chain_id, deployment.address)
 
-    def post(effect: PostEpoch) -> None:
-        publish(store, epochs_folder, effect.epoch)  # nobody can check a root without its leaves
-        anchor.post(effect)
+    async def submit(effect: PostEpoch | PostRound) -> None:
+        if isinstance(effect, PostEpoch):  # nobody can check a root without its leaves
+            await trio.to_thread.run_sync(publish, store, epochs_folder, effect.epoch)
+        await anchor.submit(effect)
 
     return Runtime(
         lambda: Coordinator(policy, listed, identity, os.urandom(32), tables=tables),
@@ -124,8 +133,8 @@ def make_runtime(
                 "draws": partial(round_draws, store),
                 "verdict": partial(verdict_record, store),
             },
-            post=post,
-            post_round=anchor.post_round,
+            submit=submit,
+            settled=anchor.settled,
             verdict=partial(job_verdict, store),
         ),
         cards,
@@ -178,25 +187,35 @@ def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
 
 
 @contextmanager
-def _opened(settings: Settings, identity: Identity) -> Any:
+def _opened(
+    settings: Settings, identity: Identity
+) -> Iterator[tuple[Store, Anchor, LocalChain | None]]:
+    """The tables and the chain; the last is the local chain, if it is one."""
     url = settings.database or f"sqlite:///{settings.data_dir / 'coordinator.db'}"
     store = Store(url)
+    local: LocalChain | None = None
     try:
-        anchor = Anchor(settings.data_dir / "chain.db", identity.seed, store.engine)
-        try:
-            yield store, anchor
-        finally:
-            anchor.close()
+        if settings.chain is not None:
+            anchor = remote_anchor(settings.chain, identity, store.engine)
+        else:
+            anchor, local = local_anchor(settings.data_dir / "chain.db", identity, store.engine)
+        yield store, anchor, local
     finally:
+        if local is not None:
+            local.close()
         store.close()
 
 
-async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
+async def _start_rpc(
+    nursery: trio.Nursery, settings: Settings, local: LocalChain | None
+) -> str | None:
     if settings.rpc is None:
         return None
+    if local is None:
+        raise AssayError("config_invalid", "only the local chain is served: leave out --rpc")
     try:
         with single_errors():
-            binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+            binds = await nursery.start(serve_rpc, rpc_app(local), *settings.rpc)
     except OSError as error:
         raise AssayError("port_in_use", f"cannot serve JSON-RPC on {settings.rpc}") from error
     return str(binds[0])

@@ -22,6 +22,7 @@ from assay_coordinator.core.epochs import Epochs, StoredEpochs, post
 from assay_coordinator.core.events import (
     Effect,
     EpochPosted,
+    EpochVoided,
     Event,
     Log,
     Lookup,
@@ -46,6 +47,7 @@ from assay_coordinator.core.records import (
     JobRow,
     NodeRow,
     RoundRow,
+    VoidRow,
 )
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.scheduler import Scheduler
@@ -163,6 +165,9 @@ class Coordinator:
                 return self._tick(now)
             case EpochPosted(epoch):
                 return [*self.epochs.posted(epoch), Log("epoch_posted", (("epoch", epoch),))]
+            case EpochVoided(epoch, standing):
+                fields = (("epoch", epoch), ("standing", int(standing)))
+                return [Save(VoidRow(epoch, now, int(standing))), Log("epoch_voided", fields)]
             case RoundMined():
                 return self._round_mined(now, event)
             case SplitsDecided(splits):

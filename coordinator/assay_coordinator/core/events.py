@@ -41,6 +41,14 @@ class EpochPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochVoided:
+    """The contract voided this epoch and all after it; not `standing`: a fork took that back."""
+
+    epoch: int
+    standing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RoundMined:
     """The chain holds the round's root, and the block that decides it.
 
@@ -61,7 +69,7 @@ class SplitsDecided:
     splits: tuple[ModelSplit, ...]
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined | SplitsDecided
+Event = Received | PeerLost | Tick | EpochPosted | EpochVoided | RoundMined | SplitsDecided
 
 
 @dataclass(frozen=True, slots=True)
