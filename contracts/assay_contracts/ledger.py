@@ -59,11 +59,14 @@ class CreditLedgerClient:
         if not self.chain.code(self.address):
             if self.chain.nonce(self.poster) != _DEPLOY_NONCE:
                 raise AssayError("chain_mismatch", "the poster's first transaction made no ledger")
-            creation = load(ledger_abi.CONTRACT).bytecode + _configuration(self.poster)
-            raw, _ = self.chain.sign(self._key, None, creation, nonce=_DEPLOY_NONCE)
+            raw, _ = self.chain.sign(self._key, None, self.creation(), nonce=_DEPLOY_NONCE)
             self.chain.send_raw(raw)
         self._check_code()
         return Deployment(self.chain.chain_id, self.address, self.poster)
+
+    def creation(self) -> bytes:
+        """The code that makes the ledger, with what it is told."""
+        return load(ledger_abi.CONTRACT).bytecode + _configuration(self.poster)
 
     def head(self) -> int:
         """The newest posted epoch; 0 before the first."""

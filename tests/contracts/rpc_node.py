@@ -79,7 +79,7 @@ class RpcNode:
         if not keep_pool:
             self.pool.clear()
         for _, raw in lost if keep_pool else []:
-            self._take(raw)
+            self.take(raw)
         for _ in range(other):
             self._mine(self._stranger())
 
@@ -131,9 +131,13 @@ class RpcNode:
         spoilt = self.fault(asked)
         if spoilt is not None:
             return spoilt
+        return httpx.Response(200, json=self.answer(asked))
+
+    def answer(self, asked: Any) -> Any:
+        """To a request or a batch; of a batch in another order, as nodes may."""
         if isinstance(asked, list):
-            return httpx.Response(200, json=[self._answer(one) for one in reversed(asked)])
-        return httpx.Response(200, json=self._answer(asked))
+            return [self._answer(one) for one in reversed(asked)]
+        return self._answer(asked)
 
     def _answer(self, asked: Any) -> Any:
         whole = {"jsonrpc": "2.0", "id": asked["id"]}
@@ -181,7 +185,7 @@ class RpcNode:
 
     def sendRawTransaction(self, text: str) -> str:  # noqa: N802
         raw = bytes.fromhex(text[2:])
-        self._take(raw)
+        self.take(raw)
         return f"0x{transaction_hash(raw).hex()}"
 
     def getTransactionReceipt(self, name: str) -> Any:  # noqa: N802
@@ -199,7 +203,7 @@ class RpcNode:
             shown_log(log, name) for log in logs if f"0x{log.address.hex()}" in wanted["address"]
         ]
 
-    def _take(self, raw: bytes) -> None:
+    def take(self, raw: bytes) -> None:
         chain_id, nonce, _, fee = fields_of(raw)
         sender = sender_of(raw)
         if chain_id != self.genesis.chain_id:
