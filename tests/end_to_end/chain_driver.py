@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -284,7 +285,10 @@ def serve() -> None:
             try:
                 _child(life)
                 os._exit(0)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(1)
         print(json.dumps({"pid": pid}), flush=True)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

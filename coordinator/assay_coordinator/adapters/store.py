@@ -124,10 +124,12 @@ def open_engine(url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this version (Alembic)."""
+    """Bring the tables to this version (Alembic): all of it, or, if it is killed, nothing."""
     config = Config()
     config.set_main_option("script_location", _MIGRATIONS)
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":  # else it commits each statement that makes a table
+            connection.exec_driver_sql("begin immediate")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
