@@ -288,7 +288,8 @@ class Network:
 
 async def test_epochs_are_there_once_whatever_is_killed_and_restored(tmp_path: Path) -> None:
     began, total = time.monotonic(), Counter[str]()
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "end_to_end.chain_driver"]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
