@@ -44,6 +44,7 @@ class RpcNode:
         self.fault: Callable[[Any], httpx.Response | None] = lambda asked: None
         self.chain_id = genesis.chain_id
         self.requests = 0
+        self.floor = 0  # blocks that stay, whatever happens
         self._files, self._now, self._stamp = 0, 1_800_000_000, 0
         self._blocks: list[tuple[int, bytes]] = []
         self.chain = self._begin()
@@ -65,7 +66,7 @@ class RpcNode:
 
     def go_back(self, depth: int, *, keep_pool: bool = True, other: int = 0) -> None:
         """The last `depth` blocks are replaced by `other` blocks of strangers."""
-        depth = min(depth, len(self._blocks))
+        depth = min(depth, len(self._blocks) - self.floor)
         kept, lost = (
             self._blocks[: len(self._blocks) - depth],
             self._blocks[-depth:] if depth else [],

@@ -268,6 +268,7 @@ class Network:
         raw = POSTER.sign(node.chain_id, 0, Call(None, creation), Offer(DEPLOY_GAS, 0, 0))
         node.take(raw)
         node.mine()
+        node.floor = 1
         self.ledger = client.address
 
         async def answer(request: Request) -> Response:
