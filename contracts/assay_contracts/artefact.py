@@ -13,7 +13,16 @@ from itertools import chain
 from typing import Any, Final
 
 # In the order in which they are deployed (deployment.py).
-CONTRACTS: Final = ("CreditToken", "NodeRegistry", "CreditLedger")
+CONTRACTS: Final = (
+    "Ed25519Verifier",
+    "CreditToken",
+    "NodeRegistry",
+    "CreditLedger",
+    "ModelRegistry",
+    "SlashCourt",
+    "TimelockController",
+    "Governance",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +66,15 @@ class Artefact:
         return bytes(blanked)
 
 
+def read(contract: str) -> str:
+    """The text of the committed artefact of `contract`."""
+    return (files("assay_contracts") / "artifacts" / f"{contract}.json").read_text()
+
+
 @cache
 def load(contract: str) -> Artefact:
     """The committed artefact of `contract`, e.g. "CreditLedger"."""
-    text = (files("assay_contracts") / "artifacts" / f"{contract}.json").read_text()
-    raw = json.loads(text)
+    raw = json.loads(read(contract))
     return Artefact(
         contract=raw["contract"],
         bytecode=bytes.fromhex(raw["bytecode"]),

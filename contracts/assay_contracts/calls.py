@@ -1,8 +1,8 @@
 """Calls of Assay's contracts as bytes and back, read from the committed artefacts.
 
-Rules: structs are tuples, or dataclasses whose fields have the components' names in snake_case;
-addresses are 20 bytes both ways; bytesN must have N bytes. What does not fit the ABI raises
-AssayError("malformed"), whether ours or a chain's. Nothing here asks a chain.
+Rules: structs are tuples, dictionaries of exactly the members, or dataclasses that have the
+members' names in snake_case; addresses are 20 bytes both ways; bytesN must have N bytes. What does
+not fit the ABI raises AssayError("malformed"), be it ours or a chain's. Nothing here asks a chain.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Refusal:
     arguments: Mapping[str, Any]
 
     def __str__(self) -> str:
-        return f"{self.name}({', '.join(f'{k}={_shown(v)}' for k, v in self.arguments.items())})"
+        return f"{self.name}({', '.join(f'{k}={shown(v)}' for k, v in self.arguments.items())})"
 
 
 def encode(contract: str, function: str, *arguments: object) -> bytes:
@@ -53,6 +53,15 @@ def decode(contract: str, function: str, data: bytes) -> tuple[Any, ...]:
     """What `function` answered, one item a return value."""
     called = _function(contract, function)
     return _unpack(called.outputs, data, f"{contract}.{function}")
+
+
+def arguments(contract: str, function: str, data: bytes) -> tuple[Any, ...]:
+    """What `function` was called with; "malformed" if `data` is no call of it."""
+    called = _function(contract, function)
+    what = f"{contract}.{function}"
+    if data[:SELECTOR_BYTES] != called.selector:
+        raise AssayError("malformed", f"not a call of {what}")
+    return _unpack(called.inputs, data[SELECTOR_BYTES:], what)
 
 
 def constructor(contract: str, *arguments: object) -> bytes:
@@ -175,7 +184,7 @@ def _given(parameter: Mapping[str, Any], kind: str, value: Any) -> Any:
         return [_given(parameter, kind[: kind.rindex("[")], item) for item in value]
     if kind == "tuple":
         components = parameter["components"]
-        items = _fields(components, value) if is_dataclass(value) else value
+        items = _fields(components, value) if _has_names(value) else value
         return tuple(_given(c, c["type"], item) for c, item in zip(components, items, strict=True))
     # eth_abi takes less than N bytes and pads, and text as hex: both hide mistakes.
     size = 20 if kind == "address" else int(kind[5:]) if re.fullmatch(r"bytes\d+", kind) else None
@@ -184,7 +193,15 @@ def _given(parameter: Mapping[str, Any], kind: str, value: Any) -> Any:
     return value
 
 
+def _has_names(value: object) -> bool:
+    return isinstance(value, Mapping) or is_dataclass(value)
+
+
 def _fields(components: Sequence[Mapping[str, Any]], value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        if value.keys() != {component["name"] for component in components}:
+            raise ValueError(f"not the members of the struct: {sorted(value)}")
+        return [value[component["name"]] for component in components]
     known = {field.name for field in fields(value)}
     wanted = [re.sub(r"(?<!^)(?=[A-Z])", "_", c["name"]).lower() for c in components]
     if not known.issuperset(wanted):
@@ -216,5 +233,6 @@ def _taken(parameter: Mapping[str, Any], kind: str, value: Any) -> Any:
     return bytes.fromhex(value[2:]) if kind == "address" else value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A decoded value for people."""
     return f"0x{value.hex()}" if isinstance(value, bytes) else str(value)

@@ -35,11 +35,15 @@ _BIND: Final = "var compile=Module.cwrap('solidity_compile','string',['string','
 
 
 def compile_sources(
-    sources: Mapping[str, str], outputs: tuple[str, ...] = OUTPUTS, *, ast: bool = False
+    sources: Mapping[str, str],
+    outputs: tuple[str, ...] = OUTPUTS,
+    *,
+    ast: bool = False,
+    warnings: bool = False,
 ) -> dict[str, Any]:
     """solc's standard output for `sources` (text by name, all imports among them).
 
-    Raises RuntimeError with solc's words for any error or warning.
+    Raises RuntimeError with solc's words for any error, or warning unless `warnings` are let pass.
     """
     from py_mini_racer import MiniRacer  # a development tool, not installed with the package
 
@@ -54,7 +58,8 @@ def compile_sources(
     engine.eval(SOLC.read(("soljson.js",))["soljson.js"])
     engine.eval(_BIND)
     output: dict[str, Any] = json.loads(str(engine.call("compile", json.dumps(request), 0, 0)))
-    faults = [error for error in output.get("errors", []) if error["severity"] != "info"]
+    passed = ("info", "warning") if warnings else ("info",)
+    faults = [error for error in output.get("errors", []) if error["severity"] not in passed]
     if faults:
         raise RuntimeError("\n".join(fault["formattedMessage"] for fault in faults))
     return output

@@ -116,6 +116,11 @@ def is_final_call(epoch: int) -> bytes:
     return load(CONTRACT).selector("isFinal") + word(epoch)
 
 
+def voided_call() -> bytes:
+    """When an epoch was last voided; 0: never."""
+    return load(CONTRACT).selector("voidedAt")
+
+
 def claimed_call(account: bytes, role: int) -> bytes:
     return load(CONTRACT).selector("claimed") + account + word(role)
 

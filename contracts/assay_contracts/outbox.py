@@ -35,7 +35,7 @@ from assay_contracts.outbox_core import (
     Looked,
     NotSent,
     OutboxCore,
-    Parameters,
+    Patience,
     Place,
     Refused,
     Save,
@@ -82,7 +82,7 @@ class Outbox:
         engine: Engine,
         chain: SequencedChain,
         wallet: Wallet,
-        parameters: Parameters,
+        patience: Patience,
         *,
         probes: Mapping[str, Probe] | None = None,
         on_alarm: Callable[[Alarm], None] = lambda alarm: None,
@@ -90,7 +90,7 @@ class Outbox:
     ) -> None:
         self._chain, self._wallet = chain, wallet
         self._rows = OutboxRows(engine, wallet.address)
-        self._core = OutboxCore(parameters)
+        self._core = OutboxCore(patience)
         self._probes = dict(probes or {})
         self._on_alarm, self._clock = on_alarm, clock
         self._loaded = False

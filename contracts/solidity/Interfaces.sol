@@ -51,6 +51,7 @@ interface INodeRegistry {
     function bondOf(bytes32 key) external view returns (uint96);
     function activeCount() external view returns (uint256);
     function activeAt(uint256 index) external view returns (bytes32 key);
+    function unbonding() external view returns (uint32); // seconds
     function nonceOf(bytes32 key) external view returns (uint256); // in the next signed message
 
     /// Takes up to `amount` of the bond, `reporterBps` of it to `reporter`, burns the rest; a key
@@ -67,6 +68,9 @@ interface INodeRegistry {
 interface ICreditLedger {
     function head() external view returns (uint32);
     function isFinal(uint32 epoch) external view returns (bool);
+    /// The newest epoch known to be final; `settle` looks at up to `count` more.
+    function finalHead() external view returns (uint32);
+    function settle(uint32 count) external;
     function totalOf(uint32 epoch) external view returns (uint128);
     /// The header as posted; zeros if there is none, or none any more.
     function epochs(uint32 epoch)

@@ -17,6 +17,8 @@ import trio
 
 from assay_coordinator.core.coordinator import Coordinator, Stored
 from assay_coordinator.core.events import (
+    BlockToVote,
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -34,6 +36,7 @@ from assay_coordinator.core.events import (
     Tick,
 )
 from assay_coordinator.core.records import Row
+from assay_coordinator.core.rules import PART_BYTES
 from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
@@ -46,7 +49,7 @@ QUEUE_BYTES_MAX: Final = 256 << 20
 PEER_EVENTS_MAX: Final = 1_024  # one peer's share of the queue
 BATCH_EVENTS_MAX: Final = 2_048
 TICK_SECONDS: Final = 0.25
-PART_BYTES: Final = 512 * 1024
+BLOCK_SECONDS: Final = 1.0
 DOCUMENTS_CACHED_MAX: Final = 64
 DOCUMENT_BYTES_CACHED_MAX: Final = 256 << 20
 LOOKUPS_WAITING_MAX: Final = 1_024
@@ -64,6 +67,7 @@ Document = Callable[[bytes], bytes]
 Submit = Callable[[PostEpoch | PostRound], Awaitable[None]]
 Settled = Callable[[PostEpoch | PostRound], Awaitable[EpochPosted | RoundMined]]
 Verdict = Callable[[bytes, bytes], m.JobVerdict]
+Vote = Callable[[bytes, bytes], None]
 _T = TypeVar("_T")
 
 
@@ -72,7 +76,8 @@ class Backends:
     """What the runtime needs of the world; what is not async is called in a thread.
 
     `submit` returns when what is to be posted is durable, `settled` when it is on chain to stay.
-    `documents`: by what `GetPart` asks for, from its key. `verdict`: of a client's ticket.
+    `documents`: by what `GetPart` asks for, from its key. `verdict`: of a client's ticket. `vote`:
+    a node's seal of a block; `block`: the one to vote on now, if any.
     """
 
     commit: Commit
@@ -81,6 +86,8 @@ class Backends:
     submit: Submit
     settled: Settled
     verdict: Verdict
+    vote: Vote
+    block: Callable[[], int | None]
 
 
 class Runtime:
@@ -129,8 +136,13 @@ class Runtime:
             self._release(await self._restored())
             nursery.start_soon(self._tick_loop)
             nursery.start_soon(self._post_loop)
+            nursery.start_soon(self._block_loop)
             started.set()
             await self._handle_loop()
+
+    def tell(self, event: Event) -> None:
+        """Something happened that is no peer's doing: what a chain says."""
+        self._put(event)
 
     # ---- sessions ----
 
@@ -186,10 +198,6 @@ class Runtime:
 
     # ---- the loop ----
 
-    def happened(self, event: Event) -> None:
-        """What adapters learn of the world: the core handles it in its turn."""
-        self._put(event)
-
     def _put(self, event: Event, size: int = 0) -> None:
         self._queue.append((event, size))
         self._queued_bytes += size
@@ -230,7 +238,7 @@ class Runtime:
         """Nothing of the batch happened. Say so, and become what the tables say."""
         log.error("commit_failed", code=error.code, detail=error.message)
         for effect in batch:
-            if isinstance(effect, Reply | Lookup | LookupVerdict) and effect.request:
+            if isinstance(effect, Reply | Lookup | LookupVerdict | CountVote) and effect.request:
                 self._answer(effect.request, m.Error(code="storage_failed", detail=error.code))
         while True:
             try:
@@ -256,7 +264,7 @@ class Runtime:
                     self._answer(request, message)
                 case Notify(peer, message):
                     self._notify(peer, message)
-                case Lookup() | LookupVerdict():
+                case Lookup() | LookupVerdict() | CountVote():
                     self._begin_lookup(effect)
                 case PostEpoch() | PostRound():
                     self._to_post.send_nowait(effect)
@@ -274,7 +282,7 @@ class Runtime:
 
     # ---- the slow things ----
 
-    def _begin_lookup(self, wanted: Lookup | LookupVerdict) -> None:
+    def _begin_lookup(self, wanted: Lookup | LookupVerdict | CountVote) -> None:
         if not wanted.request:
             return  # a notice, which awaits no answer
         if self._lookups >= LOOKUPS_WAITING_MAX:
@@ -283,7 +291,7 @@ class Runtime:
         self._lookups += 1
         self._nursery.start_soon(self._look_up, wanted)
 
-    async def _look_up(self, wanted: Lookup | LookupVerdict) -> None:
+    async def _look_up(self, wanted: Lookup | LookupVerdict | CountVote) -> None:
         try:
             self._answer(wanted.request, await self._found(wanted))
         except AssayError as error:
@@ -291,7 +299,14 @@ class Runtime:
         finally:
             self._lookups -= 1
 
-    async def _found(self, wanted: Lookup | LookupVerdict) -> m.Part | m.JobVerdict:
+    async def _found(
+        self, wanted: Lookup | LookupVerdict | CountVote
+    ) -> m.Part | m.JobVerdict | m.Done:
+        if isinstance(wanted, CountVote):
+            await trio.to_thread.run_sync(
+                self._backends.vote, wanted.peer, wanted.seal, limiter=self._readers
+            )
+            return m.Done()
         if isinstance(wanted, LookupVerdict):
             return await trio.to_thread.run_sync(
                 self._backends.verdict, wanted.peer, wanted.ticket, limiter=self._readers
@@ -367,6 +382,20 @@ class Runtime:
                     code = error.code
             log.error("not_posted", what=type(effect).__name__, code=code)
             await trio.sleep(POST_RETRY_SECONDS)
+
+    async def _block_loop(self) -> None:
+        """Tells the core which block to vote on, whenever that is another."""
+        told: int | None = None
+        while True:
+            try:
+                block = await trio.to_thread.run_sync(self._backends.block, limiter=self._readers)
+            except AssayError as error:
+                log.error("chain_not_read", code=error.code)
+            else:
+                if block is not None or told is not None:  # again: the core may be a new one
+                    self._put(BlockToVote(block))
+                told = block
+            await trio.sleep(BLOCK_SECONDS)
 
     async def _tick_loop(self) -> None:
         while True:

@@ -79,6 +79,11 @@ def _verdict(client: bytes, ticket: bytes) -> m.JobVerdict:
     return m.JobVerdict(ticket=ticket, state="drawn", outcome="", statements=())
 
 
+def _vote(voter: bytes, seal: bytes) -> None:
+    if voter != PEER:
+        raise AssayError("forbidden")
+
+
 @asynccontextmanager
 async def running(bundle: Any) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
@@ -89,6 +94,8 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
         submit=_submit,
         settled=_settled,
         verdict=_verdict,
+        vote=_vote,
+        block=lambda: 7,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
@@ -105,6 +112,21 @@ async def answered(session: FakeSession, count: int) -> None:
     with trio.fail_after(2):
         while len(session.replies) < count:
             await trio.sleep(0.001)
+
+
+async def test_a_vote_is_counted_beside_the_core_and_answered() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 5, encode(m.VoteBlock(seal=bytes(70))))
+        stranger: Any = FakeSession(b"\x09" * 32)
+        runtime.opened(stranger)(stranger, 6, encode(m.VoteBlock(seal=bytes(70))))
+        await answered(session, 1)
+        await answered(stranger, 1)
+    assert session.replies[0][1] == m.Done()
+    refused = stranger.replies[0][1]
+    assert isinstance(refused, m.Error)
+    assert refused.code == "forbidden"
 
 
 async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:

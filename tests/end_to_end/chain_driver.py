@@ -27,7 +27,7 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient, Deployment
-from assay_contracts.outbox_core import Parameters
+from assay_contracts.outbox_core import Patience
 from assay_contracts.rpc_chain import RpcChain
 from assay_contracts.sealed import SealGuard
 from assay_contracts.wallet import Wallet
@@ -192,11 +192,11 @@ def _plain(value: Any) -> Any:
 
 def anchor_of(life: Life, store: Store) -> tuple[Anchor, LocalChain | None]:
     """The chain as `coordinator start` opens it; `plain` leaves the seals out."""
-    quick = Parameters(retry_us=SECOND // 20, bump_us=SECOND)
+    quick = Patience(retry_us=SECOND // 20, bump_us=SECOND)
     if life.mode == "rpc":
         chain = RpcChain(life.url)
         deployment = Deployment(0, bytes.fromhex(life.ledger), POSTER.address)
-        waiting = Parameters(
+        waiting = Patience(
             confirmations=CONFIRMATIONS, has_pool=True, retry_us=SECOND // 20, bump_us=SECOND
         )
         return Anchor(chain, deployment, POSTER, store.engine, waiting), None

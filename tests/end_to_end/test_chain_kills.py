@@ -32,6 +32,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from assay_contracts import ledger_abi
+from assay_contracts.artefact import CONTRACTS
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient
@@ -263,13 +264,13 @@ class Network:
         folder = self.folder / "node"
         folder.mkdir()
         self.node = node = RpcNode(folder, Genesis(POSTER.address))
-        client = CreditLedgerClient(node.chain, POSTER_KEY)
-        creation = client.creation()
-        raw = POSTER.sign(node.chain_id, 0, Call(None, creation), Offer(DEPLOY_GAS, 0, 0))
-        node.take(raw)
-        node.mine()
-        node.floor = 1
-        self.ledger = client.address
+        plan = CreditLedgerClient(node.chain, POSTER_KEY).plan
+        for creation in plan.creations():
+            call, offer = Call(None, creation.code), Offer(DEPLOY_GAS, 0, 0)
+            node.take(POSTER.sign(node.chain_id, creation.nonce, call, offer))
+            node.mine()
+        node.floor = len(CONTRACTS)
+        self.ledger = plan.addresses[ledger_abi.CONTRACT]
 
         async def answer(request: Request) -> Response:
             return JSONResponse(node.answer(await request.json()))

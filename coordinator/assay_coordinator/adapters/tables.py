@@ -28,6 +28,7 @@ from assay_coordinator.core.records import (
     PricingRow,
     RoundRow,
     Row,
+    RulesRow,
     VerdictRow,
     VoidRow,
 )
@@ -47,6 +48,7 @@ _NAMES: Final[dict[type[Row], str]] = {
     VoidRow: "voids",
     AuditRow: "audits",
     VerdictRow: "verdicts",
+    RulesRow: "rules",
 }
 _TYPES: Final[dict[type, Any]] = {bytes: LargeBinary, int: BigInteger, str: String}
 

@@ -208,6 +208,16 @@ class VerdictRow:
     blob: bytes  # an encoded VerdictRecord
 
 
+@dataclass(frozen=True, slots=True)
+class RulesRow:
+    """What governance decided, and what of it nodes are told; there is one row."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("number",)
+    number: int  # 0
+    state: bytes  # an encoded NetworkRules without the policy: what the chain said last
+    document: bytes  # the last whole one; empty: none yet
+
+
 Row = (
     NodeRow
     | BalanceRow
@@ -222,6 +232,7 @@ Row = (
     | VoidRow
     | AuditRow
     | VerdictRow
+    | RulesRow
 )
 ROWS: tuple[type[Row], ...] = (
     NodeRow,
@@ -237,4 +248,5 @@ ROWS: tuple[type[Row], ...] = (
     VoidRow,
     AuditRow,
     VerdictRow,
+    RulesRow,
 )

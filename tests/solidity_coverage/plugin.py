@@ -1,0 +1,153 @@
+"""Line and branch coverage of the Solidity sources by the tests in Python: `make test-contracts`.
+
+    pytest -p solidity_coverage.plugin -n 0 tests/contracts
+
+The tests then deploy contracts compiled without the optimizer, on an EVM that is traced. At the end
+a table is printed, and the run fails if any source is covered less than `COVERED_MIN`. Gas is not
+what the shipped code costs in such a run: tests of gas are marked and left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from typing import Any, Final
+
+import pyrevm
+import pytest
+from hypothesis import HealthCheck, settings
+
+from assay_contracts import artefact, build, compiler
+from assay_contracts.artefact import CONTRACTS
+from solidity_coverage.targets import Code, Source
+from solidity_coverage.trace import Seen, TracedEVM
+
+COVERED_MIN: Final = 0.95
+EXAMPLES: Final = 20
+_OUTPUTS: Final = ("evm.bytecode", "evm.deployedBytecode")
+_UNOPTIMIZED: Final = {"optimizer": {"enabled": False}}
+
+
+class _Build:
+    """The contracts compiled anew, their artefacts, and the places of their instructions."""
+
+    def __init__(self) -> None:
+        compiler.SETTINGS.update(_UNOPTIMIZED)
+        self.artefacts = build.build()
+        texts = compiler.gather(tuple(map(build.source_name, CONTRACTS)), build.SOURCES)
+        output = compiler.compile_sources(texts, _OUTPUTS, ast=True)
+        self.sources = {
+            found["id"]: Source(name, texts[name], found["id"], found["ast"])
+            for name, found in output["sources"].items()
+            if not name.startswith("@")
+        }
+        self.codes: dict[tuple[str, bool], Code] = {}
+        for name in CONTRACTS:
+            evm = output["contracts"][build.source_name(name)][name]["evm"]
+            self.codes[name, True] = Code.of(evm["bytecode"])
+            self.codes[name, False] = Code.of(evm["deployedBytecode"])
+        for code in self.codes.values():
+            self._expect(code)
+
+    def identify(self, code: bytes, creation: bool) -> str | None:
+        """The contract of ours that `code` creates, or is."""
+        for name in CONTRACTS:
+            known = artefact.load(name)
+            if code.startswith(known.bytecode) if creation else known.is_code(code):
+                return name
+        return None
+
+    def count(self, seen: Seen) -> None:
+        """Moves what ran into the sources."""
+        for frame, pc in seen.steps:
+            if frame in self.codes and pc in self.codes[frame].ranges:
+                place = self.codes[frame].ranges[pc]
+                if source := self.sources.get(place[2]):
+                    source.reached.update(source.enclosing(place))
+        for frame, pc, taken in seen.jumps:
+            place = self.codes[frame].ranges[pc] if frame in self.codes else (0, 0, -1)
+            source = self.sources.get(place[2])
+            if source and source.is_condition(place):
+                source.outcomes.add((place, taken))
+
+    def _expect(self, code: Code) -> None:
+        for pc, place in code.ranges.items():
+            if source := self.sources.get(place[2]):
+                source.statements.update(source.enclosing(place))
+                if pc in code.jumps and source.is_condition(place):
+                    source.conditions.add(place)
+
+
+class _Plugin:
+    def __init__(self) -> None:
+        self.build = _Build()
+        TracedEVM.seen = Seen()
+        TracedEVM.identify = staticmethod(self.build.identify)  # type: ignore[assignment]
+        self.short: list[str] = []
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        self.build.count(TracedEVM.seen)
+        terminalreporter.section("Solidity coverage: lines, branches, and what is not covered")
+        for source in self.build.sources.values():
+            for line in self._rows(source):
+                terminalreporter.write_line(line)
+        for name in self.short:
+            terminalreporter.write_line(f"{name}: less than {COVERED_MIN:.0%} is covered")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self.build.count(TracedEVM.seen)
+        for source in self.build.sources.values():
+            if min(_share(*_lines(source)), _share(*_branches(source))) < COVERED_MIN:
+                self.short.append(source.name)
+        if self.short and session.exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _rows(self, source: Source) -> list[str]:
+        lines, branches = _lines(source), _branches(source)
+        rows = [
+            f"{source.name:<22} lines {_share(*lines):7.2%} of {len(lines[1]):<4} "
+            f"branches {_share(*branches):7.2%} of {len(branches[1])}"
+        ]
+        missing = sorted(lines[1] - lines[0])
+        if missing:
+            rows.append(f"    lines not reached: {', '.join(map(str, missing))}")
+        by_line = defaultdict(set)
+        for place, taken in branches[1] - branches[0]:
+            by_line[source.line(place)].add(taken)
+        rows += [
+            f"    line {line}: never {'or '.join('jumped' if t else 'fell through' for t in sides)}"
+            for line, sides in sorted(by_line.items())
+        ]
+        return rows
+
+
+def _lines(source: Source) -> tuple[set[Any], set[Any]]:
+    return set(map(source.line, source.reached)), set(map(source.line, source.statements))
+
+
+def _branches(source: Source) -> tuple[set[Any], set[Any]]:
+    wanted = {(place, side) for place in source.conditions for side in (False, True)}
+    return source.outcomes & wanted, wanted
+
+
+def _share(reached: set[Any], wanted: set[Any]) -> float:
+    return len(reached & wanted) / len(wanted) if wanted else 1.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    plugin = _Plugin()
+    artefact.load.cache_clear()
+    texts = plugin.build.artefacts
+    artefact.read = lambda contract: texts[contract]
+    pyrevm.EVM = TracedEVM  # type: ignore[misc]
+    config.pluginmanager.register(plugin, "solidity-coverage")
+    # Each instruction is looked at, so random tests get few tries: breadth comes from named cases.
+    settings.register_profile(
+        "coverage",
+        max_examples=EXAMPLES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    settings.load_profile("coverage")
+    assert json.loads(texts[CONTRACTS[0]])["contract"] == CONTRACTS[0]
