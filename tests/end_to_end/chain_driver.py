@@ -1,7 +1,8 @@
 """A coordinator without a network, for processes that are killed: core, tables, chain and outbox.
 
 `python -m end_to_end.chain_driver` is a fork server: it imports everything once and then forks a
-child for each line of JSON it reads (`Life`), tells its process id, and its exit code at the end.
+child for each line of JSON it reads (`Life`), tells its process id, and its exit code at the end;
+the child tells when it is ready.
 What the child acknowledges is appended to a journal that survives it.
 """
 
@@ -211,7 +212,7 @@ def anchor_of(life: Life, store: Store) -> tuple[Anchor, LocalChain | None]:
     return Anchor(EmbeddedChain(local), deployment, POSTER, store.engine, quick), local
 
 
-async def live(life: Life) -> None:
+async def live(life: Life, told: int) -> None:
     """Until it is killed, or, to `finish`, until all is posted."""
     folder = Path(life.folder)
     store = Store(database(folder))
@@ -224,6 +225,7 @@ async def live(life: Life) -> None:
         nursery.start_soon(runtime.run, started)
         nursery.start_soon(anchor.run)
         await started.wait()
+        os.write(told, b'{"ready": true}\n')
         if life.finish:
             with trio.fail_after(FINISH_SECONDS):
                 await _all_posted(store, anchor)
@@ -238,7 +240,7 @@ async def live(life: Life) -> None:
 async def _load(life: Life, runtime: Runtime, nursery: trio.Nursery) -> None:
     load = Load(lambda who: Seat(runtime, who), OPERATOR, MODEL, life.seed)
     load.turn(life.turn)
-    load.epoch_seconds = 0.08
+    load.epoch_seconds, load.workers = 0.06, 3
     load.journal = filed_journal(Path(life.folder))
     if life.room:
         nursery.start_soon(_little_room, life)
@@ -272,9 +274,10 @@ async def _all_posted(store: Store, anchor: Anchor) -> None:
 
 def _child(life: Life) -> None:
     log = os.open(Path(life.folder) / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    told = os.dup(1)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    trio.run(live, life)
+    trio.run(live, life, told)
 
 
 def serve() -> None:

@@ -59,7 +59,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 ROUNDS = int(os.environ.get("ASSAY_CHAIN_KILLS", "12"))
 SEED = int(os.environ.get("ASSAY_CHAIN_SEED", "1"))
 ROUNDS_OF_A_NETWORK = 20
-LIFE_SECONDS_MAX = 0.7
+LIFE_SECONDS_MAX = 0.7  # between "ready" and the kill
+START_KILLED_SHARE = 0.3  # of the kills may come while it starts
 POSTER_KEY = poster_key(COORDINATOR.seed)
 MODES = ("plain", "sealed", "rpc")
 DEPLOY_GAS = 9_000_000
@@ -74,15 +75,18 @@ class Forks:
         self._process = process
         self._buffer = b""
 
-    async def life(self, life: Life, kill_after: float | None) -> int:
-        """The child's exit code; -9 if it was killed."""
+    async def life(self, life: Life, kill_after: float | None, ready: bool = True) -> int:
+        """The child's exit code; -9 if it was killed, so long after it was `ready` or began."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(json.dumps(asdict(life)).encode() + b"\n")
         pid = (await self._line())["pid"]
-        if kill_after is not None:
+        line = await self._line() if ready else {}
+        if kill_after is not None and "code" not in line:
             await trio.sleep(kill_after)
             os.kill(pid, signal.SIGKILL)
-        return int((await self._line())["code"])
+        while "code" not in line:
+            line = await self._line()
+        return int(line["code"])
 
     async def _line(self) -> Any:
         assert self._process.stdout is not None
@@ -114,7 +118,8 @@ class Network:
         room = self.chance.randrange(1, 60_000) if self.chance.random() < 0.15 else 0
         self.counts["full disks"] += room > 0
         life = self._life(room=room, room_seconds=self.chance.random() * 0.5)
-        code = await self.forks.life(life, self.chance.random() * LIFE_SECONDS_MAX)
+        ready = self.chance.random() >= START_KILLED_SHARE
+        code = await self.forks.life(life, self.chance.random() * LIFE_SECONDS_MAX, ready)
         assert code == -9, self._failed(f"it ended by itself with {code}")
         await self._misfortune()
         await self.settle()
