@@ -101,10 +101,6 @@ class CreditLedgerClient:
         call = ledger_abi.post_call(epoch, header)
         return self.chain.sign(self._key, self.address, call, nonce=nonce)
 
-    def sign_note(self, data: bytes, nonce: int) -> tuple[bytes, bytes]:
-        """A transaction that only carries `data`, to the poster itself: (raw bytes, hash)."""
-        return self.chain.sign(self._key, self.poster, data, nonce=nonce)
-
     def post(self, epoch: int, header: Header) -> None:
         """Posts unless it is posted; for one-off use. A coordinator goes through `Outbox`.
 
