@@ -71,6 +71,16 @@ def check_block(block: Any, parent: Any, chain_id: int) -> None:
         raise _wrong(number, error.message) from None
 
 
+def check_executed(executed: Any, given: Any) -> None:
+    """Raises AssayError("chain_mismatch") naming the first field in which the block that execution
+    gives is another than the one that was given."""
+    if executed.hash == given.hash:
+        return
+    wanted, number = executed.header.as_dict(), given.header.block_number
+    name = next(name for name, value in given.header.as_dict().items() if wanted[name] != value)
+    raise _wrong(number, f"executed here it has another {name}: {_shown(wanted[name])}")
+
+
 def _shown(value: Any) -> str:
     return f"0x{value.hex()}" if isinstance(value, bytes) else str(value)
 

@@ -10,16 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from assay_contracts.bonds import Bonds
-from assay_contracts.chain import LocalChain
+from assay_contracts.chain import META_FINALITY, LocalChain
 from assay_contracts.finality import Finality, Target
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import FinalityProof
-
-_META: Final = "finality"
 
 
 class BlockVotes:
@@ -31,7 +29,7 @@ class BlockVotes:
         self._chain, self._clock = chain, clock
         self._lock = threading.Lock()
         self._bonds = Bonds(chain)
-        kept = chain.meta(_META)
+        kept = chain.meta(META_FINALITY)
         proof = None if kept is None else decode_as(FinalityProof, kept)
         self._core = Finality(chain.chain_id, proof)
         self._unbonded: int | None = None  # the newest block seen at which nobody had a bond
@@ -62,12 +60,12 @@ class BlockVotes:
             proof = self._core.vote(voter, seal)
             if proof is None:
                 return None
-            self._chain.set_meta(_META, encode(proof))
+            self._chain.set_meta(META_FINALITY, encode(proof))
             return proof.number
 
     def proof(self) -> bytes:
         """The newest FinalityProof's bytes. Raises AssayError("chain_unavailable") before one."""
-        kept = self._chain.meta(_META)
+        kept = self._chain.meta(META_FINALITY)
         if kept is None:
             raise AssayError("chain_unavailable", "no block was voted final yet")
         return kept

@@ -6,23 +6,17 @@ Read by calls, and only where the registry spoke: a block without an event of it
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
-from eth_utils import keccak
-
+from assay_contracts import calls
 from assay_contracts.chain import LocalChain
-from assay_protocol.errors import AssayError
 
 REGISTRY_NONCE: Final = 2  # of the poster's transaction that creates NodeRegistry
 ACTIVES_MAX: Final = 4_096
 _KEPT: Final = 8
 _BACK_BLOCKS_MAX: Final = 256
 _SCAN_BLOCKS_MAX: Final = 100_000
-_WORD: Final = 32
-_COUNT, _AT, _BOND = (
-    keccak(text=signature)[:4]
-    for signature in ("activeCount()", "activeAt(uint256)", "bondOf(bytes32)")
-)
+_CONTRACT: Final = "NodeRegistry"
 
 
 class Bonds:
@@ -73,8 +67,8 @@ class Bonds:
     def _read(self, number: int) -> dict[bytes, int]:
         found: dict[bytes, int] = {}
         for index in range(self._count(number)):
-            key = self._word(_AT + index.to_bytes(_WORD), number)
-            bond = int.from_bytes(self._word(_BOND + key, number))
+            key = self._ask(number, "activeAt", index)
+            bond = self._ask(number, "bondOf", key)
             if bond:
                 found[key] = bond
         return found
@@ -82,10 +76,11 @@ class Bonds:
     def _count(self, number: int) -> int:
         if not self._chain.code(self._registry, at=number):
             return 0
-        return min(int.from_bytes(self._word(_COUNT, number)), ACTIVES_MAX)
+        return min(int(self._ask(number, "activeCount")), ACTIVES_MAX)
 
-    def _word(self, data: bytes, number: int) -> bytes:
-        answer = self._chain.call(self._registry, data, at=number)
-        if len(answer) != _WORD:
-            raise AssayError("chain_mismatch", "the registry did not answer with one word")
+    def _ask(self, number: int, function: str, *arguments: object) -> Any:
+        data = calls.encode(_CONTRACT, function, *arguments)
+        (answer,) = calls.decode(
+            _CONTRACT, function, self._chain.call(self._registry, data, at=number)
+        )
         return answer

@@ -24,6 +24,7 @@ from eth_utils import ValidationError
 from assay_contracts.block_rules import (
     TRANSACTION_BYTES_MAX,
     check_block,
+    check_executed,
     check_transaction,
     next_header,
 )
@@ -53,6 +54,7 @@ from assay_protocol.signing import Signer
 
 CALL_GAS: Final = TRANSACTION_GAS_MAX
 SEND_GAS: Final = TRANSACTION_GAS_MAX
+META_FINALITY: Final = "finality"  # the newest FinalityProof
 _META_CHAIN: Final = "chain_id"
 _META_POSTER: Final = "poster"
 _META_PRODUCER: Final = "producer"
@@ -273,12 +275,11 @@ class LocalChain:
                 check_block_seal(seal, self.producer, self.chain_id, number, block.hash)
             check_block(block, parent, self.chain_id)
             with self._store.block():
-                try:
-                    self._chain.import_block(block)
+                try:  # py-evm would check all again that `check_executed` and the rules do
+                    result = self._chain.import_block(block, perform_validation=False)
                 except (ValidationError, VMError) as error:
-                    raise AssayError(
-                        "chain_mismatch", f"block {number} executed gives another: {error}"
-                    ) from None
+                    raise AssayError("chain_mismatch", f"block {number}: {error}") from None
+                check_executed(result.imported_block, block)
                 if self._last_refused(block):
                     raise AssayError("chain_mismatch", f"block {number}: its transaction failed")
                 if self.producer is not None:

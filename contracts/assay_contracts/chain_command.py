@@ -91,6 +91,7 @@ def _run(
     while True:
         try:
             added = follower.step()
+            final = None if added else follower.finality()
         except AssayError as error:
             if error.code not in _PASSING or options.once:
                 raise
@@ -100,6 +101,7 @@ def _run(
             continue
         wait = options.interval
         watch.stepped(added)
+        watch.final(final)
         if not added:
             if options.once:
                 return
@@ -113,6 +115,7 @@ class _Watch:
         self._json, self._blocks, self._chain = options.json, options.blocks, chain
         self._told = max(chain.head_block().number - KNOWN_BLOCKS, 0)
         self._since, self._busy, self._caught_up = time.monotonic(), 0, False
+        self._final: int | None = None
 
     def started(self) -> None:
         genesis, head = self._chain.genesis_hash.hex(), self._chain.head_block()
@@ -151,6 +154,14 @@ class _Watch:
             self._tell(
                 {"event": "caught_up", "block": head.number, "hash": head.hash.hex()},
                 f"every block up to {head.number} holds, hash {head.hash.hex()[:16]}",
+            )
+
+    def final(self, number: int | None) -> None:
+        if number is not None and number != self._final:
+            self._final = number
+            self._tell(
+                {"event": "final", "block": number},
+                f"block {number} is final: more than two thirds of the bonds sealed it",
             )
 
     def waiting(self, error: AssayError, seconds: float) -> None:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from assay_contracts.block_sources import BLOCKS_MAX, blocks_of
-from assay_contracts.chain import LocalChain
+from assay_contracts.chain import META_FINALITY, LocalChain
 from assay_contracts.genesis import TRANSACTION_GAS_MAX
 from assay_contracts.rpc_fields import block_fields, log_fields, receipt_fields, transaction_fields
 from assay_contracts.rpc_values import (
@@ -227,9 +227,15 @@ def _get_blocks(chain: LocalChain, params: list[Any]) -> list[dict[str, str]]:
     return [{"raw": hexed(block.raw), "seal": hexed(block.seal)} for block in found]
 
 
+def _get_finality(chain: LocalChain, params: list[Any]) -> str | None:
+    proof = chain.meta(META_FINALITY)
+    return None if proof is None else hexed(proof)
+
+
 READS: Final[dict[str, Method]] = {
     "assay_getBlocks": _get_blocks,
     "assay_getChain": _get_chain,
+    "assay_getFinality": _get_finality,
     "eth_accounts": _no_accounts,
     "eth_blockNumber": _block_number,
     "eth_call": _call,

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
-    start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC, read-only")
+    start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC")
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")

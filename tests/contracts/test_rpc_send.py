@@ -15,6 +15,7 @@ from assay_contracts.block_rules import check_transaction
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import (
     BASE_FEE,
+    CONTRACTS_MAX,
     GAS_LIMIT,
     TRANSACTION_GAS_MAX,
     address_of,
@@ -74,7 +75,7 @@ def test_a_stranger_without_a_coin_sends_to_a_contract(
     name = send(answers, raw)
     assert chain.head_block().transactions == (bytes.fromhex(name[2:]),)
     assert send(answers, raw) == name, "the same again is the same, not an error"
-    assert chain.head_block().number == 2
+    assert chain.head_block().number == CONTRACTS_MAX + 1
     assert send(answers, legacy(chain, ledger.address, nonce=1)).startswith("0x")
     assert chain.nonce(address_of(STRANGER)) == 2
 
@@ -103,7 +104,7 @@ def test_what_is_not_taken(
     fault = send(answers, raw)
     assert fault["code"] == -32000
     assert words in fault["message"]
-    assert chain.head_block().number == 1
+    assert chain.head_block().number == CONTRACTS_MAX
 
 
 def test_a_contract_cannot_be_made(chain: LocalChain, answers: Answers) -> None:
@@ -120,7 +121,7 @@ def test_a_refused_call_leaves_no_block_and_says_why(
     assert (fault["code"], fault["message"]) == (3, "execution reverted")
     error = load("CreditLedger").error_name(bytes.fromhex(fault["data"][2:]))
     assert error == "NotPoster"
-    assert chain.head_block().number == 1
+    assert chain.head_block().number == CONTRACTS_MAX
 
 
 def test_a_sender_and_all_together_are_bounded(

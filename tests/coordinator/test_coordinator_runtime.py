@@ -108,6 +108,21 @@ async def answered(session: FakeSession, count: int) -> None:
             await trio.sleep(0.001)
 
 
+async def test_a_vote_is_counted_beside_the_core_and_answered() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 5, encode(m.VoteBlock(seal=bytes(70))))
+        stranger: Any = FakeSession(b"\x09" * 32)
+        runtime.opened(stranger)(stranger, 6, encode(m.VoteBlock(seal=bytes(70))))
+        await answered(session, 1)
+        await answered(stranger, 1)
+    assert session.replies[0][1] == m.Done()
+    refused = stranger.replies[0][1]
+    assert isinstance(refused, m.Error)
+    assert refused.code == "forbidden"
+
+
 async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:
     async with running(Bundles()) as runtime:
         session: Any = FakeSession(PEER)
