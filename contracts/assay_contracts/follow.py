@@ -15,15 +15,15 @@ from typing import Any, Final
 from assay_contracts.block_sources import BLOCKS_MAX, About, BlockSource
 from assay_contracts.bonds import Bonds
 from assay_contracts.chain import LocalChain
+from assay_contracts.equivocation import equivocation_call
 from assay_contracts.finality import check_finality
 from assay_contracts.genesis import Genesis
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import FinalityProof, SealedBlock
+from assay_protocol.messages import FinalityProof, Seal, SealedBlock
 from assay_protocol.seals import contradict
-from assay_protocol.signing import SIGNATURE_BYTES
+from assay_protocol.signing import SIGNATURE_BYTES, covered
 
-_SEAL_DOMAIN: Final = b"assay/1/Seal\0"
 _PASSING: Final = frozenset({"timeout", "peer_gone", "busy", "contract_refused"})
 
 
@@ -38,14 +38,16 @@ class Evidence:
     second: bytes
 
     def document(self) -> dict[str, Any]:
-        """For JSON, and for SlashCourt.equivocation: key, the two messages and signatures."""
+        """For JSON: key, the two signed messages, their signatures, and the call data with which
+        anybody sends them to a SlashCourt that has the producer's bond."""
         return {
             "kind": "Seal",
             "key": self.producer.hex(),
             "chain_id": self.chain_id,
             "number": self.number,
-            "messages": [(_SEAL_DOMAIN + s[SIGNATURE_BYTES:]).hex() for s in self._seals()],
+            "messages": [covered(Seal, s).hex() for s in self._seals()],
             "signatures": [s[:SIGNATURE_BYTES].hex() for s in self._seals()],
+            "call": equivocation_call(Seal, self.producer, self.first, self.second).hex(),
         }
 
     def _seals(self) -> tuple[bytes, bytes]:
@@ -68,14 +70,17 @@ def open_followed(
     """The follower's own file, made if it is not there.
 
     `producer` and `poster` are what the operator published; what is not given is taken from the
-    source, the first time only. Raises AssayError("chain_mismatch") if the source contradicts.
+    source, the first time only. Raises AssayError: "chain_mismatch" if the source contradicts,
+    "chain_unavailable" if another process follows into this file.
     """
     if producer is not None and producer != about.producer:
         raise AssayError("chain_mismatch", "the source follows another producer")
     if poster is not None and poster != about.poster:
         raise AssayError("chain_mismatch", "the source's chain has another poster")
     genesis = Genesis(about.poster, about.chain_id)
-    return LocalChain.open(path, genesis=genesis, producer=about.producer, durable=False)
+    return LocalChain.open(
+        path, genesis=genesis, producer=about.producer, durable=False, exclusive=True
+    )
 
 
 class Follower:
