@@ -18,6 +18,7 @@ from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.posted import posting
+from assay_contracts.readers import FileChain
 from assay_contracts.transact import transact
 from assay_contracts.wallet import Call, Wallet
 from assay_coordinator.cli import main
@@ -169,16 +170,18 @@ def test_leaves_that_were_lost_are_no_proof_but_are_seen() -> None:
     assert set(audited(short).failed) == {"places"}
 
 
-def test_the_header_is_read_from_the_event(chain: LocalChain, ledger: CreditLedgerClient) -> None:
+def test_the_header_is_read_from_the_event(ledger: CreditLedgerClient, chain_path: Path) -> None:
     posted = [epoch(1, FIRST), epoch(2, SECOND)]
     for number, one in enumerate(posted, 1):
         ledger.post(number, one.header)
+    reader = FileChain(chain_path)
     for number, one in enumerate(posted, 1):
-        found = trio.run(posting, EmbeddedChain(chain), ledger.address, number)
+        found = posting(reader, ledger.address, number)
         assert (found.header, found.epoch) == (one.header, number)
     with pytest.raises(AssayError) as caught:
-        trio.run(posting, EmbeddedChain(chain), ledger.address, 3)
+        posting(reader, ledger.address, 3)
     assert caught.value.code == "epoch_unknown"
+    reader.close()
 
 
 def test_the_command_checks_what_is_published(
@@ -213,3 +216,5 @@ def test_the_command_checks_what_is_published(
     assert "config_invalid" in capsys.readouterr().err
     assert main([*second, "--challenge"]) == 1
     assert "give --key" in capsys.readouterr().err
+    assert main([*second, "--challenge", "--key", str(tmp_path / "none")]) == 1
+    assert "--chain URL" in capsys.readouterr().err
