@@ -6,6 +6,7 @@ Run with `-s` to see the table.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,13 +15,14 @@ import pytest
 from assay_contracts import calls
 from assay_contracts.chain import LocalChain
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.genesis import CHAIN_ID, Genesis, address_of, contract_address, poster_key
+from assay_contracts.genesis import CHAIN_ID, Genesis, address_of, poster_key
+from assay_contracts.plan import Plan
 from assay_contracts.wallet import wallet_key
 from assay_protocol.signing import Identity
 from contracts.books import Books
 from contracts.courtroom import CULPRIT, KEY, SEAL, receipts, two
 from contracts.electorate import DENY, FOR
-from contracts.network_evm import ORDER, NetworkWiring, constructor_of, registration_text
+from contracts.network_evm import QUICK, registration_text
 
 POSTER: Final = poster_key(bytes(range(32)))
 JURORS: Final = [Identity(bytes([40 + n]) * 32) for n in range(7)]
@@ -34,12 +36,13 @@ class Mined:
     def __init__(self, chain: LocalChain, clock: Any) -> None:
         self.chain, self.clock = chain, clock
         self.poster = address_of(POSTER)
-        self.wiring = NetworkWiring(voting_delay=5, draw_delay=1)
-        self.at = {n: contract_address(self.poster, i) for i, n in enumerate(ORDER)}
+        self.wiring = replace(QUICK, voting_delay=5, draw_delay=1)
+        plan = Plan(self.poster, bytes([0xEE]) * 32, self.poster, parameters=self.wiring)
+        self.at = plan.addresses
         self.nonces: dict[bytes, int] = {}
-        for name in ORDER:
-            creation = calls.constructor(name, *constructor_of(self, name))
-            show(f"deploy {name}", chain.send(POSTER, None, creation, gas=GAS).gas_used)
+        for each in plan.creations():
+            made = chain.send(POSTER, None, each.code, gas=GAS)
+            show(f"deploy {each.contract}", made.gas_used)
 
     def gas(self, contract: str, function: str, *arguments: object, key: bytes = POSTER) -> int:
         """Of the transaction, which must succeed."""

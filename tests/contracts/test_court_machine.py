@@ -143,7 +143,7 @@ class Court(RuleBasedStateMachine):
         assert set(trial.jurors) == eligible  # fewer than seven owners: all of them
         assert len(trial.jurors) == len(eligible)
         trial.state = VOTING
-        trial.until = self.evm.now + self.evm.wiring.vote_period
+        trial.until = self.evm.now + self.evm.wiring.jury_period
 
     @rule(pick=st.integers(0, 99), who=st.sampled_from(OWNERS), guilty=st.booleans())
     def vote(self, pick: int, who: bytes, guilty: bool) -> None:
@@ -170,7 +170,7 @@ class Court(RuleBasedStateMachine):
             if guilty is not None:
                 self.vote(case - 1, who, guilty)
         if ballots:
-            self.pass_time(self.evm.wiring.vote_period, 0)
+            self.pass_time(self.evm.wiring.jury_period, 0)
             self.end(case - 1)
 
     @rule(pick=st.integers(0, 99))

@@ -1,9 +1,7 @@
 """Ways to take the network over that must not work."""
 
 from dataclasses import replace
-from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,32 +16,26 @@ from contracts.electorate import (
     TIMELOCK,
     Electorate,
     Voter,
+    shared_electorate,
 )
 from contracts.evm import DEPLOYER, NOBODY
 from contracts.network_evm import registration
 
 ANN, BEN, EVE = (Voter(number) for number in (1, 2, 9))
 AUDITOR, TREASURY = 4, 5
-_ELECTORATE: list[Electorate] = []
 
 
-@pytest.fixture
-def voters() -> Any:
-    """Ann 100 and Ben 100 in the span; Eve earned nothing yet, or long ago."""
-    if not _ELECTORATE:
-        made = Electorate()
-        for voter in (ANN, BEN, EVE):
-            made.bind(voter)
-        made.earn({EVE: 10_000})
-        for _ in range(2):
-            made.earn({ANN: 50, BEN: 30})
-        made.earn({BEN: 40})
-        _ELECTORATE.append(made)
-    made = _ELECTORATE[0]
-    epochs = list(made.books.epochs)
-    with made.evm.undone():
-        yield made
-    made.books.epochs[:] = epochs
+@shared_electorate
+def voters() -> Electorate:
+    """Ann 100 and Ben 100 in the span; Eve earned nothing in it, but much long ago."""
+    made = Electorate()
+    for voter in (ANN, BEN, EVE):
+        made.bind(voter)
+    made.earn({EVE: 10_000})
+    for _ in range(2):
+        made.earn({ANN: 50, BEN: 30})
+    made.earn({BEN: 40})
+    return made
 
 
 def test_credit_of_an_epoch_that_is_not_final_proposes_nothing(voters: Electorate) -> None:
