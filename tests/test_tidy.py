@@ -137,7 +137,7 @@ def test_every_invariant_names_code_and_checks_that_exist() -> None:
         "S4",
         "G1",
         "V1",
-        "G1",
+        "G2",
         "B1",
         "P1",
         "D1",
