@@ -4,12 +4,17 @@ What runs is the coordinator's own: the core's ledger, statements and closing, i
 the leaf file, the outbox and the embedded chain. Left out is what comes before a receipt is paid:
 signatures of receipts, the lottery, audits (bench/coordinator.py measures those).
 
-`build_and_post_s` is everything an epoch adds to paying the jobs: each line hashed into its
-account's tree and its row committed, the closing, the leaf file on disk, and the post mined.
-`booking_s` is all of the booking: postings, balances and credit rows as well. `peak_mb` is the most
-memory this process ever had. `credit_verify_s` is `assay credit verify` of a node with a thousand
-receipts as a whole command, interpreter and all; `credit_verify_inside_s` without its start. The
-last line is JSON.
+    build_and_post_s   what an epoch adds to paying the jobs: each line hashed into its account's
+                       tree (hashing_s) and its row committed (lines_s), the closing, the leaf file
+                       on disk, the post mined
+    booking_s          all of booking: the lines, and postings, balances and credit as well
+    restart_s          with --restart: the running epoch's trees made again from the table
+    peak_mb            the most memory this process had until the post was mined
+    credit_verify_s    `assay credit verify` of a node with a thousand receipts, as a whole command,
+                       interpreter and all; credit_verify_inside_s is without its start
+    follow_blocks_per_s   a follower's, from block 1, over contracts, posts and notes
+
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -35,8 +40,14 @@ from typing import Any, Final
 import trio
 
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
+from assay_contracts.block_sources import FileBlocks
+from assay_contracts.chain import LocalChain
+from assay_contracts.follow import Follower, open_followed
+from assay_contracts.genesis import poster_key
+from assay_contracts.ledger import CreditLedgerClient
+from assay_contracts.ledger_abi import Header
 from assay_contracts.rpc import rpc_app, serve_rpc
-from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.anchor import local_anchor
 from assay_coordinator.adapters.credit import Bundles
 from assay_coordinator.adapters.leaf_files import publish
 from assay_coordinator.adapters.store import Store
@@ -60,6 +71,8 @@ OWN_JOBS: Final = 1_000
 OWN_TOKENS: Final = 200
 FEE_BPS: Final = 1_000
 VERIFIED_TIMES: Final = 7
+FOLLOWED_POSTS: Final = 60
+NOTES_PER_POST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +108,7 @@ def measure(folder: Path, jobs: int, accounts: int, *, restart: bool) -> dict[st
         figures["build_and_post_s"] = sum(figures[name] for name in built)
         figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         say(figures)
-        return figures | bench.verify()
+        return figures | bench.verify() | bench.follow()
     finally:
         bench.close()
 
@@ -106,7 +119,7 @@ class Bench:
     def __init__(self, folder: Path, accounts: int) -> None:
         self.folder = folder
         self.store = Store(f"sqlite:///{folder / 'coordinator.db'}")
-        self.anchor = Anchor(folder / "chain.db", SEED, self.store.engine)
+        self.anchor = local_anchor(folder / "chain.db", Identity(SEED), self.store.engine)
         self.ledger = Ledger()
         self.epochs = Epochs(self.ledger, FEE_BPS)
         self.statements = TimedStatements()
@@ -149,7 +162,7 @@ class Bench:
             path = publish(self.store, self.folder / "epochs", closed.epoch)
         with timed(figures, "post_s"):
             [effect] = [effect for effect in effects if isinstance(effect, PostEpoch)]
-            self.anchor.post(effect)
+            trio.run(self.anchor.post, effect)
         posted = [effect.row for effect in self.epochs.posted(1) if isinstance(effect, Save)]
         self.store.commit(posted)
         return figures | {"leaf_file_mb": path.stat().st_size / 1e6}
@@ -173,9 +186,31 @@ class Bench:
         path = self.folder / "bundle"
         path.write_bytes(raw)
         gc.freeze()
-        with served(self.anchor.chain) as url:
+        with served(self._local) as url:
             figures |= verified(self.folder / "node", path, url)
         return figures
+
+    def follow(self) -> dict[str, float]:
+        """Blocks a second that a follower executes again: posts of epochs and notes of rounds."""
+        chain = self._local
+        poster = CreditLedgerClient(chain, poster_key(SEED))
+        for number in range(2, FOLLOWED_POSTS + 2):
+            header = Header(random.randbytes(32), 1 << 90, 1, 1 << 20, bytes(32), bytes(32))
+            poster.post(number, header)
+            for _ in range(NOTES_PER_POST):
+                chain.send(poster_key(SEED), poster.poster, random.randbytes(80))
+        source = FileBlocks(self.folder / "chain.db")
+        with open_followed(self.folder / "followed.db", source.about()) as followed:
+            start = time.perf_counter()
+            blocks = Follower(followed, source).to_head()
+            took = time.perf_counter() - start
+        source.close()
+        return {"followed_blocks": blocks, "follow_blocks_per_s": blocks / took}
+
+    @property
+    def _local(self) -> LocalChain:
+        assert self.anchor.local is not None
+        return self.anchor.local
 
     def close(self) -> None:
         self.anchor.close()

@@ -73,7 +73,7 @@ def claim(options: argparse.Namespace) -> int:
     folder = _folder(options)
     if folder is None:
         raise AssayError("config_invalid", "give --node-data: the node's key must sign")
-    claiming = load("assay.credit_claim", "contracts")
+    claiming = load("assay_contracts.claiming", "contracts")
     seed = own_receipts.seed_in(folder)
     bundle = _bundle(options, own_receipts.key_in(folder))
     done = claiming.claim(
