@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import trio
 
+from assay_contracts.posted import is_final
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
@@ -106,7 +107,8 @@ def make_runtime(
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
-    bundles = Bundles(store, deployment.chain_id, deployment.address)
+    final = partial(is_final, anchor.chain, deployment.address)
+    bundles = Bundles(store, deployment.chain_id, deployment.address, final)
 
     def post(effect: PostEpoch) -> None:
         publish(store, epochs_folder, effect.epoch)  # nobody can check a root without its leaves
@@ -119,6 +121,7 @@ def make_runtime(
             load=store.load,
             documents={
                 "credit": bundles.bundle,
+                "claimable": bundles.claimable,
                 "leaves": partial(leaves_document, store),
                 "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),
