@@ -76,6 +76,11 @@ class CreditLedgerClient:
         self._check_code()
         return Deployment(self.chain.chain_id, self.address, self.poster, at)
 
+    def creation(self) -> bytes:
+        """The code that makes the ledger, with what it is told."""
+        made = {creation.contract: creation.code for creation in self.plan.creations()}
+        return made[ledger_abi.CONTRACT]
+
     def head(self) -> int:
         """The newest posted epoch; 0 before the first."""
         return ledger_abi.decode_number(self.chain.call(self.address, ledger_abi.head_call()))
@@ -100,10 +105,6 @@ class CreditLedgerClient:
         """The post as a signed transaction: (raw bytes, hash)."""
         call = ledger_abi.post_call(epoch, header)
         return self.chain.sign(self._key, self.address, call, nonce=nonce)
-
-    def sign_note(self, data: bytes, nonce: int) -> tuple[bytes, bytes]:
-        """A transaction that only carries `data`, to the poster itself: (raw bytes, hash)."""
-        return self.chain.sign(self._key, self.poster, data, nonce=nonce)
 
     def post(self, epoch: int, header: Header) -> None:
         """Posts unless it is posted; for one-off use. A coordinator goes through `Outbox`.

@@ -8,29 +8,31 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from assay_contracts.embedded_chain import EmbeddedChain
+from assay_contracts.chain import LocalChain
 from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.rpc import rpc_app, serve_rpc
-from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.anchor import Anchor, RemoteChain, local_anchor, remote_anchor
+from assay_coordinator.adapters.blocks import Blocks
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.governance import RulesFollower
 from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
+from assay_coordinator.adapters.void_watch import VoidWatch
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
-from assay_coordinator.core.events import PostEpoch
+from assay_coordinator.core.events import PostEpoch, PostRound
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.rules import SignedPolicy
 from assay_coordinator.moderation_command import read_policy_file
@@ -65,6 +67,7 @@ class Settings:
     calibrations: tuple[Path, ...] = ()
     moderation: Path | None = None
     contracts: Parameters = LOCAL  # what they are made with at the first start
+    chain: RemoteChain | None = None  # None: a local one in the data directory
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -80,10 +83,19 @@ async def run_coordinator(settings: Settings) -> int:
     moderation = read_policy_file(settings.moderation) if settings.moderation else None
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
-    with stops as signals, _opened(settings, identity) as (store, anchor):
+    with stops as signals, _opened(settings, identity) as (store, anchor, local):
         folder = settings.data_dir / EPOCHS_FOLDER
         runtime = make_runtime(
-            settings.policy, identity, store, anchor, cards, listed, folder, tables, moderation
+            settings.policy,
+            identity,
+            store,
+            anchor,
+            Blocks(local),
+            cards,
+            listed,
+            folder,
+            tables,
+            moderation,
         )
         async with (
             open_host(identity.seed, settings.listen) as host,
@@ -91,10 +103,15 @@ async def run_coordinator(settings: Settings) -> int:
         ):
             started = trio.Event()
             nursery.start_soon(runtime.run, started)
+            nursery.start_soon(anchor.run)
+            watch = VoidWatch(
+                anchor.chain, anchor.deployment.address, anchor.newest_posted, runtime.happened
+            )
+            nursery.start_soon(watch.run)
             await started.wait()
             _follow_rules(nursery, anchor, runtime)
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
-            rpc = await _start_rpc(nursery, settings, anchor)
+            rpc = await _start_rpc(nursery, settings, local)
             _settle_heap()
             _ready(host.addresses, rpc, anchor.deployment.contracts)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
@@ -108,6 +125,7 @@ def make_runtime(
     identity: Identity,
     store: Store,
     anchor: Anchor,
+    blocks: Blocks,
     cards: Mapping[bytes, bytes],
     listed: Mapping[bytes, Listed],
     epochs_folder: Path,
@@ -118,9 +136,10 @@ def make_runtime(
     deployment = anchor.deployment
     bundles = Bundles(store, deployment.chain_id, deployment.address)
 
-    def post(effect: PostEpoch) -> None:
-        publish(store, epochs_folder, effect.epoch)  # nobody can check a root without its leaves
-        anchor.post(effect)
+    async def submit(effect: PostEpoch | PostRound) -> None:
+        if isinstance(effect, PostEpoch):  # nobody can check a root without its leaves
+            await trio.to_thread.run_sync(publish, store, epochs_folder, effect.epoch)
+        await anchor.submit(effect)
 
     return Runtime(
         lambda: Coordinator(
@@ -135,14 +154,14 @@ def make_runtime(
                 "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),
                 "verdict": partial(verdict_record, store),
-                "block": anchor.block_part,
-                "finality": lambda _key: anchor.votes.proof(),
+                "block": blocks.part,
+                "finality": blocks.finality,
             },
-            post=post,
-            post_round=anchor.post_round,
+            submit=submit,
+            settled=anchor.settled,
             verdict=partial(job_verdict, store),
-            vote=anchor.vote,
-            block=anchor.votes.target,
+            vote=blocks.vote,
+            block=blocks.target,
         ),
         cards,
         lambda: time.time_ns() // 1000,
@@ -194,17 +213,23 @@ def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
 
 
 @contextmanager
-def _opened(settings: Settings, identity: Identity) -> Any:
+def _opened(
+    settings: Settings, identity: Identity
+) -> Iterator[tuple[Store, Anchor, LocalChain | None]]:
+    """The tables and the chain; the last is the local chain, if it is one."""
     url = settings.database or f"sqlite:///{settings.data_dir / 'coordinator.db'}"
     store = Store(url)
+    local: LocalChain | None = None
     try:
-        path = settings.data_dir / "chain.db"
-        anchor = Anchor(path, identity.seed, store.engine, settings.contracts)
-        try:
-            yield store, anchor
-        finally:
-            anchor.close()
+        if settings.chain is not None:
+            anchor = remote_anchor(settings.chain, identity, store.engine)
+        else:
+            path = settings.data_dir / "chain.db"
+            anchor, local = local_anchor(path, identity, store.engine, settings.contracts)
+        yield store, anchor, local
     finally:
+        if local is not None:
+            local.close()
         store.close()
 
 
@@ -214,17 +239,22 @@ def _follow_rules(nursery: trio.Nursery, anchor: Anchor, runtime: Runtime) -> No
     if registry is None:
         log.warning("rules_not_followed", reason="no ModelRegistry is named")
         return
-    chain = EmbeddedChain(anchor.chain)
-    follower = RulesFollower(chain, registry, runtime.tell, lambda: runtime.core.rules.lacks_policy)
+    follower = RulesFollower(
+        anchor.chain, registry, runtime.happened, lambda: runtime.core.rules.lacks_policy
+    )
     nursery.start_soon(follower.run)
 
 
-async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
+async def _start_rpc(
+    nursery: trio.Nursery, settings: Settings, local: LocalChain | None
+) -> str | None:
     if settings.rpc is None:
         return None
+    if local is None:
+        raise AssayError("config_invalid", "only the local chain is served: leave out --rpc")
     try:
         with single_errors():
-            binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+            binds = await nursery.start(serve_rpc, rpc_app(local), *settings.rpc)
     except OSError as error:
         raise AssayError("port_in_use", f"cannot serve JSON-RPC on {settings.rpc}") from error
     return str(binds[0])

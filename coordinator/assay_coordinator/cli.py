@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
+
+if TYPE_CHECKING:
+    from assay_coordinator.adapters.anchor import RemoteChain
 
 DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
 
@@ -44,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
     start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC, read-only")
+    start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
+    start.add_argument("--chain-id", type=int, metavar="N", help="with --chain: which chain")
+    start.add_argument("--ledger", metavar="ADDRESS", help="with --chain: where CreditLedger is")
+    start.add_argument("--registry", metavar="ADDRESS", help="with --chain: the ModelRegistry")
+    start.add_argument("--confirmations", type=int, metavar="N", help="blocks above a post; 12")
+    start.add_argument("--fee-max", type=int, metavar="WEI", help="per gas; 500 gwei")
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
@@ -66,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a parameter of the contracts, for the first start (docs/contracts.md)",
     )
     _add_moderation(verbs)
-    _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    keys = _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    keys.add_argument("--poster", action="store_true", help="and the address that posts epochs")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
     shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
     shapes.add_argument("--probe-keys", type=Path, help="the prober's keys, which are left out")
@@ -172,8 +182,33 @@ def _start(args: argparse.Namespace) -> int:
         calibrations=tuple(args.calibration),
         moderation=args.moderation,
         contracts=choose(LOCAL, args.contracts),
+        chain=_remote_chain(args),
     )
     return trio.run(run_coordinator, settings)
+
+
+def _remote_chain(args: argparse.Namespace) -> RemoteChain | None:
+    given = (args.chain_id, args.ledger, args.registry, args.confirmations, args.fee_max)
+    if args.chain is None:
+        if given != (None,) * 5:
+            raise AssayError("config_invalid", "--chain-id, --ledger and so on go with --chain")
+        return None
+    from assay_contracts.wallet import FeeBounds, read_address
+    from assay_coordinator.adapters.anchor import CONFIRMATIONS, RemoteChain
+
+    if args.chain_id is None or args.ledger is None:
+        raise AssayError("config_invalid", "--chain needs --chain-id and --ledger")
+    confirmations = CONFIRMATIONS if args.confirmations is None else args.confirmations
+    if confirmations < 1:
+        raise AssayError("config_invalid", "on a chain that others mine, confirm 1 block at least")
+    return RemoteChain(
+        url=args.chain,
+        chain_id=args.chain_id,
+        ledger=read_address(args.ledger),
+        registry=read_address(args.registry) if args.registry else None,
+        confirmations=confirmations,
+        fees=FeeBounds() if args.fee_max is None else FeeBounds(args.fee_max),
+    )
 
 
 def _keys(args: argparse.Namespace) -> int:
@@ -184,6 +219,11 @@ def _keys(args: argparse.Namespace) -> int:
     data_dir.mkdir(parents=True, exist_ok=True)
     identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
     sys.stdout.write(identity.public_key.hex() + "\n")
+    if args.poster:
+        from assay_contracts.genesis import poster_key
+        from assay_contracts.wallet import address_of, show_address
+
+        sys.stdout.write(show_address(address_of(poster_key(identity.seed))) + "\n")
     return 0
 
 

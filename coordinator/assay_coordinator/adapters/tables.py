@@ -12,8 +12,8 @@ from typing import get_type_hints as type_hints
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Table
 
-from assay_contracts.notes import NOTES
 from assay_contracts.outbox import METADATA as OUTBOX_METADATA
+from assay_contracts.sealed import SEALED
 from assay_coordinator.core.records import (
     ROWS,
     AuditRow,
@@ -30,6 +30,7 @@ from assay_coordinator.core.records import (
     Row,
     RulesRow,
     VerdictRow,
+    VoidRow,
 )
 
 METADATA: Final = MetaData()
@@ -44,6 +45,7 @@ _NAMES: Final[dict[type[Row], str]] = {
     LeavesRow: "epoch_leaves",
     PricingRow: "pricings",
     EpochRow: "epochs",
+    VoidRow: "voids",
     AuditRow: "audits",
     VerdictRow: "verdicts",
     RulesRow: "rules",
@@ -72,6 +74,6 @@ Index("jobs_round", TABLES[JobRow].c.round)
 Index("jobs_node", TABLES[JobRow].c.node)
 Index("audits_ticket", TABLES[AuditRow].c.ticket)
 
-assert NOTES.name in OUTBOX_METADATA.tables
+assert SEALED.name in OUTBOX_METADATA.tables
 for _table_of_chain in OUTBOX_METADATA.tables.values():
     _table_of_chain.to_metadata(METADATA)

@@ -24,6 +24,7 @@ from assay_coordinator.core.events import (
     CountVote,
     Effect,
     EpochPosted,
+    EpochVoided,
     Event,
     Log,
     Lookup,
@@ -50,6 +51,7 @@ from assay_coordinator.core.records import (
     NodeRow,
     RoundRow,
     RulesRow,
+    VoidRow,
 )
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.rules import Rules, SignedPolicy
@@ -175,6 +177,9 @@ class Coordinator:
                 return self._tick(now)
             case EpochPosted(epoch):
                 return [*self.epochs.posted(epoch), Log("epoch_posted", (("epoch", epoch),))]
+            case EpochVoided(epoch, standing):
+                fields = (("epoch", epoch), ("standing", int(standing)))
+                return [Save(VoidRow(epoch, now, int(standing))), Log("epoch_voided", fields)]
             case RoundMined():
                 return self._round_mined(now, event)
             case RulesRead():

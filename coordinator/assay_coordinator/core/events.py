@@ -41,6 +41,14 @@ class EpochPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochVoided:
+    """The contract voided this epoch and all after it; not `standing`: a fork took that back."""
+
+    epoch: int
+    standing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RoundMined:
     """The chain holds the round's root, and the block that decides it.
 
@@ -76,7 +84,15 @@ class RulesRead:
 
 
 Event = (
-    Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote | SplitsDecided | RulesRead
+    Received
+    | PeerLost
+    | Tick
+    | EpochPosted
+    | EpochVoided
+    | RoundMined
+    | BlockToVote
+    | SplitsDecided
+    | RulesRead
 )
 
 

@@ -168,6 +168,16 @@ class EpochRow:
 
 
 @dataclass(frozen=True, slots=True)
+class VoidRow:
+    """The contract voided this epoch, and all after it that were posted then."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch",)
+    epoch: int
+    at: int
+    standing: int  # 0: a fork of the chain took it back
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
     """One finished replay of one job by one auditor."""
 
@@ -219,6 +229,7 @@ Row = (
     | LeavesRow
     | PricingRow
     | EpochRow
+    | VoidRow
     | AuditRow
     | VerdictRow
     | RulesRow
@@ -234,6 +245,7 @@ ROWS: tuple[type[Row], ...] = (
     LeavesRow,
     PricingRow,
     EpochRow,
+    VoidRow,
     AuditRow,
     VerdictRow,
     RulesRow,
