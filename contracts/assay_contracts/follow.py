@@ -15,15 +15,15 @@ from typing import Any, Final
 from assay_contracts.block_sources import BLOCKS_MAX, About, BlockSource
 from assay_contracts.bonds import Bonds
 from assay_contracts.chain import LocalChain
+from assay_contracts.equivocation import equivocation_call
 from assay_contracts.finality import check_finality
 from assay_contracts.genesis import Genesis
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import FinalityProof, SealedBlock
+from assay_protocol.messages import FinalityProof, Seal, SealedBlock
 from assay_protocol.seals import contradict
-from assay_protocol.signing import SIGNATURE_BYTES
+from assay_protocol.signing import SIGNATURE_BYTES, covered
 
-_SEAL_DOMAIN: Final = b"assay/1/Seal\0"
 _PASSING: Final = frozenset({"timeout", "peer_gone", "busy", "contract_refused"})
 
 
@@ -38,14 +38,16 @@ class Evidence:
     second: bytes
 
     def document(self) -> dict[str, Any]:
-        """For JSON, and for SlashCourt.equivocation: key, the two messages and signatures."""
+        """For JSON: key, the two signed messages, their signatures, and the call data with which
+        anybody sends them to a SlashCourt that has the producer's bond."""
         return {
             "kind": "Seal",
             "key": self.producer.hex(),
             "chain_id": self.chain_id,
             "number": self.number,
-            "messages": [(_SEAL_DOMAIN + s[SIGNATURE_BYTES:]).hex() for s in self._seals()],
+            "messages": [covered(Seal, s).hex() for s in self._seals()],
             "signatures": [s[:SIGNATURE_BYTES].hex() for s in self._seals()],
+            "call": equivocation_call(Seal, self.producer, self.first, self.second).hex(),
         }
 
     def _seals(self) -> tuple[bytes, bytes]:

@@ -42,6 +42,8 @@ from assay_protocol.errors import AssayError
 BODY_BYTES_MAX: Final = 256 * 1024
 BATCH_MAX: Final = 100
 BODY_SECONDS: Final = 10.0
+WAITING_MAX: Final = 64  # requests that wait for the one thread
+WAITING_RETRY_MS: Final = 1_000
 
 BATCH_SECONDS_MAX: Final = 5.0
 LONG_SECONDS: Final = 0.01
@@ -59,6 +61,8 @@ def rpc_app(chain: LocalChain) -> Starlette:
     limiter, answers = trio.CapacityLimiter(1), Answers(chain)
 
     async def answer(request: Request) -> Response:
+        if limiter.statistics().tasks_waiting >= WAITING_MAX:
+            return _json(_error(None, busy("too many requests", WAITING_RETRY_MS)))
         body = await _read_body(request)
         if body is None:
             return _json(_error(None, RpcFault(INVALID_REQUEST, "the body is too large or slow")))

@@ -1,9 +1,11 @@
 import json
+import threading
 from typing import Any
 
 import httpx
 import pytest
 import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import CONTRACTS_MAX
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import Answers, rpc_app, serve_rpc
+from assay_contracts.rpc import WAITING_MAX, Answers, rpc_app, serve_rpc
 from assay_contracts.verify import HttpChain
 
 POSTED = CONTRACTS_MAX + 1  # the block of the first epoch
@@ -196,6 +198,34 @@ async def test_the_app_parses_the_body(chain: LocalChain) -> None:
         silent = await client.post("/", json={"method": "eth_chainId"})
         assert (silent.status_code, silent.content) == (204, b"")
         assert (await client.get("/")).status_code == 405
+
+
+async def test_requests_that_wait_are_bounded(
+    chain: LocalChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one call holds the thread, so many may wait; more are told to come again."""
+    release = threading.Event()
+
+    def slow() -> Any:
+        release.wait(10)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(chain, "head_block", slow)
+    transport = httpx.ASGITransport(app=rpc_app(chain))
+    answers: list[Any] = []
+
+    async def ask_number() -> None:
+        answers.append((await client.post("/", json=request("eth_blockNumber"))).json())
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://chain") as client:
+        async with trio.open_nursery() as nursery:
+            for _ in range(WAITING_MAX + 6):
+                nursery.start_soon(ask_number)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            release.set()
+    codes = [answer["error"]["code"] for answer in answers]
+    assert codes.count(-32005) == 5
+    assert codes.count(-32603) == WAITING_MAX + 1
 
 
 async def test_a_served_chain_is_read_over_http(
