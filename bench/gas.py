@@ -109,7 +109,7 @@ def _gas(chain: LocalChain, number: int | None = None) -> int:
 
 
 def _post(chain: LocalChain, ledger: CreditLedgerClient, epoch: int, leaves: int) -> int:
-    """From 1 to 10^9 jobs. Random hashes: zero bytes would be cheaper than those of a real epoch."""
+    """From 1 to 10^9 jobs. Hashes are random: zero bytes would be cheaper than real ones."""
     jobs = 10 ** (epoch % 10)
     root, data, policy = (os.urandom(32) for _ in range(3))
     ledger.post(epoch, Header(root, epoch * 10**9, jobs, leaves, data, policy))
