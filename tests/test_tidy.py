@@ -129,6 +129,8 @@ def test_every_invariant_names_code_and_checks_that_exist() -> None:
         "S1",
         "S2",
         "S3",
+        "S4",
+        "G1",
         "V1",
         "B1",
         "P1",

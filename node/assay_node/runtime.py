@@ -28,10 +28,11 @@ from assay_node.core import events as on
 from assay_node.core.node import Node
 from assay_node.engines import Engines
 from assay_node.store import Mark, ReceiptStore, Saved
-from assay_protocol.codec import encode
-from assay_protocol.errors import AssayError
+from assay_protocol.codec import decode_as, encode
+from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.links import JOB, SESSION
-from assay_protocol.messages import Done
+from assay_protocol.messages import Done, StartJob, Ticket
+from assay_protocol.signing import peek
 
 FIRST_FRAME_SECONDS: Final = 10.0
 SEND_SECONDS_MAX: Final = 30.0
@@ -169,6 +170,7 @@ class NodeRuntime:
     async def _serve_job(self, client: bytes, frames: Frames) -> None:
         """One client's stream, from its first frame to the end."""
         first = await frames.receive(FIRST_FRAME_SECONDS)
+        answered = await trio.to_thread.run_sync(self._is_answered, first)
         if self._over:
             return
         stream = next(self._numbers)
@@ -177,10 +179,22 @@ class NodeRuntime:
                 line = self._lines[stream] = _Line(frames, nursery)
                 nursery.start_soon(self._read, stream, line)
                 nursery.start_soon(self._write, stream, line)
-                self.post(on.StreamOpened(stream, client, first))
+                self.post(on.StreamOpened(stream, client, first, answered))
         finally:
             self._lines.pop(stream).ended.set()
             self.post(on.StreamLost(stream))
+
+    def _is_answered(self, frame: bytes) -> bool:
+        """Whether the store has a receipt for the ticket in `frame`; not knowing counts as yes."""
+        try:
+            ticket = peek(Ticket, decode_as(StartJob, frame).ticket).ticket
+        except ProtocolError:
+            return False  # the node says what is wrong with it
+        try:
+            return self._store.has(ticket)
+        except AssayError as error:
+            log.error("receipts_not_read", code=error.code)
+            return True
 
     async def _read(self, stream: int, line: _Line) -> None:
         try:

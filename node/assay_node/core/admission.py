@@ -2,7 +2,9 @@
 
 Nothing is remembered and no work is done before the coordinator's signature is checked (invariant
 S1), and a ticket is used up only by being admitted: a client refused with `busy` may come back with
-the same one. A used ticket is remembered until it expires, so no job runs twice (L2).
+the same one. A used ticket is remembered until it expires, so no job runs twice (L2); one whose
+receipt is on disk is refused for ever, as two receipts for one ticket id cost the node its bond
+and a coordinator could give an id out again.
 """
 
 from __future__ import annotations

@@ -47,11 +47,15 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """A client, proven to hold `client`'s key, opened a job stream with `frame`."""
+    """A client, proven to hold `client`'s key, opened a job stream with `frame`.
+
+    `answered`: a receipt for that ticket is on disk, however long ago the ticket expired.
+    """
 
     stream: int
     client: bytes
     frame: bytes
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assay_node.core import effects as do
 from assay_node.core import events as on
@@ -217,8 +217,11 @@ class Node:
 
     def _open(self, now: int, event: on.StreamOpened) -> list[do.Effect]:
         assert event.stream not in self._jobs, "stream numbers are used once"
+        standing = self._standing(now)
+        if event.answered:
+            standing = replace(standing, closed="ticket_replayed")
         try:
-            admitted = self._admission.admit(now, event.frame, event.client, self._standing(now))
+            admitted = self._admission.admit(now, event.frame, event.client, standing)
         except AssayError as error:
             self.tally.jobs_refused += 1
             return _refuse(event.stream, error)
