@@ -77,8 +77,9 @@ def measure(path: Path, epochs: int, leaves: int) -> tuple[dict[str, float], tup
         figures["claim_first_gas_1e6"], figures["claim_again_gas_1e6"] = first, again
         others = rivals(bench)
     start = time.perf_counter()
-    with LocalChain.open(path) as again:
-        figures["bytes_per_block"] = round(path.stat().st_size / again.head_block().number)
+    with LocalChain.open(path) as reopened:
+        blocks = reopened.head_block().number
+        figures["bytes_per_block"] = round(path.stat().st_size / blocks)
         figures["open_ms"] = round((time.perf_counter() - start) * 1e3, 2)
     return figures, others
 

@@ -159,7 +159,7 @@ def local_anchor(
         path, genesis=Genesis(poster=wallet.address), signer=identity, guard=SealGuard(engine)
     )
     try:
-        deployment = CreditLedgerClient(chain, key, parameters=contracts).deploy()
+        deployment = CreditLedgerClient(chain, key, identity.public_key, contracts).deploy()
     except BaseException:
         chain.close()
         raise
