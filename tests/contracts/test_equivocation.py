@@ -1,5 +1,6 @@
 """Two statements of one key about one thing cost its bond; nothing else does."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +29,15 @@ from contracts.courtroom import (
 )
 from contracts.network_evm import NetworkEvm
 
+ROOM = courtroom(jurors=0)
 OTHER = Identity(bytes([67]) * 32)
 OTHER_SEAL = replace(SEAL, digest=bytes([3]) * 32)
 
 
 @pytest.fixture
-def evm() -> NetworkEvm:
-    return courtroom(jurors=0)
+def evm() -> Iterator[NetworkEvm]:
+    with ROOM.undone():
+        yield ROOM
 
 
 def bond(evm: NetworkEvm) -> int:
@@ -179,7 +182,6 @@ def test_what_is_no_statement_is_refused(evm: NetworkEvm, text: bytes) -> None:
         assert evm.refused(ACCUSER, COURT, "equivocation", *arguments) == "NotStatements"
 
 
-ROOM = courtroom(jurors=0)
 texts = st.one_of(
     st.binary(max_size=80),
     st.binary(max_size=40).map(lambda tail: b"assay/1/Receipt\0" + tail),

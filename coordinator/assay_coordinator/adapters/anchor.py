@@ -209,8 +209,8 @@ def local_anchor(
         path, genesis=Genesis(poster=wallet.address), signer=identity, guard=SealGuard(engine)
     )
     try:
-        deployment = CreditLedgerClient(chain, key, parameters=parameters).deploy()
-        return Anchor(EmbeddedChain(chain), deployment, wallet, engine, Patience(), chain)
+        client = CreditLedgerClient(chain, key, identity.public_key, parameters)
+        return Anchor(EmbeddedChain(chain), client.deploy(), wallet, engine, Patience(), chain)
     except BaseException:
         chain.close()
         raise
