@@ -33,18 +33,23 @@ def next_header(vm_class: Any, parent: Any, timestamp: int) -> Any:
     )
 
 
-def check_transaction(transaction: Any, raw: bytes) -> None:
+def check_transaction(transaction: Any, raw: bytes, chain_id: int) -> None:
     """Raises AssayError: "oversized", "chain_mismatch" (a kind of transaction that is not mined
-    here: blobs, delegated code), "gas_too_low" (more gas than a transaction may use)."""
+    here: blobs, delegated code; or one signed for another chain, which py-evm would take if it is
+    a legacy one), "gas_too_low" (more gas than a transaction may use)."""
     if len(raw) > TRANSACTION_BYTES_MAX:
         raise AssayError("oversized", "a transaction of more than 128 KiB")
     if (transaction.type_id or 0) not in _TYPES:
         raise AssayError("chain_mismatch", f"transactions of type {transaction.type_id} are none")
+    if transaction.chain_id != chain_id:
+        raise AssayError(
+            "chain_mismatch", "the transaction is signed for another chain, or for any"
+        )
     if transaction.gas > TRANSACTION_GAS_MAX:
         raise AssayError("gas_too_low", f"a transaction may use {TRANSACTION_GAS_MAX} gas at most")
 
 
-def check_block(block: Any, parent: Any) -> None:
+def check_block(block: Any, parent: Any, chain_id: int) -> None:
     """Raises AssayError("chain_mismatch") naming the block and what is wrong with it."""
     header = block.header
     number = header.block_number
@@ -61,9 +66,19 @@ def check_block(block: Any, parent: Any) -> None:
         raise _wrong(number, "it does not hold one transaction and nothing else")
     (transaction,) = block.transactions
     try:
-        check_transaction(transaction, transaction.encode())
+        check_transaction(transaction, transaction.encode(), chain_id)
     except AssayError as error:
         raise _wrong(number, error.message) from None
+
+
+def check_executed(executed: Any, given: Any) -> None:
+    """Raises AssayError("chain_mismatch") naming the first field in which the block that execution
+    gives is another than the one that was given."""
+    if executed.hash == given.hash:
+        return
+    wanted, number = executed.header.as_dict(), given.header.block_number
+    name = next(name for name, value in given.header.as_dict().items() if wanted[name] != value)
+    raise _wrong(number, f"executed here it has another {name}: {_shown(wanted[name])}")
 
 
 def _shown(value: Any) -> str:

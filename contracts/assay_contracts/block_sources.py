@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
-from assay_contracts.chain import LocalChain
+from assay_contracts.chain import META_FINALITY, LocalChain
 from assay_contracts.readers import HttpChain
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
@@ -45,11 +45,15 @@ class BlockSource(Protocol):
         """Up to `count` blocks from `first` on, fewer if they are large; none above the head."""
         ...
 
+    def finality(self) -> bytes | None:
+        """The newest FinalityProof's bytes, if the source has one."""
+        ...
+
     def close(self) -> None: ...
 
 
 class HttpBlocks:
-    """The coordinator's JSON-RPC, or a follower's."""
+    """A chain's JSON-RPC, as `coordinator start --rpc` serves it."""
 
     def __init__(self, url: str) -> None:
         self._http = HttpChain(url)
@@ -68,6 +72,10 @@ class HttpBlocks:
         if not isinstance(found, list) or len(found) > count:
             raise AssayError("chain_mismatch", "the node's blocks are no list")
         return [SealedBlock(raw=_bytes(one, "raw"), seal=_bytes(one, "seal")) for one in found]
+
+    def finality(self) -> bytes | None:
+        found = self._http.result("assay_getFinality")
+        return None if found is None else _bytes({"proof": found}, "proof")
 
     def close(self) -> None:
         self._http.close()
@@ -88,6 +96,9 @@ class FileBlocks:
 
     def blocks(self, first: int, count: int) -> list[SealedBlock]:
         return blocks_of(self._chain, first, count)
+
+    def finality(self) -> bytes | None:
+        return self._chain.meta(META_FINALITY)
 
     def close(self) -> None:
         self._chain.close()
@@ -123,6 +134,9 @@ class ExportedBlocks:
             found.append(decode_as(SealedBlock, frame))
             size += len(frame)
         return found
+
+    def finality(self) -> bytes | None:
+        return None
 
     def close(self) -> None:
         self._file.close()

@@ -24,6 +24,7 @@ from eth_utils import ValidationError
 from assay_contracts.block_rules import (
     TRANSACTION_BYTES_MAX,
     check_block,
+    check_executed,
     check_transaction,
     next_header,
 )
@@ -33,10 +34,10 @@ from assay_contracts.evm import (
     AtomicDB,
     BlockNotFound,
     HeaderNotFound,
-    SpoofTransaction,
     TransactionNotFound,
     VMError,
 )
+from assay_contracts.execution import enough_gas, refusal, run_call
 from assay_contracts.genesis import (
     TRANSACTION_GAS_MAX,
     Genesis,
@@ -53,6 +54,7 @@ from assay_protocol.signing import Signer
 
 CALL_GAS: Final = TRANSACTION_GAS_MAX
 SEND_GAS: Final = TRANSACTION_GAS_MAX
+META_FINALITY: Final = "finality"  # the newest FinalityProof
 _META_CHAIN: Final = "chain_id"
 _META_POSTER: Final = "poster"
 _META_PRODUCER: Final = "producer"
@@ -148,12 +150,8 @@ class LocalChain:
     def block(self, which: int | bytes) -> Block | None:
         """A canonical block by number, or any by hash."""
         with self._lock:
-            try:
-                if isinstance(which, bytes):
-                    return self._block(self._chain.get_block_header_by_hash(which))
-                return self._block(self._chain.get_canonical_block_header_by_number(which))
-            except (HeaderNotFound, BlockNotFound):
-                return None
+            header = self.header(which)
+            return None if header is None else self._block(header)
 
     def finalized_block(self) -> Block:
         """The newest block the bonded nodes agreed on; the head while nobody has a bond."""
@@ -170,26 +168,17 @@ class LocalChain:
         at: int | None = None,
         gas: int = CALL_GAS,
     ) -> bytes:
-        """Runs without a transaction, on block `at` or the head. Raises ContractRefused, also if
-        it takes more than `gas`."""
-        computation = self._run(to, data, sender, at, gas)
-        return bytes(computation.output)
+        """Runs without a transaction, on block `at`, or as a transaction sent now would: on the
+        head's state, at this time. Raises ContractRefused, also if it takes more than `gas`."""
+        with self._lock:
+            vm = self._chain.get_vm(self._next() if at is None else self._header(at))
+            return bytes(run_call(vm, to, data, sender, gas).output)
 
     def estimate(self, sender: bytes, to: bytes | None, data: bytes, *, gas: int = CALL_GAS) -> int:
-        """Gas with which the transaction passes on the head, at most `gas`. Raises ContractRefused.
-
-        What it uses, and a margin for what a call inside it must hold back (EIP-150).
-        """
-        first = self._run(to or CREATE_CONTRACT_ADDRESS, data, sender, None, gas)
-        used = int(first.get_gas_used())
-        wanted = min(gas, used + used // 8 + intrinsic_gas(data, creates=to is None))
-        while wanted < gas:
-            try:
-                self._run(to or CREATE_CONTRACT_ADDRESS, data, sender, None, wanted)
-                return wanted
-            except ContractRefused:
-                wanted = min(gas, 2 * wanted)
-        return gas
+        """Gas with which the transaction passes now, at most `gas`. Raises ContractRefused."""
+        with self._lock:
+            vm = self._chain.get_vm(self._next())
+            return enough_gas(vm, to, data, sender, gas)
 
     def code(self, address: bytes, *, at: int | None = None) -> bytes:
         with self._lock:
@@ -231,8 +220,7 @@ class LocalChain:
 
         Raises ContractRefused if it reverts, "chain_mismatch" if it is no valid next transaction
         (nonce, signature, fee) or this is not the producer, "gas_too_low" and "oversized" beyond
-        the rules of blocks; none of them leaves a block. After "storage_failed" it may be in the
-        next one: ask for its receipt.
+        the rules of blocks, "storage_failed" if the disk refuses; none of them leaves a block.
         """
         if len(raw) > TRANSACTION_BYTES_MAX:
             raise AssayError("oversized", "a transaction of more than 128 KiB")
@@ -240,15 +228,23 @@ class LocalChain:
             raise AssayError("chain_mismatch", "only its producer adds blocks to this chain")
         with self._lock:
             self._catch_up()
-            with self._store.block():
-                parent = self._chain.get_canonical_head()
-                transaction = self._decode(raw, parent)
-                check_transaction(transaction, raw)
-                self._seal(self._mine(transaction, parent))
-            self._behind_guard = False
-        receipt = self.receipt(transaction.hash)
+            try:
+                name = self._add(raw)
+            except AssayError as error:
+                if error.code != "storage_failed":
+                    raise
+                self._catch_up()  # if it was sealed, it is to be there
+                name = self._decode(raw, self._chain.get_canonical_head()).hash
+                if self.receipt(name) is None:
+                    raise
+        receipt = self.receipt(name)
         assert receipt is not None
         return receipt
+
+    def decode_transaction(self, raw: bytes) -> Any:
+        """py-evm's own transaction; raises AssayError("chain_mismatch") if the bytes are none."""
+        with self._lock:
+            return self._decode(raw, self._chain.get_canonical_head())
 
     def sealed_block(self, number: int) -> KeptBlock | None:
         """Block `number` as RLP with its seal (empty without a producer); None above the head and
@@ -276,14 +272,13 @@ class LocalChain:
             if self.producer is not None:
                 # A seal names its height: with the parent's it would be evidence, not a block.
                 check_block_seal(seal, self.producer, self.chain_id, number, block.hash)
-            check_block(block, parent)
+            check_block(block, parent, self.chain_id)
             with self._store.block():
-                try:
-                    self._chain.import_block(block)
+                try:  # py-evm would check all again that `check_executed` and the rules do
+                    result = self._chain.import_block(block, perform_validation=False)
                 except (ValidationError, VMError) as error:
-                    raise AssayError(
-                        "chain_mismatch", f"block {number} executed gives another: {error}"
-                    ) from None
+                    raise AssayError("chain_mismatch", f"block {number}: {error}") from None
+                check_executed(result.imported_block, block)
                 if self._last_refused(block):
                     raise AssayError("chain_mismatch", f"block {number}: its transaction failed")
                 if self.producer is not None:
@@ -307,6 +302,7 @@ class LocalChain:
     def send(self, key: bytes, to: bytes | None, data: bytes, *, gas: int = SEND_GAS) -> Receipt:
         """Signs with the account's next nonce and mines; errors as `send_raw`."""
         with self._lock:
+            self._catch_up()
             raw, _ = self.sign(key, to, data, nonce=self.nonce(address_of(key)), gas=gas)
             return self.send_raw(raw)
 
@@ -334,6 +330,42 @@ class LocalChain:
                 Log(bytes(log.address), tuple(t.to_bytes(32) for t in log.topics), bytes(log.data))
                 for log in receipt.logs
             ),
+        )
+
+    def mined(self, transaction_hash: bytes) -> tuple[Any, Any, Any] | None:
+        """py-evm's own (header, transaction, receipt) of a mined transaction."""
+        with self._lock:
+            found = self._find(transaction_hash)
+            if found is None:
+                return None
+            header, index, transaction = found
+            builder = _receipt_builder(self._chain, header)
+            return header, transaction, self._chain.chaindb.get_receipts(header, builder)[index]
+
+    def header(self, which: int | bytes) -> Any | None:
+        """py-evm's own header of a canonical block by number, or of any by hash."""
+        with self._lock:
+            try:
+                if isinstance(which, bytes):
+                    return self._chain.get_block_header_by_hash(which)
+                return self._chain.get_canonical_block_header_by_number(which)
+            except (HeaderNotFound, BlockNotFound):
+                return None
+
+    def logs(self, block_hash: bytes, addresses: tuple[bytes, ...]) -> tuple[Log, ...]:
+        """The events of these contracts in one block, in order; none if there is no such block."""
+        header = self.header(block_hash)
+        if header is None or not header.bloom:
+            return ()
+        with self._lock:
+            names = self._chain.chaindb.get_block_transaction_hashes(header)
+        receipts = (self.receipt(name) for name in names)
+        return tuple(
+            log
+            for receipt in receipts
+            if receipt is not None
+            for log in receipt.logs
+            if log.address in addresses
         )
 
     def transaction(self, transaction_hash: bytes) -> Transaction | None:
@@ -368,15 +400,31 @@ class LocalChain:
     ) -> None:
         self.close()
 
-    def _mine(self, transaction: Any, parent: Any) -> Any:
+    def _add(self, raw: bytes) -> bytes:
+        """One block in one SQLite transaction; the hash of what it holds."""
+        with self._store.block():
+            parent = self._chain.get_canonical_head()
+            transaction = self._decode(raw, parent)
+            check_transaction(transaction, raw, self.chain_id)
+            self._seal(self._mine(transaction))
+        self._behind_guard = False
+        return bytes(transaction.hash)
+
+    def _next(self) -> Any:
+        """The header a transaction sent now would get. Where nobody sends any, the head's time
+        stands still, and what a contract lets happen from a time on would never be seen to."""
+        parent = self._chain.get_canonical_head()
         vm_class = self._chain.get_vm_class_for_block_number(parent.block_number + 1)
-        self._chain.header = next_header(vm_class, parent, self._clock())
+        return next_header(vm_class, parent, self._clock())
+
+    def _mine(self, transaction: Any) -> Any:
+        self._chain.header = self._next()
         try:
             mined, _, (computation,) = self._chain.mine_all((transaction,))
         except (ValidationError, VMError) as error:
             raise AssayError("chain_mismatch", f"no valid transaction: {error}") from None
         if computation.is_error:
-            raise ContractRefused(bytes(computation.output), _reason(computation))
+            raise ContractRefused(bytes(computation.output), refusal(computation))
         return mined.imported_block
 
     def _seal(self, block: Any) -> None:
@@ -396,33 +444,23 @@ class LocalChain:
             return
         newest = self._guard.highest()
         if newest is not None:
-            for kept in self._guard.after(self._chain.get_canonical_head().block_number):
+            head = self._chain.get_canonical_head().block_number
+            kept = next(self._guard.after(head), None)
+            if kept is not None and kept.number != head + 1:
+                raise AssayError(
+                    "chain_mismatch",
+                    f"blocks {head + 1} to {kept.number - 1} were sealed and are lost here;"
+                    " `coordinator chain restore` takes them from a follower",
+                )
+            for kept in self._guard.after(head):
                 self.import_block(kept.raw, kept.seal)
             found = self.block(newest.number)
             if found is None or found.hash != newest.hash:
                 raise AssayError(
                     "chain_mismatch",
-                    f"block {newest.number} was sealed with another hash than this file leads to",
+                    f"block {newest.number} was sealed with another hash than it has in this file",
                 )
         self._behind_guard = False
-
-    def _run(self, to: bytes, data: bytes, sender: bytes, at: int | None, gas: int) -> Any:
-        with self._lock:
-            vm = self._chain.get_vm(self._header(at))
-            # Gas costs nothing in a call, but the sender must still be a transaction's sender.
-            unsigned = vm.create_unsigned_transaction(
-                nonce=vm.state.get_nonce(sender), gas_price=0, gas=gas, to=to, value=0, data=data
-            )
-            try:
-                with vm.in_costless_state() as state:
-                    computation = state.costless_execute_transaction(
-                        SpoofTransaction(unsigned, from_=sender)
-                    )
-            except (ValidationError, VMError) as error:  # not even its calldata fits the gas
-                raise ContractRefused(b"", f"no call: {error}") from None
-        if computation.is_error:
-            raise ContractRefused(bytes(computation.output), _reason(computation))
-        return computation
 
     def _last_refused(self, block: Any) -> bool:
         receipts = self._chain.chaindb.get_receipts(
@@ -474,13 +512,6 @@ class LocalChain:
         )
 
 
-def intrinsic_gas(data: bytes, *, creates: bool) -> int:
-    """Gas of a transaction before its first step (yellow paper, EIP-3860, EIP-7623)."""
-    zeros = data.count(0)
-    tokens = zeros + 4 * (len(data) - zeros)
-    return 21_000 + 10 * tokens + (32_000 + 2 * ((len(data) + 31) // 32) if creates else 0)
-
-
 def _recorded_genesis(store: SqliteStore) -> Genesis | None:
     chain_id, poster = store.meta(_META_CHAIN), store.meta(_META_POSTER)
     if chain_id is None or poster is None:
@@ -498,10 +529,6 @@ def _check_genesis(chain: Any, wanted: Genesis, recorded: Genesis | None) -> Non
 
 def _receipt_builder(chain: Any, header: Any) -> Any:
     return chain.get_vm_class_for_block_number(header.block_number).get_receipt_builder()
-
-
-def _reason(computation: Any) -> str:
-    return f"the contract refused: {type(computation.error).__name__} 0x{computation.output.hex()}"
 
 
 def _seconds() -> int:

@@ -24,24 +24,17 @@ OK, FAILED = 0, 1
 PROGRESS_SECONDS: Final = 1.0
 INTERVAL_SECONDS: Final = 2.0
 RETRY_SECONDS_MAX: Final = 60.0
+KNOWN_BLOCKS: Final = 256  # told of again at a start with --blocks
 _PASSING: Final = frozenset({"timeout", "peer_gone", "busy", "contract_refused"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command; the exit code. Raises AssayError, OSError: `assay` prints them."""
     options = parser().parse_args(argv)
     try:
         return int(options.run(options))
     except Difference as found:
         _tell_difference(options, found)
-        return FAILED
-    except AssayError as error:
-        print(f"assay: {error}", file=sys.stderr)
-        return FAILED
-    except OSError as error:
-        print(f"assay: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
         return FAILED
 
 
@@ -98,6 +91,7 @@ def _run(
     while True:
         try:
             added = follower.step()
+            final = None if added else follower.finality()
         except AssayError as error:
             if error.code not in _PASSING or options.once:
                 raise
@@ -107,6 +101,7 @@ def _run(
             continue
         wait = options.interval
         watch.stepped(added)
+        watch.final(final)
         if not added:
             if options.once:
                 return
@@ -118,13 +113,19 @@ class _Watch:
 
     def __init__(self, options: argparse.Namespace, chain: LocalChain) -> None:
         self._json, self._blocks, self._chain = options.json, options.blocks, chain
-        self._told = chain.head_block().number
+        self._told = max(chain.head_block().number - KNOWN_BLOCKS, 0)
         self._since, self._busy, self._caught_up = time.monotonic(), 0, False
+        self._final: int | None = None
 
     def started(self) -> None:
         genesis, head = self._chain.genesis_hash.hex(), self._chain.head_block()
         self._tell(
-            {"event": "started", "genesis": genesis, "block": head.number, "hash": head.hash.hex()},
+            {
+                "event": "started",
+                "chain_id": self._chain.chain_id,
+                "genesis": genesis,
+                "block": head.number,
+            },
             f"genesis {genesis[:16]}, from block {head.number}",
         )
 
@@ -153,6 +154,14 @@ class _Watch:
             self._tell(
                 {"event": "caught_up", "block": head.number, "hash": head.hash.hex()},
                 f"every block up to {head.number} holds, hash {head.hash.hex()[:16]}",
+            )
+
+    def final(self, number: int | None) -> None:
+        if number is not None and number != self._final:
+            self._final = number
+            self._tell(
+                {"event": "final", "block": number},
+                f"block {number} is final: more than two thirds of the bonds sealed it",
             )
 
     def waiting(self, error: AssayError, seconds: float) -> None:
@@ -229,7 +238,3 @@ def _hex(text: str | None, size: int) -> bytes | None:
     if len(raw) != size:
         raise AssayError("config_invalid", f"not {size} bytes as hex: {text[:80]!r}")
     return raw
-
-
-if __name__ == "__main__":
-    sys.exit(main())

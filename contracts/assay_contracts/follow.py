@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_contracts.block_sources import BLOCKS_MAX, About, BlockSource
+from assay_contracts.bonds import Bonds
 from assay_contracts.chain import LocalChain
+from assay_contracts.equivocation import equivocation_call
+from assay_contracts.finality import check_finality
 from assay_contracts.genesis import Genesis
+from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import SealedBlock
+from assay_protocol.messages import FinalityProof, Seal, SealedBlock
 from assay_protocol.seals import contradict
-from assay_protocol.signing import SIGNATURE_BYTES
+from assay_protocol.signing import SIGNATURE_BYTES, covered
 
-_SEAL_DOMAIN: Final = b"assay/1/Seal\0"
 _PASSING: Final = frozenset({"timeout", "peer_gone", "busy", "contract_refused"})
 
 
@@ -35,14 +38,16 @@ class Evidence:
     second: bytes
 
     def document(self) -> dict[str, Any]:
-        """For JSON, and for SlashCourt.equivocation: key, the two messages and signatures."""
+        """For JSON: key, the two signed messages, their signatures, and the call data with which
+        anybody sends them to a SlashCourt that has the producer's bond."""
         return {
             "kind": "Seal",
             "key": self.producer.hex(),
             "chain_id": self.chain_id,
             "number": self.number,
-            "messages": [(_SEAL_DOMAIN + s[SIGNATURE_BYTES:]).hex() for s in self._seals()],
+            "messages": [covered(Seal, s).hex() for s in self._seals()],
             "signatures": [s[:SIGNATURE_BYTES].hex() for s in self._seals()],
+            "call": equivocation_call(Seal, self.producer, self.first, self.second).hex(),
         }
 
     def _seals(self) -> tuple[bytes, bytes]:
@@ -80,6 +85,7 @@ class Follower:
 
     def __init__(self, chain: LocalChain, source: BlockSource) -> None:
         self._chain, self._source = chain, source
+        self._bonds = Bonds(chain)
 
     def step(self) -> int:
         """Executes the next blocks of the source; how many there were.
@@ -103,6 +109,28 @@ class Follower:
         while added := self.step():
             total += added
         return total
+
+    def finality(self) -> int | None:
+        """The newest block the source proves final, checked against the bonds executed here; None
+        without a proof, or while its block is not executed here.
+
+        Raises Difference if the proof is none; else as `step`.
+        """
+        raw = self._source.finality()
+        if raw is None:
+            return None
+        number = 0
+        try:
+            proof = decode_as(FinalityProof, raw)
+            number = proof.number
+            block = self._chain.block(number)
+            if block is None:
+                return None
+            check_finality(proof, self._chain.chain_id, block.hash, self._bonds.at(number))
+        except AssayError as error:
+            why = f"no proof that it is final: {error.message}"
+            raise Difference(error.code, number, why) from None
+        return number
 
     def _fetch(self, first: int, count: int) -> list[SealedBlock]:
         try:

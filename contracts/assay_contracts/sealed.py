@@ -9,9 +9,11 @@ what was sealed: `coordinator chain restore` takes it from one of them before an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sqlalchemy import BigInteger, Column, Engine, LargeBinary, Table, delete, func, insert, select
+from sqlalchemy.exc import DBAPIError
 
 from assay_contracts.outbox import METADATA
 from assay_contracts.records import KeptBlock
@@ -31,7 +33,10 @@ SEALED: Final = Table(
 
 
 class SealGuard:
-    """Synchronous; `engine` is another database than the chain's own file."""
+    """Synchronous; `engine` is another database than the chain's own file.
+
+    Raises AssayError("storage_failed") if that cannot be read or written.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -41,7 +46,7 @@ class SealGuard:
 
         Raises AssayError("chain_mismatch") if another one was sealed at its height or above.
         """
-        with self._engine.begin() as connection:
+        with _storage(), self._engine.begin() as connection:
             highest = connection.execute(select(func.max(SEALED.c.number))).scalar()
             if highest is not None and block.number <= highest:
                 query = select(SEALED.c.hash).where(SEALED.c.number == block.number)
@@ -61,7 +66,7 @@ class SealGuard:
     def highest(self) -> KeptBlock | None:
         """The newest block that was sealed, whatever the chain's file holds."""
         query = select(SEALED).order_by(SEALED.c.number.desc()).limit(1)
-        with self._engine.connect() as connection:
+        with _storage(), self._engine.connect() as connection:
             row = connection.execute(query).first()
         return None if row is None else KeptBlock(row.number, row.hash, row.raw, row.seal)
 
@@ -69,10 +74,18 @@ class SealGuard:
         """The kept blocks above `number`, ascending."""
         while True:
             query = select(SEALED).where(SEALED.c.number > number).order_by(SEALED.c.number)
-            with self._engine.connect() as connection:
+            with _storage(), self._engine.connect() as connection:
                 rows = connection.execute(query.limit(_PAGE_BLOCKS)).all()
             if not rows:
                 return
             for row in rows:
                 yield KeptBlock(row.number, row.hash, row.raw, row.seal)
             number = rows[-1].number
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise AssayError("storage_failed", f"seals cannot be kept: {error.orig}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from threading import Thread
 
 from assay_contracts import ledger_abi, own
 from assay_contracts.artefact import load
@@ -40,6 +41,7 @@ __all__ = [
     "receipt_digest",
     "verify_bundle",
 ]
+_OnChain = tuple[list["Step"], str, tuple["Standing", ...]]
 Read = Callable[[int], ledger_abi.PostedEpoch | None]
 
 
@@ -65,8 +67,8 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All steps, in order; `ok` if every one is. `state` is "final", "open" or "void" (or "" where
-    the chain could not say), `standing` one entry a role."""
+    """All steps, in order; `ok` if every one is. `state` is "final", "open", "void" or "not
+    posted" ("" with another contract), `standing` one entry a role."""
 
     ok: bool
     steps: tuple[Step, ...]
@@ -94,6 +96,7 @@ def verify_bundle(
     known: anybody may deploy the same code and post other roots to it. Raises AssayError only if
     the chain cannot be asked.
     """
+    asked = _Asked(bundle, chain)
     steps = [_one_account(bundle, account), _receipt_digests(bundle)]
     for statement in bundle.statements:
         steps += [_no_job_twice(statement), _lines_to_leaf(statement), _cumulative(statement)]
@@ -102,7 +105,7 @@ def verify_bundle(
     if ledger is not None:
         same = ledger == bundle.ledger
         steps.append(Step("ledger address", same, f"the bundle names 0x{bundle.ledger.hex()}"))
-    found, state, standing = _on_chain(bundle, chain)
+    found, state, standing = asked.answer()
     steps += found
     return Report(all(step.ok for step in steps), tuple(steps), state, standing)
 
@@ -171,9 +174,35 @@ def _own(bundle: CreditBundle, kept: Sequence[Kept], whole: bool) -> list[Step]:
     return [Step(name, *found) for name, found in checks]
 
 
-def _on_chain(
-    bundle: CreditBundle, chain: ChainReader
-) -> tuple[list[Step], str, tuple[Standing, ...]]:
+class _Asked:
+    """What the chain says, asked while the signatures are checked if the chain is elsewhere."""
+
+    def __init__(self, bundle: CreditBundle, chain: ChainReader) -> None:
+        self._bundle, self._chain = bundle, chain
+        self._found: _OnChain | AssayError | None = None
+        self._thread: Thread | None = None
+        if isinstance(chain, HttpChain):  # the local chain's file stays in its thread
+            self._thread = Thread(target=self._ask, daemon=True)
+            self._thread.start()
+
+    def answer(self) -> _OnChain:
+        """Raises AssayError if the chain could not be asked."""
+        if self._thread is None:
+            return _on_chain(self._bundle, self._chain)
+        self._thread.join()
+        if isinstance(self._found, AssayError):
+            raise self._found
+        assert self._found is not None, "the thread ended by a fault of ours"
+        return self._found
+
+    def _ask(self) -> None:
+        try:
+            self._found = _on_chain(self._bundle, self._chain)
+        except AssayError as error:
+            self._found = error
+
+
+def _on_chain(bundle: CreditBundle, chain: ChainReader) -> _OnChain:
     chain_id = chain.chain_id()
     steps = [Step("chain id", chain_id == bundle.chain_id, f"the chain says {chain_id}")]
     code_ok = load(ledger_abi.CONTRACT).is_code(chain.code(bundle.ledger))
@@ -241,8 +270,8 @@ def _standing(
         return chain.call(bundle.ledger, call)
 
     if not posted:
-        head = ledger_abi.decode_number(ask(ledger_abi.head_call()))
-        return ("void" if bundle.epoch <= head + 1 else "not posted"), ()
+        voided = ledger_abi.decode_number(ask(ledger_abi.voided_call()))
+        return "void" if voided else "not posted", ()
     final = ledger_abi.decode_flag(ask(ledger_abi.is_final_call(bundle.epoch)))
     standing = []
     for leaf in (statement.leaf for statement in bundle.statements):

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 import rlp
 
-from assay_contracts.artefact import load
+from assay.cli import main as assay
 from assay_contracts.block_sources import About, BlockSource, blocks_of, open_source
 from assay_contracts.chain import LocalChain
-from assay_contracts.chain_command import main
 from assay_contracts.evm import PragueVM
 from assay_contracts.follow import Difference, Follower, open_followed
-from assay_contracts.genesis import Genesis, address_of, poster_key
+from assay_contracts.genesis import CONTRACTS_MAX, Genesis, address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_protocol.errors import AssayError
@@ -30,7 +29,10 @@ KEY = poster_key(SEED)
 POSTER = address_of(KEY)
 PRODUCER = Identity(SEED)
 OTHER = Identity(b"\x09" * 32)
-BLOCKS = 6
+POSTS = 5
+BLOCKS = CONTRACTS_MAX + POSTS  # one creates a contract, or posts an epoch
+VICTIM = CONTRACTS_MAX + 2  # the second epoch's
+KEPT = VICTIM - 1
 
 
 class Listed:
@@ -45,7 +47,14 @@ class Listed:
     def blocks(self, first: int, count: int) -> list[SealedBlock]:
         return self.items[first - 1 : first - 1 + count]
 
+    def finality(self) -> bytes | None:
+        return None
+
     def close(self) -> None: ...
+
+
+def main(arguments: list[str]) -> int:
+    return assay(["chain", *arguments])
 
 
 def grow(path: Path, posts: int, *, salt: int = 0) -> None:
@@ -63,7 +72,7 @@ def grow(path: Path, posts: int, *, salt: int = 0) -> None:
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("producer") / "chain.db"
-    grow(path, BLOCKS - 1)
+    grow(path, POSTS)
     return path
 
 
@@ -133,7 +142,7 @@ FIELDS: dict[str, Any] = {
     "block_number": 9,
     "gas_limit": 30_000_001,
     "gas_used": 30_000,
-    "timestamp": 1_800_000_999,  # not earlier: only the state tells
+    "timestamp": 1_800_000_999,  # not earlier: only the state of what it wrote tells
     "extra_data": b"x",
     "mix_hash": b"\x01" * 32,
     "nonce": b"\x01" * 8,
@@ -157,11 +166,11 @@ def test_a_tampered_block_stops_it_by_number(
     source: Listed, followed: LocalChain, field: str
 ) -> None:
     """Sealed by the producer itself: only execution and the rules of blocks can tell."""
-    source.items[3] = remade(source.items[3], TAMPERED[field])
-    with pytest.raises(Difference, match="block 4") as caught:
+    source.items[KEPT] = remade(source.items[KEPT], TAMPERED[field])
+    with pytest.raises(Difference, match=f"block {VICTIM}") as caught:
         Follower(followed, source).to_head()
-    assert caught.value.number == 4
-    assert followed.head_block().number == 3
+    assert caught.value.number == VICTIM
+    assert followed.head_block().number == KEPT
 
 
 def test_every_header_field_has_its_tampering(source: Listed) -> None:
@@ -171,32 +180,32 @@ def test_every_header_field_has_its_tampering(source: Listed) -> None:
 
 @pytest.mark.parametrize("wrong", ["other key", "other block", "unsigned", "other chain"])
 def test_a_block_needs_its_producers_seal(source: Listed, followed: LocalChain, wrong: str) -> None:
-    block = source.items[3]
+    block = source.items[KEPT]
     kept = rlp.decode(block.raw, sedes=block_class())
     seals = {
-        "other key": seal_block(OTHER, 0xA55A, 4, kept.hash),
-        "other block": source.items[2].seal,
+        "other key": seal_block(OTHER, 0xA55A, VICTIM, kept.hash),
+        "other block": source.items[KEPT - 1].seal,
         "unsigned": bytes(64) + block.seal[64:],
-        "other chain": seal_block(PRODUCER, 1, 4, kept.hash),
+        "other chain": seal_block(PRODUCER, 1, VICTIM, kept.hash),
     }
-    source.items[3] = SealedBlock(raw=block.raw, seal=seals[wrong])
-    with pytest.raises(Difference, match="block 4") as caught:
+    source.items[KEPT] = SealedBlock(raw=block.raw, seal=seals[wrong])
+    with pytest.raises(Difference, match=f"block {VICTIM}") as caught:
         Follower(followed, source).to_head()
     assert caught.value.code in ("bad_signature", "chain_mismatch")
-    assert followed.head_block().number == 3
+    assert followed.head_block().number == KEPT
 
 
 def test_a_skipped_block_and_foreign_bytes_stop_it(source: Listed, followed: LocalChain) -> None:
     whole = list(source.items)
-    source.items = whole[:3] + whole[4:]
-    with pytest.raises(Difference, match="block 4"):
+    source.items = whole[:KEPT] + whole[VICTIM:]
+    with pytest.raises(Difference, match=f"block {VICTIM}"):
         Follower(followed, source).to_head()
-    for raw in (b"\x00", b"\xc0", whole[3].raw[:-1], whole[3].raw + b"\x00", b"\xff" * 99):
-        source.items = [*whole[:3], SealedBlock(raw=raw, seal=whole[3].seal), *whole[4:]]
-        with pytest.raises(Difference, match="block 4"):
+    for raw in (b"\x00", b"\xc0", whole[KEPT].raw[:-1], whole[KEPT].raw + b"\x00", b"\xff" * 99):
+        source.items = [*whole[:KEPT], SealedBlock(raw=raw, seal=whole[KEPT].seal), *whole[VICTIM:]]
+        with pytest.raises(Difference, match=f"block {VICTIM}"):
             Follower(followed, source).to_head()
     source.items = whole
-    assert Follower(followed, source).to_head() == BLOCKS - 3
+    assert Follower(followed, source).to_head() == BLOCKS - KEPT
 
 
 def test_another_producer_or_poster_is_another_chain(tmp_path: Path, source: Listed) -> None:
@@ -216,7 +225,7 @@ def test_another_producer_or_poster_is_another_chain(tmp_path: Path, source: Lis
 def test_two_sealed_blocks_at_one_height_are_evidence(
     tmp_path: Path, source: Listed, followed: LocalChain
 ) -> None:
-    """The producer restored nothing and forgot everything: it seals heights 3 to 6 again."""
+    """The producer restored nothing and forgot everything: it seals heights again."""
     Follower(followed, source).to_head()
     other = tmp_path / "other.db"
     grow(other, 1)
@@ -227,12 +236,12 @@ def test_two_sealed_blocks_at_one_height_are_evidence(
         Follower(followed, source).to_head()
     evidence = caught.value.evidence
     assert evidence is not None
-    assert (caught.value.number, evidence.number) == (3, 3)
+    assert (caught.value.number, evidence.number) == (VICTIM, VICTIM)
     document = evidence.document()
     first, second = (bytes.fromhex(text) for text in document["messages"])
     assert first != second
     # SlashCourt reads the subject at offset 19 of a seal's signed bytes.
-    assert first[19:51] == second[19:51] == block_subject(0xA55A, 3)
+    assert first[19:51] == second[19:51] == block_subject(0xA55A, VICTIM)
     for message, signature in zip((first, second), document["signatures"], strict=True):
         assert ED25519.verify(PRODUCER.public_key, message, bytes.fromhex(signature))
 
@@ -296,7 +305,7 @@ def test_the_command_names_the_block_and_exits_1(
 
 def test_a_chain_without_seals_is_not_followed(tmp_path: Path) -> None:
     with LocalChain.open(tmp_path / "plain", genesis=Genesis(POSTER)) as chain:
-        chain.send(KEY, None, load("CreditLedger").bytecode + bytes(12) + POSTER)
+        chain.send(KEY, POSTER, b"")
     source: BlockSource = open_source(str(tmp_path / "plain"))
     with pytest.raises(AssayError, match="not sealed"):
         source.about()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import rlp
 
+from assay_contracts import calls
 from assay_contracts.artefact import load
 from assay_contracts.chain import ContractRefused, LocalChain
 from assay_contracts.evm import AtomicDB
@@ -24,7 +25,7 @@ from assay_protocol.errors import AssayError, ProtocolError
 
 KEY = poster_key(bytes(range(32)))
 POSTER = address_of(KEY)
-CREATION = load("CreditLedger").bytecode + bytes(12) + POSTER
+CREATION = calls.constructor("CreditToken", POSTER, POSTER)
 NOWHERE = b"\x05" * 20
 
 
@@ -51,7 +52,7 @@ def test_a_block_holds_one_transaction_and_can_be_read_back(chain: LocalChain, c
     assert head.parent_hash == chain.genesis_hash
     assert (receipt.block, receipt.block_hash, receipt.sender) == (1, head.hash, POSTER)
     assert receipt.contract == contract_address(POSTER, 0)
-    assert load("CreditLedger").is_code(chain.code(contract_address(POSTER, 0)))
+    assert load("CreditToken").is_code(chain.code(contract_address(POSTER, 0)))
     assert chain.code(contract_address(POSTER, 0), at=0) == b""
     assert chain.block(1) == chain.block(head.hash) == head
     transaction = chain.transaction(receipt.transaction_hash)
@@ -81,8 +82,8 @@ def test_block_times_rise_even_if_the_clock_does_not(chain: LocalChain, clock: A
 def test_a_refused_transaction_leaves_no_block(chain: LocalChain) -> None:
     head = chain.head_block()
     with pytest.raises(ContractRefused) as caught:
-        chain.send(KEY, None, load("CreditLedger").bytecode + bytes(32))
-    assert load("CreditLedger").error_name(caught.value.output) == "ZeroPoster"
+        chain.send(KEY, None, calls.constructor("CreditToken", bytes(20), POSTER))
+    assert load("CreditToken").error_name(caught.value.output) == "ZeroMinter"
     assert chain.head_block() == head
     assert chain.nonce(POSTER) == 0
     chain.send(KEY, None, CREATION)

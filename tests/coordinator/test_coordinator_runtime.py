@@ -11,7 +11,8 @@ import trio.testing
 
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.core.coordinator import Coordinator, Stored
-from assay_coordinator.core.events import PostRound, RoundMined
+from assay_coordinator.core.epochs import StoredEpochs
+from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_protocol import messages as m
@@ -25,9 +26,7 @@ EMPTY = Stored(
     balances=[],
     credit=[],
     jobs=[],
-    lines=[],
-    unposted=[],
-    last_epoch=None,
+    epochs=StoredEpochs(),
     next_posting=1,
     audits=0,
 )
@@ -64,7 +63,13 @@ class Bundles:
         return bytes(self.size)
 
 
-def _mined(effect: PostRound) -> RoundMined:
+async def _submit(effect: PostEpoch | PostRound) -> None:
+    """Durable at once."""
+
+
+async def _settled(effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+    if isinstance(effect, PostEpoch):
+        return EpochPosted(effect.epoch)
     return RoundMined(effect.number, bytes(32), bytes(32), 1, bytes(32))
 
 
@@ -74,6 +79,11 @@ def _verdict(client: bytes, ticket: bytes) -> m.JobVerdict:
     return m.JobVerdict(ticket=ticket, state="drawn", outcome="", statements=())
 
 
+def _vote(voter: bytes, seal: bytes) -> None:
+    if voter != PEER:
+        raise AssayError("forbidden")
+
+
 @asynccontextmanager
 async def running(bundle: Any) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
@@ -81,9 +91,11 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
         commit=lambda rows: None,
         load=lambda now: EMPTY,
         documents={"credit": bundle, "verdict": bundle},
-        post=lambda effect: None,
-        post_round=_mined,
+        submit=_submit,
+        settled=_settled,
         verdict=_verdict,
+        vote=_vote,
+        block=lambda: 7,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
@@ -100,6 +112,21 @@ async def answered(session: FakeSession, count: int) -> None:
     with trio.fail_after(2):
         while len(session.replies) < count:
             await trio.sleep(0.001)
+
+
+async def test_a_vote_is_counted_beside_the_core_and_answered() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 5, encode(m.VoteBlock(seal=bytes(70))))
+        stranger: Any = FakeSession(b"\x09" * 32)
+        runtime.opened(stranger)(stranger, 6, encode(m.VoteBlock(seal=bytes(70))))
+        await answered(session, 1)
+        await answered(stranger, 1)
+    assert session.replies[0][1] == m.Done()
+    refused = stranger.replies[0][1]
+    assert isinstance(refused, m.Error)
+    assert refused.code == "forbidden"
 
 
 async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:

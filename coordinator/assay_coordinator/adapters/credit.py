@@ -121,7 +121,7 @@ class Bundles:
             wanted = column.in_(tickets[at : at + TICKETS_PER_QUERY])
             for row in self._store.rows(JobRow, wanted):
                 found[row.ticket] = row.receipt_blob
-        return tuple(found[ticket] for ticket in tickets)
+        return tuple(found[ticket] for ticket in tickets if ticket in found)
 
 
 def pricing_document(store: Store, digest: bytes) -> bytes:

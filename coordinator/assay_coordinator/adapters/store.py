@@ -6,19 +6,17 @@ One thread writes. A commit is all or nothing: when it fails nothing of the batc
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from assay_contracts.storage import storage_errors
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.coordinator import Stored
 from assay_coordinator.core.epochs import StoredEpochs
@@ -35,9 +33,9 @@ from assay_coordinator.core.records import (
     PricingRow,
     RoundRow,
     Row,
+    RulesRow,
 )
 from assay_coordinator.core.statements import Statements
-from assay_protocol.errors import AssayError
 
 BUSY_TIMEOUT_MS: Final = 5_000
 STREAM_ROWS: Final = 10_000
@@ -52,13 +50,16 @@ class Store:
         self.engine = open_engine(url)
         with storage_errors():
             migrate(self.engine)
+        self._keys: dict[type[Row], Callable[[Row], Any]] = {
+            cls: attrgetter(*cls.KEY) for cls in TABLES
+        }
         self._upserts = {cls: self._upsert(cls) for cls in TABLES}
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Make `rows` durable together. Raises AssayError("disk_full" or "storage_failed")."""
-        batches: dict[type[Row], dict[tuple[Any, ...], Row]] = {}
+        batches: dict[type[Row], dict[Any, Row]] = {}
         for row in rows:
-            key = tuple(getattr(row, name) for name in row.KEY)
+            key = self._keys[type(row)](row)
             batches.setdefault(type(row), {})[key] = row  # the last one wins
         with storage_errors(), self.engine.begin() as connection:
             for cls, batch in batches.items():
@@ -93,6 +94,7 @@ class Store:
                 last_round=last_round,
                 undrawn=undrawn,
                 entries=_rows(connection, JobRow, jobs.c.round >= first),
+                rules=next(iter(_rows(connection, RulesRow)), None),
             )
 
     def rows(self, cls: type[Any], *where: Any) -> list[Any]:
@@ -104,11 +106,12 @@ class Store:
         self.engine.dispose()
 
     def _write(self, connection: Connection, cls: type[Row], rows: list[Row]) -> None:
-        names = [column.name for column in TABLES[cls].columns]
-        values = [dict(zip(names, astuple(row), strict=True)) for row in rows]
-        connection.execute(self._upserts[cls], values)
+        self._upserts[cls].run(connection, rows)
 
-    def _upsert(self, cls: type[Row]) -> Any:
+    def _upsert(self, cls: type[Row]) -> _Statement:
+        return _Statement(self._upsert_of(cls), self.engine)
+
+    def _upsert_of(self, cls: type[Row]) -> Any:
         table = TABLES[cls]
         dialect: Any = postgresql if self.engine.dialect.name == "postgresql" else sqlite
         insert = dialect.insert(table)
@@ -116,6 +119,24 @@ class Store:
             return insert
         changed = {c.name: insert.excluded[c.name] for c in table.columns if c.name not in cls.KEY}
         return insert.on_conflict_do_update(index_elements=list(cls.KEY), set_=changed)
+
+
+class _Statement:
+    """A statement for many rows, compiled once and handed to the driver as it is: SQLAlchemy's own
+    way with parameters takes longer than the database."""
+
+    def __init__(self, statement: Any, engine: Engine) -> None:
+        compiled = statement.compile(engine)
+        self._sql = str(compiled)
+        names = compiled.positiontup if compiled.positional else tuple(compiled.params)
+        self._values: Callable[[Row], Any] = attrgetter(*names)
+        self._names = None if compiled.positional else names
+
+    def run(self, connection: Connection, rows: Sequence[Row]) -> None:
+        values: list[Any] = [self._values(row) for row in rows]
+        if self._names is not None:
+            values = [dict(zip(self._names, row, strict=True)) for row in values]
+        connection.exec_driver_sql(self._sql, values)
 
 
 def open_engine(url: str) -> Engine:
@@ -127,10 +148,12 @@ def open_engine(url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this version (Alembic)."""
+    """Bring the tables to this version (Alembic): all of it, or, if it is killed, nothing."""
     config = Config()
     config.set_main_option("script_location", _MIGRATIONS)
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":  # else it commits each statement that makes a table
+            connection.exec_driver_sql("begin immediate")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -173,20 +196,6 @@ def _newest_epoch(connection: Connection) -> EpochRow | None:
     table = TABLES[EpochRow]
     row = connection.execute(select(table).order_by(table.c.epoch.desc()).limit(1)).first()
     return None if row is None else EpochRow(*row)
-
-
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """What databases and files raise, as AssayError("disk_full" or "storage_failed")."""
-    try:
-        yield
-    except DBAPIError as error:
-        text = str(error.orig)
-        full = "disk is full" in text or "No space" in text
-        raise AssayError("disk_full" if full else "storage_failed", text) from error
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise AssayError("disk_full" if full else "storage_failed", str(error)) from error
 
 
 __all__ = ["Store", "migrate", "open_engine", "storage_errors"]

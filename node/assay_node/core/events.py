@@ -142,6 +142,18 @@ class ReceiptNotSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesKept:
+    """The rules of the last `KeepRules` are durable and no chain contradicts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesNotKept:
+    """They are not: `code` is rules_invalid, or why they could not be compared or written."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """The owner wants to leave: take nothing new, finish, deliver, then be drained."""
 
@@ -169,6 +181,8 @@ Event = (
     | ReplayFailed
     | ReceiptSaved
     | ReceiptNotSaved
+    | RulesKept
+    | RulesNotKept
     | Drain
     | Tick
 )

@@ -10,7 +10,7 @@ import pytest
 
 from assay_coordinator.core.coordinator import NODES_SHOWN_MAX
 from assay_coordinator.core.entropy import Entropy
-from assay_coordinator.core.events import PeerLost, Received, Save, Tick
+from assay_coordinator.core.events import BlockToVote, CountVote, PeerLost, Received, Save, Tick
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import JobRow, PostingRow
 from assay_coordinator.core.registry import Registry
@@ -449,3 +449,21 @@ def test_strangers_are_bounded_and_those_known_are_kept() -> None:
     assert given == sorted(given, reverse=True)
     assert 0 < given.count(100) < 6
     check_all(world)
+
+
+def test_heartbeats_tell_which_block_to_vote_on() -> None:
+    a = node(1)
+    world = world_of(a)
+
+    def told() -> int | None:
+        answer = world.call(a.key, heartbeat())
+        assert isinstance(answer, m.HeartbeatAck)
+        return answer.block
+
+    assert told() is None
+    world.handle(BlockToVote(7))
+    assert told() == 7
+    vote = m.VoteBlock(seal=bytes(70))
+    assert world.handle(Received(a.key, 5, vote)) == [CountVote(a.key, 5, vote.seal)]
+    world.handle(BlockToVote(None))
+    assert told() is None
