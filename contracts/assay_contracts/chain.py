@@ -109,16 +109,18 @@ class LocalChain:
         guard: Guard | None = None,
         producer: bytes | None = None,
         durable: bool = True,
+        exclusive: bool = False,
     ) -> LocalChain:
         """Opens the chain in `path`, making it from `genesis` if there is none and it may write.
 
         Without `genesis` the one recorded in the file is taken. Its producer opens it with its
         `signer` and `guard`, a follower with the `producer`'s key. Blocks the guard kept and the
         file lost are executed again. Raises AssayError("chain_mismatch") if the file is no chain,
-        is another one or another's, or contradicts the guard.
+        is another one or another's, or contradicts the guard; "chain_unavailable" if it was to be
+        `exclusive` and is open elsewhere.
         """
         producer = signer.public_key if signer is not None else producer
-        store = SqliteStore(Path(path), read_only=read_only, durable=durable)
+        store = SqliteStore(Path(path), read_only=read_only, durable=durable, exclusive=exclusive)
         try:
             recorded = _recorded_genesis(store)
             if recorded is None:
