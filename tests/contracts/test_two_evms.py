@@ -20,6 +20,7 @@ from assay_protocol.signing import Identity
 
 KEY = Identity(bytes([7]) * 32)
 MESSAGE = b"assay" * 20
+COLD_ACCOUNT = 2_500  # EIP-2929: 2,600 the first time, then 100
 
 
 def deployed(chain: LocalChain, ledger: CreditLedgerClient) -> Any:
@@ -34,7 +35,8 @@ def deployed(chain: LocalChain, ledger: CreditLedgerClient) -> Any:
         evm.set_tx_env(pyrevm.TxEnv(gas_limit=10_000_000))
         address = evm.deploy(poster, creation.code)
         assert bytes.fromhex(address[2:]) == creation.address
-        assert evm.result.gas_used == block.gas_used, creation.contract
+        # revm here keeps accounts warm from one transaction to the next: it may not charge one.
+        assert block.gas_used - evm.result.gas_used in (0, COLD_ACCOUNT), creation.contract
         code = chain.code(creation.address)
         theirs = bytes(evm.get_code(address))  # which revm pads for its own use
         assert theirs[: len(code)] == code
