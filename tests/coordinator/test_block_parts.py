@@ -10,7 +10,7 @@ import pytest
 from assay_contracts.block_sources import About
 from assay_contracts.chain import LocalChain
 from assay_contracts.follow import open_followed
-from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.store import Store
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
@@ -25,14 +25,15 @@ PRODUCER = Identity(SEED)
 @pytest.fixture
 def anchor(tmp_path: Path) -> Iterator[Anchor]:
     store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
-    opened = Anchor(tmp_path / "chain.db", SEED, store.engine)
+    opened = local_anchor(tmp_path / "chain.db", PRODUCER, store.engine)
     yield opened
     opened.close()
     store.close()
 
 
 def chain_of(anchor: Anchor) -> LocalChain:
-    return anchor.chain
+    assert anchor.local is not None
+    return anchor.local
 
 
 def test_blocks_come_in_parts_and_can_be_followed(anchor: Anchor, tmp_path: Path) -> None:
@@ -52,8 +53,10 @@ def test_blocks_come_in_parts_and_can_be_followed(anchor: Anchor, tmp_path: Path
 def test_without_bonds_nobody_votes_and_all_is_final(anchor: Anchor) -> None:
     chain = chain_of(anchor)
     head = chain.head_block()
-    assert anchor.votes.target() is None
-    assert anchor.votes.finalized() == head.number
+    assert anchor.block_to_vote() is None
+    assert chain.finalized_block() == head
+    with pytest.raises(AssayError, match="chain_unavailable"):
+        anchor.finality_part(bytes(32))
     seal = seal_block(PRODUCER, chain.chain_id, head.number, head.hash)
     with pytest.raises(AssayError, match="unexpected_message"):
         anchor.vote(PRODUCER.public_key, seal)
