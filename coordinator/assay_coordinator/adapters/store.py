@@ -40,6 +40,7 @@ from assay_coordinator.core.statements import Statements
 from assay_protocol.errors import AssayError
 
 BUSY_TIMEOUT_MS: Final = 5_000
+CACHE_KIB: Final = 65_536  # of a connection
 STREAM_ROWS: Final = 10_000
 _MIGRATIONS: Final = "assay_coordinator:migrations"
 
@@ -163,6 +164,7 @@ def _sqlite_settings(connection: Any, _record: Any) -> None:
     cursor.execute("pragma synchronous=full")  # acknowledged means durable (D1)
     cursor.execute("pragma foreign_keys=on")
     cursor.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute(f"pragma cache_size=-{CACHE_KIB}")  # keys are hashes: writes go everywhere
     cursor.close()
 
 
