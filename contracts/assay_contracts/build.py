@@ -51,8 +51,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build() -> dict[str, str]:
     """Artefact text by contract name. Raises RuntimeError with solc's words if it refuses."""
-    sources = gather(tuple(map(source_name, CONTRACTS)), SOURCES)
-    output = compile_sources(sources, ast=True)
+    sources = all_sources()
+    return artefacts(sources, compile_sources(sources, ast=True))
+
+
+def all_sources() -> dict[str, str]:
+    """What the contracts are compiled from, by name."""
+    return gather(tuple(map(source_name, CONTRACTS)), SOURCES)
+
+
+def artefacts(sources: dict[str, str], output: dict[str, Any]) -> dict[str, str]:
+    """Artefact text by contract name from the compiler's output, syntax trees included."""
     names = {
         node["id"]: str(node["name"])
         for source in output["sources"].values()

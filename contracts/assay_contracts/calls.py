@@ -55,6 +55,15 @@ def decode(contract: str, function: str, data: bytes) -> tuple[Any, ...]:
     return _unpack(called.outputs, data, f"{contract}.{function}")
 
 
+def arguments(contract: str, function: str, data: bytes) -> tuple[Any, ...]:
+    """What `function` was called with; "malformed" if `data` is no call of it."""
+    called = _function(contract, function)
+    what = f"{contract}.{function}"
+    if data[:SELECTOR_BYTES] != called.selector:
+        raise AssayError("malformed", f"not a call of {what}")
+    return _unpack(called.inputs, data[SELECTOR_BYTES:], what)
+
+
 def constructor(contract: str, *arguments: object) -> bytes:
     """Creation code of `contract` with its arguments."""
     inputs = next((_inputs(e) for e in load(contract).abi if e["type"] == "constructor"), ())

@@ -109,16 +109,18 @@ class LocalChain:
         guard: Guard | None = None,
         producer: bytes | None = None,
         durable: bool = True,
+        exclusive: bool = False,
     ) -> LocalChain:
         """Opens the chain in `path`, making it from `genesis` if there is none and it may write.
 
         Without `genesis` the one recorded in the file is taken. Its producer opens it with its
         `signer` and `guard`, a follower with the `producer`'s key. Blocks the guard kept and the
         file lost are executed again. Raises AssayError("chain_mismatch") if the file is no chain,
-        is another one or another's, or contradicts the guard.
+        is another one or another's, or contradicts the guard; "chain_unavailable" if it was to be
+        `exclusive` and is open elsewhere.
         """
         producer = signer.public_key if signer is not None else producer
-        store = SqliteStore(Path(path), read_only=read_only, durable=durable)
+        store = SqliteStore(Path(path), read_only=read_only, durable=durable, exclusive=exclusive)
         try:
             recorded = _recorded_genesis(store)
             if recorded is None:
@@ -168,17 +170,16 @@ class LocalChain:
         at: int | None = None,
         gas: int = CALL_GAS,
     ) -> bytes:
-        """Runs without a transaction, on block `at` or the head. Raises ContractRefused, also if
-        it takes more than `gas`."""
+        """Runs without a transaction, on block `at`, or as a transaction sent now would: on the
+        head's state, at this time. Raises ContractRefused, also if it takes more than `gas`."""
         with self._lock:
-            vm = self._chain.get_vm(self._header(at))
+            vm = self._chain.get_vm(self._next() if at is None else self._header(at))
             return bytes(run_call(vm, to, data, sender, gas).output)
 
     def estimate(self, sender: bytes, to: bytes | None, data: bytes, *, gas: int = CALL_GAS) -> int:
-        """Gas with which the transaction passes on the head, at most `gas`. Raises
-        ContractRefused."""
+        """Gas with which the transaction passes now, at most `gas`. Raises ContractRefused."""
         with self._lock:
-            vm = self._chain.get_vm(self._header(None))
+            vm = self._chain.get_vm(self._next())
             return enough_gas(vm, to, data, sender, gas)
 
     def code(self, address: bytes, *, at: int | None = None) -> bytes:
@@ -407,13 +408,19 @@ class LocalChain:
             parent = self._chain.get_canonical_head()
             transaction = self._decode(raw, parent)
             check_transaction(transaction, raw, self.chain_id)
-            self._seal(self._mine(transaction, parent))
+            self._seal(self._mine(transaction))
         self._behind_guard = False
         return bytes(transaction.hash)
 
-    def _mine(self, transaction: Any, parent: Any) -> Any:
+    def _next(self) -> Any:
+        """The header a transaction sent now would get. Where nobody sends any, the head's time
+        stands still, and what a contract lets happen from a time on would never be seen to."""
+        parent = self._chain.get_canonical_head()
         vm_class = self._chain.get_vm_class_for_block_number(parent.block_number + 1)
-        self._chain.header = next_header(vm_class, parent, self._clock())
+        return next_header(vm_class, parent, self._clock())
+
+    def _mine(self, transaction: Any) -> Any:
+        self._chain.header = self._next()
         try:
             mined, _, (computation,) = self._chain.mine_all((transaction,))
         except (ValidationError, VMError) as error:

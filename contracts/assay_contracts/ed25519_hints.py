@@ -29,7 +29,7 @@ class HintedSignature:
 
 
 def hinted(key: bytes, signature: bytes) -> HintedSignature:
-    """`signature` (64 bytes) by `key` (32 bytes), with hints. Whether it is valid is not checked."""
+    """`signature` (64 bytes) by `key` (32 bytes), with hints. It is not checked."""
     if len(key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         raise AssayError("malformed", "a key has 32 bytes and a signature 64")
     r, s = signature[:32], signature[32:]

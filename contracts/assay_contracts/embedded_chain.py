@@ -13,6 +13,7 @@ import trio
 from assay_contracts.backend import Fees
 from assay_contracts.chain import LocalChain
 from assay_contracts.records import Block, ContractRefused, Log, Receipt, SendRefused
+from assay_contracts.storage import storage_errors
 from assay_contracts.wallet import transaction_hash
 from assay_protocol.errors import AssayError
 
@@ -123,7 +124,11 @@ class EmbeddedChain:
         )
 
     async def _run(self, action: Callable[[], _T]) -> _T:
-        return await trio.to_thread.run_sync(action, limiter=self._one)
+        def guarded() -> _T:
+            with storage_errors():  # of what the producer keeps beside the chain
+                return action()
+
+        return await trio.to_thread.run_sync(guarded, limiter=self._one)
 
 
 def _why(message: str) -> str:

@@ -15,7 +15,7 @@ from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
 from assay_contracts.genesis import address_of
 from assay_contracts.ledger_abi import Header, PostedEpoch
-from assay_contracts.plan import Creation, Plan, immutables_differ
+from assay_contracts.plan import LOCAL, Creation, Parameters, Plan, immutables_differ
 from assay_contracts.records import Block, Receipt
 from assay_protocol.errors import AssayError
 
@@ -52,10 +52,16 @@ class CreditLedgerClient:
     """Bound to one chain and one poster's secp256k1 key (`genesis.poster_key`); `account` is the
     Ed25519 key whose bond, if it has one, answers for what is posted."""
 
-    def __init__(self, chain: ChainBackend, key: bytes, account: bytes = NO_ACCOUNT) -> None:
+    def __init__(
+        self,
+        chain: ChainBackend,
+        key: bytes,
+        account: bytes = NO_ACCOUNT,
+        parameters: Parameters = LOCAL,
+    ) -> None:
         self.chain = chain
         self.poster = address_of(key)
-        self.plan = Plan(self.poster, account, self.poster, chain.chain_id)
+        self.plan = Plan(self.poster, account, self.poster, chain.chain_id, parameters=parameters)
         self.address = self.plan.addresses[ledger_abi.CONTRACT]
         self._key = key
 
@@ -94,10 +100,6 @@ class CreditLedgerClient:
         """The post as a signed transaction: (raw bytes, hash)."""
         call = ledger_abi.post_call(epoch, header)
         return self.chain.sign(self._key, self.address, call, nonce=nonce)
-
-    def sign_note(self, data: bytes, nonce: int) -> tuple[bytes, bytes]:
-        """A transaction that only carries `data`, to the poster itself: (raw bytes, hash)."""
-        return self.chain.sign(self._key, self.poster, data, nonce=nonce)
 
     def post(self, epoch: int, header: Header) -> None:
         """Posts unless it is posted; for one-off use. A coordinator goes through `Outbox`.

@@ -56,6 +56,12 @@ def post_call(epoch: int, header: Header) -> bytes:
     return load(CONTRACT).selector("post") + word(epoch) + fields
 
 
+def posted_by(call: bytes) -> tuple[int, bytes, int, int]:
+    """What a `post_call` posts: epoch, root, total and leaves, as the contract then keeps them."""
+    epoch, root, total, _, leaves = (call[i : i + WORD] for i in range(4, 4 + 5 * WORD, WORD))
+    return int.from_bytes(epoch), root, int.from_bytes(total), int.from_bytes(leaves)
+
+
 def head_call() -> bytes:
     return load(CONTRACT).selector("head")
 

@@ -8,7 +8,8 @@ table makes a contract and checks it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from assay_contracts import calls
@@ -81,6 +82,18 @@ PUBLIC: Final = replace(
     voting_period=7 * DAY,
     timelock_delay=7 * DAY,
 )
+
+
+def choose(parameters: Parameters, settings: Sequence[str]) -> Parameters:
+    """`parameters` with each NAME=NUMBER. Raises AssayError("config_invalid")."""
+    known = {one.name for one in fields(parameters)}
+    chosen: dict[str, int] = {}
+    for setting in settings:
+        name, _, number = setting.partition("=")
+        if name not in known or not number.isdecimal():
+            raise AssayError("config_invalid", f"no NAME=NUMBER of {', '.join(sorted(known))}")
+        chosen[name] = int(number)
+    return replace(parameters, **chosen)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -205,23 +206,30 @@ class RpcChain:
         return [_result(ask, by_id.get(first + i)) for i, ask in enumerate(asks)]
 
     async def _post(self, body: Any) -> Any:
-        received = bytearray()
         try:
             async with self._limit:
                 with trio.fail_after(ANSWER_SECONDS_MAX):
                     async with self._client.stream("POST", self._url, json=body) as response:
-                        if response.status_code in _BUSY_STATUS or response.status_code >= 500:
-                            raise AssayError("chain_unavailable", f"HTTP {response.status_code}")
-                        async for chunk in response.aiter_bytes():
-                            received += chunk
-                            if len(received) > ANSWER_BYTES_MAX:
-                                raise no_answer("an answer of more than 8 MiB")
+                        received = await _read(response)
             return json.loads(received)
         except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as error:
             kind = type(error).__name__
             raise AssayError("chain_unavailable", f"the node does not answer: {kind}") from None
         except (ValueError, RecursionError):
             raise no_answer("no JSON") from None
+
+
+async def _read(response: httpx.Response) -> bytes:
+    if response.status_code in _BUSY_STATUS or response.status_code >= 500:
+        raise AssayError("chain_unavailable", f"HTTP {response.status_code}")
+    received = bytearray()
+    incoming: Any = response.aiter_bytes()  # a generator, which must be closed
+    async with aclosing(incoming) as chunks:
+        async for chunk in chunks:
+            received += chunk
+            if len(received) > ANSWER_BYTES_MAX:
+                raise no_answer("an answer of more than 8 MiB")
+    return bytes(received)
 
 
 def _result(ask: Ask, answer: Any) -> Any:

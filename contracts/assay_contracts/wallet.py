@@ -7,7 +7,7 @@ in here; the mixed-case text of EIP-55 is for people and for other programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -65,7 +65,7 @@ class Wallet:
 class FeeBounds:
     """The most a transaction may offer, in wei per gas, and how offers grow."""
 
-    fee_max: int = field(default=500 * 10**9)
+    fee_max: int = 500 * 10**9
 
     def first(self, fees: Fees) -> tuple[int, int] | None:
         """(fee, tip) that outlives two full blocks; None if even now costs more than allowed."""

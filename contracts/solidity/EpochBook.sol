@@ -212,8 +212,11 @@ abstract contract EpochBook is ICreditLedger {
     function isFinal(uint32 epoch) public view returns (bool) {
         if (epoch < baseEpoch) return ICreditLedger(previous).isFinal(epoch);
         if (epoch == 0 || epoch > head) return false;
-        // From the newest, which is the likeliest not to be: an open epoch costs one look.
-        for (uint32 next = epoch; next > finalHead; --next) {
+        // The oldest one that is not known to be final holds up the others; if it does not, the newest
+        // is the likeliest not to be ready. So an open epoch costs a look or two, however many wait.
+        uint32 last = finalHead;
+        if (epoch > last && !_isReady(_epochs[last + 1])) return false;
+        for (uint32 next = epoch; next > last + 1; --next) {
             if (!_isReady(_epochs[next])) return false;
         }
         return true;

@@ -14,9 +14,9 @@ import {ICreditLedger, ICreditToken, INodeRegistry, Leaf, Place} from "./Interfa
 /// - each (account, role) votes once, by whoever its account names as payee when it votes;
 /// - more weight for than against, and for + abstained of at least `quorumBps` of all that was earned
 ///   in the span, passes;
-/// - a proposal calls only contracts of the list, which is fixed and holds neither this contract nor
-///   the timelock; what passed is queued within one more `period`, waits in the timelock, and then
-///   anybody executes it. Nobody can cancel it, and nobody has another way.
+/// - a proposal calls only contracts of the list, which is fixed, and the ledger of the day, but never
+///   this contract or the timelock; what passed is queued within one more `period`, waits in the
+///   timelock, and then anybody executes it. Nobody can cancel it, and nobody has another way.
 contract Governance {
     struct Config {
         ICreditToken token; // its minter is the ledger of the day
@@ -134,10 +134,9 @@ contract Governance {
         proposerBps = config.proposerBps;
         for (uint256 i = 0; i < targets.length; ++i) {
             address target = targets[i];
-            // Who could call the timelock through itself could give its roles away.
-            bool barred = target == address(0) || target == address(this)
-                || target == address(config.timelock) || isTarget[target];
-            if (barred) revert BadTarget(target);
+            if (target == address(0) || isTarget[target] || _isBarred(target)) {
+                revert BadTarget(target);
+            }
             isTarget[target] = true;
             emit TargetListed(target);
         }
@@ -237,9 +236,18 @@ contract Governance {
             && bytes(actions.description).length <= DESCRIPTION_BYTES_MAX;
         if (!sound) revert BadActions();
         for (uint256 i = 0; i < count; ++i) {
-            if (!isTarget[actions.targets[i]]) revert BadTarget(actions.targets[i]);
+            if (!_mayCall(actions.targets[i])) revert BadTarget(actions.targets[i]);
             if (actions.payloads[i].length > PAYLOAD_BYTES_MAX) revert BadActions();
         }
+    }
+
+    function _mayCall(address target) private view returns (bool) {
+        return isTarget[target] || (target == token.minter() && !_isBarred(target));
+    }
+
+    /// Who could call the timelock through itself could give its roles away.
+    function _isBarred(address target) private view returns (bool) {
+        return target == address(timelock) || target == address(this);
     }
 
     /// The newest final epoch, the one `span` before it, and what was earned between.

@@ -51,6 +51,7 @@ interface INodeRegistry {
     function bondOf(bytes32 key) external view returns (uint96);
     function activeCount() external view returns (uint256);
     function activeAt(uint256 index) external view returns (bytes32 key);
+    function unbonding() external view returns (uint32); // seconds
     function nonceOf(bytes32 key) external view returns (uint256); // in the next signed message
 
     /// Takes up to `amount` of the bond, `reporterBps` of it to `reporter`, burns the rest; a key

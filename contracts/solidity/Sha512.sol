@@ -5,49 +5,60 @@ pragma solidity 0.8.37;
 /// @notice The EVM has no instruction for it: about 31,000 gas a block of 128 bytes.
 library Sha512 {
     /// The digest as two words, big-endian: its first 32 bytes and its last.
-    /// @dev Two words hold the eight lanes a..d and e..h, the first on top. Only the low 64 bits of a
-    /// sum ever count, so what stands above them in a term does no harm and is not masked away.
     function ofSigned(bytes32 r, bytes32 key, bytes calldata message)
         internal
         pure
+        returns (uint256, uint256)
+    {
+        (uint256 start, uint256 end) = _padded(r, key, message);
+        return _digest(start, end, _CONSTANTS, _EVEN_LANES);
+    }
+
+    /// @dev Two words hold the eight lanes a..d and e..h, the first on top. Only the low 64 bits of a
+    /// sum ever count, so what stands above them in a term does no harm and is not masked away. The
+    /// schedule is computed two words at a time; each takes 16 bytes. `even` is an argument because a
+    /// constant would be computed anew at each use.
+    function _digest(uint256 block_, uint256 end, bytes memory constants, uint256 even)
+        private
+        pure
         returns (uint256 high, uint256 low)
     {
-        (uint256 block_, uint256 end) = _padded(r, key, message);
-        bytes memory constants = _CONSTANTS;
         assembly ("memory-safe") {
-            function sum(a, b) -> c {
+            function sum(a, b, even_) -> c {
                 // Lane by lane modulo 2^64: the even and the odd ones apart.
-                let even := 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff
-                let odd := not(even)
+                let odd := not(even_)
                 c := or(
-                    and(add(and(a, even), and(b, even)), even),
+                    and(add(and(a, even_), and(b, even_)), even_),
                     and(add(and(a, odd), and(b, odd)), odd)
                 )
             }
-            let w := mload(0x40) // the schedule: 80 words of 64 bits, one in 32 bytes
+            let w := mload(0x40) // the schedule: 80 words of 64 bits
             high := 0x6a09e667f3bcc908bb67ae8584caa73b3c6ef372fe94f82ba54ff53a5f1d36f1
             low := 0x510e527fade682d19b05688c2b3e6c1f1f83d9abfb41bd6b5be0cd19137e2179
             for { } lt(block_, end) { block_ := add(block_, 128) } {
                 for { let i := 0 } lt(i, 256) { i := add(i, 32) } {
                     let x := mload(add(block_, shr(1, i)))
-                    mstore(add(w, i), or(shl(128, shr(192, x)), and(shr(128, x), 0xffffffffffffffff)))
+                    mstore(add(w, i), and(or(shl(128, shr(192, x)), shr(128, x)), even))
                 }
-                for { let q := add(w, 256) } lt(q, add(w, 1280)) { q := add(q, 32) } {
-                    let x := mload(sub(q, 240))
-                    let y := or(x, shl(64, x))
-                    let s := and(xor(xor(shr(1, y), shr(8, y)), shr(7, x)), 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff)
-                    x := mload(sub(q, 32))
-                    y := or(x, shl(64, x))
-                    s := add(s, and(xor(xor(shr(19, y), shr(61, y)), shr(6, x)), 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff))
-                    s := add(add(s, mload(sub(q, 256))), mload(sub(q, 112)))
-                    mstore(q, and(s, 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff))
+                {
+                    let last := add(w, 1280)
+                    for { let q := add(w, 256) } lt(q, last) { q := add(q, 32) } {
+                        let x := mload(sub(q, 240))
+                        let y := mul(x, 0x10000000000000001)
+                        let s := and(xor(xor(shr(1, y), shr(8, y)), shr(7, x)), even)
+                        x := mload(sub(q, 32))
+                        y := mul(x, 0x10000000000000001)
+                        s := add(s, and(xor(xor(shr(19, y), shr(61, y)), shr(6, x)), even))
+                        s := add(add(s, mload(sub(q, 256))), mload(sub(q, 112)))
+                        mstore(q, and(s, even))
+                    }
                 }
                 let a := high // lanes a, b, c, d
                 let e := low // lanes e, f, g, h
                 let k := add(constants, 8) // so that a constant is the last of the 32 bytes read
-                for { let q := sub(w, 16) } lt(q, add(w, 1264)) { q := add(q, 16) } {
-                    let y := shr(192, e)
-                    y := or(y, shl(64, y))
+                let last := add(w, 1264)
+                for { let q := sub(w, 16) } lt(q, last) { q := add(q, 16) } {
+                    let y := mul(shr(192, e), 0x10000000000000001) // twice: rotations are shifts
                     let f := shl(64, e)
                     let g := shl(128, e)
                     let t := add(
@@ -56,15 +67,14 @@ library Sha512 {
                     )
                     k := add(k, 8)
                     e := or(shl(192, add(a, t)), shr(64, e))
-                    y := shr(192, a)
-                    y := or(y, shl(64, y))
+                    y := mul(shr(192, a), 0x10000000000000001)
                     f := shl(64, a)
                     t := add(t, xor(xor(shr(28, y), shr(34, y)), shr(39, y)))
                     t := add(t, shr(192, xor(and(a, f), and(shl(128, a), xor(a, f)))))
                     a := or(shl(192, t), shr(64, a))
                 }
-                high := sum(high, a)
-                low := sum(low, e)
+                high := sum(high, a, even)
+                low := sum(low, e, even)
             }
         }
     }
@@ -85,11 +95,13 @@ library Sha512 {
             mstore(add(start, 32), key)
             calldatacopy(add(start, 64), message.offset, message.length)
             mstore8(add(start, length), 0x80)
-            let last := sub(end, 32)
-            mstore(last, or(mload(last), shl(3, length)))
+            let tail := sub(end, 32)
+            mstore(tail, or(mload(tail), shl(3, length)))
         }
     }
 
+    uint256 private constant _EVEN_LANES =
+        0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff;
     /// The first 64 bits of the fraction of the cube roots of the first 80 primes.
     bytes private constant _CONSTANTS =
         hex"428a2f98d728ae227137449123ef65cdb5c0fbcfec4d3b2fe9b5dba58189dbbc"

@@ -120,6 +120,8 @@ contract SlashCourt {
             && config.drawDelay < BLOCKHASHES && config.deposit != 0 && config.penaltyMax != 0
             && config.equivocationPenalty != 0 && config.reporterBps < WHOLE_BPS
             && config.jurorBps <= WHOLE_BPS;
+        // Who is accused at the end of its bond's time must not be gone before the jury rules.
+        sound = sound && config.registry.unbonding() > uint256(config.window) + config.votePeriod;
         if (!sound) revert BadConfig();
         verifier = config.verifier;
         token = config.token;

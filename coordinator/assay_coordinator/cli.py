@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
+
+if TYPE_CHECKING:
+    from assay_coordinator.adapters.anchor import RemoteChain
 
 DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
 
@@ -43,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
+    _add_chain(start)
     start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC")
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
@@ -55,7 +59,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a table of honest noise from `coordinator calibrate`; older ones too, for open jobs",
     )
-    _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    start.add_argument(
+        "--moderation", type=Path, metavar="FILE", help="the policy whose sha256 is on the chain"
+    )
+    start.add_argument(
+        "--contracts",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a parameter of the contracts, for the first start (docs/contracts.md)",
+    )
+    _add_moderation(verbs)
+    keys = _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    keys.add_argument("--poster", action="store_true", help="and the address that posts epochs")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
     shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
     shapes.add_argument("--probe-keys", type=Path, help="the prober's keys, which are left out")
@@ -94,6 +110,49 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_moderation(verbs: Any) -> None:
+    text = "make and read moderation policies"
+    group = verbs.add_parser("moderation", help=text, description=text)
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    sign = actions.add_parser("sign", help="sign a list of phrases, one a line")
+    sign.add_argument("phrases", type=Path)
+    sign.add_argument("--key", type=Path, required=True, help="the author's key file")
+    sign.add_argument("--name", required=True)
+    sign.add_argument("--version", type=int, required=True)
+    sign.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
+    show = actions.add_parser("show", help="what a policy file says, and its sha256")
+    show.add_argument("file", type=Path)
+    show.add_argument("--list", action="store_true", help="every phrase")
+    for action, run in ((sign, _moderation_sign), (show, _moderation_show)):
+        action.add_argument("--json", action="store_true", help="one line for programs")
+        action.set_defaults(run=run)
+
+
+def _moderation_sign(args: argparse.Namespace) -> int:
+    from assay_coordinator.moderation_command import sign
+
+    return sign(args)
+
+
+def _moderation_show(args: argparse.Namespace) -> int:
+    from assay_coordinator.moderation_command import show
+
+    return show(args)
+
+
+def _add_chain(start: argparse.ArgumentParser) -> None:
+    """Where epochs go; without these a chain of one's own in the data directory."""
+    start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
+    start.add_argument(
+        "--deployment",
+        type=Path,
+        metavar="FILE",
+        help="with --chain: what `contracts deploy` wrote",
+    )
+    start.add_argument("--confirmations", type=int, metavar="N", help="blocks above a post; 12")
+    start.add_argument("--fee-max", type=int, metavar="WEI", help="per gas; 500 gwei")
+
+
 def _verb(verbs: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=text)
     parser.add_argument("--data-dir", type=Path, default=DEFAULT_DATA)
@@ -111,6 +170,7 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
 def _start(args: argparse.Namespace) -> int:
     import trio
 
+    from assay_contracts.plan import LOCAL, choose
     from assay_coordinator.app import Settings, run_coordinator
     from assay_coordinator.policy_file import read_policy
     from assay_network.logs import configure_logs
@@ -128,8 +188,35 @@ def _start(args: argparse.Namespace) -> int:
         rpc=_host_port(args.rpc),
         policy=policy,
         calibrations=tuple(args.calibration),
+        chain=_remote_chain(args),
+        moderation=args.moderation,
+        contracts=choose(LOCAL, args.contracts),
     )
     return trio.run(run_coordinator, settings)
+
+
+def _remote_chain(args: argparse.Namespace) -> RemoteChain | None:
+    given = (args.deployment, args.confirmations, args.fee_max)
+    if args.chain is None:
+        if given != (None,) * 3:
+            raise AssayError("config_invalid", "--deployment and so on go with --chain")
+        return None
+    from assay_contracts.deployment_record import read_record
+    from assay_contracts.wallet import FeeBounds
+    from assay_coordinator.adapters.anchor import CONFIRMATIONS, RemoteChain
+
+    record = None if args.deployment is None else read_record(args.deployment)
+    if record is None:
+        raise AssayError("config_invalid", "--chain needs the --deployment's record")
+    confirmations = CONFIRMATIONS if args.confirmations is None else args.confirmations
+    if confirmations < 1:
+        raise AssayError("config_invalid", "on a chain that others mine, confirm 1 block at least")
+    return RemoteChain(
+        url=args.chain,
+        record=record,
+        confirmations=confirmations,
+        fees=FeeBounds() if args.fee_max is None else FeeBounds(args.fee_max),
+    )
 
 
 def _keys(args: argparse.Namespace) -> int:
@@ -140,6 +227,11 @@ def _keys(args: argparse.Namespace) -> int:
     data_dir.mkdir(parents=True, exist_ok=True)
     identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
     sys.stdout.write(identity.public_key.hex() + "\n")
+    if args.poster:
+        from assay_contracts.genesis import poster_key
+        from assay_contracts.wallet import address_of, show_address
+
+        sys.stdout.write(show_address(address_of(poster_key(identity.seed))) + "\n")
     return 0
 
 

@@ -9,9 +9,9 @@ batch is acknowledged and the core is rebuilt from the tables, which are the tru
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -36,6 +36,7 @@ from assay_coordinator.core.events import (
     Tick,
 )
 from assay_coordinator.core.records import Row
+from assay_coordinator.core.rules import PART_BYTES
 from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
@@ -49,11 +50,12 @@ PEER_EVENTS_MAX: Final = 1_024  # one peer's share of the queue
 BATCH_EVENTS_MAX: Final = 2_048
 TICK_SECONDS: Final = 0.25
 BLOCK_SECONDS: Final = 1.0
-PART_BYTES: Final = 512 * 1024
 DOCUMENTS_CACHED_MAX: Final = 64
 DOCUMENT_BYTES_CACHED_MAX: Final = 256 << 20
 LOOKUPS_WAITING_MAX: Final = 1_024
 POSTS_WAITING_MAX: Final = 65_536
+POSTS_UNDER_WAY_MAX: Final = 2_048  # written down, and not yet on the chain to stay
+POST_SECONDS_MAX: Final = 600.0  # of one wait; then it is said, and waited for again
 POST_RETRY_SECONDS: Final = 5.0
 RESTORE_RETRY_SECONDS: Final = 1.0
 
@@ -62,16 +64,18 @@ log = get_logger("coordinator")
 Commit = Callable[[list[Row]], None]
 Load = Callable[[int], Stored]  # all of these are synchronous and raise AssayError
 Document = Callable[[bytes], bytes]
-Post = Callable[[PostEpoch], None]
-PostDraw = Callable[[PostRound], RoundMined]
+Submit = Callable[[PostEpoch | PostRound], Awaitable[None]]
+Settled = Callable[[PostEpoch | PostRound], Awaitable[EpochPosted | RoundMined]]
 Verdict = Callable[[bytes, bytes], m.JobVerdict]
 Vote = Callable[[bytes, bytes], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
-    """What the runtime needs of the world; each is called in a thread.
+    """What the runtime needs of the world; what is not async is called in a thread.
 
+    `submit` returns when what is to be posted is durable, `settled` when it is on chain to stay.
     `documents`: by what `GetPart` asks for, from its key. `verdict`: of a client's ticket. `vote`:
     a node's seal of a block; `block`: the one to vote on now, if any.
     """
@@ -79,8 +83,8 @@ class Backends:
     commit: Commit
     load: Load
     documents: Mapping[str, Document]
-    post: Post
-    post_round: PostDraw
+    submit: Submit
+    settled: Settled
     verdict: Verdict
     vote: Vote
     block: Callable[[], int | None]
@@ -118,6 +122,8 @@ class Runtime:
         self._to_post, self._posts = trio.open_memory_channel[PostEpoch | PostRound](
             POSTS_WAITING_MAX
         )
+        self._posting = trio.Semaphore(POSTS_UNDER_WAY_MAX)
+        self._under_way: set[PostEpoch | PostRound] = set()
         self._now = 0
 
     async def run(self, started: trio.Event) -> None:
@@ -133,6 +139,10 @@ class Runtime:
             nursery.start_soon(self._block_loop)
             started.set()
             await self._handle_loop()
+
+    def tell(self, event: Event) -> None:
+        """Something happened that is no peer's doing: what a chain says."""
+        self._put(event)
 
     # ---- sessions ----
 
@@ -333,25 +343,45 @@ class Runtime:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
     async def _post_loop(self) -> None:
-        """One at a time and in order: a round's link is told only after those before it."""
+        """Written down in order, and told in order: a round's link is told only after those before
+        it. Epochs and rounds do not wait for each other."""
+        last: dict[type, trio.Event] = {}
         async for effect in self._posts:
-            while True:
-                try:
-                    posted = await trio.to_thread.run_sync(
-                        self._post, effect, limiter=self._readers
-                    )
-                except AssayError as error:
-                    log.error("not_posted", what=type(effect).__name__, code=error.code)
-                    await trio.sleep(POST_RETRY_SECONDS)
-                else:
-                    self._put(posted)
-                    break
+            if effect in self._under_way:
+                continue  # asked for again after the core was restored
+            await self._tried(self._backends.submit, effect)
+            await self._posting.acquire()
+            self._under_way.add(effect)
+            before, told = last.get(type(effect)), trio.Event()
+            last[type(effect)] = told
+            self._nursery.start_soon(self._post, effect, before, told)
 
-    def _post(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
-        if isinstance(effect, PostRound):
-            return self._backends.post_round(effect)
-        self._backends.post(effect)
-        return EpochPosted(effect.epoch)
+    async def _post(
+        self, effect: PostEpoch | PostRound, before: trio.Event | None, told: trio.Event
+    ) -> None:
+        posted = await self._tried(self._backends.settled, effect)
+        if before is not None:
+            await before.wait()
+        self._put(posted)
+        told.set()
+        self._under_way.discard(effect)
+        self._posting.release()
+
+    async def _tried(
+        self,
+        action: Callable[[PostEpoch | PostRound], Awaitable[_T]],
+        effect: PostEpoch | PostRound,
+    ) -> _T:
+        """Until it is done: nothing that was closed is given up."""
+        while True:
+            code = "timeout"
+            with trio.move_on_after(POST_SECONDS_MAX):
+                try:
+                    return await action(effect)
+                except AssayError as error:
+                    code = error.code
+            log.error("not_posted", what=type(effect).__name__, code=code)
+            await trio.sleep(POST_RETRY_SECONDS)
 
     async def _block_loop(self) -> None:
         """Tells the core which block to vote on, whenever that is another."""

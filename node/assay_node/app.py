@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engines import Engines, open_engines
 from assay_node.following import ChainFollower, follow_command
 from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare_model, read_card
+from assay_node.rules_file import Compare, keeping, load_rules
 from assay_node.runtime import NodeRuntime
 from assay_node.serving import (
     Candidate,
@@ -111,6 +113,7 @@ async def run_node(
             used=store.used_tickets(clock()),
             budget_bytes=budget_bytes,
             resident=stocked.resident,
+            rules=await trio.to_thread.run_sync(load_rules, settings),
         )
         runtime = NodeRuntime(
             node,
@@ -120,6 +123,7 @@ async def run_node(
             coordinator=coordinator,
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
+            keep_rules=keeping(directory, await _comparing(stack, settings)),
         )
         await _share(settings, candidates, host)
         follower = _follower(settings, coordinator, directory, identity, runtime)
@@ -238,6 +242,18 @@ async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> Mod
         raise AssayError("model_missing", f"cannot read {settings.model}") from error
     card, _ = await fetch_card(host, coordinator, digest)
     return card
+
+
+async def _comparing(stack: AsyncExitStack, settings: Settings) -> Compare | None:
+    """What holds rules against the chain that the owner named, if any."""
+    if not settings.chain:
+        return None
+    from assay_contracts.model_registry import compare_rules
+    from assay_contracts.rpc_chain import RpcChain
+
+    chain = RpcChain(settings.chain)
+    stack.push_async_callback(chain.aclose)
+    return partial(compare_rules, chain)
 
 
 async def _share(settings: Settings, candidates: Sequence[Candidate], host: Host) -> None:

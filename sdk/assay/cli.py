@@ -28,6 +28,7 @@ _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
     "selfcheck": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
+    "governance": ("assay.governance_command", "contracts"),
     "simnet": ("assay_simnet.cli", "simnet"),
     "chain": ("assay_contracts.chain_command", "contracts"),
     "contracts": ("assay.contracts_command", "contracts"),
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|chain|contracts|simnet|selfcheck ... "
+        epilog="also: assay governance|node|coordinator|chain|contracts|simnet|selfcheck ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,6 @@ from assay_protocol.errors import AssayError
 if TYPE_CHECKING:
     from assay_contracts.backend import Chain
     from assay_contracts.deployment_record import Record
-    from assay_contracts.plan import Parameters
 
 FOLDER: Final = Path("deployments")
 
@@ -155,14 +154,15 @@ def _with_chain(
     import trio
 
     async def run() -> int:
-        async with _opened(options.chain) as chain:
+        async with opened_chain(options.chain) as chain:
             return await act(chain, options)
 
     return trio.run(run)
 
 
 @asynccontextmanager
-async def _opened(where: str) -> AsyncIterator[Chain]:
+async def opened_chain(where: str) -> AsyncIterator[Chain]:
+    """The chain behind a URL, or in a file that is only read."""
     if where.startswith(("http://", "https://")):
         from assay_contracts.rpc_chain import RpcChain
 
@@ -196,7 +196,7 @@ def _wallet_key(seed: bytes) -> bytes:
 
 
 async def _plan(chain: Chain, options: argparse.Namespace, seed: bytes, deployer: bytes) -> Any:
-    from assay_contracts.plan import LOCAL, PUBLIC, Plan
+    from assay_contracts.plan import LOCAL, PUBLIC, Plan, choose
     from assay_contracts.wallet import read_address
     from assay_protocol.signing import Identity
 
@@ -209,19 +209,8 @@ async def _plan(chain: Chain, options: argparse.Namespace, seed: bytes, deployer
         poster=read_address(options.poster) if options.poster else deployer,
         chain_id=await chain.chain_id(),
         first_nonce=await chain.nonce(deployer),
-        parameters=_chosen(LOCAL if options.network == "local" else PUBLIC, options.set),
+        parameters=choose(LOCAL if options.network == "local" else PUBLIC, options.set),
     )
-
-
-def _chosen(parameters: Parameters, settings: Sequence[str]) -> Parameters:
-    known = {field.name for field in fields(parameters)}
-    chosen: dict[str, int] = {}
-    for setting in settings:
-        name, _, number = setting.partition("=")
-        if name not in known or not number.isdecimal():
-            raise AssayError("config_invalid", f"no NAME=NUMBER of {', '.join(sorted(known))}")
-        chosen[name] = int(number)
-    return replace(parameters, **chosen)
 
 
 async def _path(chain: Chain, options: argparse.Namespace) -> Path:

@@ -80,7 +80,7 @@ def challenge(r: bytes, key: bytes, message: bytes) -> int:
 def forged(
     key: Secret, r: Secret, message: bytes, key_bytes: bytes = b"", r_bytes: bytes = b""
 ) -> tuple[bytes, bytes, int]:
-    """(key, R, s) whose equation holds up to torsion; other encodings may take the points' place."""
+    """(key, R, s) whose equation holds up to torsion; other bytes may take the points' place."""
     key_bytes = key_bytes or encoded(key.point)
     r_bytes = r_bytes or encoded(r.point)
     s = (r.number + challenge(r_bytes, key_bytes, message) * key.number) % L

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
+
+import pytest
 
 from assay_contracts import calls
 from assay_protocol.signing import Identity
@@ -126,3 +130,17 @@ class Electorate:
         self.evm.send(DEPLOYER, GOVERNANCE, "queue", proposal, targets, payloads)
         self.evm.pass_time(self.evm.wiring.timelock_delay)
         self.evm.send(DEPLOYER, GOVERNANCE, "execute", proposal, targets, payloads)
+
+
+def shared_electorate(make: Callable[[], Electorate]) -> Any:
+    """A fixture of what `make` makes once; what a test does to it is undone."""
+    made_once = cache(make)
+
+    def electorate() -> Iterator[Electorate]:
+        made = made_once()
+        epochs = list(made.books.epochs)
+        with made.evm.undone():
+            yield made
+        made.books.epochs[:] = epochs
+
+    return pytest.fixture(electorate, name=make.__name__)

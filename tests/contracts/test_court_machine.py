@@ -30,7 +30,7 @@ ACCUSERS = [*OWNERS[:2], bytes([0xAA]) * 20]
 START = 50_000
 EXAMPLES = int(os.environ.get("ASSAY_COURT_EXAMPLES", "25"))
 _SAID = st.sampled_from([True, False, None, True, False])
-BALLOTS = (
+BALLOTS: st.SearchStrategy[list[bool | None]] = (
     st.just([])
     | st.lists(_SAID, min_size=5, max_size=5)
     | st.permutations([True] * 3 + [False] * 2)
@@ -72,7 +72,7 @@ class Court(RuleBasedStateMachine):
         self._undone = self.evm.undone()
         self._undone.__enter__()
         self.trials: dict[int, Trial] = {}
-        self.money = {who: START for who in {*OWNERS, *ACCUSERS}}
+        self.money = dict.fromkeys({*OWNERS, *ACCUSERS}, START)
         self.bonds = {one.public_key: 200 for one in IDENTITIES}
         self.burned = 0
         self.supply = self.evm.ask("CreditToken", "totalSupply")
@@ -143,7 +143,7 @@ class Court(RuleBasedStateMachine):
         assert set(trial.jurors) == eligible  # fewer than seven owners: all of them
         assert len(trial.jurors) == len(eligible)
         trial.state = VOTING
-        trial.until = self.evm.now + self.evm.wiring.vote_period
+        trial.until = self.evm.now + self.evm.wiring.jury_period
 
     @rule(pick=st.integers(0, 99), who=st.sampled_from(OWNERS), guilty=st.booleans())
     def vote(self, pick: int, who: bytes, guilty: bool) -> None:
@@ -158,7 +158,7 @@ class Court(RuleBasedStateMachine):
     def go_to_trial(
         self, node: int, accuser: bytes, evidence: int, blocks: int, ballots: list[bool | None]
     ) -> None:
-        """What chance alone seldom does: accused, disputed, drawn; and perhaps voted on and ruled."""
+        """What chance alone seldom does: accused, disputed, drawn, and perhaps ruled."""
         case = len(self.trials) + 1
         self.accuse(node, accuser, evidence, 60)
         if len(self.trials) < case:
@@ -170,7 +170,7 @@ class Court(RuleBasedStateMachine):
             if guilty is not None:
                 self.vote(case - 1, who, guilty)
         if ballots:
-            self.pass_time(self.evm.wiring.vote_period, 0)
+            self.pass_time(self.evm.wiring.jury_period, 0)
             self.end(case - 1)
 
     @rule(pick=st.integers(0, 99))

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assay_contracts import calls
-from assay_contracts.ed25519_hints import P, HintedSignature, hinted, signed, x_of
+from assay_contracts.artefact import load
+from assay_contracts.ed25519_hints import HintedSignature, P, hinted, signed, x_of
 from assay_protocol.errors import AssayError
 from assay_protocol.signing import ED25519, Identity
-from contracts.ed25519_points import L, OFF_CURVE, SMALL, UNREDUCED, Secret, encoded, forged
+from contracts.ed25519_points import OFF_CURVE, SMALL, UNREDUCED, L, Secret, encoded, forged
 
 WYCHEPROOF = json.loads((Path(__file__).parent / "vectors/wycheproof_ed25519.json").read_text())
 ME = "0x" + "11" * 20
@@ -63,13 +64,11 @@ def test_signatures_of_every_number_of_blocks(verifier: Verifier, length: int) -
 
 def test_a_message_beyond_the_limit_is_refused_by_name(verifier: Verifier) -> None:
     identity = Identity(bytes(32))
-    with pytest.raises(RuntimeError, match=calls_selector("MessageTooLong")):
+    with pytest.raises(RuntimeError, match=error_selector("MessageTooLong")):
         verifier.verify(identity.public_key, bytes(1_025), signed(identity, bytes(1_025)))
 
 
-def calls_selector(error: str) -> str:
-    from assay_contracts.artefact import load
-
+def error_selector(error: str) -> str:
     (selector,) = (key for key, name in load("Ed25519Verifier").errors.items() if name == error)
     return selector.hex()
 

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+import eth_abi
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay_contracts import calls
+from assay_contracts.ed25519_hints import signed
 from assay_contracts.equivocation import equivocation_call
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError
@@ -75,8 +77,6 @@ def test_the_product_s_own_call_is_accepted(evm: NetworkEvm) -> None:
 
 
 def calls_of(data: bytes) -> list[Any]:
-    import eth_abi
-
     signature = "(bytes32,bytes32,uint256,uint256)"
     types = ["bytes32", "bytes", signature, "bytes", signature]
     values = eth_abi.decode(types, data[4:])
@@ -96,15 +96,16 @@ def test_what_does_not_contradict_itself_makes_no_call() -> None:
 
 
 PAIR = receipts()
+OURS, THEIRS = two(*PAIR), two(*PAIR, key=OTHER, other=OTHER)
 WRONG: list[tuple[str, list[Any], str]] = [
     ("the same bytes twice", two(PAIR[0], PAIR[0]), "SameStatement"),
     ("another ticket", two(RECEIPT, replace(RECEIPT, ticket=bytes(16))), "OtherSubject"),
     ("another block", two(SEAL, replace(OTHER_SEAL, subject=bytes(32))), "OtherSubject"),
     ("another kind", two(RECEIPT, SEAL), "OtherSubject"),
-    ("another key's second", [*two(*PAIR)[:3], *two(*PAIR, key=OTHER, other=OTHER)[3:]], "BadSignature"),
-    ("another key's first", [*two(*PAIR, key=OTHER)[:3], *two(*PAIR)[3:]], "BadSignature"),
-    ("no signatures of that key", [OTHER.public_key, *two(*PAIR)[1:]], "BadSignature"),
-    ("the signatures swapped", [two(*PAIR)[i] for i in (0, 1, 4, 3, 2)], "BadSignature"),
+    ("another key's second", [*OURS[:3], *THEIRS[3:]], "BadSignature"),
+    ("another key's first", [KEY, *THEIRS[1:3], *OURS[3:]], "BadSignature"),
+    ("no signatures of that key", [OTHER.public_key, *OURS[1:]], "BadSignature"),
+    ("the signatures swapped", [OURS[i] for i in (0, 1, 4, 3, 2)], "BadSignature"),
 ]  # fmt: skip
 
 
@@ -146,15 +147,14 @@ def test_one_bad_signature_of_two_is_no_proof(evm: NetworkEvm, broken: int) -> N
 
 
 def signed_as(text: bytes) -> tuple[bytes, Any]:
-    from assay_contracts.ed25519_hints import signed
-
     return text, signed(CULPRIT, text)
 
 
 BODY = encode(RECEIPT)
 SEAL_BODY = encode(SEAL)
+PROGRESS = Progress(ticket=bytes(16), count=1, output_hash=bytes(32))
 NOT_STATEMENTS = {
-    "another message": b"assay/1/Progress\0" + encode(Progress(ticket=bytes(16), count=1, output_hash=bytes(32))),
+    "another message": b"assay/1/Progress\0" + encode(PROGRESS),
     "another type": b"assay/1/Receipt\0" + SEAL_BODY,
     "a receipt as a seal": b"assay/1/Seal\0" + BODY,
     "no domain": BODY,

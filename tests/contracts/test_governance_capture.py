@@ -1,8 +1,7 @@
 """Ways to take the network over that must not work."""
 
-from typing import Any
+from dataclasses import replace
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,32 +16,26 @@ from contracts.electorate import (
     TIMELOCK,
     Electorate,
     Voter,
+    shared_electorate,
 )
 from contracts.evm import DEPLOYER, NOBODY
 from contracts.network_evm import registration
 
 ANN, BEN, EVE = (Voter(number) for number in (1, 2, 9))
 AUDITOR, TREASURY = 4, 5
-_ELECTORATE: list[Electorate] = []
 
 
-@pytest.fixture
-def voters() -> Any:
-    """Ann 100 and Ben 100 in the span; Eve earned nothing yet, or long ago."""
-    if not _ELECTORATE:
-        made = Electorate()
-        for voter in (ANN, BEN, EVE):
-            made.bind(voter)
-        made.earn({EVE: 10_000})
-        for _ in range(2):
-            made.earn({ANN: 50, BEN: 30})
-        made.earn({BEN: 40})
-        _ELECTORATE.append(made)
-    made = _ELECTORATE[0]
-    epochs = list(made.books.epochs)
-    with made.evm.undone():
-        yield made
-    made.books.epochs[:] = epochs
+@shared_electorate
+def voters() -> Electorate:
+    """Ann 100 and Ben 100 in the span; Eve earned nothing in it, but much long ago."""
+    made = Electorate()
+    for voter in (ANN, BEN, EVE):
+        made.bind(voter)
+    made.earn({EVE: 10_000})
+    for _ in range(2):
+        made.earn({ANN: 50, BEN: 30})
+    made.earn({BEN: 40})
+    return made
 
 
 def test_credit_of_an_epoch_that_is_not_final_proposes_nothing(voters: Electorate) -> None:
@@ -87,8 +80,6 @@ def test_credit_from_before_the_span_does_not_vote(voters: Electorate) -> None:
 
 
 def test_a_lowered_past_is_no_leaf_of_the_past(voters: Electorate) -> None:
-    from dataclasses import replace
-
     proposal = voters.open(ANN)
     now, (leaf, index, proof) = voters.ballot(BEN, proposal)
     assert leaf.account == EVE.account  # epoch 1 holds Eve alone: Ben was not yet there
@@ -243,6 +234,21 @@ def test_the_timelock_s_roles_are_governance_s_alone(voters: Electorate) -> None
         executor: ["nobody"],  # that is anybody
     }
     assert not evm.ask(GOVERNANCE, "isTarget", evm.at[TIMELOCK])
+
+
+def test_a_timelock_that_is_made_minter_is_no_target(voters: Electorate) -> None:
+    """The ledger of the day may be called; that must not open the way to the timelock's roles."""
+    evm = voters.evm
+    act = ("CreditToken", calls.encode("CreditToken", "setMinter", evm.at[TIMELOCK]))
+    proposal = voters.open(ANN, act)
+    for voter in (ANN, BEN):
+        voters.vote(voter, proposal)
+    voters.end()
+    voters.carry(proposal, act)
+    assert evm.ask("CreditToken", "minter") == evm.at[TIMELOCK]
+    grant = calls.encode(TIMELOCK, "grantRole", bytes(32), EVE.payee)
+    arguments = (voters.actions((TIMELOCK, grant)), *voters.ballot(ANN))
+    assert evm.refused(ANN.payee, GOVERNANCE, "propose", *arguments) == "BadTarget"
 
 
 def test_a_consent_of_another_account_binds_nothing(voters: Electorate) -> None:

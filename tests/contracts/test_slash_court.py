@@ -28,7 +28,7 @@ from contracts.courtroom import (
     vote,
 )
 from contracts.evm import DEPLOYER, NOBODY, Refused
-from contracts.network_evm import NetworkEvm, constructor_of
+from contracts.network_evm import NetworkEvm
 
 REGISTRY = "NodeRegistry"
 _ROOM: list[Any] = []
@@ -203,7 +203,7 @@ def test_only_jurors_vote_and_once(evm: NetworkEvm) -> None:
     assert evm.refused(jurors[0], COURT, "vote", case, False) == "NoSeat"
     for stranger in (ACCUSER, OWNER, NOBODY, *({juror(n) for n in range(9)} - set(jurors))):
         assert evm.refused(stranger, COURT, "vote", case, False) == "NoSeat"
-    evm.pass_time(evm.wiring.vote_period)
+    evm.pass_time(evm.wiring.jury_period)
     assert evm.refused(jurors[1], COURT, "vote", case, False) == "TooLate"
 
 
@@ -232,7 +232,7 @@ def test_a_majority_of_at_least_four_rules(
     vote(evm, case, jurors, guilty, innocent)
     if guilty + innocent < 7:
         assert evm.refused(NOBODY, COURT, "rule", case) == "TooEarly"
-        evm.pass_time(evm.wiring.vote_period)
+        evm.pass_time(evm.wiring.jury_period)
     evm.send(NOBODY, COURT, "rule", case)
     assert (state(evm, case), held(evm)) == (outcome, 0)
     fee = 0 if outcome == DISMISSED else 500 // (guilty + innocent)
@@ -252,7 +252,7 @@ def test_a_majority_of_at_least_four_rules(
 
 def test_a_dismissed_case_may_be_brought_again_and_a_ruled_one_not(evm: NetworkEvm) -> None:
     case, _ = drawn(evm)
-    evm.pass_time(evm.wiring.vote_period)
+    evm.pass_time(evm.wiring.jury_period)
     evm.send(NOBODY, COURT, "rule", case)
     case, jurors = drawn(evm)
     vote(evm, case, jurors, 0, 7)
@@ -271,12 +271,12 @@ def test_a_juror_who_left_keeps_the_seat(evm: NetworkEvm) -> None:
 
 
 def test_the_court_cannot_be_told_nonsense(evm: NetworkEvm) -> None:
-    (config,) = constructor_of(evm, COURT)
-    assert isinstance(config, tuple)
-    for place, wrong in ((3, 0), (4, 0), (5, 0), (5, 256), (6, 0), (7, 0), (8, 0), (9, 10_000), (10, 10_001)):  # fmt: skip
-        bent = (*config[:place], wrong, *config[place + 1 :])
+    (config,) = evm.plan.arguments()[COURT]
+    zeros = ["window", "votePeriod", "drawDelay", "deposit", "penaltyMax", "equivocationPenalty"]
+    wrong = [(name, 0) for name in zeros] + [("drawDelay", 256), ("reporterBps", 10_000)]
+    for name, value in (*wrong, ("jurorBps", 10_001), ("window", 2_800)):
         with pytest.raises(Refused, match="BadConfig"):
-            evm.create(calls.constructor(COURT, bent))
+            evm.create(calls.constructor(COURT, config | {name: value}))
     assert evm.create(calls.constructor(COURT, config))
 
 

@@ -12,7 +12,7 @@ import trio.testing
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.core.coordinator import Coordinator, Stored
 from assay_coordinator.core.epochs import StoredEpochs
-from assay_coordinator.core.events import PostRound, RoundMined
+from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.runtime import Backends, Runtime
 from assay_protocol import messages as m
@@ -63,7 +63,13 @@ class Bundles:
         return bytes(self.size)
 
 
-def _mined(effect: PostRound) -> RoundMined:
+async def _submit(effect: PostEpoch | PostRound) -> None:
+    """Durable at once."""
+
+
+async def _settled(effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+    if isinstance(effect, PostEpoch):
+        return EpochPosted(effect.epoch)
     return RoundMined(effect.number, bytes(32), bytes(32), 1, bytes(32))
 
 
@@ -85,8 +91,8 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
         commit=lambda rows: None,
         load=lambda now: EMPTY,
         documents={"credit": bundle, "verdict": bundle},
-        post=lambda effect: None,
-        post_round=_mined,
+        submit=_submit,
+        settled=_settled,
         verdict=_verdict,
         vote=_vote,
         block=lambda: 7,

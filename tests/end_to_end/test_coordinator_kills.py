@@ -30,7 +30,7 @@ from assay_coordinator.core.records import EpochRow, JobRow, RoundRow
 from assay_network.keystore import load_key
 from assay_protocol.signing import Identity
 from assay_simnet.drivers.real import RealNetwork, real_network
-from end_to_end.load_driver import POLICY, Load, database
+from end_to_end.load_driver import POLICY, Link, Load, database
 from end_to_end.places import free_port, scripted_card, write_card
 
 LEDGER = 3  # of the contracts, in the order they are created
@@ -53,7 +53,7 @@ async def test_what_was_acknowledged_survives_every_kill(tmp_path: Path) -> None
         card = write_card(tmp_path)
         await network.start_coordinator(POLICY, card, FAUCET)
         operator = Identity(network.operator_seed())
-        load = Load(network.address, operator, scripted_card().digest, SEED)
+        load = Load(lambda who: Link(who, network.address), operator, scripted_card().digest, SEED)
         nursery.start_soon(load.run)
         restarts: list[float] = []
         for kill in range(1, KILLS + 1):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 from assay import cli
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
 from assay_contracts.bundle import CreditBundle
-from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
@@ -118,7 +119,7 @@ class Network:
         self.commit(effects)
         publish(self.store, self.folder / "epochs", closed.epoch)
         [post] = [effect for effect in effects if isinstance(effect, PostEpoch)]
-        self.anchor.post(post)
+        trio.run(self.anchor.post, post)
         self.commit(self.epochs.posted(closed.epoch))
         return closed.epoch
 
@@ -140,7 +141,7 @@ class Network:
 def network(tmp_path: Path) -> Iterator[Network]:
     (tmp_path / "node").mkdir()
     store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
-    anchor = Anchor(tmp_path / "chain.db", SEED, store.engine)
+    anchor = local_anchor(tmp_path / "chain.db", Identity(SEED), store.engine)
     made = Network(tmp_path, store, anchor)
     made.earn(OTHER, COMPUTE, Earning("job", b"o" * 16, bytes(32)), 3)
     for number in range(3):

@@ -1,6 +1,6 @@
 """Line and branch coverage of the Solidity sources by the tests in Python: `make test-contracts`.
 
-    pytest -p solidity_coverage.plugin -n 0 tests/contracts
+    pytest -p solidity_coverage.plugin -n 0 tests/contracts/test_*.py
 
 The tests then deploy contracts compiled without the optimizer, on an EVM that is traced. At the end
 a table is printed, and the run fails if any source is covered less than `COVERED_MIN`. Gas is not
@@ -9,7 +9,7 @@ what the shipped code costs in such a run: tests of gas are marked and left out.
 
 from __future__ import annotations
 
-import json
+import os
 from collections import defaultdict
 from typing import Any, Final
 
@@ -24,7 +24,9 @@ from solidity_coverage.trace import Seen, TracedEVM
 
 COVERED_MIN: Final = 0.95
 EXAMPLES: Final = 20
-_OUTPUTS: Final = ("evm.bytecode", "evm.deployedBytecode")
+_OUTPUTS: Final = ("abi", "evm.bytecode", "evm.deployedBytecode", "evm.methodIdentifiers")
+_SETTINGS: Final = "_hypothesis_internal_use_settings"
+_MACHINES: Final = {"ASSAY_LEDGER_EXAMPLES": "6", "ASSAY_COURT_EXAMPLES": "6"}
 _UNOPTIMIZED: Final = {"optimizer": {"enabled": False}}
 
 
@@ -33,9 +35,9 @@ class _Build:
 
     def __init__(self) -> None:
         compiler.SETTINGS.update(_UNOPTIMIZED)
-        self.artefacts = build.build()
-        texts = compiler.gather(tuple(map(build.source_name, CONTRACTS)), build.SOURCES)
-        output = compiler.compile_sources(texts, _OUTPUTS, ast=True)
+        texts = build.all_sources()
+        output = compiler.compile_sources(texts, _OUTPUTS, ast=True, warnings=True)
+        self.artefacts = build.artefacts(texts, output)
         self.sources = {
             found["id"]: Source(name, texts[name], found["id"], found["ast"])
             for name, found in output["sources"].items()
@@ -84,6 +86,15 @@ class _Plugin:
         TracedEVM.seen = Seen()
         TracedEVM.identify = staticmethod(self.build.identify)  # type: ignore[assignment]
         self.short: list[str] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Random tests get few tries, whatever they ask for."""
+        for item in items:
+            test = getattr(item, "obj", None)
+            asked = getattr(test, _SETTINGS, None)
+            if asked is not None:
+                tries = min(EXAMPLES, asked.max_examples)
+                setattr(test, _SETTINGS, settings(asked, max_examples=tries))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.build.count(TracedEVM.seen)
@@ -143,11 +154,7 @@ def pytest_configure(config: pytest.Config) -> None:
     pyrevm.EVM = TracedEVM  # type: ignore[misc]
     config.pluginmanager.register(plugin, "solidity-coverage")
     # Each instruction is looked at, so random tests get few tries: breadth comes from named cases.
-    settings.register_profile(
-        "coverage",
-        max_examples=EXAMPLES,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    os.environ.update(_MACHINES)
+    unhurried = list(HealthCheck)
+    settings.register_profile("coverage", deadline=None, suppress_health_check=unhurried)
     settings.load_profile("coverage")
-    assert json.loads(texts[CONTRACTS[0]])["contract"] == CONTRACTS[0]

@@ -71,6 +71,7 @@ class Source:
     # Only what some code was generated for can be covered.
     statements: set[Range] = field(default_factory=set)
     conditions: set[Range] = field(default_factory=set)
+    _enclosing: dict[Range, list[Range]] = field(default_factory=dict)
 
     @cached_property
     def _statements(self) -> list[Range]:
@@ -82,8 +83,12 @@ class Source:
 
     def enclosing(self, place: Range) -> list[Range]:
         """The statements that an instruction of `place` stems from."""
-        start, end = place[0], place[0] + place[1]
-        return [s for s in self._statements if s[0] <= start and end <= s[0] + s[1]]
+        if place not in self._enclosing:
+            start, end = place[0], place[0] + place[1]
+            self._enclosing[place] = [
+                s for s in self._statements if s[0] <= start and end <= s[0] + s[1]
+            ]
+        return self._enclosing[place]
 
     def is_condition(self, place: Range) -> bool:
         return place in self._conditions

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from pyrevm import EVM
+from pyrevm import EVM, CfgEnv, Env
 
 from solidity_coverage.targets import JUMPI
 
@@ -23,6 +23,7 @@ _STACK: Final = re.compile(rb'"stack":\[([^\]]*)\]')
 _CALLS: Final = frozenset({0xF1, 0xF2, 0xF4, 0xFA})
 _CREATES: Final = frozenset({0xF0, 0xF5})
 _STEP_OUT: Final = 1
+CODE_BYTES_MAX: Final = 1 << 17
 
 Frame = tuple[str, bool] | None  # contract and whether it is its creation; None: not one of ours
 
@@ -42,7 +43,9 @@ class TracedEVM:
     identify: Callable[[bytes, bool], str | None]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._evm = EVM(*arguments, **options | {"tracing": True})
+        # Without the optimizer a contract may be larger than chains take.
+        larger = Env(cfg=CfgEnv(limit_contract_code_size=CODE_BYTES_MAX))
+        self._evm = EVM(*arguments, **options | {"tracing": True, "env": larger})
         self._frames: dict[str, Frame] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -57,9 +60,12 @@ class TracedEVM:
         with self._traced(self._frame(to)):
             return self._evm.message_call(caller, to, *arguments, **options)
 
+    def revert(self, *arguments: Any) -> Any:
+        self._frames.clear()  # other code may come to an address that is free again
+        return self._evm.revert(*arguments)
+
     def _frame(self, address: str) -> Frame:
         address = address.lower()
-        # Code comes to an address once, so only a contract's name is kept.
         if address not in self._frames:
             code = self._evm.basic(address).code
             name = type(self).identify(bytes(code), False) if code else None

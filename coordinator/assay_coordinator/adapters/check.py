@@ -20,6 +20,7 @@ from assay_coordinator.core.records import (
     PostingRow,
     PricingRow,
     RoundRow,
+    VoidRow,
 )
 from assay_coordinator.core.statements import Statements
 from assay_protocol.credit_tree import CreditLeaf
@@ -33,6 +34,7 @@ def check_books(url: str) -> list[str]:
     try:
         postings: list[PostingRow] = store.rows(PostingRow)
         findings = _balances(store, postings) + _jobs(store, postings) + _credit(store, postings)
+        findings += _voids(store)
         return findings + _epochs(store) + _rounds(store)
     finally:
         store.close()
@@ -104,6 +106,14 @@ def _credit(store: Store, postings: list[PostingRow]) -> list[str]:
     if sorted(row.position for row in rows) != list(range(len(rows))):
         found.append("L5: accounts do not each have a place of their own")
     return found
+
+
+def _voids(store: Store) -> list[str]:
+    return [
+        f"L5: epoch {row.epoch} and what followed it were voided on the chain"
+        for row in store.rows(VoidRow)
+        if row.standing
+    ]
 
 
 def _epochs(store: Store) -> list[str]:

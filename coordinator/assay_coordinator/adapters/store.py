@@ -6,9 +6,7 @@ One thread writes. A commit is all or nothing: when it fails nothing of the batc
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final
 
@@ -16,9 +14,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from assay_contracts.storage import storage_errors
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.coordinator import Stored
 from assay_coordinator.core.epochs import StoredEpochs
@@ -35,9 +33,9 @@ from assay_coordinator.core.records import (
     PricingRow,
     RoundRow,
     Row,
+    RulesRow,
 )
 from assay_coordinator.core.statements import Statements
-from assay_protocol.errors import AssayError
 
 BUSY_TIMEOUT_MS: Final = 5_000
 CACHE_KIB: Final = 65_536  # of a connection
@@ -97,6 +95,7 @@ class Store:
                 last_round=last_round,
                 undrawn=undrawn,
                 entries=_rows(connection, JobRow, jobs.c.round >= first),
+                rules=next(iter(_rows(connection, RulesRow)), None),
             )
 
     def rows(self, cls: type[Any], *where: Any) -> list[Any]:
@@ -150,10 +149,12 @@ def open_engine(url: str) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to this version (Alembic)."""
+    """Bring the tables to this version (Alembic): all of it, or, if it is killed, nothing."""
     config = Config()
     config.set_main_option("script_location", _MIGRATIONS)
     with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":  # else it commits each statement that makes a table
+            connection.exec_driver_sql("begin immediate")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -197,20 +198,6 @@ def _newest_epoch(connection: Connection) -> EpochRow | None:
     table = TABLES[EpochRow]
     row = connection.execute(select(table).order_by(table.c.epoch.desc()).limit(1)).first()
     return None if row is None else EpochRow(*row)
-
-
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """What databases and files raise, as AssayError("disk_full" or "storage_failed")."""
-    try:
-        yield
-    except DBAPIError as error:
-        text = str(error.orig)
-        full = "disk is full" in text or "No space" in text
-        raise AssayError("disk_full" if full else "storage_failed", text) from error
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise AssayError("disk_full" if full else "storage_failed", str(error)) from error
 
 
 __all__ = ["Store", "migrate", "open_engine", "storage_errors"]

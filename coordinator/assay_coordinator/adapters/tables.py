@@ -12,8 +12,8 @@ from typing import get_type_hints as type_hints
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Table
 
-from assay_contracts.notes import NOTES
 from assay_contracts.outbox import METADATA as OUTBOX_METADATA
+from assay_contracts.sealed import SEALED
 from assay_coordinator.core.records import (
     ROWS,
     AuditRow,
@@ -28,7 +28,9 @@ from assay_coordinator.core.records import (
     PricingRow,
     RoundRow,
     Row,
+    RulesRow,
     VerdictRow,
+    VoidRow,
 )
 
 METADATA: Final = MetaData()
@@ -43,8 +45,10 @@ _NAMES: Final[dict[type[Row], str]] = {
     LeavesRow: "epoch_leaves",
     PricingRow: "pricings",
     EpochRow: "epochs",
+    VoidRow: "voids",
     AuditRow: "audits",
     VerdictRow: "verdicts",
+    RulesRow: "rules",
 }
 _TYPES: Final[dict[type, Any]] = {bytes: LargeBinary, int: BigInteger, str: String}
 
@@ -70,6 +74,6 @@ Index("jobs_round", TABLES[JobRow].c.round)
 Index("jobs_node", TABLES[JobRow].c.node)
 Index("audits_ticket", TABLES[AuditRow].c.ticket)
 
-assert NOTES.name in OUTBOX_METADATA.tables
+assert SEALED.name in OUTBOX_METADATA.tables
 for _table_of_chain in OUTBOX_METADATA.tables.values():
     _table_of_chain.to_metadata(METADATA)

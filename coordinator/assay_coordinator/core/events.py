@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_coordinator.core.records import Row
-from assay_protocol.messages import ModelSplit
+from assay_protocol.messages import ModelSplit, NetworkRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,14 @@ class EpochPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochVoided:
+    """The contract voided this epoch and all after it; not `standing`: a fork took that back."""
+
+    epoch: int
+    standing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RoundMined:
     """The chain holds the round's root, and the block that decides it.
 
@@ -68,7 +76,24 @@ class SplitsDecided:
     splits: tuple[ModelSplit, ...]
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined | BlockToVote | SplitsDecided
+@dataclass(frozen=True, slots=True)
+class RulesRead:
+    """A final block's state of the contract ModelRegistry; `rules` lacks the policy's own bytes."""
+
+    rules: NetworkRules
+
+
+Event = (
+    Received
+    | PeerLost
+    | Tick
+    | EpochPosted
+    | EpochVoided
+    | RoundMined
+    | BlockToVote
+    | SplitsDecided
+    | RulesRead
+)
 
 
 @dataclass(frozen=True, slots=True)

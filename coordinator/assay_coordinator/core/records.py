@@ -168,6 +168,16 @@ class EpochRow:
 
 
 @dataclass(frozen=True, slots=True)
+class VoidRow:
+    """The contract voided this epoch, and all after it that were posted then."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch",)
+    epoch: int
+    at: int
+    standing: int  # 0: a fork of the chain took it back
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRow:
     """One finished replay of one job by one auditor."""
 
@@ -198,6 +208,16 @@ class VerdictRow:
     blob: bytes  # an encoded VerdictRecord
 
 
+@dataclass(frozen=True, slots=True)
+class RulesRow:
+    """What governance decided, and what of it nodes are told; there is one row."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("number",)
+    number: int  # 0
+    state: bytes  # an encoded NetworkRules without the policy: what the chain said last
+    document: bytes  # the last whole one; empty: none yet
+
+
 Row = (
     NodeRow
     | BalanceRow
@@ -209,8 +229,10 @@ Row = (
     | LeavesRow
     | PricingRow
     | EpochRow
+    | VoidRow
     | AuditRow
     | VerdictRow
+    | RulesRow
 )
 ROWS: tuple[type[Row], ...] = (
     NodeRow,
@@ -223,6 +245,8 @@ ROWS: tuple[type[Row], ...] = (
     LeavesRow,
     PricingRow,
     EpochRow,
+    VoidRow,
     AuditRow,
     VerdictRow,
+    RulesRow,
 )

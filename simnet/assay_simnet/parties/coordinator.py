@@ -23,12 +23,14 @@ from assay_coordinator.core.events import (
     PostRound,
     Received,
     Reply,
+    RulesRead,
     Save,
     Tick,
 )
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import AuditRow, JobRow, NodeRow, Row
 from assay_coordinator.core.registry import Node
+from assay_coordinator.core.rules import SignedPolicy
 from assay_coordinator.core.standing import fresh_row
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
@@ -48,7 +50,13 @@ _NO_DOCUMENTS: Final = m.Error(
 class CoordinatorParty:
     """Takes encoded messages, as its runtime does, and keeps every row it saves."""
 
-    def __init__(self, world: World, policy: Policy, listed: Listed) -> None:
+    def __init__(
+        self,
+        world: World,
+        policy: Policy,
+        listed: Listed,
+        moderation: SignedPolicy | None = None,
+    ) -> None:
         self._world, self.policy = world, policy
         self.identity, self._operator = world.identity(), world.identity()
         self.tables: dict[type, dict[tuple[Any, ...], Row]] = {}
@@ -61,6 +69,7 @@ class CoordinatorParty:
             self.identity,
             world.secret(),
             tables=Tables([NOISE_TABLE]),
+            moderation=moderation,
         )
         self.carry_out(self.core.restore(world.now, _nothing()))
 
@@ -92,6 +101,10 @@ class CoordinatorParty:
     def close_epoch(self) -> None:
         """The operator closes the running epoch."""
         self.handle(Received(self._operator.public_key, 0, m.CloseEpoch()))
+
+    def decide(self, rules: m.NetworkRules) -> None:
+        """A final block of the chain says so."""
+        self.handle(RulesRead(rules))
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""

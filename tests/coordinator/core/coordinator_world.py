@@ -51,7 +51,9 @@ from assay_coordinator.core.records import (
     PostingRow,
     PricingRow,
     RoundRow,
+    RulesRow,
 )
+from assay_coordinator.core.rules import SignedPolicy
 from assay_coordinator.core.statements import Statements
 from assay_protocol import messages as m
 from assay_protocol.classes import holds_logprobs
@@ -168,6 +170,7 @@ class FakeStore:
             last_round=max((row.number for row in self.rows(RoundRow)), default=0),
             undrawn=undrawn,
             entries=[job for job in self.rows(JobRow) if job.round >= first],
+            rules=next(iter(self.rows(RulesRow)), None),
         )
 
 
@@ -402,6 +405,7 @@ class World:
         self.to_mine: deque[PostRound] = deque()
         self.issued: dict[bytes, Issued] = {}
         self._starts = self._jobs = 0
+        self.moderation: SignedPolicy | None = None
         self.coordinator = self._start()
         for node in nodes:
             self.join(node)
@@ -409,8 +413,8 @@ class World:
     def _start(self) -> Coordinator:
         self._starts += 1
         secret = hashlib.blake2b(self._starts.to_bytes(8), digest_size=32).digest()
-        listed = {MODEL: LISTED}
-        made = Coordinator(self.policy, listed, COORDINATOR, secret, tables=self.tables)
+        more: dict[str, Any] = {"tables": self.tables, "moderation": self.moderation}
+        made = Coordinator(self.policy, {MODEL: LISTED}, COORDINATOR, secret, **more)
         self.carry_out(made.restore(self.now, self.store.load(self.now)))
         return made
 

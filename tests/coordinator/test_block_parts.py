@@ -1,0 +1,59 @@
+"""What the coordinator tells of its chain: blocks by number, and the proof that one is final."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from assay_contracts.block_sources import About
+from assay_contracts.chain import LocalChain
+from assay_contracts.follow import open_followed
+from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.store import Store
+from assay_protocol.codec import decode_as
+from assay_protocol.errors import AssayError
+from assay_protocol.messages import SealedBlock
+from assay_protocol.seals import seal_block
+from assay_protocol.signing import Identity
+
+SEED = bytes(range(32))
+PRODUCER = Identity(SEED)
+
+
+@pytest.fixture
+def anchor(tmp_path: Path) -> Iterator[Anchor]:
+    store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
+    opened = Anchor(tmp_path / "chain.db", SEED, store.engine)
+    yield opened
+    opened.close()
+    store.close()
+
+
+def chain_of(anchor: Anchor) -> LocalChain:
+    return anchor.chain
+
+
+def test_blocks_come_in_parts_and_can_be_followed(anchor: Anchor, tmp_path: Path) -> None:
+    chain = chain_of(anchor)
+    head = chain.head_block()
+    about = About(chain.chain_id, chain.genesis.poster, PRODUCER.public_key, head.number)
+    with open_followed(tmp_path / "mine.db", about) as mine:
+        for number in range(1, head.number + 1):
+            block = decode_as(SealedBlock, anchor.block_part(number.to_bytes(32)))
+            mine.import_block(block.raw, block.seal)
+        assert mine.head_block() == head
+    for number in (0, head.number + 1, 2**256 - 1):
+        with pytest.raises(AssayError, match="chain_unavailable"):
+            anchor.block_part(number.to_bytes(32))
+
+
+def test_without_bonds_nobody_votes_and_all_is_final(anchor: Anchor) -> None:
+    chain = chain_of(anchor)
+    head = chain.head_block()
+    assert anchor.votes.target() is None
+    assert anchor.votes.finalized() == head.number
+    seal = seal_block(PRODUCER, chain.chain_id, head.number, head.hash)
+    with pytest.raises(AssayError, match="unexpected_message"):
+        anchor.vote(PRODUCER.public_key, seal)
