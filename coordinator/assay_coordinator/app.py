@@ -122,7 +122,11 @@ def make_runtime(
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
-    bundles = Bundles(store, deployment.chain_id, deployment.address)
+
+    def final(epoch: int) -> bool:  # bundles are made in threads
+        return trio.from_thread.run(anchor.is_final, epoch)
+
+    bundles = Bundles(store, deployment.chain_id, deployment.address, final)
 
     async def submit(effect: PostEpoch | PostRound) -> None:
         if isinstance(effect, PostEpoch):  # nobody can check a root without its leaves
@@ -138,6 +142,7 @@ def make_runtime(
             load=store.load,
             documents={
                 "credit": bundles.bundle,
+                "claimable": bundles.claimable,
                 "leaves": partial(leaves_document, store),
                 "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,27 +32,12 @@ OTHER = b"\x09" * 32
 DAY = 86_400
 
 
-@contextmanager
-def served(chain: LocalChain) -> Iterator[str]:
-    """The chain's JSON-RPC, from a thread."""
-    stop, ready, binds = threading.Event(), threading.Event(), list[str]()
-
-    async def serve() -> None:
-        async with trio.open_nursery() as nursery:
-            found = await nursery.start(serve_rpc, rpc_app(chain), "127.0.0.1", 0)
-            binds.append(str(found[0]))
-            ready.set()
-            await trio.to_thread.run_sync(stop.wait)
-            nursery.cancel_scope.cancel()
-
-    thread = threading.Thread(target=partial(trio.run, serve), daemon=True)
-    thread.start()
-    assert ready.wait(30)
-    try:
-        yield binds[0]
-    finally:
-        stop.set()
-        thread.join(30)
+async def at_url(chain: LocalChain, work: Callable[[str], None]) -> None:
+    """`work` in a thread, with the URL of a node of that chain."""
+    async with trio.open_nursery() as nursery:
+        [url] = await nursery.start(serve_rpc, rpc_app(chain), "127.0.0.1", 0)
+        await trio.to_thread.run_sync(work, url)
+        nursery.cancel_scope.cancel()
 
 
 def post(ledger: CreditLedgerClient, folder: Path, epoch: int, *leaves: CreditLeaf) -> None:
@@ -85,7 +67,8 @@ def test_claims_and_challenges_by_command(
     statement = Statement(mine, 0, tree.proof(0), ())
     bundle = CreditBundle(chain.chain_id, ledger.address, 1, b"", (statement,))
     (tmp_path / "bundle").write_bytes(bundle.encode())
-    with served(chain) as url:
+
+    def work(url: str) -> None:
         claim = ["credit", "claim", "--node-data", str(tmp_path), "--chain", url]
         claim += ["--bundle", str(tmp_path / "bundle")]
         assert cli.main(claim) == 1
@@ -106,6 +89,8 @@ def test_claims_and_challenges_by_command(
         assert ledger.head() == 1, "the epoch is void"
         assert main(audit) == 1
         assert "epoch_unknown" in capsys.readouterr().err
+
+    trio.run(at_url, chain, work)
     token = ledger.plan.addresses["CreditToken"]
     data = calls.encode("CreditToken", "balanceOf", Wallet.of_seed(SEED).address)
     assert int.from_bytes(chain.call(token, data)) == 70

@@ -16,7 +16,7 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
 from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.ledger_abi import Header, PostedEpoch
 from assay_contracts.posted import posting
 from assay_contracts.readers import FileChain
 from assay_contracts.transact import transact
@@ -63,9 +63,7 @@ def audited(second: Epoch, **changes: object) -> EpochAudit:
     return audit_epoch(2, second.header, **(given | changes))  # type: ignore[arg-type]
 
 
-def _posted(header: Header) -> object:
-    from assay_contracts.ledger_abi import PostedEpoch
-
+def _posted(header: Header) -> PostedEpoch:
     return PostedEpoch(header.root, header.total_cum, 1, header.leaves)
 
 
@@ -155,7 +153,7 @@ def test_frauds_are_found_and_the_contract_takes_the_proof(
         ({"raw": epoch(2, SECOND[:-1]).raw}, {"data hash", "root", "leaves", "total"}),
         ({"pricing": b"junk"}, {"pricing"}),
         (
-            {"before": Before(_posted(epoch(1, FIRST).header), epoch(1, _raise(FIRST)).raw)},  # type: ignore[arg-type]
+            {"before": Before(_posted(epoch(1, FIRST).header), epoch(1, _raise(FIRST)).raw)},
             {"epoch before", "step"},
         ),
     ],

@@ -12,6 +12,7 @@ import trio
 
 from assay import cli
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
+from assay_contracts.bundle import CreditBundle
 from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.leaf_files import leaves_document, publish
@@ -203,6 +204,18 @@ def test_bundles_of_accounts_and_epochs_there_are_none_of_are_refused(network: N
             leaves_document(network.store, key)
     with pytest.raises(AssayError, match="no epoch was priced"):
         pricing_document(network.store, bytes(32))
+
+
+def test_what_can_be_claimed_is_of_the_newest_final_epoch(network: Network) -> None:
+    at = network.anchor.deployment
+    network.close()
+    for final in (0, 1, 2, 3):
+        made = Bundles(network.store, at.chain_id, at.address, lambda epoch, n=final: epoch <= n)
+        if final == 0:
+            with pytest.raises(AssayError, match="epoch_open"):
+                made.claimable(NODE.public_key)
+        else:
+            assert CreditBundle.decode(made.claimable(NODE.public_key)).epoch == final
 
 
 def test_what_is_published_is_what_was_posted(network: Network) -> None:

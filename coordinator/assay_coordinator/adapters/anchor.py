@@ -91,6 +91,11 @@ class Anchor:
         await self._note(f"anchor-{effect.chain}", note.encode())
         await self._note(f"round-{effect.number}", effect.note, self.lag)
 
+    async def is_final(self, epoch: int) -> bool:
+        """Whether the epoch can be claimed from."""
+        call = ledger_abi.is_final_call(epoch)
+        return ledger_abi.decode_flag(await self.chain.call(self.deployment.address, call))
+
     async def settled(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
         """Waits until what was submitted is on chain to stay. Raises AssayError: ask again."""
         if isinstance(effect, PostEpoch):
