@@ -77,8 +77,9 @@ def measure(path: Path, epochs: int, leaves: int) -> tuple[dict[str, float], tup
         figures["claim_first_gas_1e6"], figures["claim_again_gas_1e6"] = first, again
         others = rivals(bench)
     start = time.perf_counter()
-    with LocalChain.open(path) as again:
-        figures["bytes_per_block"] = round(path.stat().st_size / again.head_block().number)
+    with LocalChain.open(path) as reopened:
+        blocks = reopened.head_block().number
+        figures["bytes_per_block"] = round(path.stat().st_size / blocks)
         figures["open_ms"] = round((time.perf_counter() - start) * 1e3, 2)
     return figures, others
 
@@ -109,7 +110,7 @@ def _gas(chain: LocalChain, number: int | None = None) -> int:
 
 
 def _post(chain: LocalChain, ledger: CreditLedgerClient, epoch: int, leaves: int) -> int:
-    """From 1 to 10^9 jobs. Random hashes: zero bytes would be cheaper than those of a real epoch."""
+    """From 1 to 10^9 jobs. Hashes are random: zero bytes would be cheaper than real ones."""
     jobs = 10 ** (epoch % 10)
     root, data, policy = (os.urandom(32) for _ in range(3))
     ledger.post(epoch, Header(root, epoch * 10**9, jobs, leaves, data, policy))

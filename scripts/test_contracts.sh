@@ -30,8 +30,8 @@ invariants() {  # 500 runs of 200 random calls
 properties() {  # for all arguments, not for some
     halmos --root . --contract Properties --forge-build-out build/forge
 }
-slither_() {  # every finding is triaged, with its reason, in slither.config.json
-    slither . --config-file tests/contracts/forge/slither.json
+slither_() {  # every finding is triaged, with its reason, in tests/contracts/forge/triage.json
+    "$venv/bin/python" scripts/slither_findings.py
 }
 
 (($#)) || set -- build tests coverage invariants properties slither

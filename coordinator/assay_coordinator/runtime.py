@@ -140,6 +140,10 @@ class Runtime:
             started.set()
             await self._handle_loop()
 
+    def tell(self, event: Event) -> None:
+        """Something happened that is no peer's doing: what a chain says."""
+        self._put(event)
+
     # ---- sessions ----
 
     def opened(self, session: Session) -> Callable[[Session, int, bytes], None]:

@@ -1,5 +1,6 @@
 """Two statements of one key about one thing cost its bond; nothing else does."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,13 +29,15 @@ from contracts.courtroom import (
 )
 from contracts.network_evm import NetworkEvm
 
+ROOM = courtroom(jurors=0)
 OTHER = Identity(bytes([67]) * 32)
 OTHER_SEAL = replace(SEAL, digest=bytes([3]) * 32)
 
 
 @pytest.fixture
-def evm() -> NetworkEvm:
-    return courtroom(jurors=0)
+def evm() -> Iterator[NetworkEvm]:
+    with ROOM.undone():
+        yield ROOM
 
 
 def bond(evm: NetworkEvm) -> int:
@@ -96,12 +99,14 @@ def test_what_does_not_contradict_itself_makes_no_call() -> None:
 
 
 PAIR = receipts()
+TICKETS_SEAL = replace(SEAL, subject=RECEIPT.ticket + bytes(16))
 OURS, THEIRS = two(*PAIR), two(*PAIR, key=OTHER, other=OTHER)
 WRONG: list[tuple[str, list[Any], str]] = [
     ("the same bytes twice", two(PAIR[0], PAIR[0]), "SameStatement"),
     ("another ticket", two(RECEIPT, replace(RECEIPT, ticket=bytes(16))), "OtherSubject"),
     ("another block", two(SEAL, replace(OTHER_SEAL, subject=bytes(32))), "OtherSubject"),
     ("another kind", two(RECEIPT, SEAL), "OtherSubject"),
+    ("another kind of one subject", two(RECEIPT, TICKETS_SEAL), "OtherSubject"),
     ("another key's second", [*OURS[:3], *THEIRS[3:]], "BadSignature"),
     ("another key's first", [KEY, *THEIRS[1:3], *OURS[3:]], "BadSignature"),
     ("no signatures of that key", [OTHER.public_key, *OURS[1:]], "BadSignature"),
@@ -179,7 +184,6 @@ def test_what_is_no_statement_is_refused(evm: NetworkEvm, text: bytes) -> None:
         assert evm.refused(ACCUSER, COURT, "equivocation", *arguments) == "NotStatements"
 
 
-ROOM = courtroom(jurors=0)
 texts = st.one_of(
     st.binary(max_size=80),
     st.binary(max_size=40).map(lambda tail: b"assay/1/Receipt\0" + tail),

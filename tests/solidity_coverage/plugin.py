@@ -43,6 +43,7 @@ class _Build:
             for name, found in output["sources"].items()
             if not name.startswith("@")
         }
+        self._names: dict[tuple[int, bool], str | None] = {}
         self.codes: dict[tuple[str, bool], Code] = {}
         for name in CONTRACTS:
             evm = output["contracts"][build.source_name(name)][name]["evm"]
@@ -53,6 +54,12 @@ class _Build:
 
     def identify(self, code: bytes, creation: bool) -> str | None:
         """The contract of ours that `code` creates, or is."""
+        key = (hash(code), creation)
+        if key not in self._names:
+            self._names[key] = self._search(code, creation)
+        return self._names[key]
+
+    def _search(self, code: bytes, creation: bool) -> str | None:
         for name in CONTRACTS:
             known = artefact.load(name)
             if code.startswith(known.bytecode) if creation else known.is_code(code):
@@ -126,10 +133,9 @@ class _Plugin:
         by_line = defaultdict(set)
         for place, taken in branches[1] - branches[0]:
             by_line[source.line(place)].add(taken)
-        rows += [
-            f"    line {line}: never {'or '.join('jumped' if t else 'fell through' for t in sides)}"
-            for line, sides in sorted(by_line.items())
-        ]
+        for line, sides in sorted(by_line.items()):
+            never = " or ".join("jumped" if taken else "fell through" for taken in sides)
+            rows.append(f"    line {line}: never {never}")
         return rows
 
 

@@ -1,29 +1,30 @@
-"""pyrevm with its trace read: which instructions of which contract ran, which way they jumped.
+"""An EVM that says which instructions ran and which way they jumped, in the place of pyrevm's.
 
-pyrevm writes a line of JSON an instruction (EIP-3155) to standard output. Around each call that
-descriptor is a file in memory; each line is looked at once and thrown away.
+pyrevm's own trace takes a third of a millisecond an instruction; py-evm, which is Python anyway,
+is asked directly. Only what the tests use of pyrevm is here. Gas is not measured.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, Final
 
-from pyrevm import EVM, CfgEnv, Env
+from eth.vm.code_stream import CodeStream
+from eth.vm.forks.prague.computation import PragueComputation
+from eth.vm.forks.spurious_dragon import computation as code_limit
+from eth.vm.message import Message
+from eth.vm.transaction_context import BaseTransactionContext
+from eth_utils import keccak
 
+from assay_contracts.evm import CREATE_CONTRACT_ADDRESS, AtomicDB
+from assay_contracts.genesis import Genesis, contract_address
 from solidity_coverage.targets import JUMPI
 
-_LINE: Final = re.compile(rb'\{"pc":(\d+),"op":(\d+),')
-_DEPTH: Final = re.compile(rb'"depth":(\d+)')
-_STACK: Final = re.compile(rb'"stack":\[([^\]]*)\]')
-_CALLS: Final = frozenset({0xF1, 0xF2, 0xF4, 0xFA})
-_CREATES: Final = frozenset({0xF0, 0xF5})
-_STEP_OUT: Final = 1
-CODE_BYTES_MAX: Final = 1 << 17
+CHAIN_ID: Final = 1  # pyrevm's
+CODE_BYTES_MAX: Final = 1 << 17  # without the optimizer a contract may be larger than chains take
+GAS: Final = 10**9
+_HASHES: Final = 256
 
 Frame = tuple[str, bool] | None  # contract and whether it is its creation; None: not one of ours
 
@@ -42,80 +43,105 @@ class TracedEVM:
     seen: Seen
     identify: Callable[[bytes, bool], str | None]
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        # Without the optimizer a contract may be larger than chains take.
-        larger = Env(cfg=CfgEnv(limit_contract_code_size=CODE_BYTES_MAX))
-        self._evm = EVM(*arguments, **options | {"tracing": True, "env": larger})
-        self._frames: dict[str, Frame] = {}
+    def __init__(self, **_: Any) -> None:
+        code_limit.EIP170_CODE_SIZE_LIMIT = CODE_BYTES_MAX
+        chain = Genesis(bytes([1]) * 20, CHAIN_ID).create(AtomicDB())
+        self._state = chain.get_vm().state
+        self.result: SimpleNamespace | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._evm, name)
+    def deploy(self, deployer: str, code: bytes) -> str:
+        sender = _raw(deployer)
+        address = contract_address(sender, self._state.get_nonce(sender))
+        message = Message(
+            gas=GAS,
+            to=CREATE_CONTRACT_ADDRESS,
+            sender=sender,
+            value=0,
+            data=b"",
+            code=bytes(code),
+            create_address=address,
+        )
+        self._run(_Traced.apply_create_message, message)
+        return "0x" + address.hex()
 
-    def deploy(self, deployer: str, code: bytes, *arguments: Any, **options: Any) -> Any:
-        name = type(self).identify(bytes(code), True)
-        with self._traced((name, True) if name else None):
-            return self._evm.deploy(deployer, code, *arguments, **options)
+    def message_call(self, caller: str, to: str, *, calldata: bytes) -> bytes:
+        code = self._state.get_code(_raw(to))
+        message = Message(
+            gas=GAS, to=_raw(to), sender=_raw(caller), value=0, data=calldata, code=code
+        )
+        return self._run(_Traced.apply_message, message)
 
-    def message_call(self, caller: str, to: str, *arguments: Any, **options: Any) -> Any:
-        with self._traced(self._frame(to)):
-            return self._evm.message_call(caller, to, *arguments, **options)
+    def set_block_env(self, block: Any) -> None:
+        context = self._state.execution_context
+        context._timestamp, context._block_number = block.timestamp, block.number or 1
+        context._prev_hashes = _Hashes(context._block_number)
 
-    def revert(self, *arguments: Any) -> Any:
-        self._frames.clear()  # other code may come to an address that is free again
-        return self._evm.revert(*arguments)
+    def storage(self, address: str, slot: int) -> int:
+        return int(self._state.get_storage(_raw(address), slot))
 
-    def _frame(self, address: str) -> Frame:
-        address = address.lower()
-        if address not in self._frames:
-            code = self._evm.basic(address).code
-            name = type(self).identify(bytes(code), False) if code else None
-            if name is None:
-                return None
-            self._frames[address] = (name, False)
-        return self._frames[address]
+    def insert_account_storage(self, address: str, slot: int, value: int) -> None:
+        self._state.set_storage(_raw(address), slot, value)
 
-    @contextmanager
-    def _traced(self, outermost: Frame) -> Iterator[None]:
-        sys.stdout.flush()
-        output, kept = os.memfd_create("trace"), os.dup(_STEP_OUT)
-        os.dup2(output, _STEP_OUT)
-        try:
-            yield
-        finally:
-            os.dup2(kept, _STEP_OUT)
-            os.close(kept)
-            os.lseek(output, 0, os.SEEK_SET)
-            with os.fdopen(output, "rb") as lines:
-                self._read(lines, outermost)
+    def snapshot(self) -> Any:
+        return self._state.snapshot()
 
-    def _read(self, lines: Any, outermost: Frame) -> None:
-        frames: list[Frame] = [outermost]
-        called: Frame = None
-        jump: tuple[Frame, int, int] | None = None  # with the depth it was met at
-        for line in lines:
-            head = _LINE.match(line)
-            if head is None:
-                continue
-            pc, op = int(head[1]), int(head[2])
-            found = _DEPTH.search(line)
-            assert found is not None
-            depth = int(found[1])
-            if depth > len(frames):
-                frames.append(called)
-            del frames[depth:]
-            frame = frames[-1]
-            if jump is not None and jump[2] == depth:
-                self.seen.jumps.add((jump[0], jump[1], pc != jump[1] + 1))
-            jump = (frame, pc, depth) if op == JUMPI else None
-            self.seen.steps.add((frame, pc))
-            if op in _CALLS:
-                called = self._frame(_target(line))
-            elif op in _CREATES:
-                called = None
+    def revert(self, snapshot: Any) -> None:
+        self._state.revert(snapshot)
+
+    def _run(self, apply: Callable[..., Any], message: Message) -> bytes:
+        self._state.increment_nonce(message.sender)
+        context = BaseTransactionContext(gas_price=0, origin=message.sender)
+        done = apply(self._state, message, context)
+        used = done.get_gas_used()
+        if done.is_error:
+            output = bytes(done.output).hex()
+            raise RuntimeError(f"Revert {{ gas_used: {used}, output: 0x{output} }}")
+        logs = [
+            SimpleNamespace(
+                address="0x" + address.hex(), data=([t.to_bytes(32) for t in topics], data)
+            )
+            for address, topics, data in done.get_log_entries()
+        ]
+        self.result = SimpleNamespace(logs=logs, gas_used=used)
+        return bytes(done.output)
 
 
-def _target(line: bytes) -> str:
-    stack = _STACK.search(line)
-    assert stack is not None
-    word = stack[1].split(b",")[-2].strip(b'" ')
-    return f"0x{int(word, 16) & (1 << 160) - 1:040x}"
+class _Code(CodeStream):
+    """Tells each instruction as it is about to run."""
+
+    def __init__(self, code: bytes, frame: Frame, seen: Seen) -> None:
+        super().__init__(code)
+        self._frame, self._seen = frame, seen
+
+    def __iter__(self) -> Iterator[int]:
+        steps, frame, jump = self._seen.steps, self._frame, None
+        for op in super().__iter__():
+            pc = self.program_counter - 1
+            steps.add((frame, pc))
+            if jump is not None:
+                self._seen.jumps.add((frame, jump, pc != jump + 1))
+            jump = pc if op == JUMPI else None
+            yield op
+
+
+class _Traced(PragueComputation):  # type: ignore[misc]  # py-evm is untyped here
+    def __init__(self, state: Any, message: Any, context: Any) -> None:
+        super().__init__(state, message, context)
+        name = TracedEVM.identify(bytes(message.code), message.is_create)
+        frame = (name, message.is_create) if name else None
+        self.code = _Code(message.code, frame, TracedEVM.seen)
+
+
+class _Hashes:
+    """pyrevm's hashes of the blocks before `number`, the newest first."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number in range(self._number - 1, max(-1, self._number - 1 - _HASHES), -1):
+            yield keccak(text=str(number))
+
+
+def _raw(address: str) -> bytes:
+    return bytes.fromhex(address.removeprefix("0x"))

@@ -209,7 +209,7 @@ def local_anchor(
         path, genesis=Genesis(poster=wallet.address), signer=identity, guard=SealGuard(engine)
     )
     try:
-        deployment = CreditLedgerClient(chain, key, parameters=parameters).deploy()
+        deployment = CreditLedgerClient(chain, key, identity.public_key, parameters).deploy()
         return Anchor(EmbeddedChain(chain), deployment, wallet, engine, Patience(), chain)
     except BaseException:
         chain.close()
