@@ -20,14 +20,18 @@ build() {  # the committed artefacts are what the sources compile to
 tests() {  # unit tests, and a state machine of 10,000 calls and more
     "$venv/bin/python" -m pytest tests/contracts
 }
-coverage() {  # lines and branches of every source, from traces of the same tests
-    "$venv/bin/python" -m pytest -n 0 -p solidity_coverage.plugin -m "not gas" \
-        $(grep -ls "pyrevm\|from evm import\|network_evm" tests/contracts/test_*.py)
+coverage() {  # lines and branches of every source, by the tests that have an EVM of their own
+    local files
+    files=$(grep -lE "contracts\.(evm|network_evm|courtroom|electorate|frauds|books)|import pyrevm" \
+        tests/contracts/test_*.py | xargs grep -LE "LocalChain|EmbeddedChain|CreditLedgerClient")
+    "$venv/bin/python" -m pytest -n 0 -p no:randomly -p solidity_coverage.plugin $files
 }
 invariants() {  # 500 runs of 200 random calls
+    forge build --quiet
     forge test --match-contract Invariants
 }
 properties() {  # for all arguments, not for some
+    forge build --quiet
     halmos --root . --contract Properties --forge-build-out build/forge
 }
 slither_() {  # every finding is triaged, with its reason, in tests/contracts/forge/triage.json
