@@ -122,10 +122,7 @@ def make_runtime(
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
-
-    def final(epoch: int) -> bool:  # bundles are made in threads
-        return trio.from_thread.run(anchor.is_final, epoch)
-
+    final = partial(trio.from_thread.run, anchor.is_final)  # bundles are made in threads
     bundles = Bundles(store, deployment.chain_id, deployment.address, final)
 
     async def submit(effect: PostEpoch | PostRound) -> None:

@@ -120,6 +120,11 @@ class Anchor:
         await self.outbox.pump()
         return await self.settled(effect)
 
+    async def is_final(self, epoch: int) -> bool:
+        """Whether the contract counts the epoch for good."""
+        call = ledger_abi.is_final_call(epoch)
+        return ledger_abi.decode_flag(await self.chain.call(self.deployment.address, call))
+
     async def newest_posted(self) -> int:
         """The newest epoch that was posted and is still in its block, voided or not; 0: none."""
         item = await self.outbox.last_final(EPOCHS_LANE)
@@ -209,8 +214,8 @@ def local_anchor(
         path, genesis=Genesis(poster=wallet.address), signer=identity, guard=SealGuard(engine)
     )
     try:
-        deployment = CreditLedgerClient(chain, key, identity.public_key, parameters).deploy()
-        return Anchor(EmbeddedChain(chain), deployment, wallet, engine, Patience(), chain)
+        client = CreditLedgerClient(chain, key, identity.public_key, parameters)
+        return Anchor(EmbeddedChain(chain), client.deploy(), wallet, engine, Patience(), chain)
     except BaseException:
         chain.close()
         raise
