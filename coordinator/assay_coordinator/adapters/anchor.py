@@ -120,11 +120,6 @@ class Anchor:
         await self.outbox.pump()
         return await self.settled(effect)
 
-    async def is_final(self, epoch: int) -> bool:
-        """Whether the contract counts the epoch for good."""
-        call = ledger_abi.is_final_call(epoch)
-        return ledger_abi.decode_flag(await self.chain.call(self.deployment.address, call))
-
     async def newest_posted(self) -> int:
         """The newest epoch that was posted and is still in its block, voided or not; 0: none."""
         item = await self.outbox.last_final(EPOCHS_LANE)
