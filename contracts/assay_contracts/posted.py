@@ -8,7 +8,7 @@ asked for more blocks than it tells of at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
@@ -37,17 +37,6 @@ def posted_epoch(chain: ChainReader, ledger: bytes, epoch: int) -> PostedEpoch:
     if found is None:
         raise AssayError("epoch_unknown", f"epoch {epoch} is not posted, or was voided")
     return found
-
-
-class Calls(Protocol):
-    """What answers calls of contracts: a `ChainReader` does, and the local chain itself."""
-
-    def call(self, to: bytes, data: bytes) -> bytes: ...
-
-
-def is_final(chain: Calls, ledger: bytes, epoch: int) -> bool:
-    """Whether the epoch counts for good."""
-    return ledger_abi.decode_flag(chain.call(ledger, ledger_abi.is_final_call(epoch)))
 
 
 def posting(chain: ChainReader, ledger: bytes, epoch: int) -> Posting:

@@ -26,19 +26,12 @@ from typing import Any
 
 import pytest
 import trio
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from assay_contracts import ledger_abi
-from assay_contracts.artefact import CONTRACTS
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.rpc import serve_rpc
 from assay_contracts.sealed import SealGuard
-from assay_contracts.wallet import Call, Offer
 from assay_coordinator.adapters.check import check_books
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.records import EpochRow, LeavesRow, RoundRow
@@ -53,6 +46,7 @@ from end_to_end.chain_driver import (
     read_journal,
 )
 from end_to_end.load_driver import database
+from end_to_end.rpc_server import plan_of, serve_node
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
@@ -265,24 +259,12 @@ class Network:
 
     # ---- a chain that others mine ----
 
-    async def serve_node(self, nursery: trio.Nursery) -> None:
+    async def serve(self, nursery: trio.Nursery) -> None:
         folder = self.folder / "node"
         folder.mkdir()
-        self.node = node = RpcNode(folder, Genesis(POSTER.address))
-        plan = CreditLedgerClient(node.chain, POSTER_KEY).plan
-        for creation in plan.creations():
-            call, offer = Call(None, creation.code), Offer(DEPLOY_GAS, 0, 0)
-            node.take(POSTER.sign(node.chain_id, creation.nonce, call, offer))
-            node.mine()
-        node.floor = len(CONTRACTS)
-        self.ledger = plan.addresses[ledger_abi.CONTRACT]
-
-        async def answer(request: Request) -> Response:
-            return JSONResponse(node.answer(await request.json()))
-
-        app = Starlette(routes=[Route("/", answer, methods=["POST"])])
-        (self.url,) = await nursery.start(partial(serve_rpc, app, "127.0.0.1", 0))
-        nursery.start_soon(self._mine, node)
+        self.node, self.url = await serve_node(nursery, folder, POSTER)
+        self.ledger = plan_of(POSTER).addresses[ledger_abi.CONTRACT]
+        nursery.start_soon(self._mine, self.node)
 
     async def _mine(self, node: RpcNode) -> None:
         """A block when something waits, and the few above it that confirm it."""
@@ -329,7 +311,7 @@ async def test_epochs_are_there_once_whatever_is_killed_and_restored(tmp_path: P
 async def _play(network: Network, rounds: int) -> None:
     async with trio.open_nursery() as nursery:
         if network.mode == "rpc":
-            await network.serve_node(nursery)
+            await network.serve(nursery)
         for _ in range(rounds):
             await network.round()
         nursery.cancel_scope.cancel()

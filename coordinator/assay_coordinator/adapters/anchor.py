@@ -91,6 +91,11 @@ class Anchor:
         await self._note(f"anchor-{effect.chain}", note.encode())
         await self._note(f"round-{effect.number}", effect.note, self.lag)
 
+    async def is_final(self, epoch: int) -> bool:
+        """Whether the epoch can be claimed from."""
+        call = ledger_abi.is_final_call(epoch)
+        return ledger_abi.decode_flag(await self.chain.call(self.deployment.address, call))
+
     async def settled(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
         """Waits until what was submitted is on chain to stay. Raises AssayError: ask again."""
         if isinstance(effect, PostEpoch):
@@ -114,11 +119,6 @@ class Anchor:
         await self.submit(effect)
         await self.outbox.pump()
         return await self.settled(effect)
-
-    async def is_final(self, epoch: int) -> bool:
-        """Whether the contract counts the epoch for good."""
-        call = ledger_abi.is_final_call(epoch)
-        return ledger_abi.decode_flag(await self.chain.call(self.deployment.address, call))
 
     async def newest_posted(self) -> int:
         """The newest epoch that was posted and is still in its block, voided or not; 0: none."""

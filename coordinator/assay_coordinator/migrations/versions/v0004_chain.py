@@ -1,4 +1,4 @@
-"""One outbox for every transaction, its attempts, and epochs that were voided.
+"""One outbox for every transaction, its attempts, blocks that were sealed, epochs voided.
 
 The local chain of before has another first block, so no transaction of it can be gone on with: the
 old outboxes are dropped, and a data directory of before is begun anew.
@@ -57,6 +57,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_chain_attempts_key", "chain_attempts", ["key"])
     op.create_table(
+        "chain_sealed",
+        sa.Column("number", sa.BigInteger(), nullable=False, autoincrement=False),
+        sa.Column("hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("raw", sa.LargeBinary(), nullable=False),
+        sa.Column("seal", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+    )
+    op.create_table(
         "voids",
         sa.Column("epoch", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
@@ -67,7 +75,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Back to the two outboxes of before, empty."""
-    for table in ("voids", "chain_attempts", "chain_items"):
+    for table in ("voids", "chain_sealed", "chain_attempts", "chain_items"):
         op.drop_table(table)
     chain_outbox()
     chain_notes()

@@ -15,7 +15,7 @@ from assay_protocol.credit_tree import CreditLeaf
 from assay_protocol.leaf_file import LeafFile, encode_leaves
 
 revision = "0005"
-down_revision = "0004sealed"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
