@@ -104,6 +104,8 @@ def test_credit_gets_roles_and_leaves_become_files(tmp_path: Path) -> None:
         assert [tuple(one) for one in again] == [(ACCOUNT, total, root)]
         assert connection.execute(text("select count(*) from lines")).scalar() == 3
     store.close()
+
+
 def test_a_migration_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     """At whatever statement: the next start makes all tables."""
     program = """
