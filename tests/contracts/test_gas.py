@@ -13,11 +13,13 @@ import pytest
 
 from assay_contracts import calls
 from assay_contracts.chain import LocalChain
+from assay_contracts.ed25519_hints import signed
 from assay_contracts.genesis import Genesis, address_of, contract_address, poster_key
 from assay_contracts.ledger_abi import Header
 from assay_protocol.credit_tree import CreditLeaf
+from assay_protocol.signing import Identity
 from contracts.books import Books, account, node_hash
-from contracts.evm import EASY_VERIFIER, GOOD, Wiring
+from contracts.evm import Wiring
 from contracts.frauds import FRAUDS
 
 POST_GAS_MAX: Final = 90_000
@@ -26,6 +28,8 @@ POSTER: Final = poster_key(bytes(range(32)))
 TIMELOCK: Final = bytes([0x71]) * 20
 LEDGER, REGISTRY, TOKEN = "CreditLedger", "NodeRegistry", "CreditToken"
 WIRING: Final = Wiring(window=1_000)
+IDENTITY: Final = Identity(bytes(range(32)))  # the poster's key, and of the account that claims
+KEY: Final = IDENTITY.public_key
 
 
 class Chain:
@@ -39,9 +43,9 @@ class Chain:
         bonds = (WIRING.min_bond, WIRING.min_bond_low, WIRING.min_bond_high)
         registry = (self.at["Ed25519Verifier"], self.at[TOKEN], self.me, TIMELOCK, 0, 0, *bonds)
         wired = (self.at[TOKEN], self.at[REGISTRY], TIMELOCK)
-        ledger = (self.me, account(1), *wired, WIRING.window, 300, 50, 4_000, bytes(20), 0)
+        ledger = (self.me, KEY, *wired, WIRING.window, 300, 50, 4_000, bytes(20), 0)
         for creation in (
-            EASY_VERIFIER,
+            calls.constructor("Ed25519Verifier"),
             calls.constructor(TOKEN, self.at[LEDGER], TIMELOCK),
             calls.constructor(REGISTRY, registry),
             calls.constructor(LEDGER, ledger),
@@ -52,6 +56,18 @@ class Chain:
         """Of the transaction, which must succeed."""
         data = calls.encode(contract, function, *arguments)
         return self.chain.send(POSTER, self.at[contract], data, gas=10_000_000).gas_used
+
+    def sign_in(self, function: str, *arguments: object) -> int:
+        """`register` or `bind` with the key's own signature."""
+        nonce = calls.decode(
+            REGISTRY,
+            "nonceOf",
+            self.chain.call(self.at[REGISTRY], calls.encode(REGISTRY, "nonceOf", KEY)),
+        )[0]
+        domain = f"assay/1/{function.capitalize()}\0".encode()
+        place = self.chain.chain_id.to_bytes(32) + self.at[REGISTRY]
+        consent = signed(IDENTITY, domain + place + self.me + nonce.to_bytes(32))
+        return self.gas(REGISTRY, function, KEY, *arguments, consent)
 
     def pass_window(self) -> None:
         self.clock.now += WIRING.window + 100  # blocks without a tick are a second apart
@@ -71,7 +87,7 @@ def mined(chain_path: Path, clock: Any) -> Iterator[Chain]:
 def deep(depth: int, cumulative: int, credit: int) -> tuple[Header, CreditLeaf, int, bytes]:
     """A tree of 2^depth leaves, all of them padding but one: the siblings of a leaf in a full tree
     look no different to the contract. Gives a header, the leaf, its index and its proof."""
-    leaf = CreditLeaf(account(1), 0, cumulative, credit, bytes([9]) * 32)
+    leaf = CreditLeaf(KEY, 0, cumulative, credit, bytes([9]) * 32)
     index = (1 << depth) * 2 // 3
     node, total, place = leaf.hash, leaf.cumulative, index
     items = []
@@ -104,7 +120,7 @@ def test_posts_stay_flat(mined: Chain) -> None:
 @pytest.mark.parametrize("depth", [4, 10, 17, 20, 30])
 def test_claims(mined: Chain, depth: int) -> None:
     first, again = (deep(depth, 10**9 * e, 10**9) for e in (1, 2))
-    mined.gas(REGISTRY, "bind", account(1), mined.me, GOOD)
+    mined.sign_in("bind", mined.me)
     mined.post(1, first[0])
     mined.post(2, again[0])
     mined.pass_window()
@@ -117,22 +133,21 @@ def test_claims(mined: Chain, depth: int) -> None:
 
 
 def test_the_registry(mined: Chain) -> None:
-    """With a verifier that costs nothing: add what Ed25519Verifier takes to the first two."""
     books = Books()
-    mined.post(1, books.book({(account(1), 0): [10**6]}).header())
+    mined.post(1, books.book({(KEY, 0): [10**6]}).header())
     mined.pass_window()
-    show("bind (and the verifier)", mined.gas(REGISTRY, "bind", account(1), mined.me, GOOD))
+    show("bind", mined.sign_in("bind", mined.me))
     mined.gas(LEDGER, "claim", 1, *books.epochs[1].place(0))
     mined.gas(TOKEN, "approve", mined.at[REGISTRY], 2**256 - 1)
-    show("register (and the verifier)", mined.gas(REGISTRY, "register", account(1), 500, GOOD))
-    show("activate", mined.gas(REGISTRY, "activate", account(1)))
+    show("register", mined.sign_in("register", 500))
+    show("activate", mined.gas(REGISTRY, "activate", KEY))
     mined.post(2, books.book({}).header())
-    show("attest", mined.gas(LEDGER, "attest", 2, account(1)))
-    show("topUp", mined.gas(REGISTRY, "topUp", account(1), 5))
-    slashed = mined.gas(REGISTRY, "slash", account(1), 10, mined.me, 4_000, bytes(32))
+    show("attest", mined.gas(LEDGER, "attest", 2, KEY))
+    show("topUp", mined.gas(REGISTRY, "topUp", KEY, 5))
+    slashed = mined.gas(REGISTRY, "slash", KEY, 10, mined.me, 4_000, bytes(32))
     show("slash", slashed)
-    show("beginExit", mined.gas(REGISTRY, "beginExit", account(1)))
-    show("withdraw", mined.gas(REGISTRY, "withdraw", account(1)))
+    show("beginExit", mined.gas(REGISTRY, "beginExit", KEY))
+    show("withdraw", mined.gas(REGISTRY, "withdraw", KEY))
     mined.gas(TOKEN, "approve", mined.at[LEDGER], 2**256 - 1)
     show("demand", mined.gas(LEDGER, "demand", 2, 0))
     show("answer (1 leaf)", mined.gas(LEDGER, "answer", 2, books.epochs[2].place(0)))
@@ -142,13 +157,13 @@ def test_the_registry(mined: Chain) -> None:
 def test_proofs_of_fraud(mined: Chain, kind: str) -> None:
     """In trees of about 1,000 leaves, with a bond to slash."""
     books = Books()
-    books.book({(account(i), 0): [10**6] for i in range(1, 1_000)})
+    books.book({(KEY, 0): [10**6]} | {(account(i), 0): [10**6] for i in range(2, 1_000)})
     mined.post(1, books.epochs[1].header())
-    mined.gas(REGISTRY, "bind", account(1), mined.me, GOOD)
+    mined.sign_in("bind", mined.me)
     mined.pass_window()
     mined.gas(LEDGER, "claim", 1, *books.epochs[1].place(0))
     mined.gas(TOKEN, "approve", mined.at[REGISTRY], 2**256 - 1)
-    mined.gas(REGISTRY, "register", account(1), 500, GOOD)
+    mined.sign_in("register", 500)
     fraud = FRAUDS[kind](books)
     mined.post(2, fraud.epoch.header(fraud.leaves))
     function, *arguments = fraud.challenge(2)
