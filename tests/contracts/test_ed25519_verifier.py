@@ -14,7 +14,16 @@ from assay_contracts.artefact import load
 from assay_contracts.ed25519_hints import HintedSignature, P, hinted, signed, x_of
 from assay_protocol.errors import AssayError
 from assay_protocol.signing import ED25519, Identity
-from contracts.ed25519_points import OFF_CURVE, SMALL, UNREDUCED, L, Secret, encoded, forged
+from contracts.ed25519_points import (
+    OFF_CURVE,
+    SMALL,
+    UNREDUCED,
+    L,
+    Secret,
+    challenge,
+    encoded,
+    forged,
+)
 
 WYCHEPROOF = json.loads((Path(__file__).parent / "vectors/wycheproof_ed25519.json").read_text())
 ME = "0x" + "11" * 20
@@ -177,6 +186,23 @@ def test_no_hints_make_a_bad_signature_good(verifier: Verifier, key: bytes, made
         for r_x in (xs[1], P - xs[1], 1):
             bent = HintedSignature(made[:32], made[32:], key_x % P, r_x % P)
             assert not verifier.verify(key, b"m", bent)
+
+
+@pytest.mark.parametrize("negated", ["key_x", "r_x"])
+@pytest.mark.parametrize("whole", [P, 2 * P])
+def test_a_hint_cannot_stand_for_the_opposite_point(
+    verifier: Verifier, negated: str, whole: int
+) -> None:
+    """`s` fits -A or -R: the x of those is P - x, which has another last bit, or 2P - x."""
+    key, r = Secret(11), Secret(13)
+    key_bytes, r_bytes = encoded(key.point), encoded(r.point)
+    k = challenge(r_bytes, key_bytes, b"m")
+    signs = (-1, 1) if negated == "key_x" else (1, -1)
+    s = (signs[1] * r.number + k * signs[0] * key.number) % L
+    good = hinted(key_bytes, r_bytes + s.to_bytes(32, "little"))
+    assert not verifier.verify(key_bytes, b"m", good)
+    bent = replace(good, **{negated: whole - getattr(good, negated)})
+    assert not verifier.verify(key_bytes, b"m", bent)
 
 
 def test_the_hints_are_the_points_x() -> None:

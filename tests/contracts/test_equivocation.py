@@ -99,12 +99,14 @@ def test_what_does_not_contradict_itself_makes_no_call() -> None:
 
 
 PAIR = receipts()
+TICKETS_SEAL = replace(SEAL, subject=RECEIPT.ticket + bytes(16))
 OURS, THEIRS = two(*PAIR), two(*PAIR, key=OTHER, other=OTHER)
 WRONG: list[tuple[str, list[Any], str]] = [
     ("the same bytes twice", two(PAIR[0], PAIR[0]), "SameStatement"),
     ("another ticket", two(RECEIPT, replace(RECEIPT, ticket=bytes(16))), "OtherSubject"),
     ("another block", two(SEAL, replace(OTHER_SEAL, subject=bytes(32))), "OtherSubject"),
     ("another kind", two(RECEIPT, SEAL), "OtherSubject"),
+    ("another kind of one subject", two(RECEIPT, TICKETS_SEAL), "OtherSubject"),
     ("another key's second", [*OURS[:3], *THEIRS[3:]], "BadSignature"),
     ("another key's first", [KEY, *THEIRS[1:3], *OURS[3:]], "BadSignature"),
     ("no signatures of that key", [OTHER.public_key, *OURS[1:]], "BadSignature"),
