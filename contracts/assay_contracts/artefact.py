@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 # In the order in which they are deployed (deployment.py).
