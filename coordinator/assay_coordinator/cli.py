@@ -82,16 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--key", type=Path, required=True, help="an operator's key file")
     calibrate.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
     calibrate.add_argument("--json", action="store_true", help="one line for programs")
-    chain = verbs.add_parser("chain", help="the chain of a stopped coordinator")
-    restore = _verb(
-        chain.add_subparsers(required=True, metavar="VERB"),
-        "restore",
-        _restore_chain,
-        "take sealed blocks that were lost here from a follower",
-    )
-    restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
-    restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
-    restore.add_argument("--json", action="store_true", help="one line for programs")
+    _add_chain(verbs)
     audit = _verb(verbs, "audit", _audit, "check an epoch whole, from the chain and its leaf file")
     audit.add_argument("--epoch", type=int, required=True)
     audit.add_argument("--chain", help="JSON-RPC URL or file; default: the data directory's")
@@ -108,6 +99,19 @@ def _parser() -> argparse.ArgumentParser:
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
     _remote(verbs, "close-epoch", _close_epoch, "close the running epoch now")
     return parser
+
+
+def _add_chain(verbs: Any) -> None:
+    chain = verbs.add_parser("chain", help="the chain of a stopped coordinator")
+    restore = _verb(
+        chain.add_subparsers(required=True, metavar="VERB"),
+        "restore",
+        _restore_chain,
+        "take sealed blocks that were lost here from a follower",
+    )
+    restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
+    restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
+    restore.add_argument("--json", action="store_true", help="one line for programs")
 
 
 def _add_moderation(verbs: Any) -> None:
