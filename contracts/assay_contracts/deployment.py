@@ -77,7 +77,11 @@ async def create(
 ) -> None:
     """One contract, offering more from time to time until it is there."""
     bounds = FeeBounds()
-    gas = min(GAS_MAX, int(GAS_MARGIN * await chain.estimate(wallet.address, None, creation.code)))
+    try:
+        enough = await chain.estimate(wallet.address, None, creation.code)
+    except ContractRefused as refused:
+        raise calls.explained(refused) from None
+    gas = min(GAS_MAX, int(GAS_MARGIN * enough))
     offered = bounds.first(await chain.fees())
     for _ in range(OFFERS_MAX):
         if offered is None:

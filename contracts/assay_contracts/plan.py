@@ -21,6 +21,14 @@ HOUR: Final = 3_600
 DAY: Final = 24 * HOUR
 CREDIT: Final = 1_000_000  # micro-credits
 NOBODY: Final = bytes(20)
+BPS: Final = 10_000
+BLOCKHASHES: Final = 256  # that the EVM remembers
+MONEY: Final = frozenset(
+    {"demand_bond", "min_bond", "min_bond_low", "min_bond_high", "deposit", "penalty_max"}
+    | {"equivocation_penalty"}
+)
+MONEY_MAX: Final = (1 << 96) - 1
+NUMBER_MAX: Final = (1 << 32) - 2
 # What governance may call; never itself or the timelock.
 TARGETS: Final = ("CreditToken", "NodeRegistry", "CreditLedger", "ModelRegistry")
 _WIRES: Final = {
@@ -63,11 +71,33 @@ class Parameters:
     proposer_bps: int = 100
 
     def __post_init__(self) -> None:
-        """Raises AssayError("config_invalid"); what a contract checks itself it refuses itself."""
+        """Raises AssayError("config_invalid"). A contract would refuse most of it, but only when
+        those before it are there already."""
+        positive = (
+            *("window", "min_bond_low", "dispute_window", "jury_period", "deposit"),
+            *("penalty_max", "equivocation_penalty", "span", "voting_period", "quorum_bps"),
+        )
+        for name in positive:
+            _require(getattr(self, name) > 0, f"{name} must be above 0")
+        for field in fields(self):
+            number = getattr(self, field.name)
+            most = MONEY_MAX if field.name in MONEY else NUMBER_MAX
+            most = BPS if field.name.endswith("_bps") else most
+            _require(0 <= number <= most, f"{field.name} must be from 0 to {most}")
+        _require(self.court_reporter_bps < BPS, "court_reporter_bps must be below 10000")
+        _require(self.models_open in (0, 1), "models_open is 0 or 1")
+        _require(0 < self.draw_delay < BLOCKHASHES, "draw_delay must be from 1 to 255 blocks")
+        _require(self.demand_seconds <= self.window, "demand_seconds must not exceed window")
+        bonds = self.min_bond_low <= self.min_bond <= self.min_bond_high
+        _require(bonds, "min_bond must be from min_bond_low to min_bond_high")
         dispute = self.dispute_window + self.jury_period
-        if self.unbonding <= self.window + dispute:
-            text = "unbonding must outlast window, dispute_window and jury_period together"
-            raise AssayError("config_invalid", text)
+        outlasts = self.unbonding > self.window + dispute
+        _require(outlasts, "unbonding must outlast window, dispute_window and jury_period together")
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise AssayError("config_invalid", what)
 
 
 LOCAL: Final = Parameters()

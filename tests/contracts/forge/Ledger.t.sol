@@ -5,6 +5,8 @@ import {Handler} from "./Handler.sol";
 
 /// Invariants L6 and L7 under random calls: forge tries them after every one.
 contract LedgerInvariants {
+    uint32 private constant RECENT = 8; // epochs that are looked at one by one
+
     Handler public handler;
 
     function setUp() external {
@@ -36,12 +38,16 @@ contract LedgerInvariants {
         require(demands == 50 * uint256(handler.openDemands()), "demand bonds");
     }
 
-    /// Nothing void is final, and no open fraud is.
+    /// Nothing void is final, no open fraud is, and nothing with an open demand.
     function _finality() private view {
         uint32 head = handler.ledger().head();
         require(handler.ledger().finalHead() <= head, "final beyond the head");
         for (uint32 e = head + 1; e <= handler.highestPosted(); ++e) {
             require(!handler.ledger().isFinal(e), "a void epoch is final");
+        }
+        for (uint32 e = head > RECENT ? head - RECENT : 1; e <= head && head != 0; ++e) {
+            (,,, uint8 demands) = handler.ledger().progress(e);
+            require(demands == 0 || !handler.ledger().isFinal(e), "final with an open demand");
         }
         uint32 fraud = handler.fraud();
         require(fraud == 0 || !handler.ledger().isFinal(fraud), "a fraud is final");
