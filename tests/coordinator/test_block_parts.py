@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from assay_contracts.block_sources import About
+from assay_contracts.chain import LocalChain
 from assay_contracts.follow import open_followed
 from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.store import Store
@@ -30,9 +31,13 @@ def anchor(tmp_path: Path) -> Iterator[Anchor]:
     store.close()
 
 
+def chain_of(anchor: Anchor) -> LocalChain:
+    assert anchor.local is not None
+    return anchor.local
+
+
 def test_blocks_come_in_parts_and_can_be_followed(anchor: Anchor, tmp_path: Path) -> None:
-    chain = anchor.local
-    assert chain is not None
+    chain = chain_of(anchor)
     head = chain.head_block()
     about = About(chain.chain_id, chain.genesis.poster, PRODUCER.public_key, head.number)
     with open_followed(tmp_path / "mine.db", about) as mine:
@@ -46,8 +51,7 @@ def test_blocks_come_in_parts_and_can_be_followed(anchor: Anchor, tmp_path: Path
 
 
 def test_without_bonds_nobody_votes_and_all_is_final(anchor: Anchor) -> None:
-    chain = anchor.local
-    assert chain is not None
+    chain = chain_of(anchor)
     head = chain.head_block()
     assert anchor.block_to_vote() is None
     assert chain.finalized_block() == head

@@ -28,6 +28,7 @@ import pytest
 import trio
 
 from assay_contracts import ledger_abi
+from assay_contracts.artefact import CONTRACTS
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient
@@ -161,9 +162,11 @@ class Network:
                 self._others()
 
     def _keep_copy(self) -> None:
-        (self.folder / "copy.db").unlink(missing_ok=True)
+        """Not of a chain whose contracts are still being made: others' blocks would end that."""
         with self.opened() as chain:
-            chain.backup(self.folder / "copy.db")
+            if chain.head_block().number >= len(CONTRACTS):
+                (self.folder / "copy.db").unlink(missing_ok=True)
+                chain.backup(self.folder / "copy.db")
 
     def _restore(self) -> None:
         for suffix in ("", "-wal", "-shm"):
