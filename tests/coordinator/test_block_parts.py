@@ -26,9 +26,10 @@ PRODUCER = Identity(SEED)
 @pytest.fixture
 def chain(tmp_path: Path) -> Iterator[LocalChain]:
     store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
-    _, opened = local_anchor(tmp_path / "chain.db", PRODUCER, store.engine)
-    yield opened
-    opened.close()
+    anchor = local_anchor(tmp_path / "chain.db", PRODUCER, store.engine)
+    assert anchor.local is not None
+    yield anchor.local
+    anchor.close()
     store.close()
 
 
