@@ -20,6 +20,7 @@ import trio
 from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor, RemoteChain, local_anchor, remote_anchor
+from assay_coordinator.adapters.blocks import Blocks
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.governance import RulesFollower
@@ -121,7 +122,7 @@ def make_runtime(
     moderation: SignedPolicy | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
-    deployment = anchor.deployment
+    deployment, blocks = anchor.deployment, Blocks(anchor.local)
     final = partial(trio.from_thread.run, anchor.is_final)  # bundles are made in threads
     bundles = Bundles(store, deployment.chain_id, deployment.address, final)
 
@@ -144,14 +145,14 @@ def make_runtime(
                 "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),
                 "verdict": partial(verdict_record, store),
-                "block": anchor.block_part,
-                "finality": anchor.finality_part,
+                "block": blocks.part,
+                "finality": blocks.finality,
             },
             submit=submit,
             settled=anchor.settled,
             verdict=partial(job_verdict, store),
-            vote=anchor.vote,
-            block=anchor.block_to_vote,
+            vote=blocks.vote,
+            block=blocks.target,
         ),
         cards,
         lambda: time.time_ns() // 1000,

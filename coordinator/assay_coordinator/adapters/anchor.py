@@ -16,8 +16,6 @@ from sqlalchemy import Engine
 
 from assay_contracts import ledger_abi
 from assay_contracts.backend import SequencedChain
-from assay_contracts.block_sources import blocks_of
-from assay_contracts.block_votes import BlockVotes
 from assay_contracts.chain import LocalChain
 from assay_contracts.deployment_record import Record
 from assay_contracts.embedded_chain import EmbeddedChain
@@ -32,7 +30,6 @@ from assay_contracts.sealed import SealGuard
 from assay_contracts.wallet import Call, FeeBounds, Wallet, show_address
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_network.logs import get_logger
-from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError
 from assay_protocol.lottery import AnchorNote
 from assay_protocol.signing import Identity
@@ -67,7 +64,6 @@ class Anchor:
         local: LocalChain | None = None,
     ) -> None:
         self.chain, self.deployment, self.local = chain, deployment, local
-        self.votes = None if local is None else BlockVotes(local)
         self.lag = 1 if patience.has_pool else 0
         self._wallet = wallet
         self.outbox = Outbox(
@@ -157,39 +153,6 @@ class Anchor:
         if (posted.root, posted.total_cum, posted.leaves) != (root, total, leaves):
             raise AssayError("chain_mismatch", f"epoch {epoch} is posted with another root")
         return True
-
-    # ---- votes on the local chain's blocks; elsewhere those who mine decide ----
-
-    def block_part(self, key: bytes) -> bytes:
-        """Block `key` (its number, 32 bytes) as a SealedBlock's bytes.
-
-        Raises AssayError("chain_unavailable") if there is no such block yet, or none here.
-        """
-        found = () if self.local is None else blocks_of(self.local, int.from_bytes(key), 1)
-        if not found:
-            raise AssayError("chain_unavailable", "there is no such block")
-        return encode(found[0])
-
-    def finality_part(self, _key: bytes) -> bytes:
-        if self.votes is None:
-            raise AssayError("chain_unavailable", "this chain is not the coordinator's own")
-        return self.votes.proof()
-
-    def block_to_vote(self) -> int | None:
-        return None if self.votes is None else self.votes.target()
-
-    def vote(self, voter: bytes, seal: bytes) -> None:
-        """Count a node's seal of a block; errors as `BlockVotes.vote`."""
-        if self.votes is None:
-            raise AssayError("chain_unavailable", "this chain is not the coordinator's own")
-        seen = len(self.votes.evidence())
-        try:
-            final = self.votes.vote(voter, seal)
-        finally:
-            for one in self.votes.evidence()[seen:]:
-                log.warning("voter_equivocated", **one)
-        if final is not None:
-            log.info("block_final", block=final)
 
     def close(self) -> None:
         if self.local is not None:
