@@ -41,12 +41,13 @@ import trio
 
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
 from assay_contracts.block_sources import FileBlocks
+from assay_contracts.chain import LocalChain
 from assay_contracts.follow import Follower, open_followed
 from assay_contracts.genesis import poster_key
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.rpc import rpc_app, serve_rpc
-from assay_coordinator.adapters.anchor import Anchor
+from assay_coordinator.adapters.anchor import local_anchor
 from assay_coordinator.adapters.credit import Bundles
 from assay_coordinator.adapters.leaf_files import publish
 from assay_coordinator.adapters.store import Store
@@ -118,7 +119,7 @@ class Bench:
     def __init__(self, folder: Path, accounts: int) -> None:
         self.folder = folder
         self.store = Store(f"sqlite:///{folder / 'coordinator.db'}")
-        self.anchor = Anchor(folder / "chain.db", SEED, self.store.engine)
+        self.anchor = local_anchor(folder / "chain.db", Identity(SEED), self.store.engine)
         self.ledger = Ledger()
         self.epochs = Epochs(self.ledger, FEE_BPS)
         self.statements = TimedStatements()
@@ -161,7 +162,7 @@ class Bench:
             path = publish(self.store, self.folder / "epochs", closed.epoch)
         with timed(figures, "post_s"):
             [effect] = [effect for effect in effects if isinstance(effect, PostEpoch)]
-            self.anchor.post(effect)
+            trio.run(self.anchor.post, effect)
         posted = [effect.row for effect in self.epochs.posted(1) if isinstance(effect, Save)]
         self.store.commit(posted)
         return figures | {"leaf_file_mb": path.stat().st_size / 1e6}
@@ -185,25 +186,31 @@ class Bench:
         path = self.folder / "bundle"
         path.write_bytes(raw)
         gc.freeze()
-        with served(self.anchor.chain) as url:
+        with served(self._local) as url:
             figures |= verified(self.folder / "node", path, url)
         return figures
 
     def follow(self) -> dict[str, float]:
         """Blocks a second that a follower executes again: posts of epochs and notes of rounds."""
-        poster = CreditLedgerClient(self.anchor.chain, poster_key(SEED))
+        chain = self._local
+        poster = CreditLedgerClient(chain, poster_key(SEED))
         for number in range(2, FOLLOWED_POSTS + 2):
             header = Header(random.randbytes(32), 1 << 90, 1, 1 << 20, bytes(32), bytes(32))
             poster.post(number, header)
             for _ in range(NOTES_PER_POST):
-                self.anchor.chain.send(poster_key(SEED), poster.poster, random.randbytes(80))
+                chain.send(poster_key(SEED), poster.poster, random.randbytes(80))
         source = FileBlocks(self.folder / "chain.db")
-        with open_followed(self.folder / "followed.db", source.about()) as chain:
+        with open_followed(self.folder / "followed.db", source.about()) as followed:
             start = time.perf_counter()
-            blocks = Follower(chain, source).to_head()
+            blocks = Follower(followed, source).to_head()
             took = time.perf_counter() - start
         source.close()
         return {"followed_blocks": blocks, "follow_blocks_per_s": blocks / took}
+
+    @property
+    def _local(self) -> LocalChain:
+        assert self.anchor.local is not None
+        return self.anchor.local
 
     def close(self) -> None:
         self.anchor.close()

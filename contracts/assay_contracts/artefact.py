@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 # In the order in which they are deployed (deployment.py).
@@ -23,6 +23,9 @@ CONTRACTS: Final = (
     "TimelockController",
     "Governance",
 )
+
+# Beside this module; importlib.resources would take longer to import than all that is read here.
+_FOLDER: Final = Path(__file__).parent / "artifacts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Artefact:
 
 def read(contract: str) -> str:
     """The text of the committed artefact of `contract`."""
-    return (files("assay_contracts") / "artifacts" / f"{contract}.json").read_text()
+    return (_FOLDER / f"{contract}.json").read_text()
 
 
 @cache

@@ -10,7 +10,6 @@ takes one lock: the object may be shared by threads.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,9 +31,7 @@ from assay_contracts.evm import (
     CREATE_CONTRACT_ADDRESS,
     ZERO_ADDRESS,
     AtomicDB,
-    BlockNotFound,
     HeaderNotFound,
-    TransactionNotFound,
     VMError,
 )
 from assay_contracts.execution import enough_gas, refusal, run_call
@@ -43,10 +40,10 @@ from assay_contracts.genesis import (
     Genesis,
     address_of,
     chain_class,
-    contract_address,
 )
 from assay_contracts.kv import SqliteStore
-from assay_contracts.records import Block, ContractRefused, KeptBlock, Log, Receipt, Transaction
+from assay_contracts.mined_blocks import MinedBlocks, receipt_builder
+from assay_contracts.records import Block, ContractRefused, KeptBlock, Receipt
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import CHAIN_BLOCK_BYTES_MAX
 from assay_protocol.seals import check_block_seal, seal_block
@@ -68,7 +65,7 @@ class Guard(Protocol):
     def after(self, number: int) -> Iterator[KeptBlock]: ...
 
 
-class LocalChain:
+class LocalChain(MinedBlocks):
     """An open chain; make it with `LocalChain.open`.
 
     `producer` is the key (32 bytes) whose seal every block must have; None: blocks have no seals,
@@ -85,12 +82,11 @@ class LocalChain:
         signer: Signer | None,
         guard: Guard | None,
     ) -> None:
+        super().__init__(chain)
         self._store = store
-        self._chain = chain
         self._clock = clock
         self._signer, self._guard = signer, guard
         self._behind_guard = guard is not None
-        self._lock = threading.RLock()
         self.genesis = genesis
         self.chain_id = genesis.chain_id
         self.genesis_hash: bytes = chain.get_canonical_block_header_by_number(0).hash
@@ -109,16 +105,18 @@ class LocalChain:
         guard: Guard | None = None,
         producer: bytes | None = None,
         durable: bool = True,
+        exclusive: bool = False,
     ) -> LocalChain:
         """Opens the chain in `path`, making it from `genesis` if there is none and it may write.
 
         Without `genesis` the one recorded in the file is taken. Its producer opens it with its
         `signer` and `guard`, a follower with the `producer`'s key. Blocks the guard kept and the
         file lost are executed again. Raises AssayError("chain_mismatch") if the file is no chain,
-        is another one or another's, or contradicts the guard.
+        is another one or another's, or contradicts the guard; "chain_unavailable" if it was to be
+        `exclusive` and is open elsewhere.
         """
         producer = signer.public_key if signer is not None else producer
-        store = SqliteStore(Path(path), read_only=read_only, durable=durable)
+        store = SqliteStore(Path(path), read_only=read_only, durable=durable, exclusive=exclusive)
         try:
             recorded = _recorded_genesis(store)
             if recorded is None:
@@ -146,12 +144,6 @@ class LocalChain:
     def head_block(self) -> Block:
         with self._lock:
             return self._block(self._chain.get_canonical_head())
-
-    def block(self, which: int | bytes) -> Block | None:
-        """A canonical block by number, or any by hash."""
-        with self._lock:
-            header = self.header(which)
-            return None if header is None else self._block(header)
 
     def finalized_block(self) -> Block:
         """The newest block the bonded nodes agreed on; the head while nobody has a bond."""
@@ -306,85 +298,6 @@ class LocalChain:
             raw, _ = self.sign(key, to, data, nonce=self.nonce(address_of(key)), gas=gas)
             return self.send_raw(raw)
 
-    def receipt(self, transaction_hash: bytes) -> Receipt | None:
-        with self._lock:
-            found = self._find(transaction_hash)
-            if found is None:
-                return None
-            header, index, transaction = found
-            receipts = self._chain.chaindb.get_receipts(
-                header, _receipt_builder(self._chain, header)
-            )
-            receipt = receipts[index]
-            before = receipts[index - 1].gas_used if index else 0
-        creates = transaction.to == CREATE_CONTRACT_ADDRESS
-        return Receipt(
-            transaction_hash,
-            header.block_number,
-            bytes(header.hash),
-            receipt.gas_used - before,
-            bytes(transaction.sender),
-            None if creates else bytes(transaction.to),
-            contract_address(transaction.sender, transaction.nonce) if creates else None,
-            tuple(
-                Log(bytes(log.address), tuple(t.to_bytes(32) for t in log.topics), bytes(log.data))
-                for log in receipt.logs
-            ),
-        )
-
-    def mined(self, transaction_hash: bytes) -> tuple[Any, Any, Any] | None:
-        """py-evm's own (header, transaction, receipt) of a mined transaction."""
-        with self._lock:
-            found = self._find(transaction_hash)
-            if found is None:
-                return None
-            header, index, transaction = found
-            builder = _receipt_builder(self._chain, header)
-            return header, transaction, self._chain.chaindb.get_receipts(header, builder)[index]
-
-    def header(self, which: int | bytes) -> Any | None:
-        """py-evm's own header of a canonical block by number, or of any by hash."""
-        with self._lock:
-            try:
-                if isinstance(which, bytes):
-                    return self._chain.get_block_header_by_hash(which)
-                return self._chain.get_canonical_block_header_by_number(which)
-            except (HeaderNotFound, BlockNotFound):
-                return None
-
-    def logs(self, block_hash: bytes, addresses: tuple[bytes, ...]) -> tuple[Log, ...]:
-        """The events of these contracts in one block, in order; none if there is no such block."""
-        header = self.header(block_hash)
-        if header is None or not header.bloom:
-            return ()
-        with self._lock:
-            names = self._chain.chaindb.get_block_transaction_hashes(header)
-        receipts = (self.receipt(name) for name in names)
-        return tuple(
-            log
-            for receipt in receipts
-            if receipt is not None
-            for log in receipt.logs
-            if log.address in addresses
-        )
-
-    def transaction(self, transaction_hash: bytes) -> Transaction | None:
-        with self._lock:
-            found = self._find(transaction_hash)
-        if found is None:
-            return None
-        header, _, mined = found
-        return Transaction(
-            transaction_hash,
-            header.block_number,
-            bytes(header.hash),
-            mined.nonce,
-            bytes(mined.sender),
-            None if mined.to == CREATE_CONTRACT_ADDRESS else bytes(mined.to),
-            bytes(mined.data),
-            mined.gas,
-        )
-
     def close(self) -> None:
         with self._lock:
             self._store.close()
@@ -464,7 +377,7 @@ class LocalChain:
 
     def _last_refused(self, block: Any) -> bool:
         receipts = self._chain.chaindb.get_receipts(
-            block.header, _receipt_builder(self._chain, block.header)
+            block.header, receipt_builder(self._chain, block.header)
         )
         return any(receipt.state_root != b"\x01" for receipt in receipts)  # EIP-658
 
@@ -490,27 +403,6 @@ class LocalChain:
         except HeaderNotFound:
             raise AssayError("chain_mismatch", f"there is no block {number}") from None
 
-    def _find(self, transaction_hash: bytes) -> tuple[Any, int, Any] | None:
-        try:
-            number, index = self._chain.get_canonical_transaction_index(transaction_hash)
-        except TransactionNotFound:
-            return None
-        header = self._chain.get_canonical_block_header_by_number(number)
-        return header, index, self._chain.get_canonical_transaction_by_index(number, index)
-
-    def _block(self, header: Any) -> Block:
-        return Block(
-            header.block_number,
-            bytes(header.hash),
-            bytes(header.parent_hash),
-            bytes(header.state_root),
-            header.timestamp,
-            header.gas_used,
-            header.gas_limit,
-            header.base_fee_per_gas,
-            tuple(bytes(h) for h in self._chain.chaindb.get_block_transaction_hashes(header)),
-        )
-
 
 def _recorded_genesis(store: SqliteStore) -> Genesis | None:
     chain_id, poster = store.meta(_META_CHAIN), store.meta(_META_POSTER)
@@ -525,10 +417,6 @@ def _check_genesis(chain: Any, wanted: Genesis, recorded: Genesis | None) -> Non
     # The chain id is not part of a header, so it is compared on its own.
     if found != expected or (recorded is not None and recorded != wanted):
         raise AssayError("chain_mismatch", "the file holds a chain with another genesis")
-
-
-def _receipt_builder(chain: Any, header: Any) -> Any:
-    return chain.get_vm_class_for_block_number(header.block_number).get_receipt_builder()
 
 
 def _seconds() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     follow.add_argument("--poster", help="address (hex) that the operator published")
     follow.add_argument("--once", action="store_true", help="end at the source's head")
     follow.add_argument("--blocks", action="store_true", help="a line for each block")
+    follow.add_argument("--child", action="store_true", help="end when who started it has ended")
     follow.add_argument("--interval", type=float, default=INTERVAL_SECONDS, metavar="SECONDS")
     head = _verb(verbs, "head", _head, "the newest block")
     head.add_argument("source", metavar="URL|FILE")
@@ -87,8 +89,8 @@ def _follow(options: argparse.Namespace) -> int:
 def _run(
     options: argparse.Namespace, source: BlockSource, follower: Follower, watch: _Watch
 ) -> None:
-    wait = options.interval
-    while True:
+    wait, parent = options.interval, os.getppid()
+    while not (options.child and os.getppid() != parent):
         try:
             added = follower.step()
             final = None if added else follower.finality()

@@ -70,14 +70,17 @@ def open_followed(
     """The follower's own file, made if it is not there.
 
     `producer` and `poster` are what the operator published; what is not given is taken from the
-    source, the first time only. Raises AssayError("chain_mismatch") if the source contradicts.
+    source, the first time only. Raises AssayError: "chain_mismatch" if the source contradicts,
+    "chain_unavailable" if another process follows into this file.
     """
     if producer is not None and producer != about.producer:
         raise AssayError("chain_mismatch", "the source follows another producer")
     if poster is not None and poster != about.poster:
         raise AssayError("chain_mismatch", "the source's chain has another poster")
     genesis = Genesis(about.poster, about.chain_id)
-    return LocalChain.open(path, genesis=genesis, producer=about.producer, durable=False)
+    return LocalChain.open(
+        path, genesis=genesis, producer=about.producer, durable=False, exclusive=True
+    )
 
 
 class Follower:

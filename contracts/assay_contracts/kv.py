@@ -6,6 +6,8 @@ the process. Readers in other processes see whole blocks too (write-ahead log).
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +31,12 @@ create table if not exists seals (number integer primary key, seal blob not null
 class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
     """Bytes by bytes. Writes outside `block()` are refused: half a block must not exist."""
 
-    def __init__(self, path: Path, *, read_only: bool, durable: bool = True) -> None:
-        """Not `durable`: a power cut, not a crash, may take back the newest blocks."""
+    def __init__(
+        self, path: Path, *, read_only: bool, durable: bool = True, exclusive: bool = False
+    ) -> None:
+        """Not `durable`: a power cut, not a crash, may take back the newest blocks. `exclusive`: no
+        other such store of this file is open; raises AssayError("chain_unavailable") if one is."""
+        self._lock = _locked(path) if exclusive else None
         mode = "ro" if read_only else "rwc"
         self._read_only = read_only
         self._writing = False
@@ -49,6 +55,7 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
                 self._connection.executescript(_SCHEMA)
             self._connection.execute("select count(*) from meta").fetchone()
         except sqlite3.Error as error:
+            self._unlock()
             raise AssayError(
                 "chain_mismatch", f"{path} cannot be opened as a chain: {error}"
             ) from None
@@ -110,6 +117,12 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
 
     def close(self) -> None:
         self._connection.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __getitem__(self, key: bytes) -> bytes:
         found = self._cache.get(key)
@@ -147,3 +160,14 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
             if len(self._cache) >= CACHE_ENTRIES_MAX:
                 self._cache.clear()
             self._cache[bytes(key)] = value
+
+
+def _locked(path: Path) -> int:
+    """A lock beside the file, which the system drops with the process."""
+    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise AssayError("chain_unavailable", f"another process writes {path}") from None
+    return lock

@@ -76,11 +76,6 @@ class CreditLedgerClient:
         self._check_code()
         return Deployment(self.chain.chain_id, self.address, self.poster, at)
 
-    def creation(self) -> bytes:
-        """The code that makes the ledger, with what it is told."""
-        made = {creation.contract: creation.code for creation in self.plan.creations()}
-        return made[ledger_abi.CONTRACT]
-
     def head(self) -> int:
         """The newest posted epoch; 0 before the first."""
         return ledger_abi.decode_number(self.chain.call(self.address, ledger_abi.head_call()))

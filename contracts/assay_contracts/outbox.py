@@ -8,6 +8,7 @@ chain is an older copy or was re-organised, and every item it lost is open again
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -35,7 +36,7 @@ from assay_contracts.outbox_core import (
     Looked,
     NotSent,
     OutboxCore,
-    Parameters,
+    Patience,
     Place,
     Refused,
     Save,
@@ -57,6 +58,7 @@ PASS_SECONDS_MAX: Final = 300.0
 POLL_SECONDS: Final = 2.0  # between passes while something is open
 IDLE_SECONDS: Final = 10.0  # ... and while nothing is
 RETRY_SECONDS: Final = 2.0
+COMPLAINT_SECONDS: Final = 60.0  # between two alarms about one thing that stays wrong
 WAITING_MAX: Final = 100_000
 _FINALS_PAGE: Final = 256
 _FILL_GAS: Final = 21_000
@@ -82,7 +84,7 @@ class Outbox:
         engine: Engine,
         chain: SequencedChain,
         wallet: Wallet,
-        parameters: Parameters,
+        patience: Patience,
         *,
         probes: Mapping[str, Probe] | None = None,
         on_alarm: Callable[[Alarm], None] = lambda alarm: None,
@@ -90,9 +92,10 @@ class Outbox:
     ) -> None:
         self._chain, self._wallet = chain, wallet
         self._rows = OutboxRows(engine, wallet.address)
-        self._core = OutboxCore(parameters)
+        self._core = OutboxCore(patience)
         self._probes = dict(probes or {})
         self._on_alarm, self._clock = on_alarm, clock
+        self._complained: dict[str, float] = {}
         self._loaded = False
         self._writer = trio.Lock()
         self._thread = trio.CapacityLimiter(1)
@@ -142,12 +145,20 @@ class Outbox:
                 with trio.fail_after(PASS_SECONDS_MAX):
                     await self.pump()
                 seconds = POLL_SECONDS if self._core.items else IDLE_SECONDS
+                self._complained.clear()
             except AssayError as error:
-                self._on_alarm(Alarm(error.code, "", error.message))
+                self._complain(error.code, error.message)
             except trio.TooSlowError:
-                self._on_alarm(Alarm("chain_unavailable", "", "a pass took too long"))
+                self._complain("chain_unavailable", "a pass took too long")
             with trio.move_on_after(seconds):
                 await self._wake.wait()
+
+    def _complain(self, code: str, detail: str) -> None:
+        """Once, and then every minute while it lasts."""
+        now = trio.current_time()
+        if now - self._complained.get(code, -math.inf) >= COMPLAINT_SECONDS:
+            self._complained[code] = now
+            self._on_alarm(Alarm(code, "", detail))
 
     async def pump(self) -> None:
         """One pass. Raises AssayError as the chain and the storage do; what was done is durable."""

@@ -30,7 +30,7 @@ ALARMS_KEPT_MAX: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
+class Patience:
     """How patient the outbox is. `confirmations`: blocks above a transaction's until it is final;
     `has_pool`: what the chain took may be mined later (else it is mined or gone)."""
 
@@ -229,8 +229,8 @@ Effect = Ask | Estimate | Sign | Send | Fill | Save | Settled | Alarm
 class OutboxCore:
     """Feed it events in the order they happen, and carry out each effect before the next one."""
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._parameters = parameters
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
         self.items: dict[str, Item] = {}
         self._view = Looked(0, b"", 0, Fees(0, 0))
         self._used: set[int] = set()
@@ -269,7 +269,7 @@ class OutboxCore:
             case NotSent(_, why, detail):
                 return self._not_sent(now, item, why, detail)
             case Differs(_, detail):
-                self._wait_until[item.key] = now + self._parameters.retry_us
+                self._wait_until[item.key] = now + self._patience.retry_us
                 return self._alarm(now, "chain_mismatch", item.key, detail)
 
     # ---- a pass ----
@@ -319,7 +319,7 @@ class OutboxCore:
 
     def _deep(self, item: Item, place: Place) -> bool:
         head = max(self._view.number, place.block)
-        return head - place.block >= self._parameters.confirmations + item.lag
+        return head - place.block >= self._patience.confirmations + item.lag
 
     def _missing(self, now: int, item: Item) -> list[Effect]:
         """Nothing of it is on chain."""
@@ -331,7 +331,7 @@ class OutboxCore:
             return [*self._back_to_signed(item), *self._send_again(now, item, attempt)]
         if item.state != "waiting":
             seen = self._lost_at.setdefault(item.key, self._view.number)
-            if self._view.number - seen < self._parameters.confirmations:
+            if self._view.number - seen < self._patience.confirmations:
                 return []  # its nonce is used, the receipt may only be late
         if now < self._wait_until.get(item.key, 0) or not self._first_of_lane(item):
             return []
@@ -348,18 +348,18 @@ class OutboxCore:
             return []
         self._used.add(attempt.nonce)
         gaps = [n for n in range(self._view.nonce, attempt.nonce) if n not in self._used]
-        if gaps and not self._parameters.has_pool:
+        if gaps and not self._patience.has_pool:
             self._used.discard(attempt.nonce)
             return [Estimate(item.key)]  # it cannot be mined as it is, and never was sent on
         if now < self._wait_until.get(item.key, 0):
             return []
-        fees = self._parameters.fees.first(self._view.fees) if gaps else None
+        fees = self._patience.fees.first(self._view.fees) if gaps else None
         fills: list[Effect] = [Fill(n, *fees) for n in gaps[:FILLS_MAX]] if fees else []
         self._used.update(gaps[:FILLS_MAX] if fees else [])
-        late = now - self._sent_at.get(item.key, now) >= self._parameters.bump_us
+        late = now - self._sent_at.get(item.key, now) >= self._patience.bump_us
         if attempt.nonce != self._view.nonce or not late:
             return [*fills, Send(item.key, attempt.hash)]
-        raised = self._parameters.fees.raised(attempt.offer.fee, attempt.offer.tip, self._view.fees)
+        raised = self._patience.fees.raised(attempt.offer.fee, attempt.offer.tip, self._view.fees)
         if raised is None or len(item.attempts) >= ATTEMPTS_MAX:
             detail = f"it waits with {attempt.offer.fee} wei per gas, the most allowed"
             alarm = self._alarm(now, "gas_too_low", item.key, detail)
@@ -367,9 +367,9 @@ class OutboxCore:
         return [Sign(item.key, attempt.nonce, Offer(attempt.offer.gas, *raised))]
 
     def _estimated(self, now: int, item: Item, gas: int) -> list[Effect]:
-        fees = self._parameters.fees.first(self._view.fees)
+        fees = self._patience.fees.first(self._view.fees)
         if fees is None or gas > GAS_MAX:
-            self._wait_until[item.key] = now + self._parameters.retry_us
+            self._wait_until[item.key] = now + self._patience.retry_us
             asked = f"{self._view.fees.base + self._view.fees.tip} wei for each of {gas} gas"
             return self._alarm(now, "gas_too_low", item.key, f"the chain asks {asked}")
         nonce = self._view.nonce
@@ -397,7 +397,7 @@ class OutboxCore:
         if not item.keep:
             item = replace(item, state="failed")
             return [*self._settle(item, dropped), *self._next(item)]
-        self._wait_until[item.key] = now + self._parameters.retry_us
+        self._wait_until[item.key] = now + self._patience.retry_us
         self.items[item.key] = item = replace(item, state="waiting" if refused.sent else item.state)
         return [
             Save(item, dropped),
@@ -408,16 +408,16 @@ class OutboxCore:
         if why == "nonce":  # our view is older than the chain; the next pass sees what became of it
             return []
         if why == "underpriced":
-            self._sent_at[item.key] = now - self._parameters.bump_us
+            self._sent_at[item.key] = now - self._patience.bump_us
             return []
-        self._wait_until[item.key] = now + self._parameters.retry_us
+        self._wait_until[item.key] = now + self._patience.retry_us
         code = "gas_too_low" if why == "funds" else "chain_unavailable"
         return self._alarm(now, code, item.key, detail)
 
     def _alarm(self, now: int, code: str, key: str, detail: str) -> list[Effect]:
         """Told at once, and then every `alarm_us` while it lasts."""
         told = self._alarmed.get((code, key))
-        if told is not None and now - told < self._parameters.alarm_us:
+        if told is not None and now - told < self._patience.alarm_us:
             return []
         if len(self._alarmed) >= ALARMS_KEPT_MAX:
             self._alarmed.clear()
@@ -440,7 +440,7 @@ class OutboxCore:
     def _may_send(self, item: Item) -> bool:
         """What waits in a pool is out of our hands, and its nonce must be used. Without one, what
         the chain lost of a lane goes in its order again, and until then holds no nonce."""
-        return self._parameters.has_pool or self._first_of_lane(item)
+        return self._patience.has_pool or self._first_of_lane(item)
 
     def _next(self, item: Item) -> list[Effect]:
         """The next of its lane may start."""

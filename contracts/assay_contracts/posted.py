@@ -1,7 +1,8 @@
 """A posted epoch's whole header: the ledger's storage keeps what contracts need of it, its event
 the rest.
 
-The event is found by the block's time, which the ledger keeps: no index, no range of logs.
+The event is found by the block's time, which the ledger keeps: no index is needed, and no node is
+asked for more blocks than it tells of at once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from typing import Final
 
 from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.backend import Chain
 from assay_contracts.ledger_abi import Header, PostedEpoch
+from assay_contracts.readers import ChainReader
 from assay_contracts.records import Log
 from assay_protocol.errors import AssayError
 
@@ -29,43 +30,42 @@ class Posting:
     posted_at: int
 
 
-async def posted_epoch(chain: Chain, ledger: bytes, epoch: int) -> PostedEpoch:
+def posted_epoch(chain: ChainReader, ledger: bytes, epoch: int) -> PostedEpoch:
     """What the ledger's storage holds. Raises AssayError("epoch_unknown") if there is none."""
     call = ledger_abi.epochs_call(epoch)
-    found = ledger_abi.decode_epoch(await chain.call(ledger, call))
+    found = ledger_abi.decode_epoch(chain.call(ledger, call))
     if found is None:
         raise AssayError("epoch_unknown", f"epoch {epoch} is not posted, or was voided")
     return found
 
 
-async def posting(chain: Chain, ledger: bytes, epoch: int) -> Posting:
+def posting(chain: ChainReader, ledger: bytes, epoch: int) -> Posting:
     """The epoch with its whole header.
 
     Raises AssayError: "epoch_unknown" if it is not on the chain, "chain_mismatch" if no event of
     the ledger says what its storage does.
     """
-    posted = await posted_epoch(chain, ledger, epoch)
-    number = await _first_at(chain, posted.posted_at)
+    posted = posted_epoch(chain, ledger, epoch)
+    number = _first_at(chain, posted.posted_at)
     for tried in range(number, number + BLOCKS_OF_ONE_TIME_MAX):
-        block = await chain.block(tried)
-        if block is None or block.timestamp != posted.posted_at:
+        if chain.timestamp(tried) != posted.posted_at:
             break
-        for log in await chain.logs(block.hash, (ledger,)):
+        for log in chain.logs(tried, ledger):
             header = _header_of(log, epoch)
             if header is not None and _same(header, posted):
                 return Posting(epoch, header, posted.posted_at)
     raise AssayError("chain_mismatch", f"no event of epoch {epoch} at the time it was posted")
 
 
-async def _first_at(chain: Chain, seconds: int) -> int:
+def _first_at(chain: ChainReader, seconds: int) -> int:
     """The first block that is not older: blocks' times never fall."""
-    low, high = 0, (await chain.head()).number
+    low, high = 0, chain.head()
     while low < high:
         middle = (low + high) // 2
-        block = await chain.block(middle)
-        if block is None:
+        then = chain.timestamp(middle)
+        if then is None:
             raise AssayError("chain_mismatch", f"the chain has no block {middle}")
-        if block.timestamp < seconds:
+        if then < seconds:
             low = middle + 1
         else:
             high = middle

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from assay_contracts.http_post import Poster
+from assay_contracts.records import Log
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
@@ -36,11 +37,19 @@ class BlockReader(Protocol):
 
 
 class ChainReader(Protocol):
-    """What a verification of credit asks of a chain; all of it at the newest block."""
+    """What a verification of credit asks of a chain; state is that of the newest block."""
 
     def chain_id(self) -> int: ...
     def code(self, address: bytes) -> bytes: ...
     def call(self, to: bytes, data: bytes) -> bytes: ...
+    def head(self) -> int: ...
+    def timestamp(self, number: int) -> int | None:
+        """Seconds, of a block; None if there is no such block."""
+        ...
+
+    def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
+        """A contract's events in one block."""
+        ...
 
 
 class HttpChain:
@@ -70,6 +79,20 @@ class HttpChain:
     def block_hash(self, number: int) -> bytes | None:
         found = self._result("eth_getBlockByNumber", hex(number), False)
         return None if found is None else _bytes_in(found, "hash")
+
+    def head(self) -> int:
+        return int.from_bytes(self._bytes("eth_blockNumber"))
+
+    def timestamp(self, number: int) -> int | None:
+        found = self._result("eth_getBlockByNumber", hex(number), False)
+        return None if found is None else int.from_bytes(_bytes_in(found, "timestamp"))
+
+    def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
+        one = {"fromBlock": hex(number), "toBlock": hex(number), "address": _hex(address)}
+        found = self._result("eth_getLogs", one)
+        if not isinstance(found, list):
+            raise AssayError("chain_mismatch", "the node's logs are none")
+        return tuple(_log(log) for log in found)
 
     def notes(self, number: int) -> tuple[MinedNote, ...]:
         """The transactions of a block; none if there is no such block."""
@@ -152,6 +175,20 @@ class FileChain:
         block = self._chain.block(number)
         return None if block is None else block.hash
 
+    def head(self) -> int:
+        return self._chain.head_block().number
+
+    def timestamp(self, number: int) -> int | None:
+        block = self._chain.block(number)
+        return None if block is None else block.timestamp
+
+    def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
+        block = self._chain.block(number)
+        names = () if block is None else block.transactions
+        receipts = (self._chain.receipt(name) for name in names)
+        events = (log for receipt in receipts if receipt is not None for log in receipt.logs)
+        return tuple(log for log in events if log.address == address)
+
     def notes(self, number: int) -> tuple[MinedNote, ...]:
         block = self._chain.block(number)
         names = () if block is None else block.transactions
@@ -170,6 +207,15 @@ def _mined(found: Any) -> MinedNote:
         data=_bytes_in(found, "input"),
         block=int.from_bytes(_bytes_in(found, "blockNumber")),
     )
+
+
+def _log(found: Any) -> Log:
+    """An event as JSON-RPC has it."""
+    topics = found.get("topics") if isinstance(found, dict) else None
+    if not isinstance(topics, list) or not all(isinstance(one, str) for one in topics):
+        raise AssayError("chain_mismatch", "the node's log is none")
+    named = tuple(_bytes_in({"topic": one}, "topic") for one in topics)
+    return Log(_bytes_in(found, "address"), named, _bytes_in(found, "data"))
 
 
 def _bytes_in(found: Any, name: str) -> bytes:

@@ -223,7 +223,8 @@ async def _read(response: httpx.Response) -> bytes:
     if response.status_code in _BUSY_STATUS or response.status_code >= 500:
         raise AssayError("chain_unavailable", f"HTTP {response.status_code}")
     received = bytearray()
-    async with aclosing(response.aiter_bytes()) as chunks:
+    incoming: Any = response.aiter_bytes()  # a generator, which must be closed
+    async with aclosing(incoming) as chunks:
         async for chunk in chunks:
             received += chunk
             if len(received) > ANSWER_BYTES_MAX:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from threading import Thread
 
 from assay_contracts import ledger_abi, own
 from assay_contracts.artefact import load
 from assay_contracts.bundle import CreditBundle, PreviousLeaf, Statement
 from assay_contracts.own import Kept, receipt_digest
+from assay_contracts.posted import posting
 from assay_contracts.readers import ChainReader, FileChain, HttpChain
 from assay_protocol.credit_tree import (
     COMPUTE,
@@ -217,6 +219,7 @@ def _on_chain(bundle: CreditBundle, chain: ChainReader) -> _OnChain:
         return ledger_abi.decode_epoch(chain.call(bundle.ledger, call))
 
     steps += _to_roots(bundle, read)
+    steps.append(_priced(bundle, chain))
     state, standing = _standing(bundle, chain, read(bundle.epoch) is not None)
     return steps, state, standing
 
@@ -234,6 +237,18 @@ def _to_roots(bundle: CreditBundle, read: Read) -> Iterator[Step]:
             new = one.index >= before.leaves  # places are for ever, so it earned nothing before
             detail = f"place {one.index}, {before.leaves} leaves before: {'new' if new else 'old'}"
             yield Step(name, new, _of(one, detail))
+
+
+def _priced(bundle: CreditBundle, chain: ChainReader) -> Step:
+    """The rules that amounts were checked by are those the epoch was posted with."""
+    try:
+        policy = posting(chain, bundle.ledger, bundle.epoch).header.policy
+    except AssayError as error:
+        if error.code not in ("epoch_unknown", "chain_mismatch"):
+            raise
+        return Step("pricing", False, error.message)
+    ok = sha256(bundle.pricing).digest() == policy
+    return Step("pricing", ok, f"the epoch was priced by {policy.hex()[:16]}")
 
 
 def _to_root(

@@ -17,11 +17,9 @@ from typing import Final
 
 import trio
 
-from assay_contracts.chain import LocalChain
 from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.rpc import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor, RemoteChain, local_anchor, remote_anchor
-from assay_coordinator.adapters.blocks import Blocks
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.governance import RulesFollower
@@ -65,9 +63,9 @@ class Settings:
     rpc: tuple[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
+    chain: RemoteChain | None = None  # None: a local one in the data directory
     moderation: Path | None = None
     contracts: Parameters = LOCAL  # what they are made with at the first start
-    chain: RemoteChain | None = None  # None: a local one in the data directory
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -83,19 +81,10 @@ async def run_coordinator(settings: Settings) -> int:
     moderation = read_policy_file(settings.moderation) if settings.moderation else None
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
-    with stops as signals, _opened(settings, identity) as (store, anchor, local):
+    with stops as signals, _opened(settings, identity) as (store, anchor):
         folder = settings.data_dir / EPOCHS_FOLDER
         runtime = make_runtime(
-            settings.policy,
-            identity,
-            store,
-            anchor,
-            Blocks(local),
-            cards,
-            listed,
-            folder,
-            tables,
-            moderation,
+            settings.policy, identity, store, anchor, cards, listed, folder, tables, moderation
         )
         async with (
             open_host(identity.seed, settings.listen) as host,
@@ -105,13 +94,13 @@ async def run_coordinator(settings: Settings) -> int:
             nursery.start_soon(runtime.run, started)
             nursery.start_soon(anchor.run)
             watch = VoidWatch(
-                anchor.chain, anchor.deployment.address, anchor.newest_posted, runtime.happened
+                anchor.chain, anchor.deployment.address, anchor.newest_posted, runtime.tell
             )
             nursery.start_soon(watch.run)
             await started.wait()
             _follow_rules(nursery, anchor, runtime)
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
-            rpc = await _start_rpc(nursery, settings, local)
+            rpc = await _start_rpc(nursery, settings, anchor)
             _settle_heap()
             _ready(host.addresses, rpc, anchor.deployment.contracts)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
@@ -125,7 +114,6 @@ def make_runtime(
     identity: Identity,
     store: Store,
     anchor: Anchor,
-    blocks: Blocks,
     cards: Mapping[bytes, bytes],
     listed: Mapping[bytes, Listed],
     epochs_folder: Path,
@@ -134,7 +122,8 @@ def make_runtime(
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment = anchor.deployment
-    bundles = Bundles(store, deployment.chain_id, deployment.address)
+    final = partial(trio.from_thread.run, anchor.is_final)  # bundles are made in threads
+    bundles = Bundles(store, deployment.chain_id, deployment.address, final)
 
     async def submit(effect: PostEpoch | PostRound) -> None:
         if isinstance(effect, PostEpoch):  # nobody can check a root without its leaves
@@ -150,18 +139,19 @@ def make_runtime(
             load=store.load,
             documents={
                 "credit": bundles.bundle,
+                "claimable": bundles.claimable,
                 "leaves": partial(leaves_document, store),
                 "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),
                 "verdict": partial(verdict_record, store),
-                "block": blocks.part,
-                "finality": blocks.finality,
+                "block": anchor.block_part,
+                "finality": anchor.finality_part,
             },
             submit=submit,
             settled=anchor.settled,
             verdict=partial(job_verdict, store),
-            vote=blocks.vote,
-            block=blocks.target,
+            vote=anchor.vote,
+            block=anchor.block_to_vote,
         ),
         cards,
         lambda: time.time_ns() // 1000,
@@ -213,23 +203,20 @@ def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
 
 
 @contextmanager
-def _opened(
-    settings: Settings, identity: Identity
-) -> Iterator[tuple[Store, Anchor, LocalChain | None]]:
-    """The tables and the chain; the last is the local chain, if it is one."""
+def _opened(settings: Settings, identity: Identity) -> Iterator[tuple[Store, Anchor]]:
     url = settings.database or f"sqlite:///{settings.data_dir / 'coordinator.db'}"
     store = Store(url)
-    local: LocalChain | None = None
     try:
         if settings.chain is not None:
             anchor = remote_anchor(settings.chain, identity, store.engine)
         else:
             path = settings.data_dir / "chain.db"
-            anchor, local = local_anchor(path, identity, store.engine, settings.contracts)
-        yield store, anchor, local
+            anchor = local_anchor(path, identity, store.engine, settings.contracts)
+        try:
+            yield store, anchor
+        finally:
+            anchor.close()
     finally:
-        if local is not None:
-            local.close()
         store.close()
 
 
@@ -240,21 +227,19 @@ def _follow_rules(nursery: trio.Nursery, anchor: Anchor, runtime: Runtime) -> No
         log.warning("rules_not_followed", reason="no ModelRegistry is named")
         return
     follower = RulesFollower(
-        anchor.chain, registry, runtime.happened, lambda: runtime.core.rules.lacks_policy
+        anchor.chain, registry, runtime.tell, lambda: runtime.core.rules.lacks_policy
     )
     nursery.start_soon(follower.run)
 
 
-async def _start_rpc(
-    nursery: trio.Nursery, settings: Settings, local: LocalChain | None
-) -> str | None:
+async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
     if settings.rpc is None:
         return None
-    if local is None:
+    if anchor.local is None:
         raise AssayError("config_invalid", "only the local chain is served: leave out --rpc")
     try:
         with single_errors():
-            binds = await nursery.start(serve_rpc, rpc_app(local), *settings.rpc)
+            binds = await nursery.start(serve_rpc, rpc_app(anchor.local), *settings.rpc)
     except OSError as error:
         raise AssayError("port_in_use", f"cannot serve JSON-RPC on {settings.rpc}") from error
     return str(binds[0])

@@ -11,8 +11,8 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,14 +21,12 @@ import trio
 
 from assay_contracts import calls, ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.backend import Chain
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
 from assay_contracts.genesis import poster_key
 from assay_contracts.ledger import NO_ACCOUNT
 from assay_contracts.plan import Plan
 from assay_contracts.posted import Posting, posted_epoch, posting
+from assay_contracts.readers import ChainReader, FileChain, HttpChain
 from assay_contracts.rpc_chain import RpcChain
 from assay_contracts.transact import transact
 from assay_contracts.wallet import Call, Wallet, address_of, read_address
@@ -54,46 +52,46 @@ def audit(args: argparse.Namespace) -> int:
     """Exit 0 if every step holds."""
     if args.challenge and args.key is None:
         raise AssayError("config_invalid", "a challenge is sent by somebody: give --key")
-    return trio.run(_audit, args)
-
-
-async def _audit(args: argparse.Namespace) -> int:
     data_dir = args.data_dir.expanduser()
-    async with _opened(args.chain or str(data_dir / "chain.db")) as chain:
-        ledger = _ledger(args, data_dir, await chain.chain_id())
-        if not load(ledger_abi.CONTRACT).is_code(await chain.code(ledger)):
+    where = args.chain or str(data_dir / "chain.db")
+    if args.challenge and not _is_url(where):
+        raise AssayError("config_invalid", "a challenge is sent to a node: give --chain URL")
+    with _opened(where) as chain:
+        ledger = _ledger(args, data_dir, chain.chain_id())
+        if not load(ledger_abi.CONTRACT).is_code(chain.code(ledger)):
             raise AssayError("chain_mismatch", f"no ledger of ours at 0x{ledger.hex()}")
         _say(f"looking for epoch {args.epoch}")
-        found = await posting(chain, ledger, args.epoch)
-        result = await _checked(args, data_dir, chain, ledger, found)
-        sent = None
-        if args.challenge and result.frauds:
-            sent = await _challenge(chain, ledger, result, load_key(args.key))
+        found = posting(chain, ledger, args.epoch)
+        result = _checked(args, data_dir, chain, ledger, found)
+    sent = None
+    if args.challenge and result.frauds:
+        sent = trio.run(_challenge, where, ledger, result, load_key(args.key))
     _print(args, ledger, found, result, sent)
     return 0 if result.ok else 1
 
 
-async def _checked(
-    args: argparse.Namespace, data_dir: Path, chain: Chain, ledger: bytes, found: Posting
+def _checked(
+    args: argparse.Namespace, data_dir: Path, chain: ChainReader, ledger: bytes, found: Posting
 ) -> EpochAudit:
     where = args.leaves or str(data_dir / EPOCHS_FOLDER / f"{args.epoch}.leaves")
-    raw = await trio.to_thread.run_sync(_read, where)
+    raw = _read(where)
     before = None
     if args.epoch > 1:
         older = args.before or _sibling(where, args.epoch - 1)
-        posted = await posted_epoch(chain, ledger, args.epoch - 1)
-        before = Before(posted, await trio.to_thread.run_sync(_read, older))
+        before = Before(posted_epoch(chain, ledger, args.epoch - 1), _read(older))
     pricing = None if args.pricing is None else args.pricing.read_bytes()
-    return await trio.to_thread.run_sync(
-        audit_epoch, args.epoch, found.header, raw, before, pricing, _say
-    )
+    return audit_epoch(args.epoch, found.header, raw, before, pricing, _say)
 
 
-async def _challenge(chain: Chain, ledger: bytes, result: EpochAudit, seed: bytes) -> Challenge:
+async def _challenge(url: str, ledger: bytes, result: EpochAudit, seed: bytes) -> Challenge:
     fraud = result.frauds[0]
     data = calls.encode(ledger_abi.CONTRACT, fraud.function, *fraud.arguments)
     _say(f"sending {fraud.function}: {fraud.detail}")
-    receipt = await transact(chain, Wallet.of_seed(seed), Call(ledger, data))
+    chain = RpcChain(url)
+    try:
+        receipt = await transact(chain, Wallet.of_seed(seed), Call(ledger, data))
+    finally:
+        await chain.aclose()
     return Challenge(fraud.function, receipt.transaction_hash)
 
 
@@ -147,24 +145,24 @@ def _ledger(args: argparse.Namespace, data_dir: Path, chain_id: int) -> bytes:
     return Plan(poster, NO_ACCOUNT, poster, chain_id).addresses[ledger_abi.CONTRACT]
 
 
-@asynccontextmanager
-async def _opened(where: str) -> AsyncIterator[Chain]:
+@contextmanager
+def _opened(where: str) -> Iterator[ChainReader]:
     """The chain behind a URL, or in a local chain's file (which another process may be writing)."""
-    chain: RpcChain | EmbeddedChain
-    if where.startswith(("http://", "https://")):
-        chain = RpcChain(where)
-    else:
-        chain = EmbeddedChain(LocalChain.open(Path(where), read_only=True))
+    chain = HttpChain(where) if _is_url(where) else FileChain(where)
     try:
         yield chain
     finally:
-        await chain.aclose()
+        chain.close()
+
+
+def _is_url(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
 
 
 def _read(where: str) -> bytes:
     """A file's or URL's bytes, `DOCUMENT_BYTES_MAX` at most."""
     try:
-        if where.startswith(("http://", "https://")):
+        if _is_url(where):
             with urllib.request.urlopen(where, timeout=ANSWER_SECONDS) as answer:
                 raw = bytes(answer.read(DOCUMENT_BYTES_MAX + 1))
         else:

@@ -46,13 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
-    start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
-    start.add_argument("--chain-id", type=int, metavar="N", help="with --chain: which chain")
-    start.add_argument("--ledger", metavar="ADDRESS", help="with --chain: where CreditLedger is")
-    start.add_argument("--registry", metavar="ADDRESS", help="with --chain: the ModelRegistry")
-    start.add_argument("--confirmations", type=int, metavar="N", help="blocks above a post; 12")
-    start.add_argument("--fee-max", type=int, metavar="WEI", help="per gas; 500 gwei")
     start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC")
+    _add_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
@@ -87,16 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--key", type=Path, required=True, help="an operator's key file")
     calibrate.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
     calibrate.add_argument("--json", action="store_true", help="one line for programs")
-    chain = verbs.add_parser("chain", help="the chain of a stopped coordinator")
-    restore = _verb(
-        chain.add_subparsers(required=True, metavar="VERB"),
-        "restore",
-        _restore_chain,
-        "take sealed blocks that were lost here from a follower",
-    )
-    restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
-    restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
-    restore.add_argument("--json", action="store_true", help="one line for programs")
+    _add_chain(verbs)
     audit = _verb(verbs, "audit", _audit, "check an epoch whole, from the chain and its leaf file")
     audit.add_argument("--epoch", type=int, required=True)
     audit.add_argument("--chain", help="JSON-RPC URL or file; default: the data directory's")
@@ -113,6 +99,19 @@ def _parser() -> argparse.ArgumentParser:
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
     _remote(verbs, "close-epoch", _close_epoch, "close the running epoch now")
     return parser
+
+
+def _add_chain(verbs: Any) -> None:
+    chain = verbs.add_parser("chain", help="the chain of a stopped coordinator")
+    restore = _verb(
+        chain.add_subparsers(required=True, metavar="VERB"),
+        "restore",
+        _restore_chain,
+        "take sealed blocks that were lost here from a follower",
+    )
+    restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
+    restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
+    restore.add_argument("--json", action="store_true", help="one line for programs")
 
 
 def _add_moderation(verbs: Any) -> None:
@@ -143,6 +142,19 @@ def _moderation_show(args: argparse.Namespace) -> int:
     from assay_coordinator.moderation_command import show
 
     return show(args)
+
+
+def _add_chain(start: argparse.ArgumentParser) -> None:
+    """Where epochs go; without these a chain of one's own in the data directory."""
+    start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
+    start.add_argument(
+        "--deployment",
+        type=Path,
+        metavar="FILE",
+        help="with --chain: what `contracts deploy` wrote",
+    )
+    start.add_argument("--confirmations", type=int, metavar="N", help="blocks above a post; 12")
+    start.add_argument("--fee-max", type=int, metavar="WEI", help="per gas; 500 gwei")
 
 
 def _verb(verbs: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
@@ -180,32 +192,32 @@ def _start(args: argparse.Namespace) -> int:
         rpc=_host_port(args.rpc),
         policy=policy,
         calibrations=tuple(args.calibration),
+        chain=_remote_chain(args),
         moderation=args.moderation,
         contracts=choose(LOCAL, args.contracts),
-        chain=_remote_chain(args),
     )
     return trio.run(run_coordinator, settings)
 
 
 def _remote_chain(args: argparse.Namespace) -> RemoteChain | None:
-    given = (args.chain_id, args.ledger, args.registry, args.confirmations, args.fee_max)
+    given = (args.deployment, args.confirmations, args.fee_max)
     if args.chain is None:
-        if given != (None,) * 5:
-            raise AssayError("config_invalid", "--chain-id, --ledger and so on go with --chain")
+        if given != (None,) * 3:
+            raise AssayError("config_invalid", "--deployment and so on go with --chain")
         return None
-    from assay_contracts.wallet import FeeBounds, read_address
+    from assay_contracts.deployment_record import read_record
+    from assay_contracts.wallet import FeeBounds
     from assay_coordinator.adapters.anchor import CONFIRMATIONS, RemoteChain
 
-    if args.chain_id is None or args.ledger is None:
-        raise AssayError("config_invalid", "--chain needs --chain-id and --ledger")
+    record = None if args.deployment is None else read_record(args.deployment)
+    if record is None:
+        raise AssayError("config_invalid", "--chain needs the --deployment's record")
     confirmations = CONFIRMATIONS if args.confirmations is None else args.confirmations
     if confirmations < 1:
         raise AssayError("config_invalid", "on a chain that others mine, confirm 1 block at least")
     return RemoteChain(
         url=args.chain,
-        chain_id=args.chain_id,
-        ledger=read_address(args.ledger),
-        registry=read_address(args.registry) if args.registry else None,
+        record=record,
         confirmations=confirmations,
         fees=FeeBounds() if args.fee_max is None else FeeBounds(args.fee_max),
     )

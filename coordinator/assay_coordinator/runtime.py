@@ -140,6 +140,10 @@ class Runtime:
             started.set()
             await self._handle_loop()
 
+    def tell(self, event: Event) -> None:
+        """Something happened that is no peer's doing: what a chain says."""
+        self._put(event)
+
     # ---- sessions ----
 
     def opened(self, session: Session) -> Callable[[Session, int, bytes], None]:
@@ -193,10 +197,6 @@ class Runtime:
             session.reply(request_id, encode(_refusal(error)))
 
     # ---- the loop ----
-
-    def happened(self, event: Event) -> None:
-        """What adapters learn of the world: the core handles it in its turn."""
-        self._put(event)
 
     def _put(self, event: Event, size: int = 0) -> None:
         self._queue.append((event, size))

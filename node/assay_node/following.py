@@ -41,7 +41,7 @@ def follow_command(url: str, directory: Path, producer: bytes) -> list[str]:
     """The follower's command line."""
     chain = str(directory / CHAIN_FILE)
     program = [sys.executable, "-m", "assay", "chain", "follow", url, "--chain", chain]
-    return [*program, "--producer", producer.hex(), "--json", "--blocks"]
+    return [*program, "--producer", producer.hex(), "--json", "--blocks", "--child"]
 
 
 class ChainFollower:

@@ -67,9 +67,9 @@ class Client:
         """The rules in force, as the coordinator tells them: an encoded NetworkRules."""
         return self._call(self._async.rules)
 
-    def credit_bundle(self, account: bytes | None = None) -> bytes:
-        """The newest proof of an account's credit."""
-        return self._call(lambda: self._async.credit_bundle(account))
+    def credit_bundle(self, account: bytes | None = None, *, final: bool = False) -> bytes:
+        """The newest proof of an account's credit, or the newest that can be claimed from."""
+        return self._call(lambda: self._async.credit_bundle(account, final=final))
 
     def verdict(self, ticket: bytes) -> JobVerdict:
         """How a ticket of this account's stands. Its statements are not checked yet."""

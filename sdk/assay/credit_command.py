@@ -75,7 +75,7 @@ def claim(options: argparse.Namespace) -> int:
         raise AssayError("config_invalid", "give --node-data: the node's key must sign")
     claiming = load("assay_contracts.claiming", "contracts")
     seed = own_receipts.seed_in(folder)
-    bundle = _bundle(options, own_receipts.key_in(folder))
+    bundle = _bundle(options, own_receipts.key_in(folder), final=True)
     done = claiming.claim(
         bundle,
         seed,
@@ -152,13 +152,13 @@ def _kept(options: argparse.Namespace, folder: Path | None) -> Any:
     return None if folder is None else own_receipts.kept_in(folder)
 
 
-def _bundle(options: argparse.Namespace, account: bytes | None) -> Any:
+def _bundle(options: argparse.Namespace, account: bytes | None, *, final: bool = False) -> Any:
     if options.bundle:
         return _checks().CreditBundle.decode(options.bundle.read_bytes())
     from assay.chat_command import connect
 
     with connect(options) as client:
-        raw = client.credit_bundle(account)
+        raw = client.credit_bundle(account, final=final)
     if options.save:
         options.save.write_bytes(raw)
     return _checks().CreditBundle.decode(raw)

@@ -22,16 +22,16 @@ import trio
 from sqlalchemy import Engine
 
 from assay_contracts import ledger_abi
+from assay_contracts.artefact import CONTRACTS
 from assay_contracts.follower import Change, Follower
 from assay_contracts.follower_core import Mark
-from assay_contracts.genesis import contract_address
-from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.outbox import Outbox, Request
-from assay_contracts.outbox_core import Alarm, Parameters
+from assay_contracts.outbox_core import Alarm, Patience
+from assay_contracts.plan import Plan
 from assay_contracts.rpc_chain import Ask, RpcChain
 from assay_contracts.wallet import Call, show_address
 from assay_protocol.errors import AssayError
-from contracts.test_outbox import KEY, WALLET, header, note, opened, post
+from contracts.test_outbox import WALLET, header, note, opened, post
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -105,13 +105,14 @@ def free_port() -> int:
 
 
 async def deployed(chain: RpcChain, outbox: Outbox) -> bytes:
-    """Funds the poster and deploys through the outbox, as its first transaction."""
-    funds = [show_address(WALLET.address), hex(10**21)]
-    await chain.ask_all([Ask("anvil_setBalance", tuple(funds))])
-    creation = CreditLedgerClient(None, KEY).creation()  # type: ignore[arg-type]  # only its code
-    await outbox.submit(Request(key="ledger", call=Call(None, creation), keep=True))
-    await settled(outbox, ["ledger"])
-    return contract_address(WALLET.address, 0)
+    """Funds the poster and deploys through the outbox; returns the ledger's address."""
+    await chain.ask_all([Ask("anvil_setBalance", (show_address(WALLET.address), hex(10**21)))])
+    plan = Plan(WALLET.address, bytes(32), WALLET.address, CHAIN_ID)
+    for creation in plan.creations():
+        request = Request(key=creation.contract, call=Call(None, creation.code), keep=True)
+        await outbox.submit(request)
+    await settled(outbox, list(CONTRACTS))
+    return plan.addresses["CreditLedger"]
 
 
 async def settled(outbox: Outbox, keys: list[str]) -> None:
@@ -125,8 +126,8 @@ async def settled(outbox: Outbox, keys: list[str]) -> None:
 
 
 def outbox_on(chain: RpcChain, engine: Engine, alarms: list[Alarm]) -> Outbox:
-    parameters = Parameters(confirmations=CONFIRMATIONS, has_pool=True)
-    return Outbox(engine, chain, WALLET, parameters, on_alarm=alarms.append)
+    patience = Patience(confirmations=CONFIRMATIONS, has_pool=True)
+    return Outbox(engine, chain, WALLET, patience, on_alarm=alarms.append)
 
 
 async def head_of(chain: RpcChain, ledger: bytes) -> int:
@@ -201,8 +202,8 @@ async def test_a_transaction_that_offers_too_little_is_raised(anvil: str, tmp_pa
                 Ask("anvil_setNextBlockBaseFeePerGas", (hex(10**9),)),
             ]
         )
-        parameters = Parameters(confirmations=1, has_pool=True, bump_us=500_000)
-        outbox = Outbox(engine, chain, WALLET, parameters)
+        patience = Patience(confirmations=1, has_pool=True, bump_us=500_000)
+        outbox = Outbox(engine, chain, WALLET, patience)
         await outbox.submit(note(1))
         with trio.fail_after(60):
             await outbox.pump()

@@ -25,7 +25,7 @@ from assay_contracts.rpc_chain import ANSWER_BYTES_MAX, Ask, RpcChain
 from assay_contracts.wallet import Call, Offer, Wallet
 from assay_protocol.errors import AssayError
 from contracts.rpc_node import URL, RpcNode
-from contracts.test_outbox import KEY, WALLET
+from contracts.test_outbox import DEPLOYED, KEY, WALLET
 
 GAS = 200_000
 
@@ -74,9 +74,9 @@ async def test_both_tell_the_same_of_a_chain(node: RpcNode) -> None:
                 await chain.block(head.parent_hash),
                 await chain.block(1),
                 await chain.block(99),
-                await chain.blocks(0, 9),
+                await chain.blocks(0, 20),
                 await chain.call(ledger.address, ledger_abi.head_call()),
-                await chain.call(ledger.address, ledger_abi.head_call(), at=2),
+                await chain.call(ledger.address, ledger_abi.head_call(), at=DEPLOYED),
                 await chain.code(ledger.address),
                 await chain.nonce(WALLET.address),
                 await chain.balance(bytes(20)),
@@ -97,7 +97,10 @@ async def test_a_transaction_is_taken_and_then_known(node: RpcNode, both: Sequen
     gas = await both.estimate(WALLET.address, ledger.address, data)
     fees = await both.fees()
     raw = WALLET.sign(
-        await both.chain_id(), 1, Call(ledger.address, data), Offer(gas, 2 * fees.base, fees.tip)
+        await both.chain_id(),
+        DEPLOYED,
+        Call(ledger.address, data),
+        Offer(gas, 2 * fees.base, fees.tip),
     )
     for _ in range(2):
         name = await both.send_raw(raw)

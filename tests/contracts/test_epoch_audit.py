@@ -16,8 +16,9 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
 from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.ledger_abi import Header, PostedEpoch
 from assay_contracts.posted import posting
+from assay_contracts.readers import FileChain
 from assay_contracts.transact import transact
 from assay_contracts.wallet import Call, Wallet
 from assay_coordinator.cli import main
@@ -62,9 +63,7 @@ def audited(second: Epoch, **changes: object) -> EpochAudit:
     return audit_epoch(2, second.header, **(given | changes))  # type: ignore[arg-type]
 
 
-def _posted(header: Header) -> object:
-    from assay_contracts.ledger_abi import PostedEpoch
-
+def _posted(header: Header) -> PostedEpoch:
     return PostedEpoch(header.root, header.total_cum, 1, header.leaves)
 
 
@@ -154,7 +153,7 @@ def test_frauds_are_found_and_the_contract_takes_the_proof(
         ({"raw": epoch(2, SECOND[:-1]).raw}, {"data hash", "root", "leaves", "total"}),
         ({"pricing": b"junk"}, {"pricing"}),
         (
-            {"before": Before(_posted(epoch(1, FIRST).header), epoch(1, _raise(FIRST)).raw)},  # type: ignore[arg-type]
+            {"before": Before(_posted(epoch(1, FIRST).header), epoch(1, _raise(FIRST)).raw)},
             {"epoch before", "step"},
         ),
     ],
@@ -169,16 +168,18 @@ def test_leaves_that_were_lost_are_no_proof_but_are_seen() -> None:
     assert set(audited(short).failed) == {"places"}
 
 
-def test_the_header_is_read_from_the_event(chain: LocalChain, ledger: CreditLedgerClient) -> None:
+def test_the_header_is_read_from_the_event(ledger: CreditLedgerClient, chain_path: Path) -> None:
     posted = [epoch(1, FIRST), epoch(2, SECOND)]
     for number, one in enumerate(posted, 1):
         ledger.post(number, one.header)
+    reader = FileChain(chain_path)
     for number, one in enumerate(posted, 1):
-        found = trio.run(posting, EmbeddedChain(chain), ledger.address, number)
+        found = posting(reader, ledger.address, number)
         assert (found.header, found.epoch) == (one.header, number)
     with pytest.raises(AssayError) as caught:
-        trio.run(posting, EmbeddedChain(chain), ledger.address, 3)
+        posting(reader, ledger.address, 3)
     assert caught.value.code == "epoch_unknown"
+    reader.close()
 
 
 def test_the_command_checks_what_is_published(
@@ -213,3 +214,5 @@ def test_the_command_checks_what_is_published(
     assert "config_invalid" in capsys.readouterr().err
     assert main([*second, "--challenge"]) == 1
     assert "give --key" in capsys.readouterr().err
+    assert main([*second, "--challenge", "--key", str(tmp_path / "none")]) == 1
+    assert "--chain URL" in capsys.readouterr().err

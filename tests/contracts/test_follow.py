@@ -246,6 +246,13 @@ def test_two_sealed_blocks_at_one_height_are_evidence(
         assert ED25519.verify(PRODUCER.public_key, message, bytes.fromhex(signature))
 
 
+def test_two_followers_never_share_a_file(tmp_path: Path, source: Listed) -> None:
+    path, about = tmp_path / "mine.db", source.about()
+    with open_followed(path, about), pytest.raises(AssayError, match="another process"):
+        open_followed(path, about)
+    open_followed(path, about).close()
+
+
 def test_a_source_that_is_behind_is_no_difference(source: Listed, followed: LocalChain) -> None:
     Follower(followed, source).to_head()
     source.items = source.items[:2]

@@ -17,13 +17,14 @@ import trio
 from sqlalchemy import Engine, create_engine, event
 
 from assay_contracts import ledger_abi
+from assay_contracts.artefact import CONTRACTS
 from assay_contracts.chain import LocalChain
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.genesis import Genesis, address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
 from assay_contracts.outbox import METADATA, Outbox, Request
-from assay_contracts.outbox_core import Alarm, Parameters
+from assay_contracts.outbox_core import Alarm, Patience
 from assay_contracts.wallet import Call, Wallet
 from assay_protocol.errors import AssayError
 from contracts.rpc_node import RpcNode
@@ -31,6 +32,7 @@ from contracts.rpc_node import RpcNode
 KEY = poster_key(bytes(range(32)))
 WALLET = Wallet(KEY)
 CONFIRMATIONS = 2
+DEPLOYED = len(CONTRACTS)  # blocks before ours
 
 
 def header(epoch: int, mark: int = 0) -> Header:
@@ -68,7 +70,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def outbox(engine: Engine, ledger: CreditLedgerClient, chain: LocalChain) -> Outbox:
-    return Outbox(engine, EmbeddedChain(chain), WALLET, Parameters())
+    return Outbox(engine, EmbeddedChain(chain), WALLET, Patience())
 
 
 # ---- the embedded chain ----
@@ -82,7 +84,7 @@ async def test_submitted_calls_are_mined_in_order(
         await outbox.submit(note(epoch))
     assert ledger.head() == 0
     await outbox.pump()
-    assert (ledger.head(), outbox.pending, chain.head_block().number) == (3, 0, 1 + 6)
+    assert (ledger.head(), outbox.pending, chain.head_block().number) == (3, 0, DEPLOYED + 6)
     place = (await outbox.settled("note-2")).place
     assert place is not None
     found = chain.transaction(place.transaction)
@@ -93,7 +95,7 @@ async def test_submitted_calls_are_mined_in_order(
         place.block_hash,
     )
     await outbox.pump()
-    assert chain.head_block().number == 1 + 6
+    assert chain.head_block().number == DEPLOYED + 6
 
 
 async def test_a_key_is_one_call(outbox: Outbox, ledger: CreditLedgerClient) -> None:
@@ -128,7 +130,7 @@ async def test_who_waits_is_woken(outbox: Outbox, ledger: CreditLedgerClient) ->
             while len(ended) < 2:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    assert ended == [2, 3]
+    assert ended == [DEPLOYED + 1, DEPLOYED + 2]
 
 
 async def test_what_the_contract_refuses_fails_or_is_kept(
@@ -139,7 +141,7 @@ async def test_what_the_contract_refuses_fails_or_is_kept(
     settlement = await outbox.settled("epoch-2")
     assert settlement.place is None
     assert "EpochOutOfOrder" in settlement.reason or "Revert" in settlement.reason
-    assert chain.nonce(WALLET.address) == 1, "no nonce was burnt"
+    assert chain.nonce(WALLET.address) == DEPLOYED, "no nonce was burnt"
     await outbox.submit(post(ledger.address, 1))
     await outbox.submit(post(ledger.address, 2, keep=False))  # and now it is tried again
     await outbox.pump()
@@ -158,17 +160,15 @@ async def test_an_older_copy_of_the_chain_gets_what_it_lost_again(
         await outbox.submit(post(ledger.address, epoch))
     await outbox.submit(note(1))
     await outbox.pump()
-    before = [chain.block(n) for n in range(3, 6)]
+    before = [chain.block(n) for n in range(DEPLOYED + 2, DEPLOYED + 5)]
     with LocalChain.open(copy) as restored:
         older = CreditLedgerClient(restored, KEY)
         assert older.head() == 1
         alarms: list[Alarm] = []
-        again = Outbox(
-            engine, EmbeddedChain(restored), WALLET, Parameters(), on_alarm=alarms.append
-        )
+        again = Outbox(engine, EmbeddedChain(restored), WALLET, Patience(), on_alarm=alarms.append)
         await again.pump()
         assert all(older.is_posted(epoch, header(epoch)) for epoch in (1, 2, 3))
-        after = [restored.block(n) for n in range(3, 6)]
+        after = [restored.block(n) for n in range(DEPLOYED + 2, DEPLOYED + 5)]
         assert [b and b.transactions for b in after] == [b and b.transactions for b in before]
         assert [alarm.code for alarm in alarms] == ["chain_mismatch"]
 
@@ -179,7 +179,7 @@ async def test_an_outbox_is_of_one_chain(
     await outbox.submit(note(1))
     genesis = Genesis(WALLET.address, chain_id=7)
     with LocalChain.open(tmp_path / "other.sqlite", genesis=genesis) as other:
-        strange = Outbox(engine, EmbeddedChain(other), WALLET, Parameters())
+        strange = Outbox(engine, EmbeddedChain(other), WALLET, Patience())
         assert await code_of(strange.pump) == "chain_mismatch"
         assert await code_of(lambda: strange.submit(note(1))) == "chain_mismatch"
         assert other.head_block().number == 0
@@ -227,13 +227,13 @@ async def epoch_and_note(folder: Path, turn: int, fuse: Fuse) -> None:
     with LocalChain.open(folder / "chain") as chain:
         ledger = CreditLedgerClient(chain, KEY)
         fuse.watch(engine)
-        outbox = Outbox(engine, FusedChain(chain, fuse), WALLET, Parameters())
+        outbox = Outbox(engine, FusedChain(chain, fuse), WALLET, Patience())
         await outbox.submit(post(ledger.address, turn))
         await outbox.submit(note(turn))
         await outbox.pump()
         assert ledger.is_posted(turn, header(turn))
         assert (ledger.head(), outbox.pending) == (turn, 0)
-        assert chain.head_block().number == 1 + 2 * turn, "an epoch and a note each time"
+        assert chain.head_block().number == DEPLOYED + 2 * turn, "an epoch and a note each time"
     engine.dispose()
 
 
@@ -289,7 +289,7 @@ async def main():
     ledger = CreditLedgerClient(chain, KEY)
     ledger.deploy()
     engine = opened(f"sqlite:///{folder / 'outbox'}")
-    outbox = Outbox(engine, EmbeddedChain(chain), WALLET, Parameters())
+    outbox = Outbox(engine, EmbeddedChain(chain), WALLET, Patience())
     await outbox.pump()
     while True:
         epoch = ledger.head() + 1
@@ -315,11 +315,11 @@ async def _finish_and_check(folder: Path, submitted: int) -> None:
     engine = create_engine(f"sqlite:///{folder / 'outbox'}")
     with LocalChain.open(folder / "chain") as chain:
         ledger = CreditLedgerClient(chain, KEY)
-        outbox = Outbox(engine, EmbeddedChain(chain), WALLET, Parameters())
+        outbox = Outbox(engine, EmbeddedChain(chain), WALLET, Patience())
         await outbox.pump()
         assert ledger.head() >= submitted
         assert all(ledger.is_posted(n, header(n)) for n in range(1, ledger.head() + 1))
-        assert chain.head_block().number == 1 + ledger.head()
+        assert chain.head_block().number == DEPLOYED + ledger.head()
         assert outbox.pending == 0
     engine.dispose()
 
@@ -359,7 +359,7 @@ class Remote:
             self.engine,
             self.node.rpc(),
             WALLET,
-            Parameters(confirmations=CONFIRMATIONS, has_pool=True),
+            Patience(confirmations=CONFIRMATIONS, has_pool=True),
             on_alarm=self.alarms.append,
             clock=lambda: self.now,
         )
@@ -489,7 +489,7 @@ async def test_another_chain_behind_the_same_url_is_refused(remote: Remote) -> N
 async def test_cancelled_in_the_middle_it_reads_its_rows_again(
     engine: Engine, chain: LocalChain, ledger: CreditLedgerClient
 ) -> None:
-    outbox = Outbox(engine, EmbeddedChain(chain), WALLET, Parameters())
+    outbox = Outbox(engine, EmbeddedChain(chain), WALLET, Patience())
     await outbox.submit(note(1))
     for checkpoints in range(1, 40):
         with trio.CancelScope() as scope:
@@ -503,4 +503,4 @@ async def test_cancelled_in_the_middle_it_reads_its_rows_again(
                 nursery.start_soon(cancel, checkpoints, scope)
                 await outbox.pump()
     await outbox.pump()
-    assert chain.head_block().number == 2
+    assert chain.head_block().number == DEPLOYED + 1

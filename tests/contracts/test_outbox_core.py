@@ -40,7 +40,7 @@ from assay_contracts.outbox_core import (
     Looked,
     NotSent,
     OutboxCore,
-    Parameters,
+    Patience,
     Refused,
     Save,
     Send,
@@ -69,10 +69,10 @@ class Driven:
 
     def __init__(self, chain: ModelChain, confirmations: int) -> None:
         self.chain = chain
-        self.parameters = Parameters(
+        self.patience = Patience(
             confirmations=confirmations, has_pool=chain.has_pool, fees=FeeBounds(2_000)
         )
-        self.core = OutboxCore(self.parameters)
+        self.core = OutboxCore(self.patience)
         self.now = 0
         self.rows: dict[str, Item] = {}
         self.refused: set[str] = set()
@@ -84,7 +84,7 @@ class Driven:
         self.core.handle(self.now, Added(one))
 
     def restart(self) -> None:
-        self.core = OutboxCore(self.parameters)
+        self.core = OutboxCore(self.patience)
         for one in self.rows.values():
             if one.state not in ("final", "failed"):
                 self.core.handle(self.now, Added(one))

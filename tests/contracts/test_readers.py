@@ -13,7 +13,7 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import address_of, poster_key
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.readers import FileChain, HttpChain, MinedNote
-from assay_contracts.rpc import _answer_all
+from assay_contracts.rpc import Answers
 from assay_protocol.errors import AssayError
 
 KEY = poster_key(bytes(range(32)))
@@ -33,7 +33,7 @@ def test_notes_read_the_same_from_the_file_and_by_json_rpc(
     file = FileChain(chain_path)
 
     def answer(request: bytes) -> bytes:
-        return json.dumps(_answer_all(chain, json.loads(request))).encode()
+        return json.dumps(Answers(chain).all(json.loads(request))).encode()
 
     with HttpChain("http://node/", send=answer) as rpc:
         for reader in (file, rpc):

@@ -195,6 +195,7 @@ def test_an_honest_bundle_passes_every_step(posted: Posted, reader: FileChain) -
         "chain id",
         "contract code",
         *["leaf to root", "previous leaf to root"] * 2,
+        "pricing",
     ]
     assert report.state == "open", "nobody's word ends the window before its time"
     assert [one.claimable for one in report.standing] == [0, 0]
@@ -310,7 +311,10 @@ TAMPERINGS: dict[str, tuple[Tamper, set[str]]] = {
         lambda b: replace(b, ledger=b"\x05" * 20),
         {"ledger address", "contract code", "leaf to root"},
     ),
-    "unknown epoch": (lambda b: replace(b, epoch=7), {"leaf to root", "previous leaf to root"}),
+    "unknown epoch": (
+        lambda b: replace(b, epoch=7),
+        {"leaf to root", "previous leaf to root", "pricing"},
+    ),
     "no previous leaf": (mine(previous=None), {"cumulative", "previous leaf to root"}),
     "changed previous leaf": (
         _previous(cumulative=lambda old: old.cumulative - 1),
@@ -320,8 +324,8 @@ TAMPERINGS: dict[str, tuple[Tamper, set[str]]] = {
         _previous(account=b"\x63" * 32),
         {"cumulative", "previous leaf to root"},
     ),
-    "other rules": (_other_rules, {"own amounts"}),
-    "no rules": (lambda b: replace(b, pricing=b"junk"), {"own amounts"}),
+    "other rules": (_other_rules, {"own amounts", "pricing"}),
+    "no rules": (lambda b: replace(b, pricing=b"junk"), {"own amounts", "pricing"}),
 }
 
 

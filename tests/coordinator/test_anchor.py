@@ -17,7 +17,7 @@ from assay_contracts.follower_core import Mark
 from assay_contracts.genesis import Genesis
 from assay_contracts.ledger import CreditLedgerClient, Deployment
 from assay_contracts.outbox import METADATA
-from assay_contracts.outbox_core import Parameters
+from assay_contracts.outbox_core import Patience
 from assay_contracts.records import Log
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.check import check_books
@@ -68,7 +68,7 @@ def anchor(node: RpcNode, engine: Engine) -> Anchor:
     ledger = CreditLedgerClient(node.chain, KEY).address
     deployment = Deployment(node.chain_id, ledger, WALLET.address)
     chain = node.rpc(chain_id=node.chain_id)
-    return Anchor(chain, deployment, WALLET, engine, Parameters(confirmations=2, has_pool=True))
+    return Anchor(chain, deployment, WALLET, engine, Patience(confirmations=2, has_pool=True))
 
 
 async def until(anchor: Anchor, node: RpcNode) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
@@ -14,7 +15,7 @@ from assay_coordinator.core.coordinator import Coordinator, Stored
 from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
-from assay_coordinator.runtime import Backends, Runtime
+from assay_coordinator.runtime import Backends, Runtime, Settled, Submit
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import AssayError
@@ -85,14 +86,16 @@ def _vote(voter: bytes, seal: bytes) -> None:
 
 
 @asynccontextmanager
-async def running(bundle: Any) -> AsyncIterator[Runtime]:
+async def running(
+    bundle: Any, submit: Submit = _submit, settled: Settled = _settled
+) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
     backends = Backends(
         commit=lambda rows: None,
         load=lambda now: EMPTY,
         documents={"credit": bundle, "verdict": bundle},
-        submit=_submit,
-        settled=_settled,
+        submit=submit,
+        settled=settled,
         verdict=_verdict,
         vote=_vote,
         block=lambda: 7,
@@ -106,6 +109,53 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
         await started.wait()
         yield runtime
         nursery.cancel_scope.cancel()
+
+
+def round_of(number: int) -> PostRound:
+    return PostRound(number, b"note", 1, 16, bytes(32))
+
+
+def epoch_of(number: int) -> PostEpoch:
+    return PostEpoch(number, bytes(32), 0, 0, 0, bytes(32), bytes(32))
+
+
+async def test_rounds_are_told_in_their_order_and_epochs_for_themselves(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """However long each takes, and whatever fails first; asked for twice is posted once."""
+    written: list[Any] = []
+    seconds = {round_of(1): 30, round_of(2): 1, epoch_of(1): 700, epoch_of(2): 5}
+    began = trio.current_time()
+
+    async def submit(effect: PostEpoch | PostRound) -> None:
+        if effect == round_of(2) and not written.count(effect):
+            written.append(effect)
+            raise AssayError("storage_failed")
+        written.append(effect)
+
+    async def settled(effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+        await trio.sleep_until(
+            began + seconds[effect]
+        )  # 700: a wait is given up before, and goes on
+        return await _settled(effect)
+
+    async with running(Bundles(), submit, settled) as runtime:
+        told: list[Any] = []
+        put = runtime._put
+
+        def keep(event: Any, size: int = 0) -> None:
+            if isinstance(event, EpochPosted | RoundMined):
+                told.append(event)
+            put(event, size)
+
+        monkeypatch.setattr(runtime, "_put", keep)
+        for effect in (round_of(1), round_of(2), epoch_of(1), epoch_of(2), round_of(1)):
+            runtime._to_post.send_nowait(effect)
+        await trio.sleep(2_000)
+    assert [one.number for one in told if isinstance(one, RoundMined)] == [1, 2]
+    assert [one.epoch for one in told if isinstance(one, EpochPosted)] == [1, 2]
+    assert isinstance(told[0], RoundMined), "rounds wait for no epoch"
+    assert written == [round_of(1), round_of(2), round_of(2), epoch_of(1), epoch_of(2)]
 
 
 async def answered(session: FakeSession, count: int) -> None:

@@ -67,6 +67,31 @@ def test_nodes_keep_their_record_and_begin_with_fresh_evidence(tmp_path: Path) -
     again.close()
 
 
+def test_a_migration_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """At whatever statement: the next start makes all tables."""
+    program = """
+import os, sys
+from sqlalchemy import event
+from assay_coordinator.adapters import store
+left = int(sys.argv[2])
+def step(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os._exit(7)
+engine = store.open_engine(sys.argv[1])
+event.listen(engine, "after_cursor_execute", step)
+store.migrate(engine)
+"""
+    for steps in (3, 20, 60, 90):
+        url = f"sqlite:///{tmp_path / f'{steps}.db'}"
+        killed = subprocess.run([sys.executable, "-c", program, url, str(steps)], check=False)
+        assert killed.returncode == 7
+        store = Store(url)
+        assert store.rows(NodeRow) == []
+        store.close()
+
+
 def test_credit_gets_roles_and_leaves_become_files(tmp_path: Path) -> None:
     """And the books of the version before stay in order; going back gives the leaves back."""
     url = f"sqlite:///{tmp_path / 'coordinator.db'}"
@@ -104,28 +129,3 @@ def test_credit_gets_roles_and_leaves_become_files(tmp_path: Path) -> None:
         assert [tuple(one) for one in again] == [(ACCOUNT, total, root)]
         assert connection.execute(text("select count(*) from lines")).scalar() == 3
     store.close()
-
-
-def test_a_migration_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
-    """At whatever statement: the next start makes all tables."""
-    program = """
-import os, sys
-from sqlalchemy import event
-from assay_coordinator.adapters import store
-left = int(sys.argv[2])
-def step(*_):
-    global left
-    left -= 1
-    if left == 0:
-        os._exit(7)
-engine = store.open_engine(sys.argv[1])
-event.listen(engine, "after_cursor_execute", step)
-store.migrate(engine)
-"""
-    for steps in (3, 20, 60, 90):
-        url = f"sqlite:///{tmp_path / f'{steps}.db'}"
-        killed = subprocess.run([sys.executable, "-c", program, url, str(steps)], check=False)
-        assert killed.returncode == 7
-        store = Store(url)
-        assert store.rows(NodeRow) == []
-        store.close()

@@ -1,7 +1,8 @@
 """A coordinator without a network, for processes that are killed: core, tables, chain and outbox.
 
 `python -m end_to_end.chain_driver` is a fork server: it imports everything once and then forks a
-child for each line of JSON it reads (`Life`), tells its process id, and its exit code at the end.
+child for each line of JSON it reads (`Life`), tells its process id, and its exit code at the end;
+the child tells when it is ready.
 What the child acknowledges is appended to a journal that survives it.
 """
 
@@ -27,7 +28,7 @@ from assay_contracts.chain import LocalChain
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient, Deployment
-from assay_contracts.outbox_core import Parameters
+from assay_contracts.outbox_core import Patience
 from assay_contracts.rpc_chain import RpcChain
 from assay_contracts.sealed import SealGuard
 from assay_contracts.wallet import Wallet
@@ -192,11 +193,11 @@ def _plain(value: Any) -> Any:
 
 def anchor_of(life: Life, store: Store) -> tuple[Anchor, LocalChain | None]:
     """The chain as `coordinator start` opens it; `plain` leaves the seals out."""
-    quick = Parameters(retry_us=SECOND // 20, bump_us=SECOND)
+    quick = Patience(retry_us=SECOND // 20, bump_us=SECOND)
     if life.mode == "rpc":
         chain = RpcChain(life.url)
         deployment = Deployment(0, bytes.fromhex(life.ledger), POSTER.address)
-        waiting = Parameters(
+        waiting = Patience(
             confirmations=CONFIRMATIONS, has_pool=True, retry_us=SECOND // 20, bump_us=SECOND
         )
         return Anchor(chain, deployment, POSTER, store.engine, waiting), None
@@ -211,7 +212,7 @@ def anchor_of(life: Life, store: Store) -> tuple[Anchor, LocalChain | None]:
     return Anchor(EmbeddedChain(local), deployment, POSTER, store.engine, quick), local
 
 
-async def live(life: Life) -> None:
+async def live(life: Life, told: int) -> None:
     """Until it is killed, or, to `finish`, until all is posted."""
     folder = Path(life.folder)
     store = Store(database(folder))
@@ -224,6 +225,7 @@ async def live(life: Life) -> None:
         nursery.start_soon(runtime.run, started)
         nursery.start_soon(anchor.run)
         await started.wait()
+        os.write(told, b'{"ready": true}\n')
         if life.finish:
             with trio.fail_after(FINISH_SECONDS):
                 await _all_posted(store, anchor)
@@ -238,7 +240,7 @@ async def live(life: Life) -> None:
 async def _load(life: Life, runtime: Runtime, nursery: trio.Nursery) -> None:
     load = Load(lambda who: Seat(runtime, who), OPERATOR, MODEL, life.seed)
     load.turn(life.turn)
-    load.epoch_seconds = 0.08
+    load.epoch_seconds, load.workers = 0.06, 3
     load.journal = filed_journal(Path(life.folder))
     if life.room:
         nursery.start_soon(_little_room, life)
@@ -272,9 +274,10 @@ async def _all_posted(store: Store, anchor: Anchor) -> None:
 
 def _child(life: Life) -> None:
     log = os.open(Path(life.folder) / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    told = os.dup(1)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    trio.run(live, life)
+    trio.run(live, life, told)
 
 
 def serve() -> None:

@@ -176,7 +176,7 @@ class Load:
     The same `seed` gives the same clients and nodes; another `turn` lets them do other things.
     """
 
-    epoch_seconds = EPOCH_SECONDS
+    epoch_seconds, workers = EPOCH_SECONDS, WORKERS
 
     def __init__(
         self, link: Callable[[Identity], Asking], operator: Identity, model: bytes, seed: int
@@ -202,7 +202,7 @@ class Load:
             for link in (*self._clients, self._operator):
                 links.start_soon(link.run)
             async with trio.open_nursery() as work:
-                for number in range(WORKERS):
+                for number in range(self.workers):
                     work.start_soon(self._jobs, self._clients[number % CLIENTS])
                 work.start_soon(self._grants)
                 work.start_soon(self._epochs)

@@ -26,18 +26,12 @@ from typing import Any
 
 import pytest
 import trio
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from assay_contracts import ledger_abi
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.rpc import serve_rpc
 from assay_contracts.sealed import SealGuard
-from assay_contracts.wallet import Call, Offer
 from assay_coordinator.adapters.check import check_books
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.records import EpochRow, LeavesRow, RoundRow
@@ -52,13 +46,15 @@ from end_to_end.chain_driver import (
     read_journal,
 )
 from end_to_end.load_driver import database
+from end_to_end.rpc_server import plan_of, serve_node
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("ASSAY_CHAIN_KILLS", "12"))
 SEED = int(os.environ.get("ASSAY_CHAIN_SEED", "1"))
 ROUNDS_OF_A_NETWORK = 20
-LIFE_SECONDS_MAX = 0.7
+LIFE_SECONDS_MAX = 0.7  # between "ready" and the kill
+START_KILLED_SHARE = 0.3  # of the kills may come while it starts
 POSTER_KEY = poster_key(COORDINATOR.seed)
 MODES = ("plain", "sealed", "rpc")
 DEPLOY_GAS = 9_000_000
@@ -73,15 +69,18 @@ class Forks:
         self._process = process
         self._buffer = b""
 
-    async def life(self, life: Life, kill_after: float | None) -> int:
-        """The child's exit code; -9 if it was killed."""
+    async def life(self, life: Life, kill_after: float | None, ready: bool = True) -> int:
+        """The child's exit code; -9 if it was killed, so long after it was `ready` or began."""
         assert self._process.stdin is not None
         await self._process.stdin.send_all(json.dumps(asdict(life)).encode() + b"\n")
         pid = (await self._line())["pid"]
-        if kill_after is not None:
+        line = await self._line() if ready else {}
+        if kill_after is not None and "code" not in line:
             await trio.sleep(kill_after)
             os.kill(pid, signal.SIGKILL)
-        return int((await self._line())["code"])
+        while "code" not in line:
+            line = await self._line()
+        return int(line["code"])
 
     async def _line(self) -> Any:
         assert self._process.stdout is not None
@@ -113,7 +112,8 @@ class Network:
         room = self.chance.randrange(1, 60_000) if self.chance.random() < 0.15 else 0
         self.counts["full disks"] += room > 0
         life = self._life(room=room, room_seconds=self.chance.random() * 0.5)
-        code = await self.forks.life(life, self.chance.random() * LIFE_SECONDS_MAX)
+        ready = self.chance.random() >= START_KILLED_SHARE
+        code = await self.forks.life(life, self.chance.random() * LIFE_SECONDS_MAX, ready)
         assert code == -9, self._failed(f"it ended by itself with {code}")
         await self._misfortune()
         await self.settle()
@@ -259,24 +259,12 @@ class Network:
 
     # ---- a chain that others mine ----
 
-    async def serve_node(self, nursery: trio.Nursery) -> None:
+    async def serve(self, nursery: trio.Nursery) -> None:
         folder = self.folder / "node"
         folder.mkdir()
-        self.node = node = RpcNode(folder, Genesis(POSTER.address))
-        client = CreditLedgerClient(node.chain, POSTER_KEY)
-        creation = client.creation()
-        raw = POSTER.sign(node.chain_id, 0, Call(None, creation), Offer(DEPLOY_GAS, 0, 0))
-        node.take(raw)
-        node.mine()
-        node.floor = 1
-        self.ledger = client.address
-
-        async def answer(request: Request) -> Response:
-            return JSONResponse(node.answer(await request.json()))
-
-        app = Starlette(routes=[Route("/", answer, methods=["POST"])])
-        (self.url,) = await nursery.start(partial(serve_rpc, app, "127.0.0.1", 0))
-        nursery.start_soon(self._mine, node)
+        self.node, self.url = await serve_node(nursery, folder, POSTER)
+        self.ledger = plan_of(POSTER).addresses[ledger_abi.CONTRACT]
+        nursery.start_soon(self._mine, self.node)
 
     async def _mine(self, node: RpcNode) -> None:
         """A block when something waits, and the few above it that confirm it."""
@@ -323,7 +311,7 @@ async def test_epochs_are_there_once_whatever_is_killed_and_restored(tmp_path: P
 async def _play(network: Network, rounds: int) -> None:
     async with trio.open_nursery() as nursery:
         if network.mode == "rpc":
-            await network.serve_node(nursery)
+            await network.serve(nursery)
         for _ in range(rounds):
             await network.round()
         nursery.cancel_scope.cancel()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 from assay import cli
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
-from assay_coordinator.adapters.anchor import Anchor
+from assay_contracts.bundle import CreditBundle
+from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
@@ -117,7 +119,7 @@ class Network:
         self.commit(effects)
         publish(self.store, self.folder / "epochs", closed.epoch)
         [post] = [effect for effect in effects if isinstance(effect, PostEpoch)]
-        self.anchor.post(post)
+        trio.run(self.anchor.post, post)
         self.commit(self.epochs.posted(closed.epoch))
         return closed.epoch
 
@@ -139,7 +141,7 @@ class Network:
 def network(tmp_path: Path) -> Iterator[Network]:
     (tmp_path / "node").mkdir()
     store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
-    anchor = Anchor(tmp_path / "chain.db", SEED, store.engine)
+    anchor = local_anchor(tmp_path / "chain.db", Identity(SEED), store.engine)
     made = Network(tmp_path, store, anchor)
     made.earn(OTHER, COMPUTE, Earning("job", b"o" * 16, bytes(32)), 3)
     for number in range(3):
@@ -202,6 +204,18 @@ def test_bundles_of_accounts_and_epochs_there_are_none_of_are_refused(network: N
             leaves_document(network.store, key)
     with pytest.raises(AssayError, match="no epoch was priced"):
         pricing_document(network.store, bytes(32))
+
+
+def test_what_can_be_claimed_is_of_the_newest_final_epoch(network: Network) -> None:
+    at = network.anchor.deployment
+    network.close()
+    for final in (0, 1, 2, 3):
+        made = Bundles(network.store, at.chain_id, at.address, lambda epoch, n=final: epoch <= n)
+        if final == 0:
+            with pytest.raises(AssayError, match="epoch_open"):
+                made.claimable(NODE.public_key)
+        else:
+            assert CreditBundle.decode(made.claimable(NODE.public_key)).epoch == final
 
 
 def test_what_is_published_is_what_was_posted(network: Network) -> None:

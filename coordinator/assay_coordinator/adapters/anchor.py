@@ -16,20 +16,23 @@ from sqlalchemy import Engine
 
 from assay_contracts import ledger_abi
 from assay_contracts.backend import SequencedChain
+from assay_contracts.block_sources import blocks_of
+from assay_contracts.block_votes import BlockVotes
 from assay_contracts.chain import LocalChain
+from assay_contracts.deployment_record import Record
 from assay_contracts.embedded_chain import EmbeddedChain
 from assay_contracts.genesis import Genesis, poster_key
 from assay_contracts.ledger import CreditLedgerClient, Deployment
 from assay_contracts.ledger_abi import Header
 from assay_contracts.outbox import Outbox, Request, Settlement
-from assay_contracts.outbox_core import Alarm, Item, Parameters, Place
-from assay_contracts.plan import LOCAL
-from assay_contracts.plan import Parameters as Chosen
+from assay_contracts.outbox_core import Alarm, Item, Patience, Place
+from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.rpc_chain import RpcChain
 from assay_contracts.sealed import SealGuard
-from assay_contracts.wallet import Call, FeeBounds, Wallet
+from assay_contracts.wallet import Call, FeeBounds, Wallet, show_address
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_network.logs import get_logger
+from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError
 from assay_protocol.lottery import AnchorNote
 from assay_protocol.signing import Identity
@@ -43,12 +46,10 @@ log = get_logger("anchor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteChain:
-    """A chain that others mine, and where the ledger is on it."""
+    """A chain that others mine, and what was deployed there."""
 
     url: str
-    chain_id: int
-    ledger: bytes
-    registry: bytes | None = None  # of models: where governance says what may be served
+    record: Record
     confirmations: int = CONFIRMATIONS
     fees: FeeBounds = field(default_factory=FeeBounds)
 
@@ -62,16 +63,18 @@ class Anchor:
         deployment: Deployment,
         wallet: Wallet,
         engine: Engine,
-        parameters: Parameters,
+        patience: Patience,
+        local: LocalChain | None = None,
     ) -> None:
-        self.chain, self.deployment = chain, deployment
-        self.lag = 1 if parameters.has_pool else 0
+        self.chain, self.deployment, self.local = chain, deployment, local
+        self.votes = None if local is None else BlockVotes(local)
+        self.lag = 1 if patience.has_pool else 0
         self._wallet = wallet
         self.outbox = Outbox(
             engine,
             chain,
             wallet,
-            parameters,
+            patience,
             probes={"epoch": self._is_posted},
             on_alarm=_log_alarm,
         )
@@ -87,6 +90,11 @@ class Anchor:
         note = AnchorNote(effect.chain, effect.links, self.lag, effect.anchor)
         await self._note(f"anchor-{effect.chain}", note.encode())
         await self._note(f"round-{effect.number}", effect.note, self.lag)
+
+    async def is_final(self, epoch: int) -> bool:
+        """Whether the epoch can be claimed from."""
+        call = ledger_abi.is_final_call(epoch)
+        return ledger_abi.decode_flag(await self.chain.call(self.deployment.address, call))
 
     async def settled(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
         """Waits until what was submitted is on chain to stay. Raises AssayError: ask again."""
@@ -105,6 +113,12 @@ class Anchor:
             later.number,
             later.hash,
         )
+
+    async def post(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+        """Both at once, where `run` does not run and the chain mines at once."""
+        await self.submit(effect)
+        await self.outbox.pump()
+        return await self.settled(effect)
 
     async def newest_posted(self) -> int:
         """The newest epoch that was posted and is still in its block, voided or not; 0: none."""
@@ -144,14 +158,50 @@ class Anchor:
             raise AssayError("chain_mismatch", f"epoch {epoch} is posted with another root")
         return True
 
+    # ---- votes on the local chain's blocks; elsewhere those who mine decide ----
+
+    def block_part(self, key: bytes) -> bytes:
+        """Block `key` (its number, 32 bytes) as a SealedBlock's bytes.
+
+        Raises AssayError("chain_unavailable") if there is no such block yet, or none here.
+        """
+        found = () if self.local is None else blocks_of(self.local, int.from_bytes(key), 1)
+        if not found:
+            raise AssayError("chain_unavailable", "there is no such block")
+        return encode(found[0])
+
+    def finality_part(self, _key: bytes) -> bytes:
+        if self.votes is None:
+            raise AssayError("chain_unavailable", "this chain is not the coordinator's own")
+        return self.votes.proof()
+
+    def block_to_vote(self) -> int | None:
+        return None if self.votes is None else self.votes.target()
+
+    def vote(self, voter: bytes, seal: bytes) -> None:
+        """Count a node's seal of a block; errors as `BlockVotes.vote`."""
+        if self.votes is None:
+            raise AssayError("chain_unavailable", "this chain is not the coordinator's own")
+        seen = len(self.votes.evidence())
+        try:
+            final = self.votes.vote(voter, seal)
+        finally:
+            for one in self.votes.evidence()[seen:]:
+                log.warning("voter_equivocated", **one)
+        if final is not None:
+            log.info("block_final", block=final)
+
+    def close(self) -> None:
+        if self.local is not None:
+            self.local.close()
+
 
 def local_anchor(
-    path: Path, identity: Identity, engine: Engine, contracts: Chosen = LOCAL
-) -> tuple[Anchor, LocalChain]:
-    """Opens or creates the chain at `path`, and deploys what is not there, as `contracts` says.
-    Synchronous.
+    path: Path, identity: Identity, engine: Engine, parameters: Parameters = LOCAL
+) -> Anchor:
+    """Opens or creates the chain at `path` and deploys what is not there, with `parameters`.
 
-    Its blocks are sealed by `identity` and kept in `engine`'s database as well.
+    Its blocks are sealed by `identity` and kept in `engine`'s database as well. Synchronous.
     """
     key = poster_key(identity.seed)
     wallet = Wallet(key)
@@ -159,23 +209,30 @@ def local_anchor(
         path, genesis=Genesis(poster=wallet.address), signer=identity, guard=SealGuard(engine)
     )
     try:
-        deployment = CreditLedgerClient(chain, key, identity.public_key, contracts).deploy()
+        client = CreditLedgerClient(chain, key, identity.public_key, parameters)
+        return Anchor(EmbeddedChain(chain), client.deploy(), wallet, engine, Patience(), chain)
     except BaseException:
         chain.close()
         raise
-    return Anchor(EmbeddedChain(chain), deployment, wallet, engine, Parameters()), chain
 
 
 def remote_anchor(remote: RemoteChain, identity: Identity, engine: Engine) -> Anchor:
-    """The same on a chain that others mine. Nothing is asked yet: it may be down now."""
-    wallet = Wallet(poster_key(identity.seed))
-    chain = RpcChain(remote.url, chain_id=remote.chain_id)
-    parameters = Parameters(
+    """The same on a chain that others mine. Nothing is asked yet: it may be down now.
+
+    Raises AssayError("config_invalid") if its ledger takes epochs from another poster.
+    """
+    wallet, plan = Wallet(poster_key(identity.seed)), remote.record.plan
+    if plan.poster != wallet.address:
+        poster = show_address(wallet.address)
+        raise AssayError("config_invalid", f"the deployment is not for this poster, {poster}")
+    chain = RpcChain(remote.url, chain_id=plan.chain_id)
+    patience = Patience(
         confirmations=remote.confirmations, has_pool=chain.has_pool, fees=remote.fees
     )
-    known = {} if remote.registry is None else {"ModelRegistry": remote.registry}
-    deployment = Deployment(remote.chain_id, remote.ledger, wallet.address, known)
-    return Anchor(chain, deployment, wallet, engine, parameters)
+    ledgers = [plan.addresses[ledger_abi.CONTRACT], *(s.address for s in remote.record.successors)]
+    contracts = plan.addresses | {ledger_abi.CONTRACT: ledgers[-1]}
+    deployment = Deployment(plan.chain_id, ledgers[-1], wallet.address, contracts)
+    return Anchor(chain, deployment, wallet, engine, patience)
 
 
 def _place(settlement: Settlement) -> Place:

@@ -6,7 +6,9 @@ An epoch's whole tree is built once, when the first account asks, and kept for t
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Final
 
 from assay_contracts.bundle import CreditBundle, PreviousLeaf, Statement
@@ -18,7 +20,7 @@ from assay_protocol.credit_tree import CreditLine, SumTree
 from assay_protocol.errors import AssayError
 from assay_protocol.leaf_file import LeafFile
 
-TREES_KEPT_MAX: Final = 3  # the newest epoch, the one before, and one on its way
+TREES_KEPT_MAX: Final = 5  # the newest posted and final epochs, those before them, and one more
 PRICED_BEFORE: Final = bytes(31) + b"\x01"  # by the rules there were before they had a digest
 TICKETS_PER_QUERY: Final = 500  # databases bound the parameters of a query
 
@@ -42,8 +44,16 @@ class EpochTree:
 class Bundles:
     """Makes bundles; safe to call from several threads."""
 
-    def __init__(self, store: Store, chain_id: int, ledger: bytes) -> None:
+    def __init__(
+        self,
+        store: Store,
+        chain_id: int,
+        ledger: bytes,
+        is_final: Callable[[int], bool] = lambda epoch: False,
+    ) -> None:
+        """`is_final` says of an epoch whether it can be claimed from; final is all before it."""
         self._store, self._chain_id, self._ledger = store, chain_id, ledger
+        self._is_final = is_final
         self._trees: OrderedDict[int, EpochTree] = OrderedDict()
         self._building = threading.Lock()
 
@@ -52,7 +62,18 @@ class Bundles:
 
         Raises AssayError("proof_invalid") if the account has no credit in it.
         """
-        row = self._newest_posted()
+        return self._bundle(account, self._posted()[-1])
+
+    def claimable(self, account: bytes) -> bytes:
+        """The same for the newest epoch that is final. Raises also AssayError("epoch_open") if no
+        epoch is."""
+        posted = self._posted()
+        finals = bisect_left(posted, True, key=lambda row: not self._is_final(row.epoch))
+        if finals == 0:
+            raise AssayError("epoch_open", "no epoch is final yet")
+        return self._bundle(account, posted[finals - 1])
+
+    def _bundle(self, account: bytes, row: EpochRow) -> bytes:
         epoch = row.epoch
         tree = self._tree(epoch)
         places = tree.places(account)
@@ -106,12 +127,12 @@ class Bundles:
     def _pricing(self, digest: bytes) -> bytes:
         return b"" if digest == PRICED_BEFORE else pricing_document(self._store, digest)
 
-    def _newest_posted(self) -> EpochRow:
+    def _posted(self) -> list[EpochRow]:
         epochs = TABLES[EpochRow]
         posted: list[EpochRow] = self._store.rows(EpochRow, epochs.c.state == "posted")
         if not posted:
             raise AssayError("proof_invalid", "no epoch is on the chain yet")
-        return posted[-1]
+        return posted
 
     def _receipts(self, lines: list[CreditLine]) -> tuple[bytes, ...]:
         tickets = list(dict.fromkeys(line.id for line in lines))

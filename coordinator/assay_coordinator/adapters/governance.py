@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
-from assay_contracts.model_registry import read_registry, registry_version
 
 from assay_contracts.backend import Chain
+from assay_contracts.model_registry import read_registry, registry_version
 from assay_coordinator.core.events import RulesRead, SplitsDecided
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError

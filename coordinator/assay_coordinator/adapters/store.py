@@ -38,6 +38,7 @@ from assay_coordinator.core.records import (
 from assay_coordinator.core.statements import Statements
 
 BUSY_TIMEOUT_MS: Final = 5_000
+CACHE_KIB: Final = 65_536  # of a connection
 STREAM_ROWS: Final = 10_000
 _MIGRATIONS: Final = "assay_coordinator:migrations"
 
@@ -164,6 +165,7 @@ def _sqlite_settings(connection: Any, _record: Any) -> None:
     cursor.execute("pragma synchronous=full")  # acknowledged means durable (D1)
     cursor.execute("pragma foreign_keys=on")
     cursor.execute(f"pragma busy_timeout={BUSY_TIMEOUT_MS}")
+    cursor.execute(f"pragma cache_size=-{CACHE_KIB}")  # keys are hashes: writes go everywhere
     cursor.close()
 
 

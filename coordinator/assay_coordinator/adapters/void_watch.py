@@ -22,6 +22,7 @@ from assay_protocol.errors import AssayError
 BLOCKS_BEFORE: Final = 64  # of the chain's head, where following begins
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 10.0
+COMPLAINT_SECONDS: Final = 60.0  # between two lines about one thing that stays wrong
 _EVENT: Final = "EpochVoided"
 
 log = get_logger("anchor")
@@ -38,6 +39,7 @@ class VoidWatch:
         tell: Callable[[EpochVoided], None],
     ) -> None:
         self._chain, self._ledger, self._posted, self._tell = chain, ledger, posted, tell
+        self._quiet_until = 0.0
         self._topic = topic(ledger_abi.CONTRACT, _EVENT)
 
     async def run(self) -> NoReturn:
@@ -48,14 +50,14 @@ class VoidWatch:
                 await self.look_back()
                 break
             except AssayError as error:
-                log.error("not_followed", code=error.code, detail=error.message)
+                self._complain(error)
                 await trio.sleep(RETRY_SECONDS)
         follower = Follower(
             self._chain,
             (self._ledger,),
             self.changed,
             start=start,
-            on_error=lambda error: log.error("not_followed", code=error.code, detail=error.message),
+            on_error=self._complain,
         )
         await follower.run(POLL_SECONDS)
 
@@ -72,6 +74,12 @@ class VoidWatch:
             if emitted.topics[:1] == (self._topic,):
                 _, fields = events(ledger_abi.CONTRACT, emitted)
                 self._say(fields["epoch"], standing=change.applied)
+
+    def _complain(self, error: AssayError) -> None:
+        now = trio.current_time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + COMPLAINT_SECONDS
+            log.error("not_followed", code=error.code, detail=error.message)
 
     def _say(self, epoch: int, standing: bool) -> None:
         log.error("epoch_voided", epoch=epoch, standing=standing)
