@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
     start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC")
-    _add_chain(start)
+    _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
@@ -144,7 +144,7 @@ def _moderation_show(args: argparse.Namespace) -> int:
     return show(args)
 
 
-def _add_chain(start: argparse.ArgumentParser) -> None:
+def _add_remote_chain(start: argparse.ArgumentParser) -> None:
     """Where epochs go; without these a chain of one's own in the data directory."""
     start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
     start.add_argument(
