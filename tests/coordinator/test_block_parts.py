@@ -10,7 +10,8 @@ import pytest
 from assay_contracts.block_sources import About
 from assay_contracts.chain import LocalChain
 from assay_contracts.follow import open_followed
-from assay_coordinator.adapters.anchor import Anchor, local_anchor
+from assay_coordinator.adapters.anchor import local_anchor
+from assay_coordinator.adapters.blocks import Blocks
 from assay_coordinator.adapters.store import Store
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
@@ -23,40 +24,42 @@ PRODUCER = Identity(SEED)
 
 
 @pytest.fixture
-def anchor(tmp_path: Path) -> Iterator[Anchor]:
+def chain(tmp_path: Path) -> Iterator[LocalChain]:
     store = Store(f"sqlite:///{tmp_path / 'coordinator.db'}")
-    opened = local_anchor(tmp_path / "chain.db", PRODUCER, store.engine)
-    yield opened
-    opened.close()
+    anchor = local_anchor(tmp_path / "chain.db", PRODUCER, store.engine)
+    assert anchor.local is not None
+    yield anchor.local
+    anchor.close()
     store.close()
 
 
-def chain_of(anchor: Anchor) -> LocalChain:
-    assert anchor.local is not None
-    return anchor.local
-
-
-def test_blocks_come_in_parts_and_can_be_followed(anchor: Anchor, tmp_path: Path) -> None:
-    chain = chain_of(anchor)
-    head = chain.head_block()
+def test_blocks_come_in_parts_and_can_be_followed(chain: LocalChain, tmp_path: Path) -> None:
+    blocks, head = Blocks(chain), chain.head_block()
     about = About(chain.chain_id, chain.genesis.poster, PRODUCER.public_key, head.number)
     with open_followed(tmp_path / "mine.db", about) as mine:
         for number in range(1, head.number + 1):
-            block = decode_as(SealedBlock, anchor.block_part(number.to_bytes(32)))
+            block = decode_as(SealedBlock, blocks.part(number.to_bytes(32)))
             mine.import_block(block.raw, block.seal)
         assert mine.head_block() == head
     for number in (0, head.number + 1, 2**256 - 1):
         with pytest.raises(AssayError, match="chain_unavailable"):
-            anchor.block_part(number.to_bytes(32))
+            blocks.part(number.to_bytes(32))
 
 
-def test_without_bonds_nobody_votes_and_all_is_final(anchor: Anchor) -> None:
-    chain = chain_of(anchor)
-    head = chain.head_block()
-    assert anchor.block_to_vote() is None
+def test_without_bonds_nobody_votes_and_all_is_final(chain: LocalChain) -> None:
+    blocks, head = Blocks(chain), chain.head_block()
+    assert blocks.target() is None
     assert chain.finalized_block() == head
     with pytest.raises(AssayError, match="chain_unavailable"):
-        anchor.finality_part(bytes(32))
+        blocks.finality(bytes(32))
     seal = seal_block(PRODUCER, chain.chain_id, head.number, head.hash)
     with pytest.raises(AssayError, match="unexpected_message"):
-        anchor.vote(PRODUCER.public_key, seal)
+        blocks.vote(PRODUCER.public_key, seal)
+
+
+def test_a_chain_that_others_mine_has_none_of_it() -> None:
+    blocks = Blocks(None)
+    assert blocks.target() is None
+    for ask in (blocks.part, blocks.finality, lambda key: blocks.vote(key, bytes(70))):
+        with pytest.raises(AssayError, match="chain_unavailable"):
+            ask(bytes(32))
