@@ -49,7 +49,6 @@ MATTER: Final = [
     ("challengeStep", "EpochIsFinal"),
     ("demand", "EpochIsFinal"),
     ("post", "JustVoided"),
-    ("post", "TotalLowered"),
     ("expire", "TooEarly"),
 ]
 

@@ -159,6 +159,7 @@ def test_no_message_to_the_coordinator_has_a_field_for_a_prompt() -> None:
     }
     assert carrying == {
         ("Part", "data"),  # as long as Tokens, but a piece of a public document or statement
+        ("NetworkRules", "policy"),  # likewise, and from the coordinator: the moderation policy
         ("StartJob", "prompt"),
         ("TokenChunk", "tokens"),
         ("TranscriptBody", "prompt"),
