@@ -49,7 +49,6 @@ MATTER: Final = [
     ("challengeStep", "EpochIsFinal"),
     ("demand", "EpochIsFinal"),
     ("post", "JustVoided"),
-    ("expire", "TooEarly"),
 ]
 
 owners = st.sampled_from(OWNERS)
