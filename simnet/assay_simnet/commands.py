@@ -141,7 +141,7 @@ def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
-        "rates": "computed from data sheets, not measured",
+        "rates": "measured by others, see population.py; batching is assumed",
     }
 
 
@@ -284,9 +284,11 @@ def _list(args: argparse.Namespace) -> int:
     lines.append("behaviours")
     lines += [f"  {name:24} {cheat.does}" for name, cheat in BEHAVIOURS.items()]
     lines += ["faults", "  " + ", ".join(FAULTS), "regions", "  " + ", ".join(REGIONS)]
-    lines.append("profiles (memory GB, bandwidth GB/s, TFLOP/s, slots)")
+    lines.append(
+        "profiles (memory GB, slots, prefill and decode tokens/s of an 8B model in 4 bits)"
+    )
     for name, one in PROFILES.items():
-        sheet = f"{one.memory_gb:g}, {one.bandwidth_gbs:g}, {one.tflops:g}, {one.slots}"
+        sheet = f"{one.memory_gb:g}, {one.slots}, {one.prefill_tps:g}, {one.decode_tps:g}"
         lines.append(f"  {name:24} {sheet}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

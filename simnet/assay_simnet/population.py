@@ -1,13 +1,14 @@
 """Who serves: hardware, where it stands, and how fast it computes the scenario's model.
 
-Rates are computed, not measured. A batch decodes at the speed its weights are read at, and prefill
-at the speed of the multiplications, each at a fixed share of what the maker's data sheet says:
+Rates are measurements of others: llama.cpp with LLaMA 3 8B, Q4_K_M, one answer of 1,024 tokens
+(github.com/XiongjieDai/GPU-Benchmarks-on-LLM-Inference at aa72e0ec, May 2024). For another model
+they are scaled: decode reads all weights for a token, prefill multiplies by all of them, so
 
-    decode, tokens/s of each answer   DECODE_SHARE * bandwidth / bytes of the model
-    prefill, tokens/s of each answer  PREFILL_SHARE * flops / (2 * parameters) / slots
+    decode ~ 1 / bytes of the file      prefill ~ 1 / parameters
 
-(the roofline of Williams, Waterman and Patterson 2009). Whoever has measurements writes them into
-the scenario: `[profile.NAME]` replaces any of these numbers.
+What is assumed, not measured: how many answers a machine takes at once (`slots`), that each of them
+decodes as fast as one alone, and that prompts read at one time share the machine. Who has
+measurements writes them into the scenario: `[profile.NAME]` replaces any number here.
 """
 
 from __future__ import annotations
@@ -15,43 +16,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-DECODE_SHARE: Final = 0.6
-PREFILL_SHARE: Final = 0.3
+MEASURED_BYTES: Final = 4_920_000_000  # of the file that was measured
+MEASURED_PARAMETERS: Final = 8.03e9
 MEMORY_SHARE: Final = 0.9  # of the memory that a model may fill; the rest is for caches
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One kind of machine. Gigabytes, GB/s, dense half-precision TFLOP/s; rates: tokens/s.
-
-    `slots`: answers at once. A rate of 0 is computed from the sheet.
-    """
+    """One kind of machine. Rates are tokens/s of one answer with the model that was measured."""
 
     memory_gb: float
-    bandwidth_gbs: float
-    tflops: float
     slots: int
-    prefill_tps: float = 0.0
-    decode_tps: float = 0.0
+    prefill_tps: float
+    decode_tps: float
 
 
-# The makers' data sheets; tensor cores with 32-bit accumulation where the sheet tells them apart.
 PROFILES: Final[dict[str, Profile]] = {
-    "rtx3060-12g": Profile(12, 360, 25, 4),
-    "rtx3090-24g": Profile(24, 936, 71, 8),
-    "rtx4060ti-16g": Profile(16, 288, 44, 4),
-    "rtx4070-12g": Profile(12, 504, 58, 4),
-    "rtx4090-24g": Profile(24, 1_008, 165, 8),
-    "rtx5090-32g": Profile(32, 1_792, 210, 8),
-    "rx7900xtx-24g": Profile(24, 960, 123, 8),
-    "l4-24g": Profile(24, 300, 121, 8),
-    "l40s-48g": Profile(48, 864, 362, 16),
-    "a100-80g": Profile(80, 2_039, 312, 32),
-    "h100-80g": Profile(80, 3_350, 989, 32),
-    "apple-m2": Profile(16, 100, 3.6, 2),
-    "apple-m2-max": Profile(64, 400, 13.6, 4),
-    "apple-m3-max": Profile(96, 400, 14.2, 4),
-    "cpu-ddr5": Profile(64, 80, 1.5, 1),
+    "rtx3070-8g": Profile(8, 2, 2_283.62, 70.94),
+    "rtx3080-10g": Profile(10, 4, 3_557.02, 106.40),
+    "rtx3080ti-12g": Profile(12, 4, 3_556.67, 106.71),
+    "rtx3090-24g": Profile(24, 8, 3_865.39, 111.74),
+    "rtx4070ti-12g": Profile(12, 4, 3_653.07, 82.21),
+    "rtx4080-16g": Profile(16, 6, 5_064.99, 106.22),
+    "rtx4090-24g": Profile(24, 8, 6_898.71, 127.74),
+    "apple-m1-8g": Profile(8, 1, 87.26, 9.72),
+    "apple-m1-max-64g": Profile(64, 4, 355.45, 34.49),
+    "apple-m2-ultra-192g": Profile(192, 8, 1_023.89, 76.28),
+    "apple-m3-max-64g": Profile(64, 4, 678.04, 50.74),
+    "rtx4000ada-20g": Profile(20, 6, 2_310.53, 58.59),
+    "rtxa6000-48g": Profile(48, 16, 3_621.81, 102.22),
+    "rtx6000ada-48g": Profile(48, 16, 5_560.94, 130.99),
+    "a40-48g": Profile(48, 16, 3_240.95, 88.95),
+    "l40s-48g": Profile(48, 16, 5_908.52, 113.60),
+    "a100-sxm-80g": Profile(80, 32, 5_863.92, 133.38),
+    "h100-pcie-80g": Profile(80, 32, 7_760.16, 144.49),
 }
 
 # One way, milliseconds, between the middles of regions: rounded by us, of the size that public
@@ -69,7 +67,7 @@ HOURS_AHEAD: Final = {"na": -6, "eu": 1, "asia": 8, "sa": -3, "oceania": 10}  # 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a machine does with one model. Microseconds a token, of one answer in a full batch."""
+    """What a machine does with one model: answers at once, and microseconds a token of one."""
 
     slots: int
     prefill_us: float
@@ -78,10 +76,8 @@ class Speed:
 
 def speed(profile: Profile, parameters: float, size_bytes: int) -> Speed:
     """`parameters`: how many numbers the model has, active ones where not all are."""
-    prefill = profile.prefill_tps or (
-        PREFILL_SHARE * profile.tflops * 1e12 / (2 * parameters) / profile.slots
-    )
-    decode = profile.decode_tps or DECODE_SHARE * profile.bandwidth_gbs * 1e9 / size_bytes
+    prefill = profile.prefill_tps * MEASURED_PARAMETERS / parameters
+    decode = profile.decode_tps * MEASURED_BYTES / size_bytes
     return Speed(profile.slots, 1e6 / prefill, 1e6 / decode)
 
 

@@ -59,7 +59,7 @@ class Model:
     """The one model everybody serves."""
 
     parameters: float = value(number(1e6, 1e13), 8e9, "active parameters")
-    size: int = value(size_bytes, "4.9 GB", "of its file: what every token reads")
+    size: int = value(size_bytes, "4.92 GB", "of its file: what every token reads")
     context: int = value(whole(64, 131_072), 4_096, "tokens of prompt and answer together")
     price_in: int = value(whole(0, 10**9), 100, "micro-credits for 1,000 prompt tokens")
     price_out: int = value(whole(0, 10**9), 400, "micro-credits for 1,000 answer tokens")
@@ -71,9 +71,9 @@ class Population:
 
     nodes: int = value(whole(1, 1_000_000), 20)
     operators: int = value(whole(0, 1_000_000), 0, "owners of honest nodes; 0: one for each")
-    profiles: dict[str, float] = value(_PROFILE_WEIGHTS, {"rtx4090-24g": 1.0})
-    regions: dict[str, float] = value(_REGION_WEIGHTS, {"na": 1.0})
-    classes: dict[str, float] = value(
+    profiles: dict[str, float] = value(_PROFILE_WEIGHTS, {"rtx4090-24g": 1.0})  # noqa: RUF009
+    regions: dict[str, float] = value(_REGION_WEIGHTS, {"na": 1.0})  # noqa: RUF009
+    classes: dict[str, float] = value(  # noqa: RUF009
         _CLASS_WEIGHTS, dict.fromkeys(CLASSES, 1.0), "ways to compute the model, as recorded"
     )
     established: float = value(share, 1.0, "share of honest nodes with a record")
@@ -300,7 +300,8 @@ def _profiles(source: Source, given: object) -> dict[str, Profile]:
                 raise source.error(at, unknown(key, known))
             read = whole(1, 4_096) if key == "slots" else number(1e-3, 1e9)
             try:
-                profiles[name] = replace(profiles[name], **{key: read(entry)})
+                changed: dict[str, Any] = {key: read(entry)}
+                profiles[name] = replace(profiles[name], **changed)
             except QuantityError as error:
                 raise source.error(at, f"{key}: {error}") from error
     return profiles

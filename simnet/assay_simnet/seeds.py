@@ -48,7 +48,7 @@ class Stream:
     def gamma(self, mean: float, shape: float) -> float:
         """Of that mean; the coefficient of variation is 1 / sqrt(shape) (Marsaglia, Tsang 2000)."""
         if shape < 1.0:
-            lift = (1.0 - self._random.random()) ** (1.0 / shape)
+            lift: float = (1.0 - self._random.random()) ** (1.0 / shape)
             return self.gamma(mean * (shape + 1.0) / shape, shape + 1.0) * lift
         d = shape - 1.0 / 3.0
         c = 1.0 / math.sqrt(9.0 * d)
@@ -66,12 +66,14 @@ class Stream:
 
     def weibull(self, mean: float, shape: float) -> float:
         scale = mean / math.gamma(1.0 + 1.0 / shape)
-        return scale * (-math.log(1.0 - self._random.random())) ** (1.0 / shape)
+        drawn: float = (-math.log(1.0 - self._random.random())) ** (1.0 / shape)
+        return scale * drawn
 
     def pareto(self, mean: float, shape: float) -> float:
         """Of that mean; `shape` is above 1."""
         least = mean * (shape - 1.0) / shape
-        return least / (1.0 - self._random.random()) ** (1.0 / shape)
+        drawn: float = (1.0 - self._random.random()) ** (1.0 / shape)
+        return least / drawn
 
     def pick(self, items: Sequence[_T]) -> _T:
         return items[self.below(len(items))]

@@ -151,7 +151,7 @@ class FastClient:
     def _job(self, n_in: int, n_out: int) -> Job:
         own = self._stream.bits(32)
         rest = max(0, n_in - len(CANARY) - 1)
-        prompt = (*CANARY, 1 + own % (VOCABULARY - 1), *(1 for _ in range(rest)))
+        prompt = (*CANARY, 1 + own % (VOCABULARY - 1), *(1,) * rest)
         return Job(
             model=self.world.listed.model,
             prompt=prompt,

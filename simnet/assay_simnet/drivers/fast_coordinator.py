@@ -209,7 +209,9 @@ class FastCoordinator:
         world = self.world
         node = world.by_key.get(peer)
         if node is not None:
-            self._send(node.region, node.inward, partial(node.answered, request), encode(message))
+            told = partial(node.answered, request)
+            if not self._send(node.region, node.inward, told, encode(message)):
+                node.unanswered(request)
             return
         client = world.clients_by_key.get(peer)
         if client is None:
@@ -223,11 +225,12 @@ class FastCoordinator:
         if node is not None and node.connected:
             self._send(node.region, node.inward, node.noticed, encode(message))
 
-    def _send(self, region: str, wire: Wire, call: Callable[[bytes], None], body: bytes) -> None:
+    def _send(self, region: str, wire: Wire, call: Callable[[bytes], None], body: bytes) -> bool:
         world = self.world
         arrives = world.links.arrival(world.now, wire, self.region, region)
         if arrives is None:
-            return
+            return False
         world.buckets.at(arrives, call, body)
         if world.links.twice():
             world.buckets.at(arrives, call, body)
+        return True

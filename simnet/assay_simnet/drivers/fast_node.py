@@ -19,11 +19,9 @@ from assay_node.engine.interface import Chunk, Generate, Replayed
 from assay_protocol.codec import decode, encode
 from assay_protocol.messages import (
     AuditDecline,
-    AuditTask,
     OpenLeaves,
     Receipt,
     SubmitReceipt,
-    Ticket,
     TranscriptRequest,
 )
 from assay_protocol.signing import peek, seal
@@ -113,6 +111,7 @@ class FastNode:
         self._answers: dict[int, _Answer] = {}
         self._cheated: set[bytes] = set()
         self._slots = Slots(speed.slots)
+        self._prefilling = 0
         self._tick_at = 0
 
     @property
@@ -230,9 +229,7 @@ class FastNode:
         if self.core is None:
             return
         self.world.history.note(self.world.now, 0, self.number, "notice", body)
-        message = decode(body)
-        self.meter.audits += isinstance(message, AuditTask)
-        if self.cheat is not None and self._hides(message):
+        if self.cheat is not None and self._hides(body):
             return
         self._event(on.Noticed(body))
 
@@ -271,11 +268,14 @@ class FastNode:
             return
         self._tick_at = 0
         self._event(on.Tick())
-        if self.core is None:
-            return
-        busy = self._streams or self.core.receipts_owed or self.core.draining
-        heartbeat = self.world.scenario.policy.heartbeat_us + IDLE_TICK_US
-        self._tick_within(BUSY_TICK_US if busy or not self.core.registered else heartbeat)
+        self._tick_within(self._until_next_tick_us())
+
+    def _until_next_tick_us(self) -> int:
+        core = self.core
+        idle = core is not None and core.registered and not (core.receipts_owed or core.draining)
+        if idle and not self._streams:
+            return self.world.scenario.policy.heartbeat_us + IDLE_TICK_US
+        return BUSY_TICK_US
 
     # ---- what it does ----
 
@@ -323,14 +323,16 @@ class FastNode:
         if self.connected:
             arrives = world.links.arrival(world.now, self.outward, self.region, home.region)
         if arrives is None:
-            if request:
-                world.buckets.after(REQUEST_US, self._gave_up, request, self._starts)
+            self.unanswered(request)
             return
         world.buckets.at(arrives, home.receive, self.key, self.number, request, body)
-        if request:
-            world.buckets.after(REQUEST_US, self._gave_up, request, self._starts)
         if world.links.twice():
             world.buckets.at(arrives, home.receive, self.key, self.number, request, body)
+
+    def unanswered(self, request: int) -> None:
+        """No answer will come: it waits for as long as production does."""
+        if request:
+            self.world.buckets.after(REQUEST_US, self._gave_up, request, self._starts)
 
     def _gave_up(self, request: int, start: int) -> None:
         if start == self._starts and request in self._open_requests:
@@ -371,7 +373,8 @@ class FastNode:
             return  # the process died before its disk had it
         owed = Owed(effect.ticket, effect.ticket_blob, effect.receipt, effect.ack)
         self.disk.owed[effect.ticket] = owed
-        self.disk.used[effect.ticket] = peek(Ticket, effect.ticket_blob).expires_at
+        lifetime = self.world.scenario.policy.ticket_lifetime_us
+        self.disk.used[effect.ticket] = self.now + lifetime  # no ticket outlives that
         if len(self.disk.used) % 256 == 0:
             now = self.world.now
             self.disk.used = {key: end for key, end in self.disk.used.items() if end > now}
@@ -416,7 +419,7 @@ class FastNode:
             slots.free()
             return
         answer.running = True
-        service = self.speed.prefill_us * n_in * slow
+        service = self._read(n_in) * slow
         self._draw(number, answer, FIRST_TOKENS, service)
 
     def _draw(self, number: int, answer: _Answer, most: int, extra_us: float = 0.0) -> None:
@@ -435,6 +438,16 @@ class FastNode:
         if drawn.finish is not None:
             self._stop(number)
         self._event(on.Drawn(number, drawn))
+
+    def _read(self, tokens: int) -> float:
+        """Microseconds until a prompt is read: those read at one time share the machine."""
+        self._prefilling += 1
+        service = self.speed.prefill_us * tokens * self._prefilling
+        self.world.buckets.after(round(service), self._has_read)
+        return service
+
+    def _has_read(self) -> None:
+        self._prefilling -= 1
 
     def _next(self, number: int) -> None:
         answer = self._answers.get(number)
@@ -455,12 +468,13 @@ class FastNode:
     def _replay(self, effect: do.StartReplay, start: int) -> None:
         """There is a slot: one prefill over prompt and answer."""
         slots, request = self._slots, effect.replay
+        self.meter.audits += 1
         if start != self._starts:
             slots.free()
             return
         tokens = len(request.prompt) + len(request.output)
         lazy = self.cheat is not None and self.cheat.audits in ("unread", "for friends")
-        service = 0.0 if lazy else self.speed.prefill_us * tokens
+        service = 0.0 if lazy else self._read(tokens)
         self.meter.replayed_us += service
         self.world.buckets.after(round(service), self._replayed, effect, slots, start)
 
@@ -486,11 +500,11 @@ class FastNode:
 
     # ---- what it does otherwise ----
 
-    def _hides(self, message: object) -> bool:
+    def _hides(self, body: bytes) -> bool:
         """Whether it leaves a request about an answer it cheated on without what was asked."""
         cheat = self.cheat
-        assert cheat is not None
-        if cheat.hides is None or not isinstance(message, cheat.hides):
+        message = decode(body)
+        if cheat is None or cheat.hides is None or not isinstance(message, cheat.hides):
             return False
         assert isinstance(message, OpenLeaves | TranscriptRequest)
         if message.ticket not in self._cheated:
