@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from assay_protocol.codec import TYPES
 from assay_simnet import scenario as scenarios
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.drivers.fast import Fast
@@ -33,6 +34,7 @@ from assay_simnet.summary import EPOCH_COLUMNS, NODE_COLUMNS, summary, write_tab
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_SECONDS: Final = 0.5
 INTERRUPTED: Final = 130
+_ENCODED: Final = frozenset({"message", "notice", "answer", "frame", "open"})
 
 
 def add_verbs(verbs: Any) -> None:
@@ -267,7 +269,15 @@ def _tell_violation(world: Fast, name: str, error: Violated) -> None:
 def _line(event: tuple[int, int, int, str, bytes]) -> str:
     now, source, target, what, detail = event
     at = f"{(now - START) / 1e6:12.3f} s"
-    return f"{at}  {_party(source):>12} -> {_party(target):<12} {what} {detail.hex()}\n"
+    said = _message(detail) if what in _ENCODED else ""
+    return f"{at}  {_party(source):>12} -> {_party(target):<12} {what} {said} {detail.hex()}\n"
+
+
+def _message(body: bytes) -> str:
+    """The name of an encoded message: a map whose first value is its number (codec.py)."""
+    number = int.from_bytes(body[3:4] if body[2:3] == b"\xcc" else body[2:3])
+    known = TYPES.get(number)
+    return known.__name__ if known else ""
 
 
 def _party(number: int) -> str:

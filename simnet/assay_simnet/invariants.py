@@ -12,12 +12,12 @@ alike in its memory and in its rows is seen all the same.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.events import Effect, Save
-from assay_coordinator.core.jobs import OPEN
+from assay_coordinator.core.jobs import OPEN, Job
 from assay_coordinator.core.lottery import UNDRAWN, entry_of
 from assay_coordinator.core.records import (
     BalanceRow,
@@ -147,10 +147,10 @@ class Checks:
             self._drawn.setdefault(row.ticket, now)
         else:
             self._drawn.pop(row.ticket, None)
-        if row.booked_at:
+        if row.receipt_blob:
             self._tickets[row.ticket] = self._tickets.get(row.ticket, 0) | _BOOKED
-            if row.state in OPEN or row.ticket in self._entries[row.round]:
-                self._entries[row.round][row.ticket] = row
+        if row.booked_at and (row.state in OPEN or row.ticket in self._entries[row.round]):
+            self._entries[row.round][row.ticket] = row
         if row.ticket in self._frauds and row.state in ("released", "refunded", "expired"):
             self._frauds.discard(row.ticket)
             self.frauds[row.state] += 1
@@ -330,11 +330,17 @@ def _leaf(row: LeafRow) -> CreditLeaf:
     return CreditLeaf(row.account, role, row.cumulative, row.epoch_credit, row.receipts_root)
 
 
+def _lasting(job: Job) -> JobRow:
+    """Its row; a booked job's deadline is only when it is next looked at, and is not kept."""
+    row = job.row()
+    return row if row.state == "issued" else replace(row, deadline_at=0)
+
+
 def _snapshot(core: Coordinator) -> _Snapshot:
     return _Snapshot(
         {key: amount for key, amount in core.ledger.balances.items() if amount},
         dict(core.ledger.credit),
         {key: node.row for key, node in core.registry.nodes.items()},
-        {key: job.row() for key, job in core.jobs.jobs.items() if job.state in OPEN},
+        {key: _lasting(job) for key, job in core.jobs.jobs.items() if job.state in OPEN},
         core.epochs.running,
     )
