@@ -225,7 +225,7 @@ def _replay(args: argparse.Namespace) -> int:
     return _tell(world, name, until, frozenset(args.node))
 
 
-class _Until(Exception):
+class _Until(BaseException):
     """The time to stop at has come."""
 
 
@@ -239,6 +239,7 @@ def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> i
         if nodes and (source in nodes or target in nodes):
             sys.stdout.write(_line((now, source, target, what, detail[:24])))
 
+    at = 0
     world.history.note = telling  # type: ignore[method-assign]  # to listen in
     try:
         world.run()
@@ -246,10 +247,10 @@ def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> i
         _tell_violation(world, name, error)
         return 1
     except _Until:
-        pass
+        at = until or at
     except KeyboardInterrupt:
         return INTERRUPTED
-    sys.stdout.write(f"at {(world.now - START) / 1e6:.3f} s: {world.record.begun} jobs begun, ")
+    sys.stdout.write(f"at {((at or world.now) - START) / 1e6:.3f} s: {world.record.begun} jobs, ")
     sys.stdout.write(f"no violation, digest {world.history.digest}\n")
     return 0
 

@@ -143,7 +143,7 @@ class Engine:
         seed, count = request.seed, request.max_tokens
         if condition != HONEST:
             self._answers.put(seed, request.start, condition)
-        tokens = _tokens(seed, request.start, count)
+        tokens = answer_tokens(seed, request.start, count)
         shown = _executors(seed, request.start, count, condition)
         return _chunk(tokens, shown, "length")
 
@@ -239,7 +239,7 @@ def _broken(key: bytes, count: int, condition: str) -> Found:
     return Found(usual.gaps, wrong, distances, _BEHIND)
 
 
-def _tokens(seed: bytes, start: int, count: int) -> tuple[int, ...]:
+def answer_tokens(seed: bytes, start: int, count: int) -> tuple[int, ...]:
     """The model's tokens at output positions: the same whoever goes on with an answer."""
     words = hashlib.shake_128(b"tokens" + seed).digest(2 * (start + count))
     drawn = np.frombuffer(words, "<u2")[start:].astype(np.int64) % (VOCABULARY - 2)

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from assay.events import Outcome
 from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.events import Effect, Save
 from assay_coordinator.core.jobs import OPEN, Job
@@ -32,10 +33,11 @@ from assay_coordinator.core.records import (
 from assay_protocol import messages as m
 from assay_protocol.codec import encode
 from assay_protocol.credit_tree import CreditLeaf, SumTree, account_tree, fold
-from assay_protocol.hashing import pack_tokens
+from assay_protocol.hashing import job_seed, pack_tokens
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 from assay_protocol.signing import peek
 from assay_simnet.drivers.fast_client import CANARY
+from assay_simnet.evidence import answer_tokens
 
 if TYPE_CHECKING:
     from assay_simnet.drivers.fast import Fast
@@ -210,6 +212,15 @@ class Checks:
         self._hold("L2", not before & _BEGAN, "a ticket runs twice", party)
         self._tickets[ticket] = before | _BEGAN
 
+    def ended(self, outcome: Outcome, nonce: bytes, party: int) -> None:
+        """P1: however many nodes gave it, a whole answer is the one that one node would give."""
+        if outcome.finish != "length" or not outcome.segments:
+            return
+        first = peek(m.Ticket, outcome.segments[0].ticket)
+        seed = job_seed(first.seed_ticket, nonce)
+        whole = answer_tokens(seed, 0, len(outcome.tokens))
+        self._hold("P1", outcome.tokens == whole, "a resumed answer is another", party)
+
     def cheated(self, ticket: bytes) -> None:
         """Not a check: what becomes of this answer is counted."""
         self._frauds.add(ticket)
@@ -296,6 +307,9 @@ class Checks:
         for row in self._world.coordinator.tables.rows(JobRow):
             over = row.state not in ("issued", "pending", "drawn")
             self._hold("P1", over, f"ticket {row.ticket.hex()} never ended: {row.state}", row.node)
+        for node in self._world.nodes:
+            left = len(node.disk.owed)
+            self._hold("D1", not left, f"{left} saved receipts never booked", node.number)
         for client in self._world.clients:
             ended = client.running == 0
             self._hold("P1", ended, "a client's job never ended", client.number)

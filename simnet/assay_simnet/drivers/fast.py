@@ -9,6 +9,7 @@ what they send, keeps what they save and lets their machines take time. Phases:
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -36,13 +37,14 @@ from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
 from assay_simnet.links import Links
 from assay_simnet.population import speed
 from assay_simnet.record import Record
-from assay_simnet.scenario import Adversary, Scenario, number_of
-from assay_simnet.schema import read_file
+from assay_simnet.scenario import INVARIANTS, Adversary, Scenario, number_of
+from assay_simnet.schema import ScenarioError, read_file
 from assay_simnet.seeds import Shares, Stream, Streams
 from assay_simnet.setting import GRANT, START
 
 MODEL: Final = bytes([7]) * 32
 _STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
+RAISED: Final = "raised"  # what stands for an id where a core raised
 _QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
 
@@ -208,8 +210,10 @@ class Fast:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
         try:
             self._phases(watch or (lambda _: None))
-        except AssertionError as error:
-            raise Violated(_ident(error), str(error) or "an assertion of a core") from error
+        except (Violated, ScenarioError):
+            raise
+        except Exception as error:  # of a core: whatever it is handed, it is not to raise
+            raise Violated(_ident(error), _where(error)) from error
 
     def _phases(self, watch: Callable[[Fast], None]) -> None:
         scenario = self.scenario
@@ -317,7 +321,14 @@ def _listed(scenario: Scenario) -> Listed:
     )
 
 
-def _ident(error: AssertionError) -> str:
+def _ident(error: Exception) -> str:
     """The id that a core's own assertion names, if it does."""
     head = str(error).split(":", 1)[0]
-    return head if len(head) == 2 and head[0].isupper() and head[1].isdigit() else "L1"
+    return head if head in INVARIANTS else RAISED
+
+
+def _where(error: Exception) -> str:
+    """What was raised, and by which line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return f"{type(error).__name__} in {place}: {error}"

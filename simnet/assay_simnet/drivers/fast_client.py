@@ -220,6 +220,7 @@ class FastClient:
         line.code = outcome.error.code if outcome.error else ""
         line.nodes = tuple(self.world.by_key[one.node].number for one in outcome.segments)
         self.world.record.ended(line)
+        self.world.checks.ended(outcome, known.machine.job.nonce, self.number)
         self._requests = {key: one for key, one in self._requests.items() if one[0] != run}
         del self._runs[run]
         if line.then is not None:
