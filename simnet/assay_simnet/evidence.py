@@ -15,6 +15,7 @@ after that (commitments, leaves, evidence over a life, verdicts) is production's
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -37,10 +38,10 @@ MADE_UP: Final = "made_up"
 BIT_FLIP: Final = "bit_flip"
 VOCABULARY: Final = 49_152  # SmolLM2's
 HONEST: Final = ""
-_FAR: Final = 1.3  # distance of leaves that nobody computed
+_FAR: Final = math.inf  # distance of leaves that nobody computed: those of another text
 _BEHIND: Final = 9.0  # logits by which such tokens lose
 _ROW: Final = np.dtype([("steps", "i1", (DIMENSIONS,)), ("step", "<f2")])
-_MOST_STEPS: Final = 60  # of the undisturbed sketch: room for what is added
+_STEPS: Final = 90  # of each dimension, one way or the other: as fine as a byte is, with room
 _GOLDEN: Final = 0.6180339887  # fractions of its multiples are spread evenly: rounding without bias
 _GAPS: Final = tuple(gap_of(code) for code in range(256))
 
@@ -248,10 +249,9 @@ def answer_tokens(seed: bytes, start: int, count: int) -> tuple[int, ...]:
 
 def _base(seed: bytes, start: int, count: int) -> NDArray[np.int64]:
     """int64[count, 8]: the undisturbed sketches, in steps."""
-    end = DIMENSIONS * (start + count)
-    words = np.frombuffer(hashlib.shake_128(b"sketch" + seed).digest(end), "u1")
-    steps = words[DIMENSIONS * start :].astype(np.int64) % (2 * _MOST_STEPS + 1) - _MOST_STEPS
-    return steps.reshape(count, DIMENSIONS)
+    words = hashlib.shake_128(b"sketch" + seed).digest(start + count)
+    signs = np.unpackbits(np.frombuffer(words, "u1")[start:]).astype(np.int64)
+    return (_STEPS * (2 * signs - 1)).reshape(count, DIMENSIONS)
 
 
 def _executors(seed: bytes, start: int, count: int, condition: str) -> NDArray[np.int64]:
@@ -259,6 +259,11 @@ def _executors(seed: bytes, start: int, count: int, condition: str) -> NDArray[n
     base = _base(seed, start, count)
     own = _own_noise(base)
     shifts = {0: own}
+    if condition in (MADE_UP, BIT_FLIP):
+        found = _found(seed, start, count, condition, CLASSES[0])
+        far = np.repeat(found.distances == _FAR, LEAF_TOKENS)[:count]
+        other = _base(hashlib.sha256(b"made up" + seed).digest(), start, count)
+        return np.where(far[:, None], other, _shifted(base, shifts))
     if condition != HONEST:
         found = _found(seed, start, count, condition, CLASSES[0])
         auditors = _spread(_usual(len(found.distances)), count, base, without=own)
@@ -283,7 +288,7 @@ def _spread(
 
 
 def _rounded(steps: Reals) -> NDArray[Any]:
-    dither = (np.arange(len(steps)) * _GOLDEN) % 1.0
+    dither = (0.5 + np.arange(len(steps)) * _GOLDEN) % 1.0  # alone, it is the nearest
     return np.floor(steps + dither).astype(np.int64)
 
 
