@@ -212,17 +212,26 @@ def _replay(args: argparse.Namespace) -> int:
     name, seed, commit = args.scenario, args.seed, args.commit
     path = Path(name)
     if path.is_dir():
-        manifest = json.loads((path / "manifest.json").read_text())
-        seed = manifest["seed"] if seed is None else seed
-        commit = commit or manifest["commit"]
-        copied = path / "scenario.toml"
-        name = str(copied) if copied.is_file() else manifest["scenario"]
+        name, found, made_with = _of_folder(path)
+        seed = found if seed is None else seed
+        commit = commit or made_with
     scenario, _ = _scenario(name)
     if commit and not _commit().startswith(commit[:12]):
         sys.stderr.write(f"simnet: this is {_commit()[:12]}, the run was made with {commit[:12]}\n")
     until = START + time_us(args.until) if args.until else None
     world = Fast(scenario, _seed(seed, scenario))
     return _tell(world, name, until, frozenset(args.node))
+
+
+def _of_folder(folder: Path) -> tuple[str, int, str]:
+    """Scenario, seed and commit of a run."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        seed, commit = int(manifest["seed"]), str(manifest["commit"])
+        copied = folder / "scenario.toml"
+        return str(copied) if copied.is_file() else str(manifest["scenario"]), seed, commit
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScenarioError(f"{folder}: no whole manifest.json of a run ({error})") from error
 
 
 class _Until(BaseException):

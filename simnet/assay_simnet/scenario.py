@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_coordinator.core.policy import Policy
-from assay_protocol.limits import OUTPUT_TOKENS_MAX
+from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.arrivals import LAWS, LENGTHS
 from assay_simnet.evidence import CLASSES
@@ -219,7 +219,7 @@ _LISTS: Final[dict[str, tuple[str, type]]] = {
 def load(name: str | Path) -> Scenario:
     """A file's scenario, or a shipped one's by name. Raises ScenarioError."""
     path = Path(name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():
         path = SHIPPED / f"{name}.toml"
         if not path.is_file():
             known = [one.stem for one in SHIPPED.glob("*.toml")]
@@ -276,12 +276,21 @@ def _policy(source: Source, given: object) -> Policy:
             if key in texts:
                 values[texts[key]] = time_us(entry)
             elif key in known:
-                values[key] = whole(0, 1 << 62)(entry)
+                values[key] = whole(0, _policy_most(key))(entry)
             else:
                 raise source.error(at, unknown(key, known | set(texts)))
         except QuantityError as error:
             raise source.error(at, f"{key}: {error}") from error
     return Policy(**values)
+
+
+def _policy_most(key: str) -> int:
+    """As the production file's reader has it."""
+    if "_bps" in key:
+        return 10_000
+    if key == "round_receipts":
+        return ROUND_RECEIPTS_MAX
+    return 1 << 62 if key.endswith("_us") else 1 << 31
 
 
 def _profiles(source: Source, given: object) -> dict[str, Profile]:
@@ -334,6 +343,9 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("churn", "model"), "trace: which file? (churn.trace)")
     if scenario.churn.model == "pareto" and scenario.churn.shape <= 1:
         raise source.error(("churn", "shape"), "shape: Pareto's mean is infinite at 1 and below")
+    for index, one in enumerate(scenario.adversaries):
+        if not one.count and not one.fraction:
+            raise source.error(("adversary", index), "how many? (count or fraction)")
     nodes = sum(
         number_of(one, scenario.population.nodes)
         for one in scenario.adversaries

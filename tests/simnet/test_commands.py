@@ -76,6 +76,12 @@ def test_a_bad_scenario_is_exit_code_two_and_no_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["bad.toml"]
 
 
+@pytest.mark.parametrize("manifest", ["", "{", '{"seed": 1}', "[]"])
+def test_a_truncated_run_cannot_be_replayed(tmp_path: Path, manifest: str) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    assert main(["replay", str(tmp_path)]) == 2
+
+
 @pytest.mark.parametrize("seeds", ["5..2", "a..b", "-3..-1", "0..99999999"])
 def test_bad_seeds_are_refused(seeds: str) -> None:
     assert main(["check", "baseline", f"--seeds={seeds}"]) == 2

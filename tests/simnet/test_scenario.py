@@ -41,6 +41,8 @@ def test_a_time_without_its_unit_is_none(bad: object) -> None:
         ("[coordinator]\nlease_us = -1\n", "small.toml:12", "whole number"),
         ('[[adversary]]\nbehaviour = "lazi"\n', "small.toml:12", "did you mean 'lazy'?"),
         ("[[adversary]]\ncount = 1\n", "small.toml:", "behaviour is missing"),
+        ('[[adversary]]\nbehaviour = "lazy"\n', "small.toml:11", "how many?"),
+        ("[coordinator]\nfee_bps = 10001\n", "small.toml:12", "from 0 to 10,000"),
         ('[[adversary]]\nbehaviour = "lazy"\ncount = 7\n', "small.toml:", "more adversaries"),
         ('[[fault]]\nkind = "freeze"\nat = "1 h"\n', "small.toml:13", "longer than the safety"),
         ('[[fault]]\nkind = "freez"\nat = "1 s"\n', "small.toml:12", "did you mean 'freeze'?"),

@@ -239,6 +239,9 @@ class Fast:
                 node.start()
         while self.now < self.ends_at and not self._quiet():
             self._upto(self.now + _QUIET_US, watch)
+            for node in self.nodes:  # drained meanwhile, with receipts that nobody took
+                if node.core is None and node.owes:
+                    node.start()
         self.coordinator.handle(Received(self.coordinator.operator, 0, CloseEpoch()))
         self._upto(self.now + _QUIET_US, watch)
         self.phase = "audit"
