@@ -20,7 +20,7 @@ class Cheat:
     does: str
     condition: str = ""  # how its cheated answers are made (evidence.py); "": honestly
     saves: float = 0.0
-    audits: str = "honestly"  # honestly | unread | grudging | for friends
+    audits: str = "honestly"  # honestly | unread | grudging | for friends | against others
     hides: type | None = None  # the request about a cheated answer that it does not answer
     says_lost: bool = False  # ... or answers that it lost it
     two_receipts: bool = False  # signs a second receipt for tickets it cheats on
@@ -52,6 +52,10 @@ BEHAVIOURS: Final[dict[str, Cheat]] = {
         condition="made_up",
         saves=1.0,
         audits="for friends",
+    ),
+    "framing_ring": Cheat(
+        does="serves honestly; as auditors, its members agree on the same made-up finding",
+        audits="against others",
     ),
     "traitor": Cheat(
         does="serves Q2_K once its jobs are drawn rarely",

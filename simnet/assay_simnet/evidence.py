@@ -178,10 +178,11 @@ def agreeing(request: Replay, condition: str) -> Replayed:
     return _said(request, _bytes(shown), [0.0] * count)
 
 
-def unread(request: Replay) -> Replayed:
-    """A lazy auditor's word: nothing is wrong; its sketches are of nothing."""
+def unread(request: Replay, whose: bytes) -> Replayed:
+    """A lazy auditor's word: nothing is wrong; its sketches are of nothing. Two of one `whose` made
+    the same up, and agree with each other and with nobody else."""
     count = len(request.output)
-    other = hashlib.sha256(b"unread" + request.seed).digest()
+    other = hashlib.sha256(b"unread" + whose + request.seed).digest()
     return _said(request, _bytes(_base(other, request.start, count)), [0.0] * count)
 
 

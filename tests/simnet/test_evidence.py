@@ -77,3 +77,13 @@ def test_every_condition_of_a_behaviour_is_known() -> None:
     known = {cheat.condition for cheat in BEHAVIOURS.values()}
     assert known <= made | set(evidence.recorded())
     assert all(0.0 <= cheat.saves <= 1.0 for cheat in BEHAVIOURS.values())
+
+
+def test_lazy_auditors_agree_only_with_those_who_share_what_they_made_up() -> None:
+    chunk, _ = _audited(6, "")
+    request = Replay((1,), chunk.tokens, 0, SAMPLER, _seed(6))
+    alone, other, shared, same = (evidence.unread(request, who) for who in (b"a", b"b", b"r", b"r"))
+    assert np.mean(leaf_distances(alone.sketches, other.sketches)) > 1.0
+    assert shared.sketches == same.sketches
+    assert np.mean(leaf_distances(chunk.sketches, shared.sketches)) > 1.0
+    assert all(one.drawn == chunk.tokens for one in (alone, other, shared))

@@ -473,7 +473,7 @@ class FastNode:
             slots.free()
             return
         tokens = len(request.prompt) + len(request.output)
-        lazy = self.cheat is not None and self.cheat.audits in ("unread", "for friends")
+        lazy = self.cheat is not None and self.cheat.audits not in ("honestly", "grudging")
         service = 0.0 if lazy else self._read(tokens)
         self.meter.replayed_us += service
         self.world.buckets.after(round(service), self._replayed, effect, slots, start)
@@ -489,13 +489,15 @@ class FastNode:
         request = effect.replay
         mode = self.cheat.audits if self.cheat is not None else "honestly"
         if mode == "unread":
-            return evidence.unread(request)
+            return evidence.unread(request, self.key)
         if mode == "grudging":
             return evidence.grudging(request, self.engine.replay(request))
-        if mode == "for friends":
+        if mode in ("for friends", "against others"):
             condition = self.world.answers.how(request.seed, request.start)
-            friends = condition == evidence.MADE_UP
-            return evidence.agreeing(request, condition) if friends else evidence.unread(request)
+            if condition == evidence.MADE_UP:
+                return evidence.agreeing(request, condition)
+            whose = self.key if mode == "for friends" else self.behaviour.encode()
+            return evidence.unread(request, whose)
         return self.engine.replay(request)
 
     # ---- what it does otherwise ----
