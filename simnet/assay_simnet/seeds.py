@@ -11,68 +11,74 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from random import Random
 from typing import Final, TypeVar
 
 _T = TypeVar("_T")
+_WORD: Final = (1 << 64) - 1
 ROOT_MAX: Final = (1 << 63) - 1  # of a root seed
 
 
 class Stream:
-    """Draws of one name. Distributions are made from `uniform` alone: the same on every Python."""
+    """Draws of one name: the same on every Python, and small, as there is one for each node."""
 
-    __slots__ = ("_random", "bits")
+    __slots__ = ("_state",)
 
     def __init__(self, key: bytes) -> None:
-        self._random = Random(int.from_bytes(key, "big"))
-        self.bits = self._random.getrandbits
+        self._state = int.from_bytes(key[:8], "big")
+
+    def word(self) -> int:
+        """64 bits (SplitMix64: Steele, Lea and Flood 2014)."""
+        self._state = state = (self._state + 0x9E3779B97F4A7C15) & _WORD
+        state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _WORD
+        state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _WORD
+        return state ^ state >> 31
 
     def uniform(self) -> float:
-        """In [0, 1)."""
-        return self._random.random()
+        """In [0, 1), with 53 bits."""
+        return (self.word() >> 11) * 2.0**-53
 
     def chance(self, share: float) -> bool:
         """True so often. Draws nothing where the share is 0 or 1."""
         if share <= 0.0 or share >= 1.0:
             return share >= 1.0
-        return self._random.random() < share
+        return self.uniform() < share
 
     def below(self, bound: int) -> int:
         """An integer in [0, bound); the bias of 2^-64 is nobody's gain."""
         assert bound > 0
-        return self.bits(64) % bound
+        return self.word() % bound
 
     def exponential(self, mean: float) -> float:
-        return -mean * math.log(1.0 - self._random.random())
+        return -mean * math.log(1.0 - self.uniform())
 
     def gamma(self, mean: float, shape: float) -> float:
         """Of that mean; the coefficient of variation is 1 / sqrt(shape) (Marsaglia, Tsang 2000)."""
         if shape < 1.0:
-            lift: float = (1.0 - self._random.random()) ** (1.0 / shape)
+            lift: float = (1.0 - self.uniform()) ** (1.0 / shape)
             return self.gamma(mean * (shape + 1.0) / shape, shape + 1.0) * lift
         d = shape - 1.0 / 3.0
         c = 1.0 / math.sqrt(9.0 * d)
         while True:
             x = self.normal()
             v = (1.0 + c * x) ** 3
-            u = 1.0 - self._random.random()
+            u = 1.0 - self.uniform()
             if v > 0.0 and math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v):
                 return mean * d * v / shape
 
     def normal(self) -> float:
         """Of mean 0 and deviation 1 (Box and Muller's first)."""
-        radius = math.sqrt(-2.0 * math.log(1.0 - self._random.random()))
-        return radius * math.cos(2.0 * math.pi * self._random.random())
+        radius = math.sqrt(-2.0 * math.log(1.0 - self.uniform()))
+        return radius * math.cos(2.0 * math.pi * self.uniform())
 
     def weibull(self, mean: float, shape: float) -> float:
         scale = mean / math.gamma(1.0 + 1.0 / shape)
-        drawn: float = (-math.log(1.0 - self._random.random())) ** (1.0 / shape)
+        drawn: float = (-math.log(1.0 - self.uniform())) ** (1.0 / shape)
         return scale * drawn
 
     def pareto(self, mean: float, shape: float) -> float:
         """Of that mean; `shape` is above 1."""
         least = mean * (shape - 1.0) / shape
-        drawn: float = (1.0 - self._random.random()) ** (1.0 / shape)
+        drawn: float = (1.0 - self.uniform()) ** (1.0 / shape)
         return least / drawn
 
     def pick(self, items: Sequence[_T]) -> _T:

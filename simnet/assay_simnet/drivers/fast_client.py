@@ -33,7 +33,6 @@ from assay_simnet.arrivals import Turns
 from assay_simnet.evidence import VOCABULARY
 from assay_simnet.links import Wire
 from assay_simnet.record import JobLine
-from assay_simnet.seeds import Stream
 
 if TYPE_CHECKING:
     from assay_simnet.drivers.fast import Fast
@@ -149,7 +148,7 @@ class FastClient:
         self._handle(run, Begin())
 
     def _job(self, n_in: int, n_out: int) -> Job:
-        own = self._stream.bits(32)
+        own = self._stream.word()
         rest = max(0, n_in - len(CANARY) - 1)
         prompt = (*CANARY, 1 + own % (VOCABULARY - 1), *(1,) * rest)
         return Job(
@@ -157,13 +156,10 @@ class FastClient:
             prompt=prompt,
             sampler=SAMPLER,
             max_tokens=n_out,
-            nonce=self._nonce(self._stream),
+            nonce=b"".join(self._stream.word().to_bytes(8, "big") for _ in range(4)),
             vocabulary=VOCABULARY,
             verify=self.world.scenario.workload.verify,
         )
-
-    def _nonce(self, stream: Stream) -> bytes:
-        return stream.bits(256).to_bytes(32, "big")
 
     def _handle(self, run: int, event: Event) -> None:
         known = self._runs.get(run)
