@@ -147,8 +147,8 @@ class Fault:
     """Something that breaks for a while. `at` counts from the end of the warm-up."""
 
     kind: str = value(one_of(FAULTS, "kind of fault"))
-    at: int = value(time_us)
-    for_: int = value(time_us, 0)
+    at: int = value(time_us, says="when it begins, from the end of the warm-up")
+    for_: int = value(time_us, 0, "how long; 0: at once, or until the safety phase ends")
     every: int = value(time_us, 0, "again and again, until the safety phase ends")
     fraction: float = value(share, 1.0, "of nodes, or of messages")
     regions: tuple[str, ...] = value(some_of(REGIONS, "region"), [], "cut off by a partition")

@@ -10,10 +10,13 @@ from typing import Any
 class Slots:
     """First come, first served. What begins must `free` its slot once."""
 
+    __slots__ = ("_free", "_waiting")
+
     def __init__(self, count: int) -> None:
         assert count > 0
         self._free = count
-        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        # Made when it is first needed: most of many machines never have anybody wait.
+        self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
 
     def want(self, begin: Callable[..., None], *args: Any) -> None:
         """Call `begin` once there is a slot for it: now, or later."""
@@ -21,6 +24,8 @@ class Slots:
             self._free -= 1
             begin(*args)
         else:
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append((begin, args))
 
     def free(self) -> None:
@@ -33,4 +38,4 @@ class Slots:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting or ())
