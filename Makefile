@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
-.PHONY: setup test check demo bench docs vectors adversaries contracts test-contracts
+.PHONY: setup test check demo bench docs vectors adversaries contracts setup-contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
@@ -32,5 +32,8 @@ adversaries:  ## docs/adversaries.md: every adversary tried again; a minute or t
 contracts:  ## Solidity -> contracts/assay_contracts/artifacts
 	$(BIN)/python -m assay_contracts.build
 
-test-contracts:  ## the ledger contract and what follows it
-	$(BIN)/pytest tests/contracts
+setup-contracts:  ## what test-contracts needs beyond setup: forge, slither, halmos; needs Node.js
+	VENV="$(VENV)" scripts/setup_contracts.sh
+
+test-contracts:  ## tests, coverage, invariants, symbolic proofs and slither over the contracts
+	VENV="$(VENV)" scripts/test_contracts.sh

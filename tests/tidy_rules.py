@@ -33,8 +33,12 @@ _MAY: Final[dict[str, set[str]]] = {
     "assay": {"assay_protocol", "assay_network"},
     "assay_simnet": set(PACKAGES),
 }
-# The SDK follows credit to a chain, and replays receipts with the engine nodes have.
-_MAY_LAZILY: Final[dict[str, set[str]]] = {"assay": {"assay_contracts", "assay_node"}}
+# The SDK follows credit to a chain, and replays receipts with the engine nodes have; nodes whose
+# owner names a chain compare the rules with it.
+_MAY_LAZILY: Final[dict[str, set[str]]] = {
+    "assay": {"assay_contracts", "assay_node"},
+    "assay_node": {"assay_contracts"},
+}
 _HANDS_OVER: Final = "sdk/assay/cli.py"  # `assay node ...` starts the other programs
 _IMPURE: Final = {
     "trio", "libp2p", "sqlalchemy", "web3", "time", "random", "os", "socket", "threading",
@@ -146,6 +150,8 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
         elif isinstance(item, ast.ImportFrom) and item.module:
             assert item.level == 0, "imports are absolute"
             yield item.module, lazy
+        if isinstance(item, ast.If) and ast.unparse(item.test) == "TYPE_CHECKING":
+            continue
         inside = lazy or isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)
         waiting += [(child, inside) for child in ast.iter_child_nodes(item)]
 

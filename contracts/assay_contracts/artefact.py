@@ -8,18 +8,35 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+# In the order in which they are deployed (deployment.py).
+CONTRACTS: Final = (
+    "Ed25519Verifier",
+    "CreditToken",
+    "NodeRegistry",
+    "CreditLedger",
+    "ModelRegistry",
+    "SlashCourt",
+    "TimelockController",
+    "Governance",
+)
+
+# Beside this module; importlib.resources would take longer to import than all that is read here.
+_FOLDER: Final = Path(__file__).parent / "artifacts"
 
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """One contract: creation and runtime code, 4-byte selectors by signature, names of errors."""
+    """One contract: creation and runtime code, where in it each immutable stands (start, length),
+    4-byte selectors by signature, names of errors."""
 
     contract: str
     bytecode: bytes
     runtime_bytecode: bytes
-    immutable_references: tuple[tuple[int, int], ...]
+    immutables: dict[str, tuple[tuple[int, int], ...]]
     selectors: dict[str, bytes]
     errors: dict[bytes, str]
     events: dict[bytes, str]
@@ -36,27 +53,39 @@ class Artefact:
             self.runtime_bytecode
         )
 
+    def immutable(self, code: bytes, name: str) -> int:
+        """What the immutable called `name` was set to in deployed `code` (`is_code` of it)."""
+        (value,) = {code[start : start + length] for start, length in self.immutables[name]}
+        return int.from_bytes(value)
+
     def error_name(self, output: bytes) -> str:
         """The custom error in a revert's output, for people."""
         return self.errors.get(output[:4], "reverted without a reason we know")
 
     def _blank(self, code: bytes) -> bytes:
         blanked = bytearray(code)
-        for start, length in self.immutable_references:
+        for start, length in chain.from_iterable(self.immutables.values()):
             blanked[start : start + length] = bytes(length)
         return bytes(blanked)
+
+
+def read(contract: str) -> str:
+    """The text of the committed artefact of `contract`."""
+    return (_FOLDER / f"{contract}.json").read_text()
 
 
 @cache
 def load(contract: str) -> Artefact:
     """The committed artefact of `contract`, e.g. "CreditLedger"."""
-    text = (files("assay_contracts") / "artifacts" / f"{contract}.json").read_text()
-    raw = json.loads(text)
+    raw = json.loads(read(contract))
     return Artefact(
         contract=raw["contract"],
         bytecode=bytes.fromhex(raw["bytecode"]),
         runtime_bytecode=bytes.fromhex(raw["runtime_bytecode"]),
-        immutable_references=tuple((start, size) for start, size in raw["immutable_references"]),
+        immutables={
+            name: tuple((start, size) for start, size in places)
+            for name, places in raw["immutables"].items()
+        },
         selectors={name: bytes.fromhex(hexed) for name, hexed in raw["selectors"].items()},
         errors={bytes.fromhex(hexed): name for hexed, name in raw["errors"].items()},
         events={bytes.fromhex(hexed): name for hexed, name in raw["events"].items()},

@@ -57,3 +57,22 @@ class Chain(Protocol):
     async def logs(self, block_hash: bytes, addresses: tuple[bytes, ...]) -> tuple[Log, ...]:
         """The events of these contracts in one block, by its hash: forks cannot mix."""
         ...
+
+
+class SequencedChain(Chain, Protocol):
+    """A chain as the outbox and the follower use it; both chains here are."""
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether what was sent may wait and be mined later; else it is mined or gone at once."""
+        ...
+
+    async def blocks(self, first: int, count: int) -> tuple[Block, ...]:
+        """Up to `count` blocks of the present chain from number `first` on, fewer at its end."""
+        ...
+
+    async def logs_of(
+        self, block_hashes: tuple[bytes, ...], addresses: tuple[bytes, ...]
+    ) -> tuple[tuple[Log, ...], ...]:
+        """`logs` of several blocks. Raises "chain_unavailable" if one is gone."""
+        ...

@@ -22,14 +22,17 @@ from assay_protocol.credit_tree import (
     encode_proof,
 )
 from assay_protocol.errors import ProtocolError
+from assay_protocol.limits import MESSAGE_BYTES_MAX
 
-BUNDLE_VERSION: Final = 1
+BUNDLE_VERSION: Final = 2
 BUNDLE_BYTES_MAX: Final = 64 << 20
 LINES_MAX: Final = 1 << 18
 RECEIPT_BYTES_MAX: Final = 4096
+PRICING_BYTES_MAX: Final = MESSAGE_BYTES_MAX
 ADDRESS_BYTES: Final = 20
 
-_FIELDS: Final = 10
+_FIELDS: Final = 7
+STATEMENTS_MAX: Final = 16  # an account has one a role
 _KIND_NAMES: Final = {number: kind for kind, number in LINE_KINDS.items()}
 
 
@@ -43,29 +46,21 @@ class PreviousLeaf:
 
 
 @dataclass(frozen=True, slots=True)
-class CreditBundle:
-    """`receipts` are signed blobs as their owners sent them; each stands in `lines` by its digest.
+class Statement:
+    """What the account earned in one role: its leaf, where that stands, and the lines behind it.
 
-    `previous` is absent only in the account's first epoch.
+    `previous` is absent only in the role's first epoch.
     """
 
-    chain_id: int
-    ledger: bytes
-    epoch: int
     leaf: CreditLeaf
     index: int
     proof: tuple[ProofItem, ...]
     lines: tuple[CreditLine, ...]
     previous: PreviousLeaf | None = None
-    receipts: tuple[bytes, ...] = field(default=())
 
-    def encode(self) -> bytes:
+    def fields(self) -> list[Any]:
         previous = self.previous
-        fields = [
-            BUNDLE_VERSION,
-            self.chain_id,
-            self.ledger,
-            self.epoch,
+        return [
             _leaf_fields(self.leaf),
             self.index,
             encode_proof(self.proof),
@@ -76,9 +71,31 @@ class CreditBundle:
             None
             if previous is None
             else [_leaf_fields(previous.leaf), previous.index, encode_proof(previous.proof)],
-            list(self.receipts),
         ]
-        return bytes(msgpack.packb(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class CreditBundle:
+    """`pricing` is the encoded Pricing of the epoch. `statements` are of one account, one for each
+    role it ever earned in; `receipts` are signed blobs as their owners sent them, and each stands
+    in a line by its digest.
+    """
+
+    chain_id: int
+    ledger: bytes
+    epoch: int
+    pricing: bytes
+    statements: tuple[Statement, ...]
+    receipts: tuple[bytes, ...] = field(default=())
+
+    @property
+    def account(self) -> bytes:
+        return self.statements[0].leaf.account
+
+    def encode(self) -> bytes:
+        statements = [statement.fields() for statement in self.statements]
+        head = [BUNDLE_VERSION, self.chain_id, self.ledger, self.epoch, self.pricing]
+        return bytes(msgpack.packb([*head, statements, list(self.receipts)]))
 
     @classmethod
     def decode(cls, raw: bytes) -> CreditBundle:
@@ -89,20 +106,19 @@ class CreditBundle:
             fields = msgpack.unpackb(raw, strict_map_key=True)
         except Exception as error:  # msgpack raises many kinds, among them bare ValueError
             raise ProtocolError("malformed", f"the bundle is no msgpack: {error}") from None
-        _, chain_id, ledger, epoch, leaf, index, proof, lines, previous, receipts = _check_list(
+        if isinstance(fields, list) and fields and fields[0] != BUNDLE_VERSION:
+            raise ProtocolError("malformed", f"bundle version {fields[0]!r} is not known")
+        _, chain_id, ledger, epoch, pricing, statements, receipts = _check_list(
             fields, _FIELDS, "bundle"
         )
-        if fields[0] != BUNDLE_VERSION:
-            raise ProtocolError("malformed", f"bundle version {fields[0]!r} is not known")
+        if not isinstance(statements, list) or not 0 < len(statements) <= STATEMENTS_MAX:
+            raise ProtocolError("malformed", f"a bundle has 1 to {STATEMENTS_MAX} statements")
         return cls(
             chain_id=_number(chain_id, 63),
             ledger=_bytes(ledger, ADDRESS_BYTES),
             epoch=_number(epoch, 32),
-            leaf=_leaf(leaf),
-            index=_number(index, 32),
-            proof=decode_proof(_bytes(proof)),
-            lines=tuple(_line(line) for line in _bounded(lines)),
-            previous=None if previous is None else _previous(previous),
+            pricing=_pricing(pricing),
+            statements=tuple(_statement(statement) for statement in statements),
             receipts=tuple(_receipt(receipt) for receipt in _bounded(receipts)),
         )
 
@@ -115,6 +131,17 @@ def _leaf_fields(leaf: CreditLeaf) -> list[Any]:
         leaf.epoch_credit.to_bytes(16),
         leaf.receipts_root,
     ]
+
+
+def _statement(raw: Any) -> Statement:
+    leaf, index, proof, lines, previous = _check_list(raw, 5, "statement")
+    return Statement(
+        leaf=_leaf(leaf),
+        index=_number(index, 32),
+        proof=decode_proof(_bytes(proof)),
+        lines=tuple(_line(line) for line in _bounded(lines)),
+        previous=None if previous is None else _previous(previous),
+    )
 
 
 def _leaf(raw: Any) -> CreditLeaf:
@@ -146,6 +173,13 @@ def _receipt(raw: Any) -> bytes:
     if len(blob) > RECEIPT_BYTES_MAX:
         raise ProtocolError("oversized", "a receipt of more than 4096 bytes")
     return blob
+
+
+def _pricing(raw: Any) -> bytes:
+    document = _bytes(raw)
+    if len(document) > PRICING_BYTES_MAX:
+        raise ProtocolError("oversized", "the rules are larger than a message")
+    return document
 
 
 def _check_list(raw: Any, size: int, what: str) -> list[Any]:

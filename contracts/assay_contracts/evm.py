@@ -13,7 +13,12 @@ import sys
 _limit = sys.getrecursionlimit()
 
 from eth.chains.base import MiningChain  # noqa: E402
-from eth.constants import CREATE_CONTRACT_ADDRESS, ZERO_ADDRESS  # noqa: E402
+from eth.constants import (  # noqa: E402
+    BLANK_ROOT_HASH,
+    CREATE_CONTRACT_ADDRESS,
+    POST_MERGE_MIX_HASH,
+    ZERO_ADDRESS,
+)
 from eth.db.atomic import AtomicDB  # noqa: E402
 from eth.db.backends.base import BaseDB  # noqa: E402
 from eth.exceptions import (  # noqa: E402
@@ -28,7 +33,9 @@ from eth.vm.spoof import SpoofTransaction  # noqa: E402
 sys.setrecursionlimit(_limit)
 
 __all__ = [
+    "BLANK_ROOT_HASH",
     "CREATE_CONTRACT_ADDRESS",
+    "POST_MERGE_MIX_HASH",
     "ZERO_ADDRESS",
     "AtomicDB",
     "BaseDB",

@@ -7,24 +7,25 @@ address derives the same genesis hash, and with it can tell this chain from any 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Final
 
 import rlp
-from eth_keys import keys
 from eth_utils import keccak
 
 from assay_contracts.evm import ZERO_ADDRESS, MiningChain, PragueVM
+from assay_contracts.wallet import address_of as address_of
+from assay_contracts.wallet import derived_key
 from assay_protocol.errors import ProtocolError
 
 CHAIN_ID: Final = 0xA55A  # of a local chain unless the operator chooses another
 GENESIS_SECONDS: Final = 1_767_225_600  # 2026-01-01 00:00 UTC
-GAS_LIMIT: Final = 30_000_000
-BASE_FEE: Final = 1_000_000_000
+GAS_LIMIT: Final = 30_000_000  # of every block: it never drifts
+TRANSACTION_GAS_MAX: Final = 10_000_000  # under half a block's, so the base fee never leaves 0
+BASE_FEE: Final = 0
+CONTRACTS_MAX: Final = 8  # of Assay, made by the poster's first transactions
 POSTER_BALANCE: Final = 10**30  # wei; has no worth on a chain of one's own, and never runs out
 
 _POSTER_DOMAIN: Final = b"assay/poster/1"
-_CURVE_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class Genesis:
         }
         return chain_class(self.chain_id).from_genesis(store, parameters, state)
 
+    def contracts(self) -> tuple[bytes, ...]:
+        """Where Assay's contracts are: what the poster's first transactions create."""
+        return tuple(contract_address(self.poster, nonce) for nonce in range(CONTRACTS_MAX))
+
 
 def chain_class(chain: int) -> Any:
     """py-evm's chain with the rules of the Prague fork from block 0 on."""
@@ -63,18 +68,7 @@ def chain_class(chain: int) -> Any:
 
 def poster_key(seed: bytes) -> bytes:
     """The secp256k1 key that posts epochs, derived from the coordinator's 32-byte seed."""
-    assert len(seed) == 32
-    for counter in range(256):
-        candidate = sha256(_POSTER_DOMAIN + counter.to_bytes(1) + seed).digest()
-        if 0 < int.from_bytes(candidate) < _CURVE_ORDER:
-            return candidate
-    raise AssertionError("256 hashes in a row outside the curve's order")
-
-
-def address_of(key: bytes) -> bytes:
-    """The 20-byte address of a secp256k1 key."""
-    address: bytes = keys.PrivateKey(key).public_key.to_canonical_address()
-    return address
+    return derived_key(_POSTER_DOMAIN, seed)
 
 
 def contract_address(creator: bytes, nonce: int) -> bytes:

@@ -6,6 +6,8 @@ the process. Readers in other processes see whole blocks too (write-ahead log).
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +24,19 @@ _HASH_BYTES: Final = 32
 _SCHEMA: Final = """
 create table if not exists kv (k blob primary key, v blob not null) without rowid;
 create table if not exists meta (name text primary key, value blob not null) without rowid;
+create table if not exists seals (number integer primary key, seal blob not null);
 """
 
 
 class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
     """Bytes by bytes. Writes outside `block()` are refused: half a block must not exist."""
 
-    def __init__(self, path: Path, *, read_only: bool) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool, durable: bool = True, exclusive: bool = False
+    ) -> None:
+        """Not `durable`: a power cut, not a crash, may take back the newest blocks. `exclusive`: no
+        other such store of this file is open; raises AssayError("chain_unavailable") if one is."""
+        self._lock = _locked(path) if exclusive else None
         mode = "ro" if read_only else "rwc"
         self._read_only = read_only
         self._writing = False
@@ -43,10 +51,11 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
             )
             if not read_only:
                 self._connection.execute("pragma journal_mode=wal")
-                self._connection.execute("pragma synchronous=full")
+                self._connection.execute(f"pragma synchronous={'full' if durable else 'normal'}")
                 self._connection.executescript(_SCHEMA)
             self._connection.execute("select count(*) from meta").fetchone()
         except sqlite3.Error as error:
+            self._unlock()
             raise AssayError(
                 "chain_mismatch", f"{path} cannot be opened as a chain: {error}"
             ) from None
@@ -85,10 +94,35 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
 
     def set_meta(self, name: str, value: bytes) -> None:
         assert self._writing
-        self._connection.execute("insert into meta values (?, ?)", (name, value))
+        self._connection.execute("insert or replace into meta values (?, ?)", (name, value))
+
+    def seal(self, number: int) -> bytes | None:
+        """The producer's seal of a block; None if it has none."""
+        query = "select seal from seals where number=?"
+        row = self._connection.execute(query, (number,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def set_seal(self, number: int, seal: bytes) -> None:
+        """Raises sqlite3.IntegrityError if the block has one: a seal is never replaced."""
+        assert self._writing
+        self._connection.execute("insert into seals values (?, ?)", (number, seal))
+
+    def backup(self, path: Path) -> None:
+        """A copy of the newest whole block's state, made while others read and write."""
+        target = sqlite3.connect(path)
+        try:
+            self._connection.backup(target)
+        finally:
+            target.close()
 
     def close(self) -> None:
         self._connection.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __getitem__(self, key: bytes) -> bytes:
         found = self._cache.get(key)
@@ -126,3 +160,14 @@ class SqliteStore(BaseDB):  # type: ignore[misc]  # py-evm is untyped here
             if len(self._cache) >= CACHE_ENTRIES_MAX:
                 self._cache.clear()
             self._cache[bytes(key)] = value
+
+
+def _locked(path: Path) -> int:
+    """A lock beside the file, which the system drops with the process."""
+    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise AssayError("chain_unavailable", f"another process writes {path}") from None
+    return lock

@@ -1,22 +1,25 @@
 """The credit ledger as the coordinator uses it: deploy once, post epochs, read them back.
 
-The ledger is the poster's first transaction, so its address follows from the poster's key:
-deploying needs no record that a crash could lose, and every restart checks the code it finds there.
+On the local chain the contracts are the poster's first transactions, so their addresses follow
+from the poster's key: deploying needs no record that a crash could lose, one that was killed goes
+on, and every restart checks the ledger it finds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.genesis import address_of, contract_address
+from assay_contracts.genesis import address_of
 from assay_contracts.ledger_abi import Header, PostedEpoch
+from assay_contracts.plan import LOCAL, Creation, Parameters, Plan, immutables_differ
 from assay_contracts.records import Block, Receipt
 from assay_protocol.errors import AssayError
 
-_DEPLOY_NONCE = 0
+NO_ACCOUNT: Final = bytes(32)
 
 
 class ChainBackend(Protocol):
@@ -42,27 +45,36 @@ class Deployment:
     chain_id: int
     address: bytes
     poster: bytes
+    contracts: Mapping[str, bytes] = field(default_factory=dict)  # addresses, the ledger's too
 
 
 class CreditLedgerClient:
-    """Bound to one chain and one poster's secp256k1 key (`genesis.poster_key`)."""
+    """Bound to one chain and one poster's secp256k1 key (`genesis.poster_key`); `account` is the
+    Ed25519 key whose bond, if it has one, answers for what is posted."""
 
-    def __init__(self, chain: ChainBackend, key: bytes) -> None:
+    def __init__(
+        self,
+        chain: ChainBackend,
+        key: bytes,
+        account: bytes = NO_ACCOUNT,
+        parameters: Parameters = LOCAL,
+    ) -> None:
         self.chain = chain
         self.poster = address_of(key)
-        self.address = contract_address(self.poster, _DEPLOY_NONCE)
+        self.plan = Plan(self.poster, account, self.poster, chain.chain_id, parameters=parameters)
+        self.address = self.plan.addresses[ledger_abi.CONTRACT]
         self._key = key
 
     def deploy(self) -> Deployment:
-        """Deploys unless it is there. Raises AssayError("chain_mismatch") if other code is."""
-        if not self.chain.code(self.address):
-            if self.chain.nonce(self.poster) != _DEPLOY_NONCE:
-                raise AssayError("chain_mismatch", "the poster's first transaction made no ledger")
-            creation = load(ledger_abi.CONTRACT).bytecode + bytes(12) + self.poster
-            raw, _ = self.chain.sign(self._key, None, creation, nonce=_DEPLOY_NONCE)
-            self.chain.send_raw(raw)
+        """Creates the contracts that are not there. Raises AssayError("chain_mismatch") if other
+        transactions stand where theirs belong, or the ledger is another."""
+        at = self.plan.addresses
+        if not all(self.chain.code(address) for address in at.values()):
+            for creation in self.plan.creations():
+                if not self.chain.code(creation.address):
+                    self._create(creation)
         self._check_code()
-        return Deployment(self.chain.chain_id, self.address, self.poster)
+        return Deployment(self.chain.chain_id, self.address, self.poster, at)
 
     def head(self) -> int:
         """The newest posted epoch; 0 before the first."""
@@ -89,10 +101,6 @@ class CreditLedgerClient:
         call = ledger_abi.post_call(epoch, header)
         return self.chain.sign(self._key, self.address, call, nonce=nonce)
 
-    def sign_note(self, data: bytes, nonce: int) -> tuple[bytes, bytes]:
-        """A transaction that only carries `data`, to the poster itself: (raw bytes, hash)."""
-        return self.chain.sign(self._key, self.poster, data, nonce=nonce)
-
     def post(self, epoch: int, header: Header) -> None:
         """Posts unless it is posted; for one-off use. A coordinator goes through `Outbox`.
 
@@ -105,9 +113,19 @@ class CreditLedgerClient:
         raw, _ = self.sign_post(epoch, header, self.chain.nonce(self.poster))
         self.chain.send_raw(raw)
 
+    def _create(self, creation: Creation) -> None:
+        if self.chain.nonce(self.poster) != creation.nonce:
+            text = f"the poster's transaction {creation.nonce} made no {creation.contract}"
+            raise AssayError("chain_mismatch", text)
+        raw, _ = self.chain.sign(self._key, None, creation.code, nonce=creation.nonce)
+        self.chain.send_raw(raw)
+
     def _check_code(self) -> None:
-        if not load(ledger_abi.CONTRACT).is_code(self.chain.code(self.address)):
+        code = self.chain.code(self.address)
+        if not load(ledger_abi.CONTRACT).is_code(code):
             raise AssayError("chain_mismatch", "the ledger's code is not the artefact's")
-        poster = ledger_abi.decode_number(self.chain.call(self.address, ledger_abi.poster_call()))
-        if poster != int.from_bytes(self.poster):
-            raise AssayError("chain_mismatch", "the ledger takes epochs from another poster")
+        differ = immutables_differ(
+            ledger_abi.CONTRACT, code, self.plan.configs()[ledger_abi.CONTRACT]
+        )
+        if differ:
+            raise AssayError("chain_mismatch", f"the ledger has other values of {differ}")

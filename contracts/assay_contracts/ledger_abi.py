@@ -56,6 +56,12 @@ def post_call(epoch: int, header: Header) -> bytes:
     return load(CONTRACT).selector("post") + word(epoch) + fields
 
 
+def posted_by(call: bytes) -> tuple[int, bytes, int, int]:
+    """What a `post_call` posts: epoch, root, total and leaves, as the contract then keeps them."""
+    epoch, root, total, _, leaves = (call[i : i + WORD] for i in range(4, 4 + 5 * WORD, WORD))
+    return int.from_bytes(epoch), root, int.from_bytes(total), int.from_bytes(leaves)
+
+
 def head_call() -> bytes:
     return load(CONTRACT).selector("head")
 
@@ -104,3 +110,24 @@ def decode_epoch(output: bytes) -> PostedEpoch | None:
 
 def word(number: int) -> bytes:
     return number.to_bytes(WORD)
+
+
+def is_final_call(epoch: int) -> bytes:
+    return load(CONTRACT).selector("isFinal") + word(epoch)
+
+
+def voided_call() -> bytes:
+    """When an epoch was last voided; 0: never."""
+    return load(CONTRACT).selector("voidedAt")
+
+
+def claimed_call(account: bytes, role: int) -> bytes:
+    return load(CONTRACT).selector("claimed") + account + word(role)
+
+
+def decode_flag(output: bytes) -> bool:
+    """A single-word answer of 0 or 1; raises AssayError("chain_mismatch") if it is not one."""
+    number = decode_number(output)
+    if number > 1:
+        raise AssayError("chain_mismatch", "the ledger did not answer yes or no")
+    return number == 1

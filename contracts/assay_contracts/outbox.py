@@ -1,184 +1,319 @@
-"""The outbox: every epoch is written down, with its signed transaction, before it is sent.
+"""The outbox: calls that must be on chain exactly once, whatever dies between any two steps.
 
-Rules. One Outbox per poster key and it alone sends (the one writer of nonces). The row exists
-before the transaction does; the signed bytes are stored before they are sent, so a retry sends the
-very same transaction. Whether an epoch is done is asked of the chain, never of the row: a crash
-between any two steps is repaired by the next `pump`, and so is a chain restored from an older
-copy. The contract refuses any epoch but head + 1, so even two outboxes could not post one twice.
-Invariant L5: what is on chain is what was submitted, or `chain_mismatch` is raised.
+`submit` returns when the row is durable; `run` brings the chain up to the rows, pass by pass, as
+`outbox_core` decides; `settled` waits for the end. One Outbox per wallet: it alone gives nonces
+away. Before each pass the newest final item's block is compared with the chain: if it is gone, the
+chain is an older copy or was re-organised, and every item it lost is open again. Invariant L5.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import Any, Final
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    String,
-    Table,
-    func,
-    insert,
-    or_,
-    select,
-    update,
+import trio
+from sqlalchemy import Engine
+
+from assay_contracts.backend import SequencedChain
+from assay_contracts.calls import refusal
+from assay_contracts.outbox_core import (
+    Added,
+    Alarm,
+    Ask,
+    Attempt,
+    Differs,
+    Effect,
+    Estimate,
+    Estimated,
+    Event,
+    Fill,
+    Found,
+    Item,
+    Looked,
+    NotSent,
+    OutboxCore,
+    Patience,
+    Place,
+    Refused,
+    Save,
+    Send,
+    Sent,
+    Settled,
+    Sign,
+    Signed,
 )
-
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.outbox_rows import METADATA as METADATA
+from assay_contracts.outbox_rows import OutboxRows
+from assay_contracts.outbox_rows import Request as Request
+from assay_contracts.records import ContractRefused, SendRefused
+from assay_contracts.wallet import Call, Offer, Wallet, transaction_hash
 from assay_protocol.errors import AssayError
 
-KEY_CHARS_MAX: Final = 128
+STEPS_MAX: Final = 20_000  # effects of one pass
+PASS_SECONDS_MAX: Final = 300.0
+POLL_SECONDS: Final = 2.0  # between passes while something is open
+IDLE_SECONDS: Final = 10.0  # ... and while nothing is
+RETRY_SECONDS: Final = 2.0
+COMPLAINT_SECONDS: Final = 60.0  # between two alarms about one thing that stays wrong
+WAITING_MAX: Final = 100_000
+_FINALS_PAGE: Final = 256
+_FILL_GAS: Final = 21_000
+_T = TypeVar("_T")
 
-METADATA: Final = MetaData()
-OUTBOX: Final = Table(
-    "chain_outbox",
-    METADATA,
-    Column("key", String(KEY_CHARS_MAX), primary_key=True),
-    Column("epoch", BigInteger, nullable=False, unique=True),
-    Column("root", LargeBinary(32), nullable=False),
-    Column("total_cum", LargeBinary(16), nullable=False),
-    Column("jobs", BigInteger, nullable=False),
-    Column("leaves", BigInteger, nullable=False),
-    Column("data_hash", LargeBinary(32), nullable=False),
-    Column("policy", LargeBinary(32), nullable=False),
-    Column("state", String(8), nullable=False),  # waiting, signed, posted
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("nonce", BigInteger),
-    Column("raw", LargeBinary),
-    Column("transaction_hash", LargeBinary(32)),
-    Column("block", BigInteger),
-)
+Probe = Callable[[Item], Awaitable[bool]]
+"""Whether the contract holds the item's effect; raises "chain_mismatch" if it holds another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an item ended: where it is for good, or why it failed."""
+
+    place: Place | None
+    reason: str
 
 
 class Outbox:
-    """Synchronous; call it in a thread. `engine` may be the coordinator's own database."""
+    """Runs in one trio task; `submit` and `settled` may be called from any of the same run."""
 
-    def __init__(self, engine: Engine, ledger: CreditLedgerClient) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self.writer = threading.Lock()  # whoever else sends for this poster takes it, too
+    def __init__(
+        self,
+        engine: Engine,
+        chain: SequencedChain,
+        wallet: Wallet,
+        patience: Patience,
+        *,
+        probes: Mapping[str, Probe] | None = None,
+        on_alarm: Callable[[Alarm], None] = lambda alarm: None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._chain, self._wallet = chain, wallet
+        self._rows = OutboxRows(engine, wallet.address)
+        self._core = OutboxCore(patience)
+        self._probes = dict(probes or {})
+        self._on_alarm, self._clock = on_alarm, clock
+        self._complained: dict[str, float] = {}
+        self._loaded = False
+        self._writer = trio.Lock()
+        self._thread = trio.CapacityLimiter(1)
+        self._wake = trio.Event()
+        self._waiting: dict[str, list[trio.Event]] = {}
 
-    def create_tables(self) -> None:
-        """For a database without migrations; others take `METADATA`."""
-        METADATA.create_all(self._engine)
+    async def submit(self, request: Request) -> None:
+        """Writes the call down; the same key and call again is a no-op, or a new try if it failed.
 
-    def submit(self, key: str, epoch: int, header: Header) -> None:
-        """Writes the epoch down; the same key and header again is a no-op.
-
-        Raises AssayError: "chain_mismatch" if the key, the epoch here or the epoch on chain is
-        already another header's; "epoch_out_of_order" if the epoch before it is neither on chain
-        nor in the outbox; "oversized" for a long key.
+        Raises AssayError: "oversized", "chain_mismatch" (the key is another call's), "busy" (too
+        many are open), "chain_unavailable" (only before the chain ever told its id), and what
+        storage raises.
         """
-        if not 0 < len(key) <= KEY_CHARS_MAX:
-            raise AssayError("oversized", f"an outbox key has 1 to {KEY_CHARS_MAX} characters")
-        with self.writer:
-            posted = self._ledger.is_posted(epoch, header)
-            head = self._ledger.head()
-            with self._engine.begin() as connection:
-                same = or_(OUTBOX.c.key == key, OUTBOX.c.epoch == epoch)
-                rows = connection.execute(select(OUTBOX).where(same)).all()
-                if rows:
-                    _check_same(rows, key, epoch, header)
-                    return
-                newest = connection.execute(select(func.max(OUTBOX.c.epoch))).scalar() or 0
-                if not posted and epoch != max(head, newest) + 1:
-                    raise AssayError("epoch_out_of_order", f"epoch {epoch} after {head}")
-                state = "posted" if posted else "waiting"
-                connection.execute(insert(OUTBOX).values(_columns(key, epoch, header, state)))
+        if len(self._core.items) >= WAITING_MAX:
+            raise AssayError("busy", "the outbox is full", retry_after_ms=5_000)
+        chain = await self._chain.chain_id()
+        async with self._writer:
+            item, begins = await self._io(lambda: self._rows.put(chain, request))
+            if begins and self._loaded:
+                self._core.handle(self._clock(), Added(item))
+        self._wake.set()
 
-    def pump(self) -> int:
-        """Brings the chain up to the outbox, in order of epoch; returns how many it settled.
+    async def settled(self, key: str) -> Settlement:
+        """Waits until the item is final or failed; raises "chain_mismatch" if there is none."""
+        while True:
+            ended = trio.Event()
+            listed = self._waiting.setdefault(key, [])
+            listed.append(ended)
+            try:
+                item = await self._io(lambda: self._rows.get(key))
+                if item is None:
+                    raise AssayError("chain_mismatch", f"nothing was submitted as {key}")
+                if item.state in ("final", "failed"):
+                    return Settlement(item.place, item.reason)
+                await ended.wait()
+            finally:
+                listed.remove(ended)
+                if not listed:
+                    self._waiting.pop(key, None)
 
-        Raises AssayError: "chain_mismatch", "epoch_out_of_order" (the chain lost an epoch this
-        outbox never had), "contract_refused"; rows before the one at fault are settled.
-        """
-        with self.writer:
-            head = self._ledger.head()
-            # Rows beyond the head count as open whatever they say: the chain may be an older copy.
-            unsettled = or_(OUTBOX.c.state != "posted", OUTBOX.c.epoch > head)
-            with self._engine.connect() as connection:
-                rows = connection.execute(
-                    select(OUTBOX).where(unsettled).order_by(OUTBOX.c.epoch)
-                ).all()
-            for row in rows:
-                self._settle(row)
-            return len(rows)
+    async def run(self) -> NoReturn:
+        """Passes until cancelled. What the chain or the disk raise is an alarm, and tried again."""
+        while True:
+            self._wake = trio.Event()
+            seconds = RETRY_SECONDS
+            try:
+                with trio.fail_after(PASS_SECONDS_MAX):
+                    await self.pump()
+                seconds = POLL_SECONDS if self._core.items else IDLE_SECONDS
+                self._complained.clear()
+            except AssayError as error:
+                self._complain(error.code, error.message)
+            except trio.TooSlowError:
+                self._complain("chain_unavailable", "a pass took too long")
+            with trio.move_on_after(seconds):
+                await self._wake.wait()
 
+    def _complain(self, code: str, detail: str) -> None:
+        """Once, and then every minute while it lasts."""
+        now = trio.current_time()
+        if now - self._complained.get(code, -math.inf) >= COMPLAINT_SECONDS:
+            self._complained[code] = now
+            self._on_alarm(Alarm(code, "", detail))
+
+    async def pump(self) -> None:
+        """One pass. Raises AssayError as the chain and the storage do; what was done is durable."""
+        async with self._writer:
+            try:
+                await self._pass()
+            except BaseException:
+                self._loaded = False  # the rows know better what was done
+                self._core.items.clear()
+                raise
+
+    async def last_final(self, lane: str) -> Item | None:
+        """The newest item of a lane that is final, after a pass: on the chain as it is now."""
+        await self.pump()
+        return await self._io(lambda: self._rows.last_final(lane))
+
+    @property
     def pending(self) -> int:
-        """Epochs submitted and not yet known to be on chain."""
-        query = select(func.count()).select_from(OUTBOX).where(OUTBOX.c.state != "posted")
-        with self._engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
+        """Items that are neither final nor failed, as far as a pass has seen them."""
+        return len(self._core.items)
 
-    def _settle(self, row: Row[Any]) -> None:
-        header = _header(row)
-        transaction_hash = row.transaction_hash
-        if not self._ledger.is_posted(row.epoch, header):
-            head = self._ledger.head()
-            if row.epoch != head + 1:
-                raise AssayError("epoch_out_of_order", f"epoch {row.epoch} after {head}")
-            raw, transaction_hash = self._signed(row, header)
-            self._ledger.chain.send_raw(raw)
-            assert self._ledger.is_posted(row.epoch, header)
-        receipt = self._ledger.chain.receipt(transaction_hash) if transaction_hash else None
-        self._update(row.key, state="posted", block=receipt.block if receipt else None)
+    async def _pass(self) -> None:
+        await self._load()
+        await self._reopen()
+        nonce = await self._chain.nonce(self._wallet.address)
+        fees = await self._chain.fees()
+        head = await self._chain.head()
+        queue = deque(self._handle(Looked(head.number, head.hash, nonce, fees)))
+        for _ in range(STEPS_MAX):
+            if not queue:
+                return
+            event = await self._do(queue.popleft())
+            if event is not None:
+                queue.extendleft(reversed(self._handle(event)))
 
-    def _signed(self, row: Row[Any], header: Header) -> tuple[bytes, bytes]:
-        nonce = self._ledger.chain.nonce(self._ledger.poster)
-        attempts = row.attempts + 1
-        if row.raw is not None and row.nonce == nonce:
-            self._update(row.key, state="signed", attempts=attempts)
-            return row.raw, row.transaction_hash
-        raw, digest = self._ledger.sign_post(row.epoch, header, nonce)
-        self._update(
-            row.key,
-            state="signed",
-            attempts=attempts,
-            nonce=nonce,
-            raw=raw,
-            transaction_hash=digest,
-        )
-        return raw, digest
+    # ---- the chain's past ----
 
-    def _update(self, key: str, **values: Any) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(update(OUTBOX).where(OUTBOX.c.key == key).values(values))
+    async def _load(self) -> None:
+        """The open rows; the chain's id is asked for with them, so that it is the right chain."""
+        if self._loaded:
+            return
+        chain = await self._chain.chain_id()
+        for item in await self._io(lambda: self._rows.open_items(chain)):
+            self._handle(Added(item))
+        self._loaded = True
+
+    async def _reopen(self) -> None:
+        """Whatever was final in a block that the chain no longer has is open again."""
+        lost: list[str] = []
+        while (found := await self._lost_after(len(lost))) is not None:
+            lost += found
+        if not lost:
+            return
+        self._on_alarm(Alarm("chain_mismatch", lost[-1], f"the chain lost {len(lost)} of ours"))
+        for item in await self._io(lambda: self._rows.reopen(lost)):
+            self._handle(Added(item))
+
+    async def _lost_after(self, count: int) -> list[str] | None:
+        """The next older items that the chain no longer holds; None if there are none."""
+        finals = await self._io(lambda: self._rows.finals(count, _FINALS_PAGE))
+        lost: list[str] = []
+        for item in finals:
+            assert item.place is not None
+            if await self._holds(item.place):
+                break
+            lost.append(item.key)
+        return lost or None
+
+    async def _holds(self, place: Place) -> bool:
+        block = await self._chain.block(place.block)
+        return block is not None and block.hash == place.block_hash
+
+    # ---- effects ----
+
+    def _handle(self, event: Event) -> list[Effect]:
+        return self._core.handle(self._clock(), event)
+
+    async def _do(self, effect: Effect) -> Event | None:
+        match effect:
+            case Ask(key):
+                asked = self._core.items.get(key)  # it may have been settled in this pass
+                return None if asked is None else await self._ask(asked)
+            case Estimate(key):
+                return await self._estimate(self._core.items[key])
+            case Sign(key, nonce, offer):
+                return await self._sign(self._core.items[key], nonce, offer)
+            case Send(key, name):
+                return await self._send(key, await self._io(lambda: self._rows.raw(name)))
+            case Fill(nonce, fee, tip):
+                await self._fill(nonce, Offer(_FILL_GAS, fee, tip))
+            case Save(item, dropped):
+                await self._io(lambda: self._rows.save(item, dropped))
+            case Settled(item):
+                for ended in self._waiting.get(item.key, []):
+                    ended.set()
+            case Alarm():
+                self._on_alarm(effect)
+        return None
+
+    async def _ask(self, item: Item) -> Event:
+        vain: Found | None = None
+        for attempt in reversed(item.attempts):
+            receipt = await self._chain.receipt(attempt.hash)
+            if receipt is not None:
+                place = Place(receipt.transaction_hash, receipt.block, receipt.block_hash)
+                if receipt.ok:
+                    return Found(item.key, place)
+                vain = Found(item.key, place, ok=False)
+        probe = self._probes.get(item.kind)
+        if probe is not None:
+            try:
+                if await probe(item):
+                    return Found(item.key, done=True)
+            except AssayError as error:
+                if error.code != "chain_mismatch":
+                    raise
+                return Differs(item.key, error.message)
+        return vain or Found(item.key)
+
+    async def _estimate(self, item: Item) -> Event:
+        try:
+            call = item.call
+            gas = await self._chain.estimate(self._wallet.address, call.to, call.data)
+        except ContractRefused as refused:
+            return Refused(item.key, _reason(refused), sent=False)
+        return Estimated(item.key, gas)
+
+    async def _sign(self, item: Item, nonce: int, offer: Offer) -> Event:
+        raw = self._wallet.sign(await self._chain.chain_id(), nonce, item.call, offer)
+        attempt = Attempt(transaction_hash(raw), nonce, offer)
+        await self._io(lambda: self._rows.keep_attempt(item.key, attempt, raw))
+        return Signed(item.key, attempt)
+
+    async def _send(self, key: str, raw: bytes) -> Event:
+        try:
+            await self._chain.send_raw(raw)
+        except ContractRefused as refused:
+            return Refused(key, _reason(refused), sent=True)
+        except SendRefused as refused:
+            return NotSent(key, refused.why, refused.message)
+        return Sent(key)
+
+    async def _fill(self, nonce: int, offer: Offer) -> None:
+        call = Call(self._wallet.address, b"")
+        raw = self._wallet.sign(await self._chain.chain_id(), nonce, call, offer)
+        try:
+            await self._chain.send_raw(raw)
+        except (ContractRefused, SendRefused) as refused:
+            self._on_alarm(Alarm(refused.code, "", f"nonce {nonce} is not filled: {refused}"))
+
+    async def _io(self, action: Callable[[], _T]) -> _T:
+        return await trio.to_thread.run_sync(action, limiter=self._thread)
 
 
-def _columns(key: str, epoch: int, header: Header, state: str) -> dict[str, Any]:
-    return {
-        "key": key,
-        "epoch": epoch,
-        "root": header.root,
-        "total_cum": header.total_cum.to_bytes(16),
-        "jobs": header.jobs,
-        "leaves": header.leaves,
-        "data_hash": header.data_hash,
-        "policy": header.policy,
-        "state": state,
-    }
-
-
-def _header(row: Row[Any]) -> Header:
-    return Header(
-        row.root,
-        int.from_bytes(row.total_cum),
-        row.jobs,
-        row.leaves,
-        row.data_hash,
-        row.policy,
-    )
-
-
-def _check_same(rows: Any, key: str, epoch: int, header: Header) -> None:
-    if any((row.key, row.epoch, _header(row)) != (key, epoch, header) for row in rows):
-        raise AssayError(
-            "chain_mismatch", f"key or epoch {epoch} already belongs to another header"
-        )
+def _reason(refused: ContractRefused) -> str:
+    """The contract's own word for it, if it is one of ours."""
+    known = refusal(refused.output)
+    return refused.message if known is None else str(known)

@@ -4,20 +4,18 @@ own file."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import httpx
-
+from assay_contracts.http_post import Poster
+from assay_contracts.records import Log
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
     from assay_contracts.chain import LocalChain
-
-RPC_SECONDS: Final = 10.0
-ANSWER_BYTES_MAX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +37,28 @@ class BlockReader(Protocol):
 
 
 class ChainReader(Protocol):
-    """What a verification of credit asks of a chain; all of it at the newest block."""
+    """What a verification of credit asks of a chain; state is that of the newest block."""
 
     def chain_id(self) -> int: ...
     def code(self, address: bytes) -> bytes: ...
     def call(self, to: bytes, data: bytes) -> bytes: ...
+    def head(self) -> int: ...
+    def timestamp(self, number: int) -> int | None:
+        """Seconds, of a block; None if there is no such block."""
+        ...
+
+    def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
+        """A contract's events in one block."""
+        ...
 
 
 class HttpChain:
     """An Ethereum JSON-RPC node. Raises AssayError: "timeout", "peer_gone", "chain_mismatch"
     (an answer that is none), "contract_refused" (the node reports an error)."""
 
-    def __init__(self, url: str, *, client: httpx.Client | None = None) -> None:
-        self._url = url
-        self._client = client or httpx.Client(timeout=RPC_SECONDS)
+    def __init__(self, url: str, *, send: Callable[[bytes], bytes] | None = None) -> None:
+        """`send` takes a request's body and gives the answer's, in place of an HTTP connection."""
+        self._send = send or Poster(url)
 
     def chain_id(self) -> int:
         return int.from_bytes(self._bytes("eth_chainId"))
@@ -74,6 +80,20 @@ class HttpChain:
         found = self._result("eth_getBlockByNumber", hex(number), False)
         return None if found is None else _bytes_in(found, "hash")
 
+    def head(self) -> int:
+        return int.from_bytes(self._bytes("eth_blockNumber"))
+
+    def timestamp(self, number: int) -> int | None:
+        found = self._result("eth_getBlockByNumber", hex(number), False)
+        return None if found is None else int.from_bytes(_bytes_in(found, "timestamp"))
+
+    def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
+        one = {"fromBlock": hex(number), "toBlock": hex(number), "address": _hex(address)}
+        found = self._result("eth_getLogs", one)
+        if not isinstance(found, list):
+            raise AssayError("chain_mismatch", "the node's logs are none")
+        return tuple(_log(log) for log in found)
+
     def notes(self, number: int) -> tuple[MinedNote, ...]:
         """The transactions of a block; none if there is no such block."""
         found = self._result("eth_getBlockByNumber", hex(number), True)
@@ -85,7 +105,8 @@ class HttpChain:
         return tuple(_mined(one) for one in listed)
 
     def close(self) -> None:
-        self._client.close()
+        if isinstance(self._send, Poster):
+            self._send.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +118,10 @@ class HttpChain:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def result(self, method: str, *params: Any) -> Any:
+        """The result of any method, as JSON has it."""
+        return self._result(method, *params)
 
     def _bytes(self, method: str, *params: Any) -> bytes:
         result = self._result(method, *params)
@@ -113,18 +138,9 @@ class HttpChain:
         return answer.get("result")
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        body = bytearray()
+        body = self._send(json.dumps(request).encode())
         try:
-            with self._client.stream("POST", self._url, json=request) as response:
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > ANSWER_BYTES_MAX:
-                        raise AssayError("oversized", "the node's answer is larger than 1 MiB")
             return json.loads(body)
-        except httpx.TimeoutException:
-            raise AssayError("timeout", f"no answer from {self._url}") from None
-        except httpx.HTTPError as error:
-            raise AssayError("peer_gone", f"{self._url}: {error}") from None
         except ValueError:
             raise AssayError("chain_mismatch", "the node's answer is no JSON") from None
 
@@ -159,6 +175,20 @@ class FileChain:
         block = self._chain.block(number)
         return None if block is None else block.hash
 
+    def head(self) -> int:
+        return self._chain.head_block().number
+
+    def timestamp(self, number: int) -> int | None:
+        block = self._chain.block(number)
+        return None if block is None else block.timestamp
+
+    def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
+        block = self._chain.block(number)
+        names = () if block is None else block.transactions
+        receipts = (self._chain.receipt(name) for name in names)
+        events = (log for receipt in receipts if receipt is not None for log in receipt.logs)
+        return tuple(log for log in events if log.address == address)
+
     def notes(self, number: int) -> tuple[MinedNote, ...]:
         block = self._chain.block(number)
         names = () if block is None else block.transactions
@@ -177,6 +207,15 @@ def _mined(found: Any) -> MinedNote:
         data=_bytes_in(found, "input"),
         block=int.from_bytes(_bytes_in(found, "blockNumber")),
     )
+
+
+def _log(found: Any) -> Log:
+    """An event as JSON-RPC has it."""
+    topics = found.get("topics") if isinstance(found, dict) else None
+    if not isinstance(topics, list) or not all(isinstance(one, str) for one in topics):
+        raise AssayError("chain_mismatch", "the node's log is none")
+    named = tuple(_bytes_in({"topic": one}, "topic") for one in topics)
+    return Log(_bytes_in(found, "address"), named, _bytes_in(found, "data"))
 
 
 def _bytes_in(found: Any, name: str) -> bytes:

@@ -17,6 +17,18 @@ class ContractRefused(AssayError):
         self.output = output
 
 
+class SendRefused(AssayError):
+    """The chain did not take a transaction; it may come to be taken later, as it is or changed.
+
+    `why`: "nonce" (used already, or not the next), "underpriced", "funds", or "other".
+    """
+
+    def __init__(self, why: str, message: str) -> None:
+        code = "gas_too_low" if why in ("underpriced", "funds") else "chain_unavailable"
+        super().__init__(code, message)
+        self.why = why
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """A block of the chain; `timestamp` in seconds, `transactions` by hash."""
@@ -69,3 +81,13 @@ class Transaction:
     to: bytes | None
     data: bytes
     gas: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBlock:
+    """A block of the local chain as RLP, and its producer's seal (a signed Seal, or empty)."""
+
+    number: int
+    hash: bytes
+    raw: bytes
+    seal: bytes

@@ -51,6 +51,8 @@ interface INodeRegistry {
     function bondOf(bytes32 key) external view returns (uint96);
     function activeCount() external view returns (uint256);
     function activeAt(uint256 index) external view returns (bytes32 key);
+    function unbonding() external view returns (uint32); // seconds
+    function nonceOf(bytes32 key) external view returns (uint256); // in the next signed message
 
     /// Takes up to `amount` of the bond, `reporterBps` of it to `reporter`, burns the rest; a key
     /// without a bond loses nothing. Only the ledger and the court may.
@@ -66,8 +68,19 @@ interface INodeRegistry {
 interface ICreditLedger {
     function head() external view returns (uint32);
     function isFinal(uint32 epoch) external view returns (bool);
+    /// The newest epoch known to be final; `settle` looks at up to `count` more.
+    function finalHead() external view returns (uint32);
+    function settle(uint32 count) external;
     function totalOf(uint32 epoch) external view returns (uint128);
+    /// The header as posted; zeros if there is none, or none any more.
+    function epochs(uint32 epoch)
+        external
+        view
+        returns (bytes32 root, uint128 totalCum, uint64 postedAt, uint32 leaves);
     function claimed(bytes32 account, uint8 role) external view returns (uint128);
+    function totalClaimed() external view returns (uint128);
+    /// The highest `totalCum` of the epochs that were claimed against.
+    function highestTotal() external view returns (uint128);
     function verifyLeaf(uint32 epoch, Leaf calldata leaf, uint256 index, bytes calldata proof)
         external
         view
@@ -77,4 +90,6 @@ interface ICreditLedger {
 interface ICreditToken {
     function mint(address to, uint256 amount) external;
     function burn(uint256 amount) external;
+    /// The ledger of the day.
+    function minter() external view returns (address);
 }

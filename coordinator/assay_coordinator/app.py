@@ -8,25 +8,33 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
+from assay_contracts.plan import LOCAL, Parameters
 from assay_contracts.rpc import rpc_app, serve_rpc
-from assay_coordinator.adapters.anchor import Anchor
-from assay_coordinator.adapters.credit import credit_bundle
+from assay_coordinator.adapters.anchor import Anchor, RemoteChain, local_anchor, remote_anchor
+from assay_coordinator.adapters.blocks import Blocks
+from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.draws import job_verdict, round_draws
+from assay_coordinator.adapters.governance import RulesFollower
+from assay_coordinator.adapters.leaf_files import leaves_document, publish
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.verdicts import verdict_record
+from assay_coordinator.adapters.void_watch import VoidWatch
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
+from assay_coordinator.core.events import PostEpoch, PostRound
 from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.rules import SignedPolicy
+from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.runtime import Backends, Runtime
 from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
@@ -40,6 +48,7 @@ from assay_protocol.links import SESSION
 from assay_protocol.signing import Identity
 
 CARD_FILES: Final = "*.card"
+EPOCHS_FOLDER: Final = "epochs"
 
 log = get_logger("coordinator")
 
@@ -55,6 +64,9 @@ class Settings:
     rpc: tuple[str, int] | None = None
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
+    chain: RemoteChain | None = None  # None: a local one in the data directory
+    moderation: Path | None = None
+    contracts: Parameters = LOCAL  # what they are made with at the first start
 
 
 async def run_coordinator(settings: Settings) -> int:
@@ -67,21 +79,31 @@ async def run_coordinator(settings: Settings) -> int:
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)
     tables = read_tables(settings.calibrations, settings.policy.operators)
+    moderation = read_policy_file(settings.moderation) if settings.moderation else None
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
-        runtime = make_runtime(settings.policy, identity, store, anchor, cards, listed, tables)
+        folder = settings.data_dir / EPOCHS_FOLDER
+        runtime = make_runtime(
+            settings.policy, identity, store, anchor, cards, listed, folder, tables, moderation
+        )
         async with (
             open_host(identity.seed, settings.listen) as host,
             trio.open_nursery() as nursery,
         ):
             started = trio.Event()
             nursery.start_soon(runtime.run, started)
+            nursery.start_soon(anchor.run)
+            watch = VoidWatch(
+                anchor.chain, anchor.deployment.address, anchor.newest_posted, runtime.tell
+            )
+            nursery.start_soon(watch.run)
             await started.wait()
+            _follow_rules(nursery, anchor, runtime)
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
             rpc = await _start_rpc(nursery, settings, anchor)
             _settle_heap()
-            _ready(host.addresses, rpc)
+            _ready(host.addresses, rpc, anchor.deployment.contracts)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -95,27 +117,42 @@ def make_runtime(
     anchor: Anchor,
     cards: Mapping[bytes, bytes],
     listed: Mapping[bytes, Listed],
+    epochs_folder: Path,
     tables: Tables | None = None,
+    moderation: SignedPolicy | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
-    deployment = anchor.deployment
+    deployment, blocks = anchor.deployment, Blocks(anchor.local)
+    final = partial(trio.from_thread.run, anchor.is_final)  # bundles are made in threads
+    bundles = Bundles(store, deployment.chain_id, deployment.address, final)
 
-    def bundle(account: bytes) -> bytes:
-        return credit_bundle(store, deployment.chain_id, deployment.address, account)
+    async def submit(effect: PostEpoch | PostRound) -> None:
+        if isinstance(effect, PostEpoch):  # nobody can check a root without its leaves
+            await trio.to_thread.run_sync(publish, store, epochs_folder, effect.epoch)
+        await anchor.submit(effect)
 
     return Runtime(
-        lambda: Coordinator(policy, listed, identity, os.urandom(32), tables=tables),
+        lambda: Coordinator(
+            policy, listed, identity, os.urandom(32), tables=tables, moderation=moderation
+        ),
         Backends(
             commit=store.commit,
             load=store.load,
             documents={
-                "credit": bundle,
+                "credit": bundles.bundle,
+                "claimable": bundles.claimable,
+                "leaves": partial(leaves_document, store),
+                "pricing": partial(pricing_document, store),
                 "draws": partial(round_draws, store),
                 "verdict": partial(verdict_record, store),
+                "block": blocks.part,
+                "finality": blocks.finality,
             },
-            post=anchor.post,
-            post_round=anchor.post_round,
+            submit=submit,
+            settled=anchor.settled,
             verdict=partial(job_verdict, store),
+            vote=blocks.vote,
+            block=blocks.target,
         ),
         cards,
         lambda: time.time_ns() // 1000,
@@ -167,11 +204,15 @@ def read_tables(paths: Sequence[Path], operators: Iterable[bytes]) -> Tables:
 
 
 @contextmanager
-def _opened(settings: Settings, identity: Identity) -> Any:
+def _opened(settings: Settings, identity: Identity) -> Iterator[tuple[Store, Anchor]]:
     url = settings.database or f"sqlite:///{settings.data_dir / 'coordinator.db'}"
     store = Store(url)
     try:
-        anchor = Anchor(settings.data_dir / "chain.db", identity.seed, store.engine)
+        if settings.chain is not None:
+            anchor = remote_anchor(settings.chain, identity, store.engine)
+        else:
+            path = settings.data_dir / "chain.db"
+            anchor = local_anchor(path, identity, store.engine, settings.contracts)
         try:
             yield store, anchor
         finally:
@@ -180,12 +221,26 @@ def _opened(settings: Settings, identity: Identity) -> Any:
         store.close()
 
 
+def _follow_rules(nursery: trio.Nursery, anchor: Anchor, runtime: Runtime) -> None:
+    """What governance decides, if it is known where."""
+    registry = anchor.deployment.contracts.get("ModelRegistry")
+    if registry is None:
+        log.warning("rules_not_followed", reason="no ModelRegistry is named")
+        return
+    follower = RulesFollower(
+        anchor.chain, registry, runtime.tell, lambda: runtime.core.rules.lacks_policy
+    )
+    nursery.start_soon(follower.run)
+
+
 async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) -> str | None:
     if settings.rpc is None:
         return None
+    if anchor.local is None:
+        raise AssayError("config_invalid", "only the local chain is served: leave out --rpc")
     try:
         with single_errors():
-            binds = await nursery.start(serve_rpc, rpc_app(anchor.chain), *settings.rpc)
+            binds = await nursery.start(serve_rpc, rpc_app(anchor.local), *settings.rpc)
     except OSError as error:
         raise AssayError("port_in_use", f"cannot serve JSON-RPC on {settings.rpc}") from error
     return str(binds[0])
@@ -198,7 +253,13 @@ def _settle_heap() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-def _ready(addresses: tuple[str, ...], rpc: str | None) -> None:
-    line = {"event": "ready", "address": addresses[0], "addresses": list(addresses), "rpc": rpc}
+def _ready(addresses: tuple[str, ...], rpc: str | None, contracts: Mapping[str, bytes]) -> None:
+    line = {
+        "event": "ready",
+        "address": addresses[0],
+        "addresses": list(addresses),
+        "rpc": rpc,
+        "contracts": {name: f"0x{address.hex()}" for name, address in contracts.items()},
+    }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

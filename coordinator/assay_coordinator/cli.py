@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
+
+if TYPE_CHECKING:
+    from assay_coordinator.adapters.anchor import RemoteChain
 
 DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
 
@@ -43,7 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
-    start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC, read-only")
+    start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC")
+    _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
     start.add_argument("--faucet", type=int, metavar="MICROCREDITS")
@@ -55,7 +59,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a table of honest noise from `coordinator calibrate`; older ones too, for open jobs",
     )
-    _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    start.add_argument(
+        "--moderation", type=Path, metavar="FILE", help="the policy whose sha256 is on the chain"
+    )
+    start.add_argument(
+        "--contracts",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a parameter of the contracts, for the first start (docs/contracts.md)",
+    )
+    _add_moderation(verbs)
+    keys = _verb(verbs, "keys", _keys, "show the coordinator's public key")
+    keys.add_argument("--poster", action="store_true", help="and the address that posts epochs")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
     shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
     shapes.add_argument("--probe-keys", type=Path, help="the prober's keys, which are left out")
@@ -66,11 +82,79 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--key", type=Path, required=True, help="an operator's key file")
     calibrate.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
     calibrate.add_argument("--json", action="store_true", help="one line for programs")
+    _add_chain(verbs)
+    audit = _verb(verbs, "audit", _audit, "check an epoch whole, from the chain and its leaf file")
+    audit.add_argument("--epoch", type=int, required=True)
+    audit.add_argument("--chain", help="JSON-RPC URL or file; default: the data directory's")
+    audit.add_argument("--ledger", metavar="ADDRESS", help="default: the data directory's key's")
+    published = "default: in the data directory"
+    audit.add_argument("--leaves", metavar="FILE|URL", help=published)
+    audit.add_argument("--before", metavar="FILE|URL", help="of the epoch before; default: beside")
+    audit.add_argument("--pricing", type=Path, metavar="FILE", help="the rules that priced it")
+    audit.add_argument("--challenge", action="store_true", help="show a fraud to the ledger")
+    audit.add_argument("--key", type=Path, help="key file of who sends the challenge")
+    audit.add_argument("--json", action="store_true")
     grant = _remote(verbs, "grant", _grant, "give an account credit")
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
     _remote(verbs, "close-epoch", _close_epoch, "close the running epoch now")
     return parser
+
+
+def _add_chain(verbs: Any) -> None:
+    chain = verbs.add_parser("chain", help="the chain of a stopped coordinator")
+    restore = _verb(
+        chain.add_subparsers(required=True, metavar="VERB"),
+        "restore",
+        _restore_chain,
+        "take sealed blocks that were lost here from a follower",
+    )
+    restore.add_argument("--from", dest="source", required=True, metavar="URL|FILE")
+    restore.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
+    restore.add_argument("--json", action="store_true", help="one line for programs")
+
+
+def _add_moderation(verbs: Any) -> None:
+    text = "make and read moderation policies"
+    group = verbs.add_parser("moderation", help=text, description=text)
+    actions = group.add_subparsers(required=True, metavar="ACTION")
+    sign = actions.add_parser("sign", help="sign a list of phrases, one a line")
+    sign.add_argument("phrases", type=Path)
+    sign.add_argument("--key", type=Path, required=True, help="the author's key file")
+    sign.add_argument("--name", required=True)
+    sign.add_argument("--version", type=int, required=True)
+    sign.add_argument("--output", "-o", type=Path, required=True, metavar="FILE")
+    show = actions.add_parser("show", help="what a policy file says, and its sha256")
+    show.add_argument("file", type=Path)
+    show.add_argument("--list", action="store_true", help="every phrase")
+    for action, run in ((sign, _moderation_sign), (show, _moderation_show)):
+        action.add_argument("--json", action="store_true", help="one line for programs")
+        action.set_defaults(run=run)
+
+
+def _moderation_sign(args: argparse.Namespace) -> int:
+    from assay_coordinator.moderation_command import sign
+
+    return sign(args)
+
+
+def _moderation_show(args: argparse.Namespace) -> int:
+    from assay_coordinator.moderation_command import show
+
+    return show(args)
+
+
+def _add_remote_chain(start: argparse.ArgumentParser) -> None:
+    """Where epochs go; without these a chain of one's own in the data directory."""
+    start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
+    start.add_argument(
+        "--deployment",
+        type=Path,
+        metavar="FILE",
+        help="with --chain: what `contracts deploy` wrote",
+    )
+    start.add_argument("--confirmations", type=int, metavar="N", help="blocks above a post; 12")
+    start.add_argument("--fee-max", type=int, metavar="WEI", help="per gas; 500 gwei")
 
 
 def _verb(verbs: Any, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
@@ -90,6 +174,7 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
 def _start(args: argparse.Namespace) -> int:
     import trio
 
+    from assay_contracts.plan import LOCAL, choose
     from assay_coordinator.app import Settings, run_coordinator
     from assay_coordinator.policy_file import read_policy
     from assay_network.logs import configure_logs
@@ -107,8 +192,35 @@ def _start(args: argparse.Namespace) -> int:
         rpc=_host_port(args.rpc),
         policy=policy,
         calibrations=tuple(args.calibration),
+        chain=_remote_chain(args),
+        moderation=args.moderation,
+        contracts=choose(LOCAL, args.contracts),
     )
     return trio.run(run_coordinator, settings)
+
+
+def _remote_chain(args: argparse.Namespace) -> RemoteChain | None:
+    given = (args.deployment, args.confirmations, args.fee_max)
+    if args.chain is None:
+        if given != (None,) * 3:
+            raise AssayError("config_invalid", "--deployment and so on go with --chain")
+        return None
+    from assay_contracts.deployment_record import read_record
+    from assay_contracts.wallet import FeeBounds
+    from assay_coordinator.adapters.anchor import CONFIRMATIONS, RemoteChain
+
+    record = None if args.deployment is None else read_record(args.deployment)
+    if record is None:
+        raise AssayError("config_invalid", "--chain needs the --deployment's record")
+    confirmations = CONFIRMATIONS if args.confirmations is None else args.confirmations
+    if confirmations < 1:
+        raise AssayError("config_invalid", "on a chain that others mine, confirm 1 block at least")
+    return RemoteChain(
+        url=args.chain,
+        record=record,
+        confirmations=confirmations,
+        fees=FeeBounds() if args.fee_max is None else FeeBounds(args.fee_max),
+    )
 
 
 def _keys(args: argparse.Namespace) -> int:
@@ -119,6 +231,11 @@ def _keys(args: argparse.Namespace) -> int:
     data_dir.mkdir(parents=True, exist_ok=True)
     identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
     sys.stdout.write(identity.public_key.hex() + "\n")
+    if args.poster:
+        from assay_contracts.genesis import poster_key
+        from assay_contracts.wallet import address_of, show_address
+
+        sys.stdout.write(show_address(address_of(poster_key(identity.seed))) + "\n")
     return 0
 
 
@@ -129,6 +246,12 @@ def _check(args: argparse.Namespace) -> int:
     for line in findings or ["the books are in order"]:
         sys.stdout.write(line + "\n")
     return 1 if findings else 0
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from assay_coordinator.audit_command import audit
+
+    return audit(args)
 
 
 def _shapes(args: argparse.Namespace) -> int:
@@ -159,6 +282,20 @@ def _as_lines(fitted: dict[str, Any]) -> str:
         for one in fitted["pairs"]
     ]
     return "\n".join([head, *pairs])
+
+
+def _restore_chain(args: argparse.Namespace) -> int:
+    from assay_coordinator.chain_restore import restore_chain
+    from assay_network.keystore import load_key
+
+    data_dir = args.data_dir.expanduser()
+    url = args.database or f"sqlite:///{data_dir / 'coordinator.db'}"
+    seed = load_key(data_dir / "coordinator.key")
+    done = restore_chain(data_dir / "chain.db", url, seed, args.source)
+    facts = {"blocks": done.blocks, "head": done.head, "hash": done.hash.hex()}
+    text = f"{done.blocks} blocks taken over; the chain ends at block {done.head}"
+    sys.stdout.write((json.dumps(facts) if args.json else text) + "\n")
+    return 0
 
 
 def _grant(args: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from assay_coordinator.core.policy import Policy
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import ROUND_RECEIPTS_MAX
 
-_NOT_IN_FILES = frozenset({"operators", "epoch_policy", "links"})  # links: a change would be a fork
+_NOT_IN_FILES = frozenset({"operators", "links"})  # links: a change would be a fork
+_KEYS: Final = frozenset({"treasury"})  # public keys, as hex
 _MOST: Final = {
     "audit_bps_min": 10_000,
     "fee_bps": 10_000,
@@ -40,9 +41,22 @@ def read_policy(path: Path | None, **overrides: Any) -> Policy:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise AssayError("config_invalid", f"{path}: unknown key {key}{hint}")
+        if key in _KEYS:
+            values[key] = _key(path, key, value)
+            continue
         if type(value) is not int or value < 0:
             raise AssayError("config_invalid", f"{path}: {key} must be a whole number, 0 or more")
         if value > _MOST.get(key, value):
             raise AssayError("config_invalid", f"{path}: {key} is at most {_MOST[key]}")
     values.update({key: value for key, value in overrides.items() if value is not None})
     return Policy(**values)
+
+
+def _key(path: Path | None, name: str, value: object) -> bytes:
+    try:
+        key = bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise AssayError("config_invalid", f"{path}: {name} must be a key of 64 hex digits")
+    return key

@@ -9,14 +9,16 @@ batch is acknowledged and the core is rebuilt from the tables, which are the tru
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
 from assay_coordinator.core.coordinator import Coordinator, Stored
 from assay_coordinator.core.events import (
+    BlockToVote,
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -34,6 +36,7 @@ from assay_coordinator.core.events import (
     Tick,
 )
 from assay_coordinator.core.records import Row
+from assay_coordinator.core.rules import PART_BYTES
 from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
@@ -46,11 +49,13 @@ QUEUE_BYTES_MAX: Final = 256 << 20
 PEER_EVENTS_MAX: Final = 1_024  # one peer's share of the queue
 BATCH_EVENTS_MAX: Final = 2_048
 TICK_SECONDS: Final = 0.25
-PART_BYTES: Final = 512 * 1024
+BLOCK_SECONDS: Final = 1.0
 DOCUMENTS_CACHED_MAX: Final = 64
 DOCUMENT_BYTES_CACHED_MAX: Final = 256 << 20
 LOOKUPS_WAITING_MAX: Final = 1_024
 POSTS_WAITING_MAX: Final = 65_536
+POSTS_UNDER_WAY_MAX: Final = 2_048  # written down, and not yet on the chain to stay
+POST_SECONDS_MAX: Final = 600.0  # of one wait; then it is said, and waited for again
 POST_RETRY_SECONDS: Final = 5.0
 RESTORE_RETRY_SECONDS: Final = 1.0
 
@@ -59,24 +64,30 @@ log = get_logger("coordinator")
 Commit = Callable[[list[Row]], None]
 Load = Callable[[int], Stored]  # all of these are synchronous and raise AssayError
 Document = Callable[[bytes], bytes]
-Post = Callable[[PostEpoch], None]
-PostDraw = Callable[[PostRound], RoundMined]
+Submit = Callable[[PostEpoch | PostRound], Awaitable[None]]
+Settled = Callable[[PostEpoch | PostRound], Awaitable[EpochPosted | RoundMined]]
 Verdict = Callable[[bytes, bytes], m.JobVerdict]
+Vote = Callable[[bytes, bytes], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backends:
-    """What the runtime needs of the world; each is called in a thread.
+    """What the runtime needs of the world; what is not async is called in a thread.
 
-    `documents`: by what `GetPart` asks for, from its key. `verdict`: of a client's ticket.
+    `submit` returns when what is to be posted is durable, `settled` when it is on chain to stay.
+    `documents`: by what `GetPart` asks for, from its key. `verdict`: of a client's ticket. `vote`:
+    a node's seal of a block; `block`: the one to vote on now, if any.
     """
 
     commit: Commit
     load: Load
     documents: Mapping[str, Document]
-    post: Post
-    post_round: PostDraw
+    submit: Submit
+    settled: Settled
     verdict: Verdict
+    vote: Vote
+    block: Callable[[], int | None]
 
 
 class Runtime:
@@ -111,6 +122,8 @@ class Runtime:
         self._to_post, self._posts = trio.open_memory_channel[PostEpoch | PostRound](
             POSTS_WAITING_MAX
         )
+        self._posting = trio.Semaphore(POSTS_UNDER_WAY_MAX)
+        self._under_way: set[PostEpoch | PostRound] = set()
         self._now = 0
 
     async def run(self, started: trio.Event) -> None:
@@ -123,8 +136,13 @@ class Runtime:
             self._release(await self._restored())
             nursery.start_soon(self._tick_loop)
             nursery.start_soon(self._post_loop)
+            nursery.start_soon(self._block_loop)
             started.set()
             await self._handle_loop()
+
+    def tell(self, event: Event) -> None:
+        """Something happened that is no peer's doing: what a chain says."""
+        self._put(event)
 
     # ---- sessions ----
 
@@ -220,7 +238,7 @@ class Runtime:
         """Nothing of the batch happened. Say so, and become what the tables say."""
         log.error("commit_failed", code=error.code, detail=error.message)
         for effect in batch:
-            if isinstance(effect, Reply | Lookup | LookupVerdict) and effect.request:
+            if isinstance(effect, Reply | Lookup | LookupVerdict | CountVote) and effect.request:
                 self._answer(effect.request, m.Error(code="storage_failed", detail=error.code))
         while True:
             try:
@@ -246,7 +264,7 @@ class Runtime:
                     self._answer(request, message)
                 case Notify(peer, message):
                     self._notify(peer, message)
-                case Lookup() | LookupVerdict():
+                case Lookup() | LookupVerdict() | CountVote():
                     self._begin_lookup(effect)
                 case PostEpoch() | PostRound():
                     self._to_post.send_nowait(effect)
@@ -264,7 +282,7 @@ class Runtime:
 
     # ---- the slow things ----
 
-    def _begin_lookup(self, wanted: Lookup | LookupVerdict) -> None:
+    def _begin_lookup(self, wanted: Lookup | LookupVerdict | CountVote) -> None:
         if not wanted.request:
             return  # a notice, which awaits no answer
         if self._lookups >= LOOKUPS_WAITING_MAX:
@@ -273,7 +291,7 @@ class Runtime:
         self._lookups += 1
         self._nursery.start_soon(self._look_up, wanted)
 
-    async def _look_up(self, wanted: Lookup | LookupVerdict) -> None:
+    async def _look_up(self, wanted: Lookup | LookupVerdict | CountVote) -> None:
         try:
             self._answer(wanted.request, await self._found(wanted))
         except AssayError as error:
@@ -281,7 +299,14 @@ class Runtime:
         finally:
             self._lookups -= 1
 
-    async def _found(self, wanted: Lookup | LookupVerdict) -> m.Part | m.JobVerdict:
+    async def _found(
+        self, wanted: Lookup | LookupVerdict | CountVote
+    ) -> m.Part | m.JobVerdict | m.Done:
+        if isinstance(wanted, CountVote):
+            await trio.to_thread.run_sync(
+                self._backends.vote, wanted.peer, wanted.seal, limiter=self._readers
+            )
+            return m.Done()
         if isinstance(wanted, LookupVerdict):
             return await trio.to_thread.run_sync(
                 self._backends.verdict, wanted.peer, wanted.ticket, limiter=self._readers
@@ -318,25 +343,59 @@ class Runtime:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
 
     async def _post_loop(self) -> None:
-        """One at a time and in order: a round's link is told only after those before it."""
+        """Written down in order, and told in order: a round's link is told only after those before
+        it. Epochs and rounds do not wait for each other."""
+        last: dict[type, trio.Event] = {}
         async for effect in self._posts:
-            while True:
-                try:
-                    posted = await trio.to_thread.run_sync(
-                        self._post, effect, limiter=self._readers
-                    )
-                except AssayError as error:
-                    log.error("not_posted", what=type(effect).__name__, code=error.code)
-                    await trio.sleep(POST_RETRY_SECONDS)
-                else:
-                    self._put(posted)
-                    break
+            if effect in self._under_way:
+                continue  # asked for again after the core was restored
+            await self._tried(self._backends.submit, effect)
+            await self._posting.acquire()
+            self._under_way.add(effect)
+            before, told = last.get(type(effect)), trio.Event()
+            last[type(effect)] = told
+            self._nursery.start_soon(self._post, effect, before, told)
 
-    def _post(self, effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
-        if isinstance(effect, PostRound):
-            return self._backends.post_round(effect)
-        self._backends.post(effect)
-        return EpochPosted(effect.epoch)
+    async def _post(
+        self, effect: PostEpoch | PostRound, before: trio.Event | None, told: trio.Event
+    ) -> None:
+        posted = await self._tried(self._backends.settled, effect)
+        if before is not None:
+            await before.wait()
+        self._put(posted)
+        told.set()
+        self._under_way.discard(effect)
+        self._posting.release()
+
+    async def _tried(
+        self,
+        action: Callable[[PostEpoch | PostRound], Awaitable[_T]],
+        effect: PostEpoch | PostRound,
+    ) -> _T:
+        """Until it is done: nothing that was closed is given up."""
+        while True:
+            code = "timeout"
+            with trio.move_on_after(POST_SECONDS_MAX):
+                try:
+                    return await action(effect)
+                except AssayError as error:
+                    code = error.code
+            log.error("not_posted", what=type(effect).__name__, code=code)
+            await trio.sleep(POST_RETRY_SECONDS)
+
+    async def _block_loop(self) -> None:
+        """Tells the core which block to vote on, whenever that is another."""
+        told: int | None = None
+        while True:
+            try:
+                block = await trio.to_thread.run_sync(self._backends.block, limiter=self._readers)
+            except AssayError as error:
+                log.error("chain_not_read", code=error.code)
+            else:
+                if block is not None or told is not None:  # again: the core may be a new one
+                    self._put(BlockToVote(block))
+                told = block
+            await trio.sleep(BLOCK_SECONDS)
 
     async def _tick_loop(self) -> None:
         while True:

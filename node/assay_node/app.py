@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,9 @@ from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engines import Engines, open_engines
+from assay_node.following import ChainFollower, follow_command
 from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare_model, read_card
+from assay_node.rules_file import Compare, keeping, load_rules
 from assay_node.runtime import NodeRuntime
 from assay_node.serving import (
     Candidate,
@@ -110,6 +113,7 @@ async def run_node(
             used=store.used_tickets(clock()),
             budget_bytes=budget_bytes,
             resident=stocked.resident,
+            rules=await trio.to_thread.run_sync(load_rules, settings),
         )
         runtime = NodeRuntime(
             node,
@@ -119,10 +123,12 @@ async def run_node(
             coordinator=coordinator,
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
+            keep_rules=keeping(directory, await _comparing(stack, settings)),
         )
         await _share(settings, candidates, host)
+        follower = _follower(settings, coordinator, directory, identity, runtime)
         watch = _Watch(settings, runtime, host, engines, clock, report, directory)
-        return await _serve(runtime, watch, stop)
+        return await _serve(runtime, watch, stop, follower)
 
 
 class _Watch:
@@ -174,7 +180,9 @@ class _Watch:
             self._report(status)
 
 
-async def _serve(runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None) -> int:
+async def _serve(
+    runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None, follower: ChainFollower | None
+) -> int:
     cancelled = False
 
     async def until_told() -> None:
@@ -197,11 +205,27 @@ async def _serve(runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_told)
         nursery.start_soon(watch.run)
+        if follower is not None:
+            nursery.start_soon(follower.run)
         notify_systemd("READY=1")
         await runtime.run()
         watch.look()
         nursery.cancel_scope.cancel()
     return EXIT_CANCELLED if cancelled else EXIT_DRAINED
+
+
+def _follower(
+    settings: Settings,
+    coordinator: Coordinator,
+    directory: Path,
+    signer: Identity,
+    runtime: NodeRuntime,
+) -> ChainFollower | None:
+    if not settings.follow:
+        return None
+    command = follow_command(settings.follow, directory, coordinator.key)
+    node = runtime.node
+    return ChainFollower(command, directory, signer, runtime.ask, lambda: node.block_to_vote)
 
 
 async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> ModelCard | None:
@@ -218,6 +242,18 @@ async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> Mod
         raise AssayError("model_missing", f"cannot read {settings.model}") from error
     card, _ = await fetch_card(host, coordinator, digest)
     return card
+
+
+async def _comparing(stack: AsyncExitStack, settings: Settings) -> Compare | None:
+    """What holds rules against the chain that the owner named, if any."""
+    if not settings.chain:
+        return None
+    from assay_contracts.model_registry import compare_rules
+    from assay_contracts.rpc_chain import RpcChain
+
+    chain = RpcChain(settings.chain)
+    stack.push_async_callback(chain.aclose)
+    return partial(compare_rules, chain)
 
 
 async def _share(settings: Settings, candidates: Sequence[Candidate], host: Host) -> None:

@@ -118,7 +118,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     peer = "node to fetch the model from; repeatable"
     parser.add_argument("--model-peer", dest="model_peers", action="append", **keep, help=peer)
     parser.add_argument("--fit", choices=FITS, **keep, help="where memory does not suffice")
+    parser.add_argument("--follow", **keep, metavar="URL", help="execute the chain again, and vote")
     parser.add_argument("--operator", **keep, help="your account key, hex")
+    parser.add_argument("--chain", **keep, help="JSON-RPC URL to compare the rules with")
+    parser.add_argument("--registry", **keep, help="address of the ModelRegistry, hex")
     parser.add_argument("--engine", choices=ENGINES, **keep, help="scripted is simulated")
     parser.add_argument("--engine-url", **keep, help="server of the engine openai")
     parser.add_argument("--engine-key-file", **keep, help="its key, mode 0600")

@@ -47,7 +47,10 @@ class Settings:
     share_mib_s: int = 0  # MiB/s to share the model with other nodes at; 0: it is not shared
     memory_gib: int = 0  # most that loaded models may take; 0: nine tenths of what is free
     fit: str = "shrink"  # slots and context to what memory is free; or "refuse" to start, or "off"
+    follow: str = ""  # JSON-RPC URL of the coordinator's chain, to execute it again and vote
     operator: str = ""  # the owner's account key, hex; empty: the node's own
+    chain: str = ""  # JSON-RPC URL of the chain to compare rules with; empty: they are believed
+    registry: str = ""  # address of the ModelRegistry, hex; empty: of the first rules seen
     engine: str = "llama"
     engine_url: str = ""  # of the server that computes for engine "openai"
     engine_key_file: str = ""  # holds its key; mode 0600
@@ -65,6 +68,8 @@ class Settings:
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")
         if self.operator:
             _require(_is_key(self.operator), "operator must be 64 hexadecimal digits")
+        _require(not self.chain or _is_server(self.chain), "chain must be http(s)://HOST[:PORT]")
+        _require(not self.registry or _is_address(self.registry), "registry must be 40 hex digits")
         _require(bool(self.listen), "listen needs an address")
         one_only = self.engine != "llama" and self.models
         _require(not one_only, f"an engine {self.engine} serves one model")
@@ -72,6 +77,8 @@ class Settings:
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
         )
+        if self.follow:
+            _require(_is_server(self.follow), "follow must be http(s)://HOST[:PORT]")
         if self.engine == "openai":
             _require(_is_server(self.engine_url), "engine_url must be http(s)://HOST[:PORT]")
 
@@ -207,6 +214,10 @@ def _is_key(text: str) -> bool:
         return len(bytes.fromhex(text)) == 32
     except ValueError:
         return False
+
+
+def _is_address(text: str) -> bool:
+    return len(text) == 40 and all(digit in "0123456789abcdefABCDEF" for digit in text)
 
 
 def _require(condition: bool, what: str) -> None:

@@ -27,16 +27,20 @@ from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node
 from assay_node.engines import Engines
+from assay_node.rules_file import Keep
 from assay_node.store import Mark, ReceiptStore, Saved
-from assay_protocol.codec import encode
-from assay_protocol.errors import AssayError
+from assay_protocol.codec import decode, decode_as, encode
+from assay_protocol.errors import AssayError, PeerGone, ProtocolError
 from assay_protocol.links import JOB, SESSION
-from assay_protocol.messages import Done
+from assay_protocol.messages import Done, Error, StartJob, Ticket
+from assay_protocol.signing import peek
+from assay_protocol.streams import remote_error
 
 FIRST_FRAME_SECONDS: Final = 10.0
 SEND_SECONDS_MAX: Final = 30.0
 REQUEST_SECONDS_MAX: Final = 15.0
 REPLAY_SECONDS_MAX: Final = 300.0
+KEEP_RULES_SECONDS_MAX: Final = 120.0  # to compare them with a chain and write them
 RECONNECT_SECONDS: Final = (1.0, 60.0)  # first and longest wait, before jitter
 DISK_BATCH_MAX: Final = 256
 LAST_FRAMES_SECONDS: Final = 1.0
@@ -74,10 +78,12 @@ class NodeRuntime:
         coordinator: Coordinator,
         clock: Callable[[], int],
         tick_seconds: float,
+        keep_rules: Keep,
     ) -> None:
         self.node, self.started, self.drained = node, trio.Event(), trio.Event()
         self._host, self._engines, self._store = host, engines, store
         self._coordinator, self._clock, self._tick_seconds = coordinator, clock, tick_seconds
+        self._keep = keep_rules
         self._session: Session | None = None
         self._lines: dict[int, _Line] = {}
         self._numbers = itertools.count(1)
@@ -92,6 +98,18 @@ class NodeRuntime:
     def connected(self) -> bool:
         """Whether there is a session with the coordinator."""
         return self._session is not None
+
+    async def ask(self, message: object) -> object:
+        """The coordinator's answer to a request beside the node's own.
+
+        Raises PeerGone without a session, AssayError("timeout"), RemoteError for its refusals.
+        """
+        if self._session is None:
+            raise PeerGone("there is no session with the coordinator")
+        answer = decode(await self._session.request(encode(message), REQUEST_SECONDS_MAX))
+        if isinstance(answer, Error):
+            raise remote_error(answer)
+        return answer
 
     async def run(self) -> None:
         """Serve until the node is drained or this is cancelled."""
@@ -158,6 +176,8 @@ class NodeRuntime:
                     self._session.notify(body)
             case do.SaveReceipt() | do.MarkReceipt():
                 self._to_disk.send_nowait(effect)
+            case do.KeepRules():
+                start(self._keep_rules, effect)
             case do.Log(event, fields):
                 log.info(event, **dict(fields))
             case do.Drained():
@@ -169,6 +189,7 @@ class NodeRuntime:
     async def _serve_job(self, client: bytes, frames: Frames) -> None:
         """One client's stream, from its first frame to the end."""
         first = await frames.receive(FIRST_FRAME_SECONDS)
+        answered = await trio.to_thread.run_sync(self._is_answered, first)
         if self._over:
             return
         stream = next(self._numbers)
@@ -177,10 +198,22 @@ class NodeRuntime:
                 line = self._lines[stream] = _Line(frames, nursery)
                 nursery.start_soon(self._read, stream, line)
                 nursery.start_soon(self._write, stream, line)
-                self.post(on.StreamOpened(stream, client, first))
+                self.post(on.StreamOpened(stream, client, first, answered))
         finally:
             self._lines.pop(stream).ended.set()
             self.post(on.StreamLost(stream))
+
+    def _is_answered(self, frame: bytes) -> bool:
+        """Whether the store has a receipt for the ticket in `frame`; not knowing counts as yes."""
+        try:
+            ticket = peek(Ticket, decode_as(StartJob, frame).ticket).ticket
+        except ProtocolError:
+            return False  # the node says what is wrong with it
+        try:
+            return self._store.has(ticket)
+        except AssayError as error:
+            log.error("receipts_not_read", code=error.code)
+            return True
 
     async def _read(self, stream: int, line: _Line) -> None:
         try:
@@ -302,6 +335,18 @@ class NodeRuntime:
                 self.post(on.Answered(effect.request, answer))
                 return
         self.post(on.Failed(effect.request, code))
+
+    async def _keep_rules(self, effect: do.KeepRules) -> None:
+        code = "timeout"
+        with trio.move_on_after(KEEP_RULES_SECONDS_MAX):
+            try:
+                await self._keep(effect.document, effect.rules)
+            except AssayError as error:
+                log.warning("rules_not_kept", code=error.code, reason=error.message)
+                code = error.code
+            else:
+                code = ""
+        self.post(on.RulesNotKept(code) if code else on.RulesKept())
 
     # disk and time
 

@@ -53,6 +53,8 @@ class Status:
     receipts_refused: int
     engine_restarts: int
     clock_skew_ms: int
+    rules: int  # the version of governance's that is in force here; -1: none
+    denied: int  # models of this node that they do not allow
     models: tuple[dict[str, Any], ...]  # of several: model, state (core/residency.py) and jobs
 
     def line(self) -> str:
@@ -67,6 +69,8 @@ class Status:
         if self.models:
             loaded = sum(one["state"] == "resident" for one in self.models)
             parts.append(f"{loaded} of {len(self.models)} models loaded")
+        if self.denied:
+            parts.append(f"{self.denied} models denied by rules {self.rules}")
         if self.receipts_owed:
             parts.append(f"{self.receipts_owed} receipts to deliver")
         if self.engine_restarts:
@@ -144,6 +148,8 @@ def snapshot(
         receipts_refused=tally.receipts_refused,
         engine_restarts=restarts,
         clock_skew_ms=repute.clock_skew_us // 1000,
+        rules=node.rules.version,
+        denied=sum(not node.rules.allows(model) for model in node.served),
         models=_models(node),
     )
 

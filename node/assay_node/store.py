@@ -114,6 +114,12 @@ class ReceiptStore:
             )
             return [Owed(*row) for row in rows]
 
+    def has(self, ticket: bytes) -> bool:
+        """Whether a receipt was ever saved for the ticket with this id."""
+        with _storage_errors():
+            row = self._db.execute("select 1 from receipts where ticket = ?", (ticket,)).fetchone()
+            return row is not None
+
     def used_tickets(self, now: int) -> dict[bytes, int]:
         """Tickets that gave a receipt and have not expired: id -> expiry in microseconds."""
         used: dict[bytes, int] = {}

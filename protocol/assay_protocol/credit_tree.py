@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -29,7 +30,23 @@ from assay_protocol.errors import ProtocolError
 AMOUNT_MAX: Final = (1 << 128) - 1
 DEPTH_MAX: Final = 32  # the contract counts leaves in 32 bits
 PROOF_ITEM_BYTES: Final = 48
-LINE_KINDS: Final[dict[str, int]] = {"job": 0, "audit": 1}
+LINE_KINDS: Final[dict[str, int]] = {"job": 0, "audit": 1, "sweep": 2}
+# What an account can earn as; one account has a leaf for each role it ever earned in.
+COMPUTE: Final = 0
+PUBLISHER: Final = 1
+ADAPTER: Final = 2
+DATA: Final = 3
+AUDITOR: Final = 4
+TREASURY: Final = 5
+ROLES: Final[dict[str, int]] = {
+    "compute": COMPUTE,
+    "publisher": PUBLISHER,
+    "adapter": ADAPTER,
+    "data": DATA,
+    "auditor": AUDITOR,
+    "treasury": TREASURY,
+}
+LEAF_BYTES: Final = 97  # account 32, role 1, cumulative 16, epoch credit 16, receipts root 32
 
 _LEAF: Final = b"\x00"
 _NODE: Final = b"\x01"
@@ -60,11 +77,21 @@ class CreditLeaf:
         _require(0 <= self.cumulative <= AMOUNT_MAX, "cumulative is not 128 bit")
         _require(0 <= self.epoch_credit <= AMOUNT_MAX, "epoch credit is not 128 bit")
 
+    def encode(self) -> bytes:
+        """97 bytes: what is hashed, and what leaf files hold."""
+        amounts = self.cumulative.to_bytes(16) + self.epoch_credit.to_bytes(16)
+        return self.account + self.role.to_bytes(1) + amounts + self.receipts_root
+
+    @classmethod
+    def decode(cls, raw: bytes) -> CreditLeaf:
+        """Inverse of `encode`; raises ProtocolError("malformed") for another length."""
+        _require(len(raw) == LEAF_BYTES, "a leaf is 97 bytes")
+        cumulative, credit = int.from_bytes(raw[33:49]), int.from_bytes(raw[49:65])
+        return cls(raw[:32], raw[32], cumulative, credit, raw[65:])
+
     @property
     def hash(self) -> bytes:
-        amounts = self.cumulative.to_bytes(16) + self.epoch_credit.to_bytes(16)
-        head = _LEAF + self.account + self.role.to_bytes(1)
-        return sha256(head + amounts + self.receipts_root).digest()
+        return leaf_hash(self.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +110,45 @@ class CreditLine:
 
     @property
     def hash(self) -> bytes:
-        head = _LINE + LINE_KINDS[self.kind].to_bytes(1) + self.id
-        return sha256(head + self.digest + self.amount.to_bytes(16)).digest()
+        return line_hash(self.kind, self.id, self.digest, self.amount)
+
+
+class Frontier:
+    """The tree of `SumTree` over leaves that come one by one, holding only what the root needs: one
+    node for each bit set in the number of leaves. `add` costs one hash on average."""
+
+    __slots__ = ("_peaks", "size", "total")
+
+    def __init__(self) -> None:
+        self._peaks: list[tuple[bytes, int]] = []  # whole subtrees, the largest first
+        self.size = 0
+        self.total = 0
+
+    def add(self, leaf: bytes, amount: int) -> None:
+        """Raises ProtocolError("malformed") if the sum leaves 128 bits."""
+        _require(0 <= amount <= AMOUNT_MAX - self.total, "sum is not 128 bit")
+        node, total, size = leaf, amount, self.size
+        while size & 1:
+            left, left_sum = self._peaks.pop()
+            node, total, size = _node(left, left_sum, node, total), left_sum + total, size >> 1
+        self._peaks.append((node, total))
+        self.size += 1
+        self.total += amount
+
+    @property
+    def root(self) -> bytes:
+        if not self._peaks:
+            return PADDING
+        *larger, (node, total) = self._peaks
+        height = (self.size & -self.size).bit_length() - 1
+        left_leaves = self.size ^ (1 << height)
+        for left, left_sum in reversed(larger):
+            own = (left_leaves & -left_leaves).bit_length() - 1
+            for empty in range(height, own):
+                node = _node(node, total, _padding(empty), 0)
+            node, total, height = _node(left, left_sum, node, total), left_sum + total, own + 1
+            left_leaves ^= 1 << own
+        return node
 
 
 class SumTree:
@@ -129,6 +193,16 @@ class SumTree:
         return tuple(
             ProofItem(*level[(index >> depth) ^ 1]) for depth, level in enumerate(self._levels[:-1])
         )
+
+
+def leaf_hash(record: bytes) -> bytes:
+    """Of an account's leaf as `CreditLeaf.encode` has it."""
+    return sha256(_LEAF + record).digest()
+
+
+def line_hash(kind: str, line_id: bytes, digest: bytes, amount: int) -> bytes:
+    head = _LINE + LINE_KINDS[kind].to_bytes(1) + line_id
+    return sha256(head + digest + amount.to_bytes(16)).digest()
 
 
 def fold(
@@ -182,10 +256,22 @@ def decode_proof(raw: bytes) -> tuple[ProofItem, ...]:
     )
 
 
+def role_name(role: int) -> str:
+    """For people; a role of a later version by its number."""
+    return next((name for name, number in ROLES.items() if number == role), f"role {role}")
+
+
 def _node(left: bytes, left_sum: int, right: bytes, right_sum: int) -> bytes:
     return sha256(
         _NODE + left + left_sum.to_bytes(16, "big") + right + right_sum.to_bytes(16, "big")
     ).digest()
+
+
+@cache
+def _padding(height: int) -> bytes:
+    """The root of a subtree that holds nothing."""
+    below = _padding(height - 1) if height else b""
+    return _node(below, 0, below, 0) if height else PADDING
 
 
 def _require(condition: bool, what: str) -> None:

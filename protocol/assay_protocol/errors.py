@@ -75,6 +75,8 @@ CODES: Final[dict[str, str]] = {
     # the chain and credit
     "chain_mismatch": "The chain is not the one expected, or its history changed.",
     "epoch_out_of_order": "The epoch is not the successor of the one on chain.",
+    "epoch_unknown": "The epoch is not on the chain: never posted, or voided.",
+    "epoch_open": "The epoch is not final: it can still be challenged.",
     "proof_invalid": "The proof does not lead from the leaf to the root.",
     "contract_refused": "The contract reverted the call or transaction.",
     "chain_unavailable": "The chain cannot be reached or is not in step; nothing was lost.",

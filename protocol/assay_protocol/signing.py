@@ -94,6 +94,11 @@ def peek(cls: type[_M], blob: bytes) -> _M:
     return decode_as(cls, blob[SIGNATURE_BYTES:])
 
 
+def covered(cls: type, blob: bytes) -> bytes:
+    """What the signature of a signed `cls` covers, for those who check it elsewhere."""
+    return _signed_bytes(cls, blob[SIGNATURE_BYTES:])
+
+
 def digest(blob: bytes) -> bytes:
     """The 32-byte name of a signed blob."""
     return hashlib.blake2b(blob, digest_size=32).digest()

@@ -14,24 +14,31 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from assay_protocol.codec import encode
+from assay_protocol.credit_tree import (
+    ADAPTER,
+    AUDITOR,
+    COMPUTE,
+    DATA,
+    PUBLISHER,
+    ROLES,
+    TREASURY,
+)
 from assay_protocol.errors import ProtocolError
 from assay_protocol.messages import Pricing, Share
 
-# Roles of an account in the credit tree; one account may have a leaf for each.
-COMPUTE: Final = 0
-PUBLISHER: Final = 1
-ADAPTER: Final = 2
-DATA: Final = 3
-AUDITOR: Final = 4
-TREASURY: Final = 5
-ROLES: Final[dict[str, int]] = {
-    "compute": COMPUTE,
-    "publisher": PUBLISHER,
-    "adapter": ADAPTER,
-    "data": DATA,
-    "auditor": AUDITOR,
-    "treasury": TREASURY,
-}
+__all__ = [
+    "ADAPTER",
+    "AUDITOR",
+    "COMPUTE",
+    "DATA",
+    "PUBLISHER",
+    "ROLES",
+    "TREASURY",
+    "Division",
+    "Part",
+    "Splits",
+    "no_splits",
+]
 SPLIT_ROLES: Final = (PUBLISHER, ADAPTER, DATA)
 SPLIT_BPS_MAX: Final = 4_000  # a node keeps at least six tenths of what the treasury leaves
 WHOLE_BPS: Final = 10_000

@@ -15,8 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 from assay.audit_records import verdict_step
-from assay.cli import FAILED, OK, load, print_json
-from assay.verify_command import MARKS
+from assay.cli import FAILED, MARKS, OK, load, print_json
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import RoundDraws
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from assay.cli import FAILED, OK, load, print_json, printable
+from assay.cli import FAILED, MARKS, OK, key_of, load, print_json, printable
 from assay.verdicts import check_record
 from assay.verify import Verification
-from assay.verify_command import MARKS, key_of
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Ticket, VerdictRecord

@@ -19,15 +19,19 @@ from typing import Any, Final
 
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import missing_text
-from assay_protocol.messages import VERIFY_LEVELS
+from assay_protocol.levels import VERIFY_LEVELS
 
 OK, FAILED, USAGE = 0, 1, 2
+MARKS: Final = {True: "ok", False: "FAILED", None: "not checked"}
 _STEERING: Final = frozenset({"Cc", "Cs"})
 _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
     "selfcheck": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
+    "governance": ("assay.governance_command", "contracts"),
     "simnet": ("assay_simnet.cli", "simnet"),
+    "chain": ("assay_contracts.chain_command", "contracts"),
+    "contracts": ("assay.contracts_command", "contracts"),
 }
 
 
@@ -66,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay node|coordinator|simnet|selfcheck ... "
+        epilog="also: assay governance|node|coordinator|chain|contracts|simnet|selfcheck ... "
         "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -149,17 +153,30 @@ def _add_probe(commands: Any) -> None:
 
 
 def _add_credit(commands: Any) -> None:
-    credit = commands.add_parser("credit", help="check what an account has earned")
+    credit = commands.add_parser("credit", help="check and claim what an account has earned")
     verbs = credit.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, text in (("verify", "walk receipts to the root on chain"), ("show", "print it")):
+    texts = {
+        "verify": "walk receipts to the root on chain",
+        "show": "print it",
+        "claim": "have it paid out",
+    }
+    for name, text in texts.items():
         verb = verbs.add_parser(name, help=text)
         _add_coordinator_options(verb)
         verb.add_argument("--bundle", type=Path, help="a bundle file instead of the coordinator's")
-        verb.add_argument("--account", help="public key (hex); yours by default")
-        if name == "verify":
-            verb.add_argument("--chain", required=True, help="JSON-RPC URL or local chain file")
-            verb.add_argument("--receipts", type=Path, help="your own receipts, from the node")
+        verb.add_argument("--save", type=Path, help="file to keep the coordinator's bundle in")
+        verb.add_argument("--account", help="public key (hex); your node's, or yours, by default")
+        verb.add_argument("--node-data", metavar="DIR", help="a node's data, with key and receipts")
+        needed = name != "show"
+        verb.add_argument("--chain", required=needed, help="JSON-RPC URL or local chain file")
+        if needed:
             verb.add_argument("--ledger", help="address (hex) the operator published")
+        if name == "verify":
+            verb.add_argument("--receipts", type=Path, help="as `node credit receipts` prints them")
+            whole = "fail if a receipt of yours is not in this epoch"
+            verb.add_argument("--whole", action="store_true", help=whole)
+        if name == "claim":
+            verb.add_argument("--payee", help="address (hex) to be paid; the node's wallet if not")
         verb.set_defaults(run=_run("assay.credit_command", name, "contracts"))
 
 
@@ -198,6 +215,17 @@ def load(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtra(extra or "all", error.name or module) from error
+
+
+def key_of(text: str) -> bytes:
+    """A 32-byte public key written as hex; raises AssayError("config_invalid")."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise AssayError("config_invalid", f"not a public key of 64 hex digits: {text!r}")
+    return key
 
 
 def printable(text: str) -> str:

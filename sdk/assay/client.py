@@ -59,9 +59,17 @@ class Client:
         """The public state of the network."""
         return self._call(self._async.network)
 
-    def credit_bundle(self, account: bytes | None = None) -> bytes:
-        """The newest proof of an account's credit."""
-        return self._call(lambda: self._async.credit_bundle(account))
+    def leaf_file(self, epoch: int) -> bytes:
+        """The leaf file of an epoch, unchecked: its sha256 is on the chain."""
+        return self._call(lambda: self._async.leaf_file(epoch))
+
+    def rules(self) -> bytes:
+        """The rules in force, as the coordinator tells them: an encoded NetworkRules."""
+        return self._call(self._async.rules)
+
+    def credit_bundle(self, account: bytes | None = None, *, final: bool = False) -> bytes:
+        """The newest proof of an account's credit, or the newest that can be claimed from."""
+        return self._call(lambda: self._async.credit_bundle(account, final=final))
 
     def verdict(self, ticket: bytes) -> JobVerdict:
         """How a ticket of this account's stands. Its statements are not checked yet."""

@@ -68,7 +68,9 @@ _ASK_AGAIN: Final = frozenset(
     {"no_capacity", "busy", "rate_limited", "storage_failed", "internal", "timeout", "peer_gone"}
 )
 # No other node would answer otherwise.
-_HOPELESS: Final = frozenset({"prompt_too_long", "sampler_refused", "grammar_refused"})
+_HOPELESS: Final = frozenset(
+    {"prompt_too_long", "sampler_refused", "grammar_refused", "prompt_refused"}
+)
 # The node is well, only not free: it may be asked again when nobody else is.
 _WELL: Final = frozenset({"busy", "draining", "rate_limited", "slow_reader", "ticket_expired"})
 

@@ -53,6 +53,7 @@ from assay_protocol.messages import (
 from assay_protocol.signing import Identity
 
 BUNDLE_BYTES_MAX: Final = 64 << 20
+LEAF_FILE_BYTES_MAX: Final = 256 << 20  # of 2.7 million leaves
 
 Message = Mapping[str, Any]
 
@@ -125,10 +126,20 @@ class AsyncClient:
         """The public state of the network."""
         return await self._link.read(Network, GetNetwork())
 
-    async def credit_bundle(self, account: bytes | None = None) -> bytes:
-        """The newest proof of an account's credit, as `assay credit verify` reads it."""
+    async def leaf_file(self, epoch: int) -> bytes:
+        """The leaf file of an epoch, unchecked: its sha256 is on the chain."""
+        key = epoch.to_bytes(32)
+        return await self._link.document("leaves", key, LEAF_FILE_BYTES_MAX)
+
+    async def rules(self) -> bytes:
+        """The rules in force, as the coordinator tells them: an encoded NetworkRules."""
+        return await self._link.document("rules", bytes(32), MESSAGE_BYTES_MAX)
+
+    async def credit_bundle(self, account: bytes | None = None, *, final: bool = False) -> bytes:
+        """The newest proof of an account's credit, as `assay credit verify` reads it; with `final`
+        of the newest epoch that can be claimed from."""
         key = self.public_key if account is None else account
-        return await self._link.document("credit", key, BUNDLE_BYTES_MAX)
+        return await self._link.document("claimable" if final else "credit", key, BUNDLE_BYTES_MAX)
 
     async def count_tokens(self, messages: Sequence[Message], *, model: str | None = None) -> int:
         """How many prompt tokens a chat would have."""

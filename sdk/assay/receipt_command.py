@@ -10,11 +10,11 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from assay.cli import FAILED, OK, print_json, printable
+from assay.cli import FAILED, OK, key_of, print_json, printable
 from assay.records import ReceiptRecord, read_records
 from assay.standing import standing_of
 from assay.verify import Verification, replay, verify
-from assay.verify_command import key_of, print_steps
+from assay.verify_command import print_steps
 
 
 def show(options: argparse.Namespace) -> int:

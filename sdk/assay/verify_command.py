@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from assay.cli import FAILED, OK, print_json
+from assay.cli import FAILED, MARKS, OK, key_of, print_json
 from assay.records import read_records
 from assay.verify import Verification, verify
 from assay_protocol.cards import decode_card
-from assay_protocol.errors import AssayError
-
-MARKS = {True: "ok", False: "FAILED", None: "not checked"}
 
 
 def verify_file(options: argparse.Namespace) -> int:
@@ -25,17 +22,6 @@ def verify_file(options: argparse.Namespace) -> int:
         for number, result in enumerate(results, 1):
             print_steps(number, result)
     return OK if all(result.ok for result in results) else FAILED
-
-
-def key_of(text: str) -> bytes:
-    """A 32-byte public key written as hex; raises AssayError("config_invalid")."""
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise AssayError("config_invalid", f"not a public key of 64 hex digits: {text!r}")
-    return key
 
 
 def print_steps(number: int, result: Verification) -> None:

@@ -28,6 +28,8 @@ Reals = NDArray[np.float64]
 
 VOCABULARY: Final = 64
 END: Final = 0
+# What each token writes: a character from "@" to "~", so that prompts can hold words.
+PIECES: Final = (b"", *(bytes([ord("@") + token - 1]) for token in range(1, VOCABULARY)))
 NOISE: Final = 0.05  # logits: the most that an honest engine's arithmetic is off
 BLOCK: Final = 8  # tokens of the text that lean on all later logits together
 LEAN: Final = 1.5 * NOISE

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Callable, Sequence
 
 from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.rules import SignedPolicy
 from assay_node.core.sealing import Secrets
 from assay_protocol.signing import Identity
 from assay_simnet.behaviours.behaviour import Behaviour
@@ -35,7 +36,9 @@ from assay_simnet.setting import (
 class World:
     """One network. Add parties, then `run`."""
 
-    def __init__(self, seed: int, policy: Policy | None = None) -> None:
+    def __init__(
+        self, seed: int, policy: Policy | None = None, moderation: SignedPolicy | None = None
+    ) -> None:
         self.now = START
         self._secrets = Secrets(hashlib.sha256(b"world" + seed.to_bytes(8, "big")).digest())
         self._events: list[tuple[int, int, Callable[[], None]]] = []
@@ -43,7 +46,7 @@ class World:
         self.language = Language(MODEL)
         self.nodes: dict[bytes, NodeParty] = {}
         self.clients: dict[bytes, ClientParty] = {}
-        self.coordinator = CoordinatorParty(self, policy or POLICY, LISTED)
+        self.coordinator = CoordinatorParty(self, policy or POLICY, LISTED, moderation)
         self.every(TICK_US, self.coordinator.tick)
 
     # ---- parties ----

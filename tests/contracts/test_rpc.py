@@ -1,19 +1,24 @@
 import json
+import threading
 from typing import Any
 
 import httpx
 import pytest
 import trio
+import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
 from assay_contracts.chain import LocalChain
+from assay_contracts.genesis import CONTRACTS_MAX
 from assay_contracts.ledger import CreditLedgerClient
 from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import _answer_all, rpc_app, serve_rpc
+from assay_contracts.rpc import WAITING_MAX, Answers, rpc_app, serve_rpc
 from assay_contracts.verify import HttpChain
+
+POSTED = CONTRACTS_MAX + 1  # the block of the first epoch
 
 
 @pytest.fixture
@@ -27,13 +32,13 @@ def request(method: str, *params: Any, identity: Any = 1) -> dict[str, Any]:
 
 
 def ask(chain: LocalChain, method: str, *params: Any) -> Any:
-    answer = _answer_all(chain, request(method, *params))
+    answer = Answers(chain).all(request(method, *params))
     assert answer["id"] == 1
     return answer["result"]
 
 
 def fault(chain: LocalChain, asked: Any) -> tuple[int, str]:
-    error = _answer_all(chain, asked)["error"]
+    error = Answers(chain).all(asked)["error"]
     return error["code"], error["message"]
 
 
@@ -43,24 +48,24 @@ def hexed(raw: bytes) -> str:
 
 def test_the_chain_tells_about_itself(chain: LocalChain, posted: CreditLedgerClient) -> None:
     assert ask(chain, "eth_chainId") == "0xa55a"
-    assert ask(chain, "eth_blockNumber") == "0x2"
+    assert ask(chain, "eth_blockNumber") == hex(POSTED)
     assert ask(chain, "web3_clientVersion").startswith("assay/")
 
 
 def test_a_block_its_transaction_and_receipt(chain: LocalChain, posted: CreditLedgerClient) -> None:
     block = ask(chain, "eth_getBlockByNumber", "latest", False)
-    assert block == ask(chain, "eth_getBlockByNumber", "0x2")
+    assert block == ask(chain, "eth_getBlockByNumber", hex(POSTED))
     (digest,) = block["transactions"]
-    full = ask(chain, "eth_getBlockByNumber", "0x2", True)
+    full = ask(chain, "eth_getBlockByNumber", hex(POSTED), True)
     transaction = ask(chain, "eth_getTransactionByHash", digest)
     assert full["transactions"] == [transaction]
     receipt = ask(chain, "eth_getTransactionReceipt", digest)
 
-    assert block["parentHash"] == ask(chain, "eth_getBlockByNumber", "0x1")["hash"]
+    assert block["parentHash"] == ask(chain, "eth_getBlockByNumber", hex(POSTED - 1))["hash"]
     assert ask(chain, "eth_getBlockByNumber", "earliest")["hash"] == hexed(chain.genesis_hash)
     assert transaction["from"] == receipt["from"] == hexed(posted.poster)
     assert transaction["to"] == receipt["to"] == hexed(posted.address)
-    assert transaction["nonce"] == "0x1"
+    assert transaction["nonce"] == hex(CONTRACTS_MAX)
     assert receipt["blockHash"] == transaction["blockHash"] == block["hash"]
     assert (receipt["status"], receipt["gasUsed"]) == ("0x1", block["gasUsed"])
     (log,) = receipt["logs"]
@@ -68,7 +73,8 @@ def test_a_block_its_transaction_and_receipt(chain: LocalChain, posted: CreditLe
 
 
 def test_a_deployment_names_its_contract(chain: LocalChain, posted: CreditLedgerClient) -> None:
-    (digest,) = ask(chain, "eth_getBlockByNumber", "0x1")["transactions"]
+    created = hex(chain.genesis.contracts().index(posted.address) + 1)
+    (digest,) = ask(chain, "eth_getBlockByNumber", created)["transactions"]
     receipt = ask(chain, "eth_getTransactionReceipt", digest)
     assert (receipt["to"], receipt["contractAddress"]) == (None, hexed(posted.address))
     code = ask(chain, "eth_getCode", hexed(posted.address), "latest")
@@ -85,7 +91,7 @@ def test_what_is_not_there_is_null(chain: LocalChain) -> None:
 def test_a_call_reads_now_and_then(chain: LocalChain, posted: CreditLedgerClient) -> None:
     call = {"to": hexed(posted.address), "data": hexed(ledger_abi.head_call())}
     assert int(ask(chain, "eth_call", call, "finalized"), 16) == 1
-    assert int(ask(chain, "eth_call", call, "0x1"), 16) == 0
+    assert int(ask(chain, "eth_call", call, hex(POSTED - 1)), 16) == 0
     assert int(ask(chain, "eth_call", {"to": call["to"], "input": call["data"]}), 16) == 1
 
 
@@ -99,7 +105,7 @@ def test_precompiles_are_not_for_callers(chain: LocalChain, address: int) -> Non
 def test_a_revert_carries_the_error(chain: LocalChain, posted: CreditLedgerClient) -> None:
     data = ledger_abi.post_call(1, Header(bytes(32), 0, 0, 0, bytes(32), bytes(32)))
     call = {"to": hexed(posted.address), "data": hexed(data), "from": hexed(posted.poster)}
-    error = _answer_all(chain, request("eth_call", call))["error"]
+    error = Answers(chain).all(request("eth_call", call))["error"]
     assert (error["code"], error["message"]) == (3, "execution reverted")
     assert load("CreditLedger").error_name(bytes.fromhex(error["data"][2:])) == "EpochOutOfOrder"
 
@@ -107,11 +113,18 @@ def test_a_revert_carries_the_error(chain: LocalChain, posted: CreditLedgerClien
 @pytest.mark.parametrize(
     ("asked", "code"),
     [
-        (request("eth_sendRawTransaction", "0x00"), -32601),
+        (request("eth_sendRawTransaction", "0x00"), -32000),
         (request("evm_mine"), -32601),
         ({"method": "eth_call", "params": {}, "id": 1}, -32602),
         (request("eth_call"), -32602),
         (request("eth_call", {"to": "0x12"}), -32602),
+        (request("eth_estimateGas", {"to": "0x" + "00" * 20}), -32602),
+        (request("eth_getLogs", {"fromBlock": "0x0", "toBlock": "0x400"}), -32602),
+        (request("eth_getLogs", {"blockHash": "0x" + "00" * 32}), -32602),
+        (request("eth_getLogs", {"topics": ["0x00"] * 5}), -32602),
+        (request("eth_getLogs"), -32602),
+        (request("eth_feeHistory", "x", "latest"), -32602),
+        (request("assay_getBlocks", "0x1"), -32602),
         (request("eth_call", {"to": "0x" + "00" * 20, "data": "0xz"}), -32602),
         (request("eth_getCode", "0x" + "00" * 20, "0xzz"), -32602),
         (request("eth_getCode", "0x" + "00" * 20, "0x99"), -32602),
@@ -136,9 +149,9 @@ def test_a_batch_is_answered_in_order_without_notifications(chain: LocalChain) -
         5,
         request("eth_blockNumber", identity=2),
     ]
-    answers = _answer_all(chain, batch)
+    answers = Answers(chain).all(batch)
     assert [answer["id"] for answer in answers] == ["a", None, 2]
-    assert _answer_all(chain, [notification]) is None
+    assert Answers(chain).all([notification]) is None
 
 
 def test_a_fault_of_ours_is_an_internal_error(
@@ -167,7 +180,7 @@ json_values = st.recursive(
 )
 def test_any_json_gets_an_answer(chain: LocalChain, method: str, params: Any) -> None:
     for asked in (params, {"id": 1, "method": method, "params": [params]}):
-        answer = _answer_all(chain, asked)
+        answer = Answers(chain).all(asked)
         if isinstance(answer, dict):
             assert ("result" in answer) != ("error" in answer)
             assert answer.get("error", {}).get("code") != -32603
@@ -185,6 +198,34 @@ async def test_the_app_parses_the_body(chain: LocalChain) -> None:
         silent = await client.post("/", json={"method": "eth_chainId"})
         assert (silent.status_code, silent.content) == (204, b"")
         assert (await client.get("/")).status_code == 405
+
+
+async def test_requests_that_wait_are_bounded(
+    chain: LocalChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one call holds the thread, so many may wait; more are told to come again."""
+    release = threading.Event()
+
+    def slow() -> Any:
+        release.wait(10)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(chain, "head_block", slow)
+    transport = httpx.ASGITransport(app=rpc_app(chain))
+    answers: list[Any] = []
+
+    async def ask_number() -> None:
+        answers.append((await client.post("/", json=request("eth_blockNumber"))).json())
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://chain") as client:
+        async with trio.open_nursery() as nursery:
+            for _ in range(WAITING_MAX + 6):
+                nursery.start_soon(ask_number)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            release.set()
+    codes = [answer["error"]["code"] for answer in answers]
+    assert codes.count(-32005) == 5
+    assert codes.count(-32603) == WAITING_MAX + 1
 
 
 async def test_a_served_chain_is_read_over_http(
@@ -208,5 +249,5 @@ def _read_over_http(url: str, posted: CreditLedgerClient) -> None:
 
 
 def test_answers_are_json_all_through(chain: LocalChain, posted: CreditLedgerClient) -> None:
-    full = _answer_all(chain, request("eth_getBlockByNumber", "latest", True))
+    full = Answers(chain).all(request("eth_getBlockByNumber", "latest", True))
     assert json.loads(json.dumps(full)) == full

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,31 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
     Row,
 )
-from assay_protocol.credit_tree import CreditLeaf, account_tree
+from assay_protocol.codec import encode
+from assay_protocol.credit_tree import CreditLeaf, CreditLine, account_tree, receipts_root
 from assay_protocol.errors import AssayError
+from assay_protocol.leaf_file import encode_leaves
 from assay_protocol.lottery import round_tree
+from assay_protocol.splits import AUDITOR, no_splits
 
 NOBODY, CLIENT, NODE = bytes(32), b"c" * 32, b"n" * 32
 PAID, HELD = b"p" * 16, b"h" * 16
-TREE = account_tree([CreditLeaf(NODE, 0, 100, 100, bytes(32))])
+LINES_ROOT, _ = receipts_root([CreditLine("job", PAID, bytes(32), 100)])
+LEAF = CreditLeaf(NODE, 0, 100, 100, LINES_ROOT)
+TREE, RULES = account_tree([LEAF]), no_splits(0)
+LEAVES = encode_leaves(1, [LEAF.encode()])
+
+
+def _leaves(*leaves: CreditLeaf) -> LeavesRow:
+    return LeavesRow(1, encode_leaves(1, (leaf.encode() for leaf in leaves)))
 
 
 def _posting(seq: int, source: str, target: str, amount: int, reason: str, ref: bytes) -> Row:
@@ -95,10 +107,11 @@ SOUND: tuple[Row, ...] = (
     *JOBS,
     _round(1, JOBS),
     _round(2, ()),
-    CreditRow(NODE, 0, 100),
-    LineRow(1, NODE, "job", PAID, bytes(32), 100),
-    LeafRow(1, 0, NODE, 100, 100, bytes(32)),
-    EpochRow(1, 1, TREE.root, TREE.total, 1, 1, bytes(32), "posted"),
+    CreditRow(NODE, 0, 0, 100),
+    LineRow(1, NODE, 0, 0, "job", PAID, bytes(32), 100),
+    LeavesRow(1, LEAVES),
+    PricingRow(1, RULES.digest, encode(RULES.pricing)),
+    EpochRow(1, 1, TREE.root, TREE.total, 1, 1, sha256(LEAVES).digest(), RULES.digest, "posted"),
 )
 
 
@@ -145,7 +158,17 @@ def test_sound_books_raise_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
         ([], [_of(LineRow)], "L1: credit"),
         ([replace(_of(EpochRow), root=b"x" * 32)], [], "L5: epoch 1 has another root"),
         ([replace(_of(EpochRow), total=101)], [], "L5: epoch 1 has another root"),
-        ([replace(_of(LeafRow), cumulative=99)], [], "L5: the leaves of epoch 1"),
+        ([replace(_of(CreditRow), role=AUDITOR)], [_of(CreditRow)], "L1: credit"),
+        ([replace(_of(LineRow), role=AUDITOR)], [_of(LineRow)], "in role"),
+        ([replace(_of(CreditRow), position=1)], [], "L5: accounts do not each have a place"),
+        ([_leaves(replace(LEAF, cumulative=99))], [], "L5: the leaves of epoch 1"),
+        ([_leaves(replace(LEAF, receipts_root=bytes(32)))], [], "L5: the leaves of epoch 1"),
+        ([_leaves(LEAF, LEAF)], [], "L5: the leaves of epoch 1"),
+        ([replace(_of(LineRow), digest=b"d" * 32)], [], "L5: the leaves of epoch 1"),
+        ([_leaves()], [], "L5: epoch 1 has another root"),
+        ([replace(_of(EpochRow), data_hash=bytes(32))], [], "L5: epoch 1 has another leaf file"),
+        ([], [_of(LeavesRow)], "L5: the leaves of epoch 1 are missing"),
+        ([], [_of(PricingRow)], "L5: the rules that priced epoch 1"),
         ([replace(_of(EpochRow), epoch=2)], [_of(EpochRow)], "L5: epoch 1 is missing"),
         ([replace(JOBS[0], drawn_at=0)], [], "V1: ticket"),
         ([replace(JOBS[1], drawn_at=9)], [], "V1: ticket"),

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.core.coordinator import Coordinator, Stored
-from assay_coordinator.core.events import PostRound, RoundMined
+from assay_coordinator.core.epochs import StoredEpochs
+from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
-from assay_coordinator.runtime import Backends, Runtime
+from assay_coordinator.runtime import Backends, Runtime, Settled, Submit
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import AssayError
@@ -25,9 +27,7 @@ EMPTY = Stored(
     balances=[],
     credit=[],
     jobs=[],
-    lines=[],
-    unposted=[],
-    last_epoch=None,
+    epochs=StoredEpochs(),
     next_posting=1,
     audits=0,
 )
@@ -64,7 +64,13 @@ class Bundles:
         return bytes(self.size)
 
 
-def _mined(effect: PostRound) -> RoundMined:
+async def _submit(effect: PostEpoch | PostRound) -> None:
+    """Durable at once."""
+
+
+async def _settled(effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+    if isinstance(effect, PostEpoch):
+        return EpochPosted(effect.epoch)
     return RoundMined(effect.number, bytes(32), bytes(32), 1, bytes(32))
 
 
@@ -74,16 +80,25 @@ def _verdict(client: bytes, ticket: bytes) -> m.JobVerdict:
     return m.JobVerdict(ticket=ticket, state="drawn", outcome="", statements=())
 
 
+def _vote(voter: bytes, seal: bytes) -> None:
+    if voter != PEER:
+        raise AssayError("forbidden")
+
+
 @asynccontextmanager
-async def running(bundle: Any) -> AsyncIterator[Runtime]:
+async def running(
+    bundle: Any, submit: Submit = _submit, settled: Settled = _settled
+) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
     backends = Backends(
         commit=lambda rows: None,
         load=lambda now: EMPTY,
         documents={"credit": bundle, "verdict": bundle},
-        post=lambda effect: None,
-        post_round=_mined,
+        submit=submit,
+        settled=settled,
         verdict=_verdict,
+        vote=_vote,
+        block=lambda: 7,
     )
     runtime = Runtime(
         lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
@@ -96,10 +111,72 @@ async def running(bundle: Any) -> AsyncIterator[Runtime]:
         nursery.cancel_scope.cancel()
 
 
+def round_of(number: int) -> PostRound:
+    return PostRound(number, b"note", 1, 16, bytes(32))
+
+
+def epoch_of(number: int) -> PostEpoch:
+    return PostEpoch(number, bytes(32), 0, 0, 0, bytes(32), bytes(32))
+
+
+async def test_rounds_are_told_in_their_order_and_epochs_for_themselves(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Any
+) -> None:
+    """However long each takes, and whatever fails first; asked for twice is posted once."""
+    written: list[Any] = []
+    seconds = {round_of(1): 30, round_of(2): 1, epoch_of(1): 700, epoch_of(2): 5}
+    began = trio.current_time()
+
+    async def submit(effect: PostEpoch | PostRound) -> None:
+        if effect == round_of(2) and not written.count(effect):
+            written.append(effect)
+            raise AssayError("storage_failed")
+        written.append(effect)
+
+    async def settled(effect: PostEpoch | PostRound) -> EpochPosted | RoundMined:
+        await trio.sleep_until(
+            began + seconds[effect]
+        )  # 700: a wait is given up before, and goes on
+        return await _settled(effect)
+
+    async with running(Bundles(), submit, settled) as runtime:
+        told: list[Any] = []
+        put = runtime._put
+
+        def keep(event: Any, size: int = 0) -> None:
+            if isinstance(event, EpochPosted | RoundMined):
+                told.append(event)
+            put(event, size)
+
+        monkeypatch.setattr(runtime, "_put", keep)
+        for effect in (round_of(1), round_of(2), epoch_of(1), epoch_of(2), round_of(1)):
+            runtime._to_post.send_nowait(effect)
+        await trio.sleep(2_000)
+    assert [one.number for one in told if isinstance(one, RoundMined)] == [1, 2]
+    assert [one.epoch for one in told if isinstance(one, EpochPosted)] == [1, 2]
+    assert isinstance(told[0], RoundMined), "rounds wait for no epoch"
+    assert written == [round_of(1), round_of(2), round_of(2), epoch_of(1), epoch_of(2)]
+
+
 async def answered(session: FakeSession, count: int) -> None:
     with trio.fail_after(2):
         while len(session.replies) < count:
             await trio.sleep(0.001)
+
+
+async def test_a_vote_is_counted_beside_the_core_and_answered() -> None:
+    async with running(Bundles()) as runtime:
+        session: Any = FakeSession(PEER)
+        on_frame = runtime.opened(session)
+        on_frame(session, 5, encode(m.VoteBlock(seal=bytes(70))))
+        stranger: Any = FakeSession(b"\x09" * 32)
+        runtime.opened(stranger)(stranger, 6, encode(m.VoteBlock(seal=bytes(70))))
+        await answered(session, 1)
+        await answered(stranger, 1)
+    assert session.replies[0][1] == m.Done()
+    refused = stranger.replies[0][1]
+    assert isinstance(refused, m.Error)
+    assert refused.code == "forbidden"
 
 
 async def test_a_notice_that_asks_for_a_document_ends_nothing() -> None:

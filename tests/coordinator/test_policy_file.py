@@ -28,6 +28,9 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ("audit_bps_min = 10001", "at most 10000"),
         ("round_receipts = 4097", "at most 4096"),
         ("round_us = ", "policy.toml"),
+        ("treasury = 5", "a key of 64 hex digits"),
+        ('treasury = "0a0b"', "a key of 64 hex digits"),
+        ('treasury = "x"', "a key of 64 hex digits"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(tmp_path: Path, line: str, words: str) -> None:
@@ -37,3 +40,9 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, line: str, words: str) 
         read_policy(file)
     assert caught.value.code == "config_invalid"
     assert words in caught.value.message
+
+
+def test_the_treasury_s_account_is_a_key(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f'treasury = "{"0a" * 32}"\ntreasury_reserve = 7\n')
+    assert read_policy(file) == Policy(treasury=b"\x0a" * 32, treasury_reserve=7)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -160,20 +160,40 @@ class Link:
         self._changed = trio.Event()
 
 
-class Load:
-    """All of them; `run` until `stop`, then until what is under way is acknowledged."""
+class Asking(Protocol):
+    """What the load needs of a link; `Link` is one, `chain_driver.Seat` another."""
 
-    def __init__(self, address: str, operator: Identity, model: bytes, seed: int) -> None:
+    identity: Identity
+
+    async def run(self, on_up: Callable[[], Awaitable[None]] | None = None) -> None: ...
+    async def ask(self, question: object) -> Any: ...
+    async def insist(self, question: object) -> Any: ...
+
+
+class Load:
+    """All of them; `run` until `stop`, then until what is under way is acknowledged.
+
+    The same `seed` gives the same clients and nodes; another `turn` lets them do other things.
+    """
+
+    epoch_seconds, workers = EPOCH_SECONDS, WORKERS
+
+    def __init__(
+        self, link: Callable[[Identity], Asking], operator: Identity, model: bytes, seed: int
+    ) -> None:
         self.journal = Journal()
         self.stopping = False
         self._random = random.Random(seed)
         self._model = model
-        self._operator = Link(operator, address)
-        self._clients = [Link(Identity(self._key()), address) for _ in range(CLIENTS)]
+        self._operator = link(operator)
+        self._clients = [link(Identity(self._key())) for _ in range(CLIENTS)]
         self._nodes = {
-            link.identity.public_key: link
-            for link in (Link(Identity(self._key()), address) for _ in range(NODES))
+            one.identity.public_key: one
+            for one in (link(Identity(self._key())) for _ in range(NODES))
         }
+
+    def turn(self, turn: int) -> None:
+        self._random = random.Random(self._random.getrandbits(64) + turn)
 
     async def run(self) -> None:
         async with trio.open_nursery() as links:
@@ -182,19 +202,19 @@ class Load:
             for link in (*self._clients, self._operator):
                 links.start_soon(link.run)
             async with trio.open_nursery() as work:
-                for number in range(WORKERS):
+                for number in range(self.workers):
                     work.start_soon(self._jobs, self._clients[number % CLIENTS])
                 work.start_soon(self._grants)
                 work.start_soon(self._epochs)
             links.cancel_scope.cancel()
 
-    async def _serve(self, node: Link) -> None:
+    async def _serve(self, node: Asking) -> None:
         await node.ask(_registration(node.identity, self._model))
         while True:
             await trio.sleep(2)
             await node.ask(m.Heartbeat(running=0, waiting=0, free_slots=SLOTS, draining=False))
 
-    async def _jobs(self, client: Link) -> None:
+    async def _jobs(self, client: Asking) -> None:
         while not self.stopping:
             try:
                 grant: m.TicketGrant = await client.ask(self._submission())
@@ -206,13 +226,13 @@ class Load:
             self.journal.tickets[ticket.ticket] = grant.ticket
             await self._hand_in(client, self._nodes[ticket.node], ticket)
 
-    async def _hand_in(self, client: Link, node: Link, ticket: m.Ticket) -> None:
+    async def _hand_in(self, client: Asking, node: Asking, ticket: m.Ticket) -> None:
         """The node and its client both, as they do; each gets the same answer."""
         n_out = self._random.randint(1, ticket.max_tokens)
         receipt = seal(node.identity, _receipt(ticket, n_out))
         answers: list[m.ReceiptBooked] = []
 
-        async def hand_in(link: Link) -> None:
+        async def hand_in(link: Asking) -> None:
             answers.append(await link.insist(m.SubmitReceipt(receipt=receipt)))
 
         async with trio.open_nursery() as both:
@@ -237,7 +257,7 @@ class Load:
 
     async def _epochs(self) -> None:
         while not self.stopping:
-            await trio.sleep(EPOCH_SECONDS * self._random.random() * 2)
+            await trio.sleep(self.epoch_seconds * self._random.random() * 2)
             try:
                 closed = await self._operator.ask(m.CloseEpoch())
             except AssayError:

@@ -54,7 +54,7 @@ async def start_coordinator(network: RealNetwork) -> None:
 
 
 async def start_paced(
-    network: RealNetwork, name: str, pace: float, patience: float = PATIENT
+    network: RealNetwork, name: str, pace: float, patience: float = PATIENT, **more: str
 ) -> None:
     """A node that draws a token every `pace` seconds; returns when it is registered."""
     flags = {
@@ -62,6 +62,7 @@ async def start_paced(
         "data_dir": network.folder / name,
         "listen": "/ip4/127.0.0.1/tcp/0",
         "engine": "scripted",
+        **more,
     }
     program = [sys.executable, str(Path(__file__).with_name("paced_node.py"))]
     words = [f"{key}={value}" for key, value in flags.items()]

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import trio
 
+from assay_contracts.block_sources import FileBlocks
 from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import address_of, contract_address, poster_key
+from assay_contracts.follow import Follower, open_followed
+from assay_contracts.genesis import CONTRACTS_MAX, Genesis, address_of, poster_key
 from assay_contracts.ledger_abi import decode_epoch, decode_number, epochs_call, head_call
 from assay_contracts.readers import FileChain, HttpChain
 from assay_contracts.rounds import RoundChecks, open_round
@@ -28,8 +30,10 @@ from assay_coordinator.core.records import EpochRow, JobRow, RoundRow
 from assay_network.keystore import load_key
 from assay_protocol.signing import Identity
 from assay_simnet.drivers.real import RealNetwork, real_network
-from end_to_end.load_driver import POLICY, Load, database
+from end_to_end.load_driver import POLICY, Link, Load, database
 from end_to_end.places import free_port, scripted_card, write_card
+
+LEDGER = 3  # of the contracts, in the order they are created
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
@@ -49,7 +53,7 @@ async def test_what_was_acknowledged_survives_every_kill(tmp_path: Path) -> None
         card = write_card(tmp_path)
         await network.start_coordinator(POLICY, card, FAUCET)
         operator = Identity(network.operator_seed())
-        load = Load(network.address, operator, scripted_card().digest, SEED)
+        load = Load(lambda who: Link(who, network.address), operator, scripted_card().digest, SEED)
         nursery.start_soon(load.run)
         restarts: list[float] = []
         for kill in range(1, KILLS + 1):
@@ -120,8 +124,9 @@ def _all_drawn(data: Path) -> bool:
 
 
 def _check_chain(folder: Path) -> None:
-    """One block deploys the ledger, each other one holds one epoch, one round of the lottery or the
-    anchor of its links: none is there twice, and every draw can be made again."""
+    """The first blocks hold the contracts, each other one holds one epoch, one round of the lottery
+    or the anchor of its links: none is there twice, every draw can be made again, and a follower
+    that executes all of it finds every block sealed, and once."""
     data = folder / "coordinator"
     rows = _rows(data, EpochRow)
     assert [row.epoch for row in rows] == list(range(1, len(rows) + 1))
@@ -130,7 +135,11 @@ def _check_chain(folder: Path) -> None:
     assert rounds, "the load had its lottery"
     assert {row.state for row in rounds} == {"drawn"}
     with LocalChain.open(data / "chain.db", read_only=True) as chain:
-        assert chain.head_block().number == 2 + len(rows) + len(rounds)
+        assert chain.head_block().number == CONTRACTS_MAX + 1 + len(rows) + len(rounds)
+    with closing(FileBlocks(data / "chain.db")) as source:
+        about = source.about()
+        with open_followed(folder / "followed.db", about, producer=_identity(data)) as followed:
+            assert Follower(followed, source).to_head() == about.head
     with closing(FileChain(data / "chain.db")) as reader:
         checks = RoundChecks(reader, time.time_ns() // 1000)
         store = Store(database(data))
@@ -149,6 +158,10 @@ def _rows(data: Path, cls: type[Any]) -> list[Any]:
         store.close()
 
 
+def _identity(data: Path) -> bytes:
+    return Identity(load_key(data / "coordinator.key")).public_key
+
+
 def _ledger(data: Path) -> bytes:
     poster = address_of(poster_key(load_key(data / "coordinator.key")))
-    return contract_address(poster, 0)
+    return Genesis(poster).contracts()[LEDGER]

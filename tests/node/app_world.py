@@ -57,6 +57,7 @@ class FakeCoordinator:
     sessions: list[Session] = field(default_factory=list)
     stirred: trio.Event = field(default_factory=trio.Event)
     document: bytes = b""
+    rules: bytes | None = None  # the digest it tells with every heartbeat
 
     def __post_init__(self) -> None:
         serve_sessions(self.host, SESSION, self._open, lambda session: None)
@@ -82,7 +83,7 @@ class FakeCoordinator:
                 return None
             case Heartbeat():
                 zero = {"audits_passed": 0, "audits_failed": 0, "earned": 5, "escrow": 0}
-                return HeartbeatAck(state="active", **zero)
+                return HeartbeatAck(state="active", **zero, rules=self.rules)
             case SubmitReceipt() if self.books:
                 ticket = peek(Receipt, message.receipt).ticket
                 return ReceiptBooked(ticket=ticket, charged=9)

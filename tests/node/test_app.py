@@ -15,7 +15,7 @@ from assay_node.core.parameters import Parameters
 from assay_node.engine.grammar import dialect
 from assay_node.engine.scripted import Script
 from assay_node.status import read_status
-from assay_node.store import ReceiptStore
+from assay_node.store import Mark, ReceiptStore, Saved
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError, PeerGone, RemoteError
 from assay_protocol.grammars import pack_grammar
@@ -37,8 +37,8 @@ from assay_protocol.messages import (
     Transcript,
     TranscriptRequest,
 )
-from assay_protocol.signing import open_signed, peek
-from node.app_world import CLIENT, QUICK, SAMPLER, World, nonce_of, open_world
+from assay_protocol.signing import open_signed, peek, seal
+from node.app_world import CLIENT, COORDINATOR, QUICK, SAMPLER, World, nonce_of, open_world
 
 LONG = Script(end_bias=-100.0)
 AUDIT = b"audit number one"
@@ -80,6 +80,27 @@ async def test_what_was_not_booked_is_handed_in_by_the_next_run(tmp_path: Path) 
             with pytest.raises(RemoteError) as caught:
                 await world.run_job(ticket, again.register)
         assert caught.value.code == "ticket_replayed"
+
+
+async def test_a_ticket_s_id_is_answered_once_whatever_is_issued_later(tmp_path: Path) -> None:
+    """Two receipts for one id cost the node its bond: a coordinator might give one again."""
+    async with open_world(tmp_path) as world:
+        async with world.node(LONG) as node:
+            old = replace(world.ticket(node.register, 1), issued_at=1, expires_at=2)
+        store = ReceiptStore(tmp_path / "receipts.sqlite")
+        blob = seal(COORDINATOR, old)
+        store.write(
+            [Saved(old.ticket, b"receipt", None, blob, 3)], [Mark(old.ticket, "booked", 1, "")]
+        )
+        assert store.has(old.ticket)
+        assert not store.has(bytes(16))
+        assert store.used_tickets(3) == {}
+        store.close()
+        async with world.node(LONG) as again:
+            with pytest.raises(RemoteError) as caught:
+                await world.run_job(world.ticket(again.register, 1), again.register)
+            assert caught.value.code == "ticket_replayed"
+            await world.run_job(world.ticket(again.register, 2), again.register)
 
 
 async def test_a_dead_engine_sends_the_client_elsewhere_and_the_node_lives(tmp_path: Path) -> None:

@@ -6,17 +6,14 @@ import io
 import json
 import stat
 import sys
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from assay import cli, credit_command, read_records
+from assay import cli, read_records
 from assay.records import write_records
-from assay_protocol.messages import Receipt
-from assay_protocol.signing import peek
 from sdk.client_network import FakeNetwork
 from sdk.client_world import COORDINATOR, FakeCoordinator
 from sdk.test_blocking_client import serving
@@ -116,17 +113,3 @@ def test_jobs_and_questions_on_loopback(
 
 async def _tokens(*_: object) -> tuple[int, ...]:
     return (11, 12)
-
-
-def test_own_receipts_are_matched_by_ticket(capsys: pytest.CaptureFixture[str]) -> None:
-    from assay_contracts.verify import receipt_digest
-    from assay_protocol.credit_tree import CreditLine
-
-    ticket = peek(Receipt, RECORD.receipt).ticket
-    lines = (CreditLine("job", ticket, b"\x09" * 32, 5), CreditLine("audit", ticket, b"\1" * 32, 1))
-    rows = [(ticket, RECORD.receipt), (b"\x08" * 16, b"other")]
-    exported = "\n".join(json.dumps({"ticket": t.hex(), "receipt": r.hex()}) for t, r in rows)
-    bundle = Namespace(lines=lines, epoch=3)
-    own = credit_command._own_lines(bundle, exported)  # type: ignore[arg-type]  # two fields used
-    assert own == (CreditLine("job", ticket, receipt_digest(RECORD.receipt), 5),)
-    assert "1 of your receipts are not in epoch 3" in capsys.readouterr().err

@@ -7,19 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
 
 from assay import cli
 from assay_contracts.chain import LocalChain
 from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.notes import Notes
-from assay_contracts.outbox import METADATA
 from assay_coordinator.core.links import Links
 from assay_protocol.codec import encode
 from assay_protocol.errors import RemoteError
@@ -59,31 +54,26 @@ def entries_of(number: int) -> list[DrawEntry]:
 def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, RoundDraws]]:
     """A chain file with two rounds, and what is published of them."""
     folder = tmp_path_factory.mktemp("chain")
-    engine = create_engine(f"sqlite:///{folder / 'notes.db'}")
-    METADATA.create_all(engine)
     rounds = {}
     with LocalChain.open(folder / "chain.db", genesis=Genesis(address_of(KEY))) as chain:
-        ledger = CreditLedgerClient(chain, KEY)
-        ledger.deploy()
-        notes = Notes(engine, ledger, Lock())
-        anchored = notes.put("anchor", AnchorNote(1, 16, 0, LINKS.anchor(1)).encode())
+        poster = address_of(KEY)
+        anchored = chain.send(KEY, poster, AnchorNote(1, 16, 0, LINKS.anchor(1)).encode())
         for number in (1, 2):
             entries = entries_of(number)
             note = RoundNote(number, round_tree(entries).root, len(entries), 20, 500)
-            posted = notes.put(f"round-{number}", note.encode())
+            posted = chain.send(KEY, poster, note.encode())
             rounds[number] = RoundDraws(
                 number=number,
                 chain=1,
                 link=LINKS.of_round(number),
-                anchored=anchored.transaction,
-                posted=posted.transaction,
-                block=posted.later,
-                block_hash=posted.later_hash,
+                anchored=anchored.transaction_hash,
+                posted=posted.transaction_hash,
+                block=posted.block,
+                block_hash=posted.block_hash,
                 closed_at=1,
                 drawn_at=2,
                 entries=tuple(entries),
             )
-    engine.dispose()
     return folder / "chain.db", rounds
 
 

@@ -318,12 +318,19 @@ def test_busy_nodes_are_asked_again_when_nobody_else_is_free() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["insufficient_credit", "model_unknown", "forbidden", "resume_refused"]
+    "code", ["insufficient_credit", "model_unknown", "model_denied", "forbidden", "resume_refused"]
 )
 def test_a_refusal_of_the_coordinator_is_raised_with_its_code(code: str) -> None:
     outcome = Run(refuse={1: AssayError(code)}).play()
     assert outcome.error is not None
     assert (outcome.finish, outcome.error.code, outcome.attempts) == ("failed", code, 1)
+
+
+def test_a_refused_prompt_is_not_taken_to_another_node() -> None:
+    run = Run(faults={1: Fault(says="prompt_refused")}, coordinator=FakeCoordinator(nodes=8))
+    outcome = run.play()
+    assert outcome.error is not None
+    assert (outcome.error.code, outcome.attempts) == ("prompt_refused", 1)
 
 
 def test_a_refusal_on_resume_keeps_what_is_held_and_settles_the_ticket() -> None:

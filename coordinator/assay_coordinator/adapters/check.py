@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import zip_longest
 
+from assay_coordinator.adapters.credit import PRICED_BEFORE
 from assay_coordinator.adapters.store import Store
+from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.jobs import UNPAID
 from assay_coordinator.core.lottery import UNDRAWN, entry_of
 from assay_coordinator.core.records import (
@@ -12,12 +15,16 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     PostingRow,
+    PricingRow,
     RoundRow,
+    VoidRow,
 )
-from assay_protocol.credit_tree import CreditLeaf, account_tree
+from assay_coordinator.core.statements import Statements
+from assay_protocol.credit_tree import CreditLeaf
+from assay_protocol.leaf_file import LeafFile
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 
 
@@ -27,6 +34,7 @@ def check_books(url: str) -> list[str]:
     try:
         postings: list[PostingRow] = store.rows(PostingRow)
         findings = _balances(store, postings) + _jobs(store, postings) + _credit(store, postings)
+        findings += _voids(store)
         return findings + _epochs(store) + _rounds(store)
     finally:
         store.close()
@@ -78,42 +86,78 @@ def _credit(store: Store, postings: list[PostingRow]) -> list[str]:
     for posting in postings:
         if posting.target == "earned":
             earned[posting.target_owner] += posting.amount
-    lines: Counter[bytes] = Counter()
+    lines: Counter[tuple[bytes, int]] = Counter()
+    booked: Counter[bytes] = Counter()
     for line in store.rows(LineRow):
-        lines[line.account] += line.amount
-    credit = Counter({row.account: row.cumulative for row in store.rows(CreditRow)})
-    return [
+        lines[line.account, line.role] += line.amount
+        booked[line.account] += line.amount
+    rows: list[CreditRow] = store.rows(CreditRow)
+    credit = Counter({(row.account, row.role): row.cumulative for row in rows})
+    found = [
+        f"L1: credit of {account.hex()} in role {role} is not that of its lines"
+        for account, role in {*credit, *lines}
+        if credit[account, role] != lines[account, role]
+    ]
+    found += [
         f"L1: credit of {account.hex()} is not what was paid to it"
-        for account in {*credit, *earned, *lines}
-        if not credit[account] == earned[account] == lines[account]
+        for account in {*booked, *earned}
+        if booked[account] != earned[account]
+    ]
+    if sorted(row.position for row in rows) != list(range(len(rows))):
+        found.append("L5: accounts do not each have a place of their own")
+    return found
+
+
+def _voids(store: Store) -> list[str]:
+    return [
+        f"L5: epoch {row.epoch} and what followed it were voided on the chain"
+        for row in store.rows(VoidRow)
+        if row.standing
     ]
 
 
 def _epochs(store: Store) -> list[str]:
-    leaves: dict[int, list[LeafRow]] = {}
-    for leaf in store.rows(LeafRow):
-        leaves.setdefault(leaf.epoch, []).append(leaf)
-    paid: dict[int, Counter[bytes]] = {}
-    for line in store.rows(LineRow):
-        paid.setdefault(line.epoch, Counter())[line.account] += line.amount
-    credit: Counter[bytes] = Counter()
+    files = {row.epoch: row.data for row in store.rows(LeavesRow)}
+    rules = {row.digest for row in store.rows(PricingRow)}
+    before: list[CreditLeaf] = []
     found = []
     for number, epoch in enumerate(store.rows(EpochRow), 1):
         if epoch.epoch != number:
             found.append(f"L5: epoch {number} is missing")
             break
-        credit.update(paid.get(number, {}))
-        if credit != Counter({row.account: row.cumulative for row in leaves.get(number, [])}):
+        if number not in files:
+            found.append(f"L5: the leaves of epoch {number} are missing")
+            break
+        file = LeafFile(files[number])
+        if file.root() != (epoch.root, epoch.total) or file.epoch != number:
+            found.append(f"L5: epoch {number} has another root than its leaves")
+        if epoch.pricing != PRICED_BEFORE:  # by such rules were no leaf files either
+            if file.digest != epoch.data_hash:
+                found.append(f"L5: epoch {number} has another leaf file than its hash says")
+            if epoch.pricing not in rules:
+                found.append(f"L5: the rules that priced epoch {number} are missing")
+        leaves = list(file.leaves())
+        rows: list[LineRow] = store.rows(LineRow, TABLES[LineRow].c.epoch == number)
+        booked = Statements()
+        for row in rows:
+            booked.add(row.account, row.role, row.kind, row.ref, row.digest, row.amount)
+        if not _follow(before, leaves, booked):
             found.append(f"L5: the leaves of epoch {number} are not the credit of its lines")
-        tree = account_tree(
-            [
-                CreditLeaf(row.account, 0, row.cumulative, row.epoch_credit, row.receipts_root)
-                for row in leaves.get(epoch.epoch, [])
-            ]
-        )
-        if (tree.root, tree.total) != (epoch.root, epoch.total):
-            found.append(f"L5: epoch {epoch.epoch} has another root than its leaves")
+        before = leaves
     return found
+
+
+def _follow(before: list[CreditLeaf], leaves: list[CreditLeaf], booked: Statements) -> bool:
+    """Whether each leaf is the one before it and what its lines of the epoch add."""
+    places = {(leaf.account, leaf.role) for leaf in leaves}
+    own = booked.summary()
+    whole = len(places) == len(leaves) >= len(before) and own.keys() <= places
+    return whole and all(
+        (leaf.receipts_root, leaf.epoch_credit) == booked.root(leaf.account, leaf.role)
+        and leaf.cumulative - leaf.epoch_credit == (old.cumulative if old else 0)
+        and (old is None or (old.account, old.role) == (leaf.account, leaf.role))
+        for old, leaf in zip_longest(before, leaves)
+    )
 
 
 def _rounds(store: Store) -> list[str]:

@@ -12,8 +12,8 @@ from typing import get_type_hints as type_hints
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Table
 
-from assay_contracts.notes import NOTES
 from assay_contracts.outbox import METADATA as OUTBOX_METADATA
+from assay_contracts.sealed import SEALED
 from assay_coordinator.core.records import (
     ROWS,
     AuditRow,
@@ -21,13 +21,16 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
     Row,
+    RulesRow,
     VerdictRow,
+    VoidRow,
 )
 
 METADATA: Final = MetaData()
@@ -39,10 +42,13 @@ _NAMES: Final[dict[type[Row], str]] = {
     JobRow: "jobs",
     RoundRow: "rounds",
     LineRow: "lines",
-    LeafRow: "leaves",
+    LeavesRow: "epoch_leaves",
+    PricingRow: "pricings",
     EpochRow: "epochs",
+    VoidRow: "voids",
     AuditRow: "audits",
     VerdictRow: "verdicts",
+    RulesRow: "rules",
 }
 _TYPES: Final[dict[type, Any]] = {bytes: LargeBinary, int: BigInteger, str: String}
 
@@ -66,9 +72,8 @@ TABLES: Final[dict[type[Row], Table]] = {cls: _table(cls) for cls in ROWS}
 Index("jobs_open", TABLES[JobRow].c.state, TABLES[JobRow].c.deadline_at)
 Index("jobs_round", TABLES[JobRow].c.round)
 Index("jobs_node", TABLES[JobRow].c.node)
-Index("leaves_account", TABLES[LeafRow].c.account, TABLES[LeafRow].c.epoch)
 Index("audits_ticket", TABLES[AuditRow].c.ticket)
 
-assert NOTES.name in OUTBOX_METADATA.tables
+assert SEALED.name in OUTBOX_METADATA.tables
 for _table_of_chain in OUTBOX_METADATA.tables.values():
     _table_of_chain.to_metadata(METADATA)

@@ -18,10 +18,13 @@ from typing import Final
 from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.entropy import Entropy
-from assay_coordinator.core.epochs import Epochs, post
+from assay_coordinator.core.epochs import Epochs, StoredEpochs, post
 from assay_coordinator.core.events import (
+    BlockToVote,
+    CountVote,
     Effect,
     EpochPosted,
+    EpochVoided,
     Event,
     Log,
     Lookup,
@@ -30,7 +33,9 @@ from assay_coordinator.core.events import (
     Received,
     Reply,
     RoundMined,
+    RulesRead,
     Save,
+    SplitsDecided,
     Tick,
 )
 from assay_coordinator.core.issuing import Issuing
@@ -42,19 +47,21 @@ from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import (
     BalanceRow,
     CreditRow,
-    EpochRow,
     JobRow,
-    LineRow,
     NodeRow,
     RoundRow,
+    RulesRow,
+    VoidRow,
 )
 from assay_coordinator.core.registry import Node, Registry
+from assay_coordinator.core.rules import Rules, SignedPolicy
 from assay_coordinator.core.scheduler import Scheduler
 from assay_coordinator.core.settlement import Settlement
 from assay_coordinator.core.standing import CLOSED, aged
 from assay_protocol import messages as m
 from assay_protocol.classes import can_be_audited, holds_logprobs
 from assay_protocol.errors import AssayError
+from assay_protocol.limits import MODELS_PER_NODE_MAX
 from assay_protocol.signing import ED25519, Signer, Verifier
 
 _LINKS_LABEL: Final = b"assay links of the lottery"  # no signed message begins so
@@ -81,14 +88,13 @@ class Stored:
     balances: list[BalanceRow]
     credit: list[CreditRow]
     jobs: list[JobRow]  # open or recent, oldest first
-    lines: list[LineRow]  # of the running epoch
-    unposted: list[EpochRow]
-    last_epoch: EpochRow | None
+    epochs: StoredEpochs
     next_posting: int
     audits: int
     last_round: int = 0
     undrawn: list[RoundRow] = field(default_factory=list)
     entries: list[JobRow] = field(default_factory=list)  # of rounds that are not drawn
+    rules: RulesRow | None = None
 
 
 class Coordinator:
@@ -102,13 +108,16 @@ class Coordinator:
         secret: bytes,
         verifier: Verifier = ED25519,
         tables: Tables | None = None,
+        moderation: SignedPolicy | None = None,
     ) -> None:
         self.policy, self.catalogue = policy, catalogue
         self.tables = tables or Tables()
         self._entropy = Entropy(secret)
+        self._block: int | None = None  # to vote on, as heartbeats tell
         self.ledger = Ledger()
         self.registry = Registry(policy)
-        self.epochs = Epochs(self.ledger)
+        self.rules = Rules(moderation)
+        self.epochs = Epochs(self.ledger, policy.fee_bps)
         self.scheduler = Scheduler(policy, self.registry, self._entropy)
         self.lottery = Lottery(policy, Links(_links_secret(signer), policy.links))
         self.jobs = Jobs(
@@ -126,6 +135,7 @@ class Coordinator:
             self.epochs,
             self.jobs,
             self.lottery,
+            self.rules,
         )
         self.issuing.calibration = self.tables.newest.version or None
         self.audits = Audits(policy, self.registry, self._entropy, self.tables, verifier)
@@ -138,13 +148,14 @@ class Coordinator:
         known to be on the chain are handed to it again (posting is idempotent)."""
         self.ledger.restore(stored.balances, stored.credit, stored.next_posting)
         self.registry.restore(stored.nodes)
-        self.epochs.restore(stored.last_epoch, stored.unposted, stored.lines, now)
+        self.rules.restore(stored.rules)
+        self.epochs.restore(stored.epochs, now)
         self.lottery.restore(now, stored.last_round, stored.undrawn, stored.entries)
         self.jobs.restore(stored.jobs)
         self.audits.finished = stored.audits
         self.jobs.booked = sum(row.jobs for row in stored.nodes)
         self.ledger.check()
-        effects: list[Effect] = [post(row) for row in stored.unposted]
+        effects: list[Effect] = [post(row) for row in stored.epochs.unposted]
         effects += self.lottery.unposted()
         for job in list(self.jobs.jobs.values()):
             if job.state == "drawn":
@@ -166,8 +177,18 @@ class Coordinator:
                 return self._tick(now)
             case EpochPosted(epoch):
                 return [*self.epochs.posted(epoch), Log("epoch_posted", (("epoch", epoch),))]
+            case EpochVoided(epoch, standing):
+                fields = (("epoch", epoch), ("standing", int(standing)))
+                return [Save(VoidRow(epoch, now, int(standing))), Log("epoch_voided", fields)]
             case RoundMined():
                 return self._round_mined(now, event)
+            case RulesRead():
+                return self.rules.read(event)
+            case BlockToVote(number):
+                self._block = number
+                return []
+            case SplitsDecided(splits):
+                return self._decided(splits)
 
     # ---- messages ----
 
@@ -209,8 +230,12 @@ class Coordinator:
                 return [], self._models(now)
             case m.GetNetwork():
                 return [], self._network(now)
+            case m.GetPart(what="rules", offset=offset):
+                return [], self.rules.part(offset)
             case m.GetPart(what=what, key=key, offset=offset):
                 return [Lookup(peer, request, what, key, offset)], None
+            case m.VoteBlock(seal=seal):
+                return [CountVote(peer, request, seal)], None
             case m.GetVerdict(ticket=ticket):
                 return [LookupVerdict(peer, request, ticket)], None
             case m.Grant():
@@ -272,15 +297,30 @@ class Coordinator:
             raise AssayError("convicted")
         if known is None and len(self.registry.nodes) >= self.policy.nodes_max:
             raise AssayError("rate_limited", "this coordinator takes no more nodes")
-        node = self.registry.register(now, peer, message, now + self.policy.lease_us)
+        withdrawn = self._withdrawn(known, message)
+        node = self.registry.register(now, peer, message, now + self.policy.lease_us, withdrawn)
         answer = m.Registered(
             heartbeat_ms=self.policy.heartbeat_us // 1000,
             lease_ms=self.policy.lease_us // 1000,
             state=node.row.state,
             now_at=now,
+            rules=self.rules.digest,
         )
         log = Log("registered", (("node", peer.hex()), ("state", node.row.state)))
         return [Save(node.row), log, *self.audits.assign(now)], answer
+
+    def _withdrawn(self, known: Node | None, message: m.Register) -> tuple[m.Offer, ...]:
+        """Offers a node no longer makes because governance denies the model: jobs done before may
+        still be audited, and who else could?"""
+        if known is None:
+            return ()
+        offered = {offer.model for offer in message.offers}
+        kept = [
+            offer
+            for model, offer in known.offers.items()
+            if model not in offered and not self.rules.allows(model)
+        ]
+        return tuple(kept[: MODELS_PER_NODE_MAX - len(offered)])
 
     def _check_class(self, offer: m.Offer) -> None:
         """What cannot be audited cannot earn, nor what is so noisy that cheats would pass for
@@ -308,6 +348,8 @@ class Coordinator:
             earned=self.ledger.balance("earned", peer),
             escrow=self.ledger.balance("escrow", peer),
             drawn=sum(job.state in ("pending", "drawn") for job in self.jobs.unpaid(peer)),
+            rules=self.rules.digest,
+            block=self._block,
         )
 
     # ---- accounts ----
@@ -344,9 +386,19 @@ class Coordinator:
 
     def _close_epoch(self, now: int) -> tuple[list[Effect], object | None]:
         effects = self.jobs.release_old(now)
-        closed, more = self.epochs.close(now)
+        closed, more = self.epochs.close(now, self.policy.treasury, self.policy.treasury_reserve)
         log = Log("epoch_closed", (("epoch", closed.epoch), ("root", closed.root.hex())))
         return [*effects, *more, log], closed
+
+    def _decided(self, splits: tuple[m.ModelSplit, ...]) -> list[Effect]:
+        """What the chain says is kept for the next epoch; rules that contradict themselves are
+        not: those before stay in force."""
+        try:
+            effects = self.epochs.decide(splits)
+        except AssayError as error:
+            return [Log("splits_refused", (("detail", error.message),))]
+        fields = (("models", len(splits)), ("epoch", self.epochs.running + 1))
+        return [*effects, Log("splits_decided", fields)] if effects else []
 
     def _tick(self, now: int) -> list[Effect]:
         effects = [*self.jobs.expire(now), *self.lottery.close_due(now)]
@@ -363,7 +415,8 @@ class Coordinator:
         return m.Models(models=tuple(self._summary(now, one) for one in self.catalogue.values()))
 
     def _summary(self, now: int, listed: Listed) -> m.ModelSummary:
-        nodes = [n for n in self.registry.serving(listed.model).values() if n.present(now)]
+        serving = self.registry.serving(listed.model) if self.rules.allows(listed.model) else {}
+        nodes = [n for n in serving.values() if n.present(now)]
         return m.ModelSummary(
             name=listed.name,
             model=listed.model,

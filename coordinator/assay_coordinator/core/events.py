@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_coordinator.core.records import Row
+from assay_protocol.messages import ModelSplit, NetworkRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,14 @@ class EpochPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class EpochVoided:
+    """The contract voided this epoch and all after it; not `standing`: a fork took that back."""
+
+    epoch: int
+    standing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RoundMined:
     """The chain holds the round's root, and the block that decides it.
 
@@ -53,7 +62,38 @@ class RoundMined:
     block_hash: bytes
 
 
-Event = Received | PeerLost | Tick | EpochPosted | RoundMined
+@dataclass(frozen=True, slots=True)
+class BlockToVote:
+    """The block of the chain that bonded nodes should vote on now; None: there is none."""
+
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitsDecided:
+    """The chain says who shares in which model's jobs; in force from the next epoch on."""
+
+    splits: tuple[ModelSplit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesRead:
+    """A final block's state of the contract ModelRegistry; `rules` lacks the policy's own bytes."""
+
+    rules: NetworkRules
+
+
+Event = (
+    Received
+    | PeerLost
+    | Tick
+    | EpochPosted
+    | EpochVoided
+    | RoundMined
+    | BlockToVote
+    | SplitsDecided
+    | RulesRead
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +141,15 @@ class LookupVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class CountVote:
+    """Answer a `VoteBlock` of `peer`: the chain alone knows what its seal is worth."""
+
+    peer: bytes
+    request: int
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PostRound:
     """Put a closed round's note on the chain, exactly once, after the anchor of its links; then
     send `RoundMined`."""
@@ -122,6 +171,7 @@ class PostEpoch:
     jobs: int
     leaves: int
     data_hash: bytes
+    pricing: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +182,4 @@ class Log:
     fields: tuple[tuple[str, str | int], ...] = ()
 
 
-Effect = Save | Reply | Notify | Lookup | LookupVerdict | PostEpoch | PostRound | Log
+Effect = Save | Reply | Notify | Lookup | LookupVerdict | CountVote | PostEpoch | PostRound | Log

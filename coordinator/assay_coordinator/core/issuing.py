@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from assay_coordinator.core.lottery import Lottery
     from assay_coordinator.core.policy import Policy
     from assay_coordinator.core.registry import Node, Registry
+    from assay_coordinator.core.rules import Rules
     from assay_coordinator.core.scheduler import Scheduler
 
 BUSY_RETRY_MS: Final = 1_000
@@ -48,11 +49,13 @@ class Issuing:
         epochs: Epochs,
         jobs: Jobs,
         lottery: Lottery,
+        rules: Rules,
     ) -> None:
         self._policy, self._catalogue = policy, catalogue
         self._signer, self._verifier, self._entropy = signer, verifier, entropy
         self._registry, self._scheduler, self._ledger = registry, scheduler, ledger
         self._epochs, self._jobs, self._lottery = epochs, jobs, lottery
+        self._rules = rules
         self.calibration: int | None = None
 
     def submit(
@@ -62,6 +65,8 @@ class Issuing:
         listed = self._catalogue.get(job.model)
         if listed is None:
             raise AssayError("model_unknown")
+        if not self._rules.allows(job.model):
+            raise AssayError("model_denied")
         validate(job.sampler)
         level = job.verify or "sample"
         if level not in m.VERIFY_LEVELS or (job.twin is not None and level != "quorum"):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from assay_coordinator.core.entropy import Entropy
-from assay_coordinator.core.epochs import Epochs
+from assay_coordinator.core.epochs import Earning, Epochs
 from assay_coordinator.core.events import Effect, Save
 from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
 from assay_coordinator.core.lottery import UNDRAWN, Draw, Lottery
@@ -35,6 +35,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.messages import Ack, DrawEntry, Receipt, SubmitReceipt, Ticket
 from assay_protocol.receipts import check_receipt, payable_tokens
 from assay_protocol.signing import Verifier, digest, open_signed, peek
+from assay_protocol.splits import COMPUTE
 from assay_protocol.tickets import job_price, reserve_price
 
 UNPAID: Final = ("pending", "held", "drawn")
@@ -293,15 +294,16 @@ class Jobs:
     # ---- settling ----
 
     def release(self, now: int, job: Job, verdict: str) -> list[Effect]:
-        """Pay the node; the treasury takes its fee; the line goes into the running epoch."""
+        """Divide the price among the node, those who share in the model's jobs, and the treasury;
+        the lines go into the running epoch, whose rules these are."""
         self._settle(job, "released", verdict)
         ticket, node = job.ticket.ticket, job.ticket.node
-        fee = job.charged * self._policy.fee_bps // 10_000
-        escrow = Purse("escrow", node)
-        effects = self._ledger.transfer(now, escrow, TREASURY, fee, "fee", ticket)
-        pay = job.charged - fee
-        effects += self._ledger.transfer(now, escrow, Purse("earned", node), pay, "pay", ticket)
-        effects += self._epochs.add_line(node, "job", ticket, digest(job.receipt_blob), pay)
+        parts = self._epochs.splits.divide(job.ticket.model, job.charged)
+        escrow, why = Purse("escrow", node), Earning("job", ticket, digest(job.receipt_blob))
+        effects = self._ledger.transfer(now, escrow, TREASURY, parts.treasury, "fee", ticket)
+        effects += self._epochs.earn(now, escrow, node, COMPUTE, why, parts.node)
+        for other in parts.others:
+            effects += self._epochs.earn(now, escrow, other.account, other.role, why, other.amount)
         return [*effects, Save(job.row())]
 
     def refund(self, now: int, job: Job, verdict: str) -> list[Effect]:

@@ -33,7 +33,9 @@ class Policy:
     links: int = 65_536  # rounds that one anchor on chain serves; fixed for a network's life
 
     # money
-    fee_bps: int = 1_000  # the treasury's share of a released job
+    fee_bps: int = 1_000  # the treasury's share of a released job, from the next epoch on
+    treasury: bytes = b""  # the account that each epoch is credited what the treasury can spare
+    treasury_reserve: int = 1_000_000_000  # ... above this, which pays auditors
     audit_pay_bps: int = 5_000  # an auditor earns this share of the audited job's price
     faucet: int = 0  # granted once to every new account; for networks without real value only
 
@@ -62,7 +64,6 @@ class Policy:
 
     # epochs
     epoch_us: int = 3_600 * SECOND
-    epoch_policy: bytes = bytes(32)
 
     # how many strangers are remembered (B1); beyond it newcomers are refused, nobody is forgotten
     nodes_max: int = 100_000

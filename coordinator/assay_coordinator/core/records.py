@@ -61,10 +61,11 @@ class PostingRow:
 
 @dataclass(frozen=True, slots=True)
 class CreditRow:
-    """An account's lifetime credit and its permanent index in every epoch's tree."""
+    """An account's lifetime credit in one role and its permanent index in every epoch's tree."""
 
-    KEY: ClassVar[tuple[str, ...]] = ("account",)
+    KEY: ClassVar[tuple[str, ...]] = ("account", "role")
     account: bytes
+    role: int  # splits.ROLES
     position: int
     cumulative: int
 
@@ -118,28 +119,36 @@ class RoundRow:
 
 @dataclass(frozen=True, slots=True)
 class LineRow:
-    """One line of an account's statement: what a job or an audit earned it in an epoch."""
+    """One line of an account's statement: what earned it how much in an epoch, in one role."""
 
-    KEY: ClassVar[tuple[str, ...]] = ("epoch", "account", "kind", "ref")
+    KEY: ClassVar[tuple[str, ...]] = ("epoch", "account", "role", "position")
     epoch: int
     account: bytes
-    kind: str  # job | audit
+    role: int
+    position: int  # from 0, in the order booked
+    kind: str  # credit_tree.LINE_KINDS
     ref: bytes
     digest: bytes
     amount: int
 
 
 @dataclass(frozen=True, slots=True)
-class LeafRow:
-    """One account's leaf in one epoch's tree."""
+class LeavesRow:
+    """All leaves of one epoch's tree: its leaf file (protocol leaf_file.py)."""
 
-    KEY: ClassVar[tuple[str, ...]] = ("epoch", "position")
+    KEY: ClassVar[tuple[str, ...]] = ("epoch",)
     epoch: int
-    position: int
-    account: bytes
-    cumulative: int
-    epoch_credit: int
-    receipts_root: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PricingRow:
+    """The rules that price epochs from this one on, until the next row's."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch",)
+    epoch: int
+    digest: bytes
+    data: bytes  # an encoded Pricing
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +163,18 @@ class EpochRow:
     jobs: int
     leaves: int
     data_hash: bytes
+    pricing: bytes  # the digest of the rules that priced it
     state: str  # queued | posted
+
+
+@dataclass(frozen=True, slots=True)
+class VoidRow:
+    """The contract voided this epoch, and all after it that were posted then."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("epoch",)
+    epoch: int
+    at: int
+    standing: int  # 0: a fork of the chain took it back
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +208,16 @@ class VerdictRow:
     blob: bytes  # an encoded VerdictRecord
 
 
+@dataclass(frozen=True, slots=True)
+class RulesRow:
+    """What governance decided, and what of it nodes are told; there is one row."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("number",)
+    number: int  # 0
+    state: bytes  # an encoded NetworkRules without the policy: what the chain said last
+    document: bytes  # the last whole one; empty: none yet
+
+
 Row = (
     NodeRow
     | BalanceRow
@@ -196,10 +226,13 @@ Row = (
     | JobRow
     | RoundRow
     | LineRow
-    | LeafRow
+    | LeavesRow
+    | PricingRow
     | EpochRow
+    | VoidRow
     | AuditRow
     | VerdictRow
+    | RulesRow
 )
 ROWS: tuple[type[Row], ...] = (
     NodeRow,
@@ -209,8 +242,11 @@ ROWS: tuple[type[Row], ...] = (
     JobRow,
     RoundRow,
     LineRow,
-    LeafRow,
+    LeavesRow,
+    PricingRow,
     EpochRow,
+    VoidRow,
     AuditRow,
     VerdictRow,
+    RulesRow,
 )

@@ -7,6 +7,7 @@ this session and are not. Its states are those of standing.py.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from assay_coordinator.core.policy import Policy
@@ -89,15 +90,25 @@ class Registry:
             listed = self._listed[model] = list(self.serving(model).values())
         return listed
 
-    def register(self, now: int, key: bytes, message: Register, lease_until: int) -> Node:
-        """Take or renew a lease. The operator of a key is fixed by its first registration."""
+    def register(
+        self,
+        now: int,
+        key: bytes,
+        message: Register,
+        lease_until: int,
+        withdrawn: Iterable[Offer] = (),
+    ) -> Node:
+        """Take or renew a lease. The operator of a key is fixed by its first registration.
+
+        `withdrawn`: offers it makes no more and can be audited by all the same.
+        """
         node = self.nodes.get(key)
         if node is None:
             node = self.nodes[key] = Node(fresh_row(key, message.operator, now))
         row = aged(self._policy, node.row, now)
         node.row = offering(self._policy, row, message.offers, now)
         self._unlist(node)
-        node.offers = {offer.model: offer for offer in message.offers}
+        node.offers = {offer.model: offer for offer in (*message.offers, *withdrawn)}
         node.classes = {offer.model: offer.class_id for offer in message.offers}
         node.addresses = message.addresses
         node.lease_until, node.draining = lease_until, False

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from assay_coordinator.core.audits import Audits
-from assay_coordinator.core.epochs import Epochs
+from assay_coordinator.core.epochs import Earning, Epochs
 from assay_coordinator.core.events import Effect, Log, Notify, Save
 from assay_coordinator.core.evidence import (
     JOB_CAP,
@@ -25,13 +25,14 @@ from assay_coordinator.core.evidence import (
 from assay_coordinator.core.findings import Finding
 from assay_coordinator.core.inquiry import Inquiries, alarmed, proven
 from assay_coordinator.core.jobs import Job, Jobs, audit_pay
-from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
+from assay_coordinator.core.ledger import TREASURY, Ledger
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import NodeRow
 from assay_coordinator.core.registry import Node, Registry
 from assay_coordinator.core.standing import CLOSED, moved, weakened
 from assay_coordinator.core.verdicts import Verdict, verdict_row
 from assay_protocol.messages import StandingChanged
+from assay_protocol.splits import AUDITOR
 
 _ACCUSED = ("failed", "unequal")  # outcomes that begin an inquiry
 
@@ -165,11 +166,8 @@ class Settlement:
             treasury = self._ledger.balance("treasury")
             pay = audit_pay(self._policy, job, verified, len(worked), treasury)
             assert finding.auditor != job.ticket.node
-            purse, audit = Purse("earned", finding.auditor), finding.bound.audit
-            effects += self._ledger.transfer(now, TREASURY, purse, pay, "audit", audit)
-            effects += self._epochs.add_line(
-                finding.auditor, "audit", audit, finding.bound.commitment, pay
-            )
+            why = Earning("audit", finding.bound.audit, finding.bound.commitment)
+            effects += self._epochs.earn(now, TREASURY, finding.auditor, AUDITOR, why, pay)
         return effects
 
     def _blame(self, now: int, findings: tuple[Finding, ...]) -> list[Effect]:

@@ -2,7 +2,10 @@
 
 Nothing is remembered and no work is done before the coordinator's signature is checked (invariant
 S1), and a ticket is used up only by being admitted: a client refused with `busy` may come back with
-the same one. A used ticket is remembered until it expires, so no job runs twice (L2).
+the same one. A used ticket is remembered until it expires, so no job runs twice (L2); one whose
+receipt is on disk is refused for ever, as two receipts for one ticket id cost the node its bond
+and a coordinator could give an id out again. A ticket is used up as well by a prompt that the
+network's policy refuses: reading it is work.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from assay_node.core.parameters import Parameters, Served
+from assay_node.core.rules import Rules
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.grammars import read_grammar
@@ -55,20 +59,23 @@ class Admission:
         parameters: Parameters,
         used: Mapping[bytes, int] | None = None,
         verifier: Verifier = ED25519,
+        rules: Rules | None = None,
     ) -> None:
         """`served`: by model. `used` maps ticket ids of an earlier run to their expiry in
         microseconds."""
         self._coordinator, self._node, self._served = coordinator, node, served
         self._parameters, self._verifier = parameters, verifier
         self._used: dict[bytes, int] = dict(used or {})
+        self._rules = rules or Rules()
 
     def admit(self, now: int, frame: bytes, client: bytes, standing: Standing) -> Admitted:
         """The job in `frame`, its ticket now used up.
 
         Raises AssayError with the code the client is told: malformed, unexpected_message,
         wrong_coordinator, ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch,
-        grammar_mismatch, ticket_replayed, `standing.closed`, model_unknown, prompt_too_long,
-        sampler_refused, grammar_refused or busy (which says when to come back).
+        grammar_mismatch, ticket_replayed, `standing.closed`, model_unknown, model_denied,
+        prompt_too_long, sampler_refused, grammar_refused, busy (which says when to come back) or
+        prompt_refused.
         """
         start = decode_as(StartJob, frame)
         ticket = open_ticket(start.ticket, self._coordinator, self._verifier)
@@ -83,12 +90,15 @@ class Admission:
             raise AssayError("ticket_expired", "the ticket is older than this node's start")
         self._check_model(ticket, start, prompt)
         self._take_place(now, ticket, standing)
+        self._rules.check_prompt(self._served[ticket.model], prompt)
         return Admitted(ticket, start.ticket, start, prompt)
 
     def _check_model(self, ticket: Ticket, start: StartJob, prompt: tuple[int, ...]) -> None:
         served = self._served.get(ticket.model)
         if served is None:
             raise AssayError("model_unknown")
+        if not self._rules.allows(ticket.model):
+            raise AssayError("model_denied")
         if ticket.n_in + ticket.max_tokens > served.context:
             raise AssayError("prompt_too_long")
         if not prompt or max(prompt) >= served.n_vocab or ticket.start > len(prompt):

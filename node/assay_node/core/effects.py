@@ -4,7 +4,7 @@ Every `Request` is answered by one `Answered` or `Failed`, every `SaveReceipt` b
 or `ReceiptNotSaved`, every `StartReplay` by one `ReplayDone` or `ReplayFailed`. A generation gives
 one `Drawn` for `StartGenerate` and one for each `NextChunk`, until its last chunk, `EngineStopped`
 or `StopGenerate`: the node never holds more than one chunk the client has no room for. An engine is
-named by the model it loads.
+named by the model it loads. Every `KeepRules` is answered by one `RulesKept` or `RulesNotKept`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_node.engine.interface import Generate, Replay
+from assay_protocol.messages import NetworkRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,16 @@ class MarkReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepRules:
+    """Compare `rules` with the chain, if the owner named one; then make `document`, their encoded
+    form, durable in the place of earlier ones.
+    """
+
+    document: bytes
+    rules: NetworkRules
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     """One log event with fields; never prompts, keys or text."""
 
@@ -143,6 +154,7 @@ Effect = (
     | CloseEngine
     | SaveReceipt
     | MarkReceipt
+    | KeepRules
     | Log
     | Drained
 )

@@ -47,11 +47,15 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """A client, proven to hold `client`'s key, opened a job stream with `frame`."""
+    """A client, proven to hold `client`'s key, opened a job stream with `frame`.
+
+    `answered`: a receipt for that ticket is on disk, however long ago the ticket expired.
+    """
 
     stream: int
     client: bytes
     frame: bytes
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,18 @@ class ReceiptNotSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesKept:
+    """The rules of the last `KeepRules` are durable and no chain contradicts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RulesNotKept:
+    """They are not: `code` is rules_invalid, or why they could not be compared or written."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """The owner wants to leave: take nothing new, finish, deliver, then be drained."""
 
@@ -165,6 +181,8 @@ Event = (
     | ReplayFailed
     | ReceiptSaved
     | ReceiptNotSaved
+    | RulesKept
+    | RulesNotKept
     | Drain
     | Tick
 )

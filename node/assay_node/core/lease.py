@@ -39,6 +39,7 @@ class Lease:
         self._connected = self._registered = self._asking = self._told_draining = False
         self._until = self._due_at = self._tries = 0
         self._heartbeat_us = self._lease_us = 0
+        self.block: int | None = None  # of the chain, that the coordinator wants votes on
         self.drawn: int | None = None  # of its answers, may be or are audited; None: unknown
         self.booked_at = 0
         self.joined_at = 0  # the first registration, by the coordinator's clock
@@ -101,6 +102,7 @@ class Lease:
             self.repute.audits_failed = answer.audits_failed
             self.repute.earned, self.repute.escrow = answer.earned, answer.escrow
             self.drawn = answer.drawn or 0
+            self.block = answer.block
         self._until = now + self._lease_us
         self._due_at = now + self._heartbeat_us
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from assay_node.core import effects as do
 from assay_node.core import events as on
@@ -24,6 +24,7 @@ from assay_node.core.offers import make_heartbeat, make_offer
 from assay_node.core.outbox import Outbox, Owed
 from assay_node.core.parameters import Parameters, Served
 from assay_node.core.residency import Begin, Close, Open, Refuse, Residency, Step, footprints
+from assay_node.core.rules import Rules, RulesFetch
 from assay_node.core.sealing import NaclSealing, Sealing, Secrets
 from assay_node.core.service import Service
 from assay_node.core.transcripts import Transcripts
@@ -34,6 +35,7 @@ from assay_protocol.messages import (
     AuditDecline,
     AuditTask,
     Error,
+    GetPart,
     Heartbeat,
     HeartbeatAck,
     OpenLeaves,
@@ -91,6 +93,7 @@ class Node:
         used: Mapping[bytes, int] | None = None,
         budget_bytes: int | None = None,
         resident: Iterable[bytes] | None = None,
+        rules: Rules | None = None,
     ) -> None:
         """`seed`: 32 fresh random bytes of this run; `owed` and `used`: of earlier runs.
 
@@ -102,6 +105,9 @@ class Node:
         self._parameters = parameters or Parameters()
         self._signer, self._verifier, self._profile = signer, verifier, profile
         bounds, sealing, secrets = self._parameters, sealing or NaclSealing(), Secrets(seed)
+        self.rules = rules or Rules()
+        self._fetch = RulesFetch(self.rules)
+        self._asked_rules = 0  # the request under way; 0: none
         self._admission = Admission(
             coordinator=coordinator,
             node=signer.public_key,
@@ -109,6 +115,7 @@ class Node:
             parameters=bounds,
             used=used,
             verifier=verifier,
+            rules=self.rules,
         )
         self.residency = Residency(
             footprints(served), bounds, budget_bytes=budget_bytes, resident=resident
@@ -129,6 +136,11 @@ class Node:
     @property
     def repute(self) -> Repute:
         return self._lease.repute
+
+    @property
+    def block_to_vote(self) -> int | None:
+        """The block of the chain that the coordinator last asked votes on."""
+        return self._lease.block
 
     @property
     def registered(self) -> bool:
@@ -209,6 +221,11 @@ class Node:
             case on.SessionDown():
                 self._lease.disconnected()
                 self._requests = {key: of for key, of in self._requests.items() if of is not None}
+                self._forget_rules_request()
+            case on.RulesKept():
+                return self._fetch.kept()
+            case on.RulesNotKept(code):
+                return self._fetch.not_kept(code)
             case on.Drain():
                 return self._drain(now)
             case on.Tick():
@@ -217,8 +234,11 @@ class Node:
 
     def _open(self, now: int, event: on.StreamOpened) -> list[do.Effect]:
         assert event.stream not in self._jobs, "stream numbers are used once"
+        standing = self._standing(now)
+        if event.answered:
+            standing = replace(standing, closed="ticket_replayed")
         try:
-            admitted = self._admission.admit(now, event.frame, event.client, self._standing(now))
+            admitted = self._admission.admit(now, event.frame, event.client, standing)
         except AssayError as error:
             self.tally.jobs_refused += 1
             return _refuse(event.stream, error)
@@ -307,12 +327,14 @@ class Node:
             answer = decode(body)
         except ProtocolError as error:
             return self._refused(now, request, error.code)
+        if request == self._asked_rules:
+            return self._rules_answered(answer)
         ticket = self._requests.get(request)
         match answer:
             case Registered() | HeartbeatAck() if request in self._requests and ticket is None:
                 del self._requests[request]
                 self._lease.answered(now, answer)
-                return []
+                return self._ask_rules(self._fetch.told(answer.rules))
             case ReceiptBooked() if ticket is not None and answer.ticket == ticket:
                 del self._requests[request]
                 self.tally.receipts_booked += 1
@@ -322,7 +344,26 @@ class Node:
                 return self._refused(now, request, answer.code)
         return self._refused(now, request, "unexpected_message")
 
+    def _rules_answered(self, answer: object) -> list[do.Effect]:
+        self._asked_rules = 0
+        question, effects = self._fetch.answered(answer)
+        return self._ask_rules(question) + effects
+
+    def _ask_rules(self, question: GetPart | None) -> list[do.Effect]:
+        if question is None:
+            return []
+        self._last_request += 1
+        self._asked_rules = self._last_request
+        return [do.Request(self._asked_rules, encode(question))]
+
+    def _forget_rules_request(self) -> None:
+        if self._asked_rules:
+            self._asked_rules = 0
+            self._fetch.failed()
+
     def _refused(self, now: int, request: int, code: str) -> list[do.Effect]:
+        if request == self._asked_rules:
+            self._forget_rules_request()
         if request not in self._requests:
             return []
         ticket = self._requests.pop(request)
@@ -424,13 +465,18 @@ class Node:
         return make_heartbeat(self.jobs_by_model(), waits, self.slots, self.draining)
 
     def _offerable(self) -> tuple[bytes, ...]:
-        """Models whose engine can be loaded, as far as is known; a lease needs one at least."""
+        """Models that may be served and whose engine can be loaded, as far as is known.
+
+        A lease needs one at least: where none is left, denied models are offered on, to deliver and
+        to audit; they get no jobs.
+        """
         well = tuple(
             model
             for model, one in self.served.items()
             if self.residency.state(one.engine) != "resting"
         )
-        return well or tuple(self.served)
+        allowed = tuple(model for model in well if self.rules.allows(model))
+        return allowed or well or tuple(self.served)
 
     def _register(self) -> Register:
         profile, self._offered = self._profile, self._offerable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from assay_protocol.limits import TICKET_LIFETIME_SECONDS
@@ -27,6 +27,7 @@ class Served:
     load_us: int = 0  # what loading took
     base: bytes | None = None  # the model that is loaded, where this one is it with an adapter
     adapter: bytes | None = None  # sha256 of that adapter's file
+    pieces: tuple[bytes, ...] = field(default=(), repr=False)  # the bytes of each token
 
     @property
     def engine(self) -> bytes:

@@ -36,6 +36,7 @@ class EngineInfo:
     device: str
     grammar: str = ""  # what computes the masks of grammars (masks.DIALECT); "": none are kept
     adapters: tuple[bytes, ...] = ()  # sha256 of each LoRA adapter that may be asked for
+    pieces: tuple[bytes, ...] = ()  # the bytes of each token, where no card says them
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class ScriptedEngine:
     """Open it with open_scripted_engine."""
 
     def __init__(self, script: Script, *, slots: int, context: int, waiting_max: int) -> None:
+        letters = [bytes([i]) if i < 256 and i != END else b"" for i in range(script.n_vocab)]
         self.info = EngineInfo(
             model=script.model,
             n_vocab=script.n_vocab,
@@ -72,8 +73,8 @@ class ScriptedEngine:
             eog=frozenset({END}),
             device="scripted",
             grammar=dialect() if script.grammars else "",
+            pieces=tuple(letters),
         )
-        letters = [bytes([i]) if i < 256 and i != END else b"" for i in range(script.n_vocab)]
         self.grammars = Grammars(lambda: letters, self.info.eog)
         self._script = script
         self._waiting_max = waiting_max

@@ -20,6 +20,7 @@ thousandths of tokens per second.
 
 from __future__ import annotations
 
+from assay_protocol.levels import VERIFY_LEVELS
 from assay_protocol.messages.audits import (
     AuditAccept,
     AuditCommit,
@@ -43,7 +44,6 @@ from assay_protocol.messages.draws import (
     RoundDraws,
 )
 from assay_protocol.messages.jobs import (
-    VERIFY_LEVELS,
     AbandonJob,
     Ack,
     Cancel,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from assay_protocol import limits
 from assay_protocol.codec import Range, Size, message, struct
@@ -23,10 +23,6 @@ from assay_protocol.messages.parts import (
     Time,
     Tokens,
 )
-
-# How an answer is verified: never shown to auditors; by the lottery; audited before it counts as
-# final; drawn twice, on nodes of two operators (docs/verification.md 6).
-VERIFY_LEVELS: Final = ("none", "sample", "now", "quorum")
 
 
 @message(10)

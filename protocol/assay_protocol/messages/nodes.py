@@ -28,6 +28,7 @@ class Registered:
     lease_ms: Count
     state: Name
     now_at: Time
+    rules: Digest | None = None  # as in HeartbeatAck
 
 
 @struct

@@ -56,6 +56,7 @@ class GetPart:
     """Ask for a piece of a document.
 
     `what` is "card" (`key`: the model), "credit" (the account: its bundle of the latest epoch),
+    "claimable" (the same of the latest that is final),
     "verdict" (the ticket and 16 zero bytes: an audit's transcript without any text), "draws" (the
     round as a 32-byte big-endian number: who was audited and why), "calibration" (the version
     likewise), "leaves" (the epoch likewise: its leaf file), "pricing" (its sha256), "rules" or

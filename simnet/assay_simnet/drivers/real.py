@@ -53,11 +53,14 @@ class RealNetwork:
     folder: Path
     address: str = ""
     rpc: str = ""
+    contracts: dict[str, str] = field(default_factory=dict)  # addresses by name
     processes: dict[str, trio.Process] = field(default_factory=dict)
     killed: list[trio.Process] = field(default_factory=list)
 
-    async def start_coordinator(self, policy: str, card: Path, faucet: int) -> None:
-        """Start it and wait until it is ready; this scenario is its operator."""
+    async def start_coordinator(
+        self, policy: str, card: Path, faucet: int, more: Sequence[str] = ()
+    ) -> None:
+        """Start it with `more` words, and wait until it is ready; this scenario is its operator."""
         data = self.folder / "coordinator"
         data.mkdir(exist_ok=True)
         (data / "policy.toml").write_text(policy)
@@ -66,11 +69,13 @@ class RealNetwork:
         command = [sys.executable, "-m", "assay_coordinator", "start", "--data-dir", str(data)]
         command += ["--listen", listen, "--rpc", "127.0.0.1:0", "--catalogue", str(card)]
         command += ["--policy", str(data / "policy.toml"), "--operator", operator]
-        process = await self.spawn("coordinator", [*command, "--faucet", str(faucet)])
+        command += ["--faucet", str(faucet), *more]
+        process = await self.spawn("coordinator", command)
         assert process.stdout is not None
         with trio.fail_after(START_SECONDS_MAX):
             ready = await Lines(process.stdout).next()
         self.address, self.rpc = ready["address"], ready["rpc"]
+        self.contracts = ready["contracts"]
 
     async def start_node(self, name: str, card: Path, model: Path, **flags: object) -> None:
         """An honest `node start`."""

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import (
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -21,12 +23,14 @@ from assay_coordinator.core.events import (
     PostRound,
     Received,
     Reply,
+    RulesRead,
     Save,
     Tick,
 )
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import AuditRow, JobRow, NodeRow, Row
 from assay_coordinator.core.registry import Node
+from assay_coordinator.core.rules import SignedPolicy
 from assay_coordinator.core.standing import fresh_row
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
@@ -46,7 +50,13 @@ _NO_DOCUMENTS: Final = m.Error(
 class CoordinatorParty:
     """Takes encoded messages, as its runtime does, and keeps every row it saves."""
 
-    def __init__(self, world: World, policy: Policy, listed: Listed) -> None:
+    def __init__(
+        self,
+        world: World,
+        policy: Policy,
+        listed: Listed,
+        moderation: SignedPolicy | None = None,
+    ) -> None:
         self._world, self.policy = world, policy
         self.identity, self._operator = world.identity(), world.identity()
         self.tables: dict[type, dict[tuple[Any, ...], Row]] = {}
@@ -59,6 +69,7 @@ class CoordinatorParty:
             self.identity,
             world.secret(),
             tables=Tables([NOISE_TABLE]),
+            moderation=moderation,
         )
         self.carry_out(self.core.restore(world.now, _nothing()))
 
@@ -91,6 +102,10 @@ class CoordinatorParty:
         """The operator closes the running epoch."""
         self.handle(Received(self._operator.public_key, 0, m.CloseEpoch()))
 
+    def decide(self, rules: m.NetworkRules) -> None:
+        """A final block of the chain says so."""
+        self.handle(RulesRead(rules))
+
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
         assert node not in self.core.registry.nodes
@@ -118,7 +133,9 @@ class CoordinatorParty:
                 case PostRound():
                     told, later_us = self.chain.post(effect)
                     self._world.after(later_us, partial(self.handle, told))
-                case Lookup(peer, request) | LookupVerdict(peer, request):
+                case (
+                    Lookup(peer, request) | LookupVerdict(peer, request) | CountVote(peer, request)
+                ):
                     self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
                     self.logs.append((self._world.now, effect))
@@ -173,9 +190,7 @@ def _nothing() -> Stored:
         balances=[],
         credit=[],
         jobs=[],
-        lines=[],
-        unposted=[],
-        last_epoch=None,
+        epochs=StoredEpochs(),
         next_posting=1,
         audits=0,
     )

@@ -21,7 +21,7 @@ from assay_protocol.errors import ProtocolError
 from assay_protocol.messages import AuditTask, StartJob, Ticket
 from assay_protocol.signing import Identity, peek
 from assay_simnet.engine import EOG, Engine
-from assay_simnet.language import NOISE, VOCABULARY
+from assay_simnet.language import NOISE, PIECES, VOCABULARY
 from assay_simnet.setting import (
     CONTEXT,
     DECODE_US,
@@ -78,6 +78,7 @@ class NodeParty:
             eog=EOG,
             prefill_rate=10**9 // PREFILL_US,
             decode_rate=10**9 // DECODE_US,
+            pieces=PIECES,
         )
 
     # ---- what reaches it ----
@@ -168,6 +169,9 @@ class NodeParty:
             case do.CloseEngine(engine):
                 closed = on.EngineClosed(engine)
                 self.world.after(SAVE_US, lambda: self._handle(closed))
+            case do.KeepRules():
+                kept = on.RulesKept()
+                self.world.after(SAVE_US, lambda: self._handle(kept))
             case do.Log():
                 self.logs.append(effect)
 

@@ -7,10 +7,10 @@ reaches one of them only is seen at once.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import Any
 
 from assay_coordinator.core.coordinator import Coordinator
-from assay_coordinator.core.epochs import statement
 from assay_coordinator.core.evidence import ALARM
 from assay_coordinator.core.jobs import OPEN, UNPAID
 from assay_coordinator.core.lottery import UNDRAWN, entry_of
@@ -19,16 +19,21 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
     VerdictRow,
 )
 from assay_coordinator.core.standing import CLOSED
-from assay_protocol.credit_tree import CreditLeaf, account_tree, receipts_root
+from assay_protocol.codec import decode_as
+from assay_protocol.credit_tree import CreditLeaf, CreditLine, account_tree, receipts_root
+from assay_protocol.leaf_file import LeafFile
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
+from assay_protocol.messages import Pricing
+from assay_protocol.splits import COMPUTE, Splits
 from coordinator.core.coordinator_world import START, World
 
 
@@ -58,11 +63,14 @@ def check_money(world: World) -> None:
     rows = {(b.purse, b.owner): b.amount for b in world.store.rows(BalanceRow)}
     assert rows == {tuple(purse): amount for purse, amount in ledger.balances.items()}
     assert all(sums[key] == rows.get(key, 0) for key in {*sums, *rows})
-    credit = {c.account: c.cumulative for c in world.store.rows(CreditRow)}
-    lines: Counter[bytes] = Counter()
+    credit = {(c.account, c.role): c.cumulative for c in world.store.rows(CreditRow)}
+    lines: Counter[tuple[bytes, int]] = Counter()
+    booked: Counter[bytes] = Counter()
     for line in world.store.rows(LineRow):
-        lines[line.account] += line.amount
-    assert credit == dict(earned) == dict(lines)
+        lines[line.account, line.role] += line.amount
+        booked[line.account] += line.amount
+    assert credit == dict(lines), "each role's credit is that of its lines"
+    assert booked == earned
     check_escrow(world)
 
 
@@ -113,24 +121,52 @@ def check_root(world: World) -> None:
     if not epochs:
         return
     last = epochs[-1]
-    cumulative: Counter[bytes] = Counter()
-    lines: defaultdict[bytes, list[LineRow]] = defaultdict(list)
+    cumulative: Counter[tuple[bytes, int]] = Counter()
+    lines: defaultdict[tuple[bytes, int], list[CreditLine]] = defaultdict(list)
     for line in world.store.rows(LineRow):
         if line.epoch <= last.epoch:
-            cumulative[line.account] += line.amount
-        if line.epoch == last.epoch:
-            lines[line.account].append(line)
-    leaves = sorted(
-        (leaf for leaf in world.store.rows(LeafRow) if leaf.epoch == last.epoch),
-        key=lambda leaf: leaf.position,
-    )
+            cumulative[line.account, line.role] += line.amount
+    for line in world.store.lines(last.epoch):
+        booked = CreditLine(line.kind, line.ref, line.digest, line.amount)
+        lines[line.account, line.role].append(booked)
+    files = {row.epoch: LeafFile(row.data) for row in world.store.rows(LeavesRow)}
+    leaves = list(files[last.epoch].leaves())
     made = []
     for leaf in leaves:
-        root, total = receipts_root(statement(lines[leaf.account]))
-        made.append(CreditLeaf(leaf.account, 0, cumulative[leaf.account], total, root))
-    assert {leaf.account for leaf in leaves} == set(cumulative)
+        owner = leaf.account, leaf.role
+        root, total = receipts_root(lines[owner])
+        made.append(CreditLeaf(*owner, cumulative[owner], total, root))
+    assert {(leaf.account, leaf.role) for leaf in leaves} == set(cumulative)
+    assert leaves == made
     tree = account_tree(made)
     assert (tree.root, tree.total) == (last.root, last.total)
+    assert files[last.epoch].digest == last.data_hash
+    for older, newer in pairwise(epochs):
+        places = [[leaf.encode()[:33] for leaf in files[e.epoch].leaves()] for e in (older, newer)]
+        assert places[1][: len(places[0])] == places[0], "a leaf keeps its place"
+    check_prices(world, epochs)
+
+
+def check_prices(world: World, epochs: list[EpochRow]) -> None:
+    """Every epoch was priced by the rules its row names, and every released job by them exactly."""
+    rules = {row.epoch: row for row in world.store.rows(PricingRow)}
+    parts: defaultdict[bytes, Counter[tuple[bytes, int]]] = defaultdict(Counter)
+    priced_in: dict[bytes, int] = {}
+    for line in world.store.rows(LineRow):
+        if line.kind == "job":
+            parts[line.ref][line.account, line.role] += line.amount
+            priced_in[line.ref] = line.epoch
+    for epoch in epochs:
+        newest = max(start for start in rules if start <= epoch.epoch)
+        assert rules[newest].digest == epoch.pricing
+    for job in world.store.rows(JobRow):
+        if job.state == "released" and job.ticket in priced_in:
+            start = max(start for start in rules if start <= priced_in[job.ticket])
+            split = Splits(decode_as(Pricing, rules[start].data)).divide(job.model, job.charged)
+            wanted = Counter({(job.node, COMPUTE): split.node})
+            for part in split.others:
+                wanted[part.account, part.role] += part.amount
+            assert parts[job.ticket] == +wanted
 
 
 def check_verdicts(world: World) -> None:
@@ -222,7 +258,6 @@ def fingerprint(coordinator: Coordinator, now: int) -> dict[str, Any]:
         if j.state in OPEN or j.deadline_at > now
     }
     held = {key: set(queue) for key, queue in coordinator.jobs._held.items() if queue}
-    lines = {key: set(lines) for key, lines in coordinator.epochs._lines.items()}
     return {
         "balances": coordinator.ledger.balances,
         "credit": coordinator.ledger.credit,
@@ -233,7 +268,9 @@ def fingerprint(coordinator: Coordinator, now: int) -> dict[str, Any]:
         "open": coordinator.jobs._open,
         "booked": coordinator.jobs.booked,
         "epoch": (coordinator.epochs.running, coordinator.epochs.last),
-        "lines": lines,
+        "statements": coordinator.epochs.statements.summary(),
+        "released": coordinator.epochs.statements.jobs,
+        "rules": (coordinator.epochs.splits, coordinator.epochs._next),
         "unposted": coordinator.epochs._unposted,
         "cases": set(coordinator.audits.cases),
         "audits": coordinator.audits.finished,

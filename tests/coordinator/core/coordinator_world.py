@@ -20,6 +20,7 @@ import numpy as np
 from assay_contracts.readers import MinedNote
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import (
     Effect,
     Event,
@@ -44,12 +45,16 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
+    RulesRow,
 )
+from assay_coordinator.core.rules import SignedPolicy
+from assay_coordinator.core.statements import Statements
 from assay_protocol import messages as m
 from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import decode, decode_as, encode
@@ -131,11 +136,17 @@ class FakeStore:
             if isinstance(effect, Save):
                 row, table = effect.row, self.tables[type(effect.row)]
                 key = tuple(getattr(row, name) for name in row.KEY)
-                assert not (isinstance(row, PostingRow | LeafRow | AuditRow) and key in table)
+                assert not (
+                    isinstance(row, PostingRow | LeavesRow | LineRow | AuditRow) and key in table
+                )
                 table[key] = row
 
     def rows(self, cls: type[Any]) -> list[Any]:
         return list(self.tables[cls].values())
+
+    def lines(self, epoch: int) -> list[LineRow]:
+        rows: list[LineRow] = [line for line in self.rows(LineRow) if line.epoch == epoch]
+        return sorted(rows, key=lambda line: (line.account, line.role, line.position))
 
     def load(self, now: int) -> Stored:
         epochs = sorted(self.rows(EpochRow), key=lambda row: row.epoch)
@@ -148,14 +159,18 @@ class FakeStore:
             balances=self.rows(BalanceRow),
             credit=self.rows(CreditRow),
             jobs=[j for j in self.rows(JobRow) if j.state in OPEN or j.deadline_at > now],
-            lines=[line for line in self.rows(LineRow) if line.epoch == running],
-            unposted=[row for row in epochs if row.state != "posted"],
-            last_epoch=epochs[-1] if epochs else None,
+            epochs=StoredEpochs(
+                last=epochs[-1] if epochs else None,
+                unposted=[row for row in epochs if row.state != "posted"],
+                statements=Statements.of(self.lines(running)),
+                pricings=sorted(self.rows(PricingRow), key=lambda row: row.epoch)[-2:],
+            ),
             next_posting=max((p.seq for p in self.rows(PostingRow)), default=0) + 1,
             audits=len(self.tables[AuditRow]),
             last_round=max((row.number for row in self.rows(RoundRow)), default=0),
             undrawn=undrawn,
             entries=[job for job in self.rows(JobRow) if job.round >= first],
+            rules=next(iter(self.rows(RulesRow)), None),
         )
 
 
@@ -390,6 +405,7 @@ class World:
         self.to_mine: deque[PostRound] = deque()
         self.issued: dict[bytes, Issued] = {}
         self._starts = self._jobs = 0
+        self.moderation: SignedPolicy | None = None
         self.coordinator = self._start()
         for node in nodes:
             self.join(node)
@@ -397,8 +413,8 @@ class World:
     def _start(self) -> Coordinator:
         self._starts += 1
         secret = hashlib.blake2b(self._starts.to_bytes(8), digest_size=32).digest()
-        listed = {MODEL: LISTED}
-        made = Coordinator(self.policy, listed, COORDINATOR, secret, tables=self.tables)
+        more: dict[str, Any] = {"tables": self.tables, "moderation": self.moderation}
+        made = Coordinator(self.policy, {MODEL: LISTED}, COORDINATOR, secret, **more)
         self.carry_out(made.restore(self.now, self.store.load(self.now)))
         return made
 

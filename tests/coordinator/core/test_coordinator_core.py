@@ -10,7 +10,7 @@ import pytest
 
 from assay_coordinator.core.coordinator import NODES_SHOWN_MAX
 from assay_coordinator.core.entropy import Entropy
-from assay_coordinator.core.events import PeerLost, Received, Save, Tick
+from assay_coordinator.core.events import BlockToVote, CountVote, PeerLost, Received, Save, Tick
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import JobRow, PostingRow
 from assay_coordinator.core.registry import Registry
@@ -20,6 +20,7 @@ from assay_protocol import messages as m
 from assay_protocol.codec import encode
 from assay_protocol.lottery import is_drawn
 from assay_protocol.signing import seal
+from assay_protocol.splits import COMPUTE
 from coordinator.core.coordinator_checks import check_all, check_restart
 from coordinator.core.coordinator_world import (
     MODEL,
@@ -163,7 +164,7 @@ def test_earned_credit_can_be_spent_and_stays_counted() -> None:
     held = world.ask(a.me, only=(b.key,))
     assert isinstance(held, Issued)
     assert world.balance("earned", a.key) == earned - 72
-    assert world.coordinator.ledger.credit[a.key].cumulative == earned
+    assert world.coordinator.ledger.credit[a.key, COMPUTE].cumulative == earned
     check_all(world)
 
 
@@ -448,3 +449,21 @@ def test_strangers_are_bounded_and_those_known_are_kept() -> None:
     assert given == sorted(given, reverse=True)
     assert 0 < given.count(100) < 6
     check_all(world)
+
+
+def test_heartbeats_tell_which_block_to_vote_on() -> None:
+    a = node(1)
+    world = world_of(a)
+
+    def told() -> int | None:
+        answer = world.call(a.key, heartbeat())
+        assert isinstance(answer, m.HeartbeatAck)
+        return answer.block
+
+    assert told() is None
+    world.handle(BlockToVote(7))
+    assert told() == 7
+    vote = m.VoteBlock(seal=bytes(70))
+    assert world.handle(Received(a.key, 5, vote)) == [CountVote(a.key, 5, vote.seal)]
+    world.handle(BlockToVote(None))
+    assert told() is None

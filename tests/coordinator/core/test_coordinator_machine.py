@@ -15,7 +15,14 @@ from hypothesis.stateful import (
     rule,
 )
 
-from assay_coordinator.core.events import EpochPosted, Received, RoundMined, Save, Tick
+from assay_coordinator.core.events import (
+    EpochPosted,
+    Received,
+    RoundMined,
+    Save,
+    SplitsDecided,
+    Tick,
+)
 from assay_coordinator.core.records import JobRow
 from assay_protocol import messages as m
 from assay_protocol.signing import seal
@@ -26,6 +33,7 @@ from coordinator.core.coordinator_checks import (
     check_restart,
 )
 from coordinator.core.coordinator_world import (
+    MODEL,
     OPERATOR,
     POLICY,
     SECOND,
@@ -47,13 +55,29 @@ CHEATS: list[dict[str, Any]] = [
     {"wrong": 0.35, "lies": True},
     {"spites": True},
 ]
+TREASURER = identity(60).public_key
 pick = st.integers(0, 10**6)
+shares = st.builds(
+    lambda model, listed: m.ModelSplit(model=model, shares=tuple(listed)),
+    st.sampled_from([MODEL, bytes(32)]),
+    st.lists(
+        st.builds(
+            lambda key, role, bps: m.Share(account=key, role=role, bps=bps),
+            st.sampled_from([identity(61).public_key, identity(10).public_key]),
+            st.integers(1, 4),  # the last is none that shares
+            st.sampled_from([1, 999, 2_000]),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
 
 
 class Network(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(replace(POLICY, round_receipts=3, round_us=20 * SECOND))
+        policy = replace(POLICY, round_receipts=3, round_us=20 * SECOND)
+        self.world = World(replace(policy, treasury=TREASURER, treasury_reserve=50))
         self.answers: dict[bytes, m.ReceiptBooked] = {}
         self.notices: list[tuple[bytes, object]] = []  # delivered ones, to be sent again
 
@@ -245,6 +269,13 @@ class Network(RuleBasedStateMachine):
     @rule(epoch=st.integers(0, 4))
     def posted(self, epoch: int) -> None:
         self.world.handle(EpochPosted(epoch))
+
+    @rule(splits=st.lists(shares, max_size=2, unique_by=lambda one: one.model))
+    def decide_splits(self, splits: list[m.ModelSplit]) -> None:
+        """They hold from the next epoch on, whatever happens until then."""
+        before = self.world.coordinator.epochs.splits
+        self.world.handle(SplitsDecided(tuple(splits)))
+        assert self.world.coordinator.epochs.splits is before
 
     @rule(up=st.booleans())
     def chain(self, up: bool) -> None:

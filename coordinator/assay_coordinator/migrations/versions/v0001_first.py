@@ -21,7 +21,7 @@ def upgrade() -> None:
     _leaves()
     _epochs()
     _audits()
-    _chain_outbox()
+    chain_outbox()
 
 
 def downgrade() -> None:
@@ -176,7 +176,7 @@ def _audits() -> None:
     op.create_index("audits_ticket", "audits", ["ticket"])
 
 
-def _chain_outbox() -> None:
+def chain_outbox() -> None:
     op.create_table(
         "chain_outbox",
         sa.Column("key", sa.String(128), nullable=False),

@@ -28,15 +28,7 @@ def upgrade() -> None:
     )
     op.create_index("jobs_round", "jobs", ["round"])
     _rounds()
-    op.create_table(
-        "chain_notes",
-        sa.Column("key", sa.String(128), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.Column("nonce", sa.BigInteger(), nullable=True),
-        sa.Column("raw", sa.LargeBinary(), nullable=True),
-        sa.Column("transaction_hash", sa.LargeBinary(32), nullable=True),
-        sa.PrimaryKeyConstraint("key"),
-    )
+    chain_notes()
 
 
 def downgrade() -> None:
@@ -86,4 +78,16 @@ def _rounds() -> None:
         sa.Column("block_hash", sa.LargeBinary(), nullable=False),
         sa.Column("drawn_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number"),
+    )
+
+
+def chain_notes() -> None:
+    op.create_table(
+        "chain_notes",
+        sa.Column("key", sa.String(128), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.Column("nonce", sa.BigInteger(), nullable=True),
+        sa.Column("raw", sa.LargeBinary(), nullable=True),
+        sa.Column("transaction_hash", sa.LargeBinary(32), nullable=True),
+        sa.PrimaryKeyConstraint("key"),
     )
