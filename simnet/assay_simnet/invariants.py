@@ -25,7 +25,7 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     NodeRow,
     PostingRow,
     RoundRow,
@@ -34,6 +34,7 @@ from assay_protocol import messages as m
 from assay_protocol.codec import encode
 from assay_protocol.credit_tree import CreditLeaf, SumTree, account_tree, fold
 from assay_protocol.hashing import job_seed, pack_tokens
+from assay_protocol.leaf_file import LeafFile
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 from assay_protocol.signing import peek
 from assay_simnet.drivers.fast_client import CANARY
@@ -66,7 +67,7 @@ class _Snapshot:
     """What a restart must not change."""
 
     balances: dict[Any, int]
-    credit: dict[bytes, Any]
+    credit: dict[Any, Any]
     standing: dict[bytes, Any]
     jobs: dict[bytes, Any]
     epoch: int
@@ -81,8 +82,9 @@ class Checks:
         self._tickets: dict[bytes, int] = {}  # what happened to each: bits
         self._sums: Counter[tuple[str, bytes]] = Counter()
         self._earned: Counter[bytes] = Counter()
+        self._roles: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
         self._epoch: EpochRow | None = None  # closed, its leaves not added up yet
-        self._leaves: list[LeafRow] = []
+        self._leaves: list[CreditLeaf] = []
         self._tree: SumTree | None = None
         self._entries: defaultdict[int, dict[bytes, Any]] = defaultdict(dict)  # rounds not drawn
         self._rounds: list[RoundRow] = []  # drawn, not drawn again by us yet
@@ -111,10 +113,9 @@ class Checks:
                 self._standing(row)
             case EpochRow() if row.state == "queued":
                 self._epoch, self._leaves = row, []
-            case LeafRow() if self._epoch is not None:
-                self._leaves.append(row)
-                if len(self._leaves) == self._epoch.leaves:
-                    self._root()
+            case LeavesRow() if self._epoch is not None:
+                self._leaves = list(LeafFile(row.data).leaves())
+                self._root()
             case RoundRow() if row.state == "drawn":
                 self._rounds.append(row)
 
@@ -140,7 +141,8 @@ class Checks:
             self._hold("L3", bool(before & _BIT["charge"]), "pay without a charge")
 
     def _credited(self, row: CreditRow) -> None:
-        same = row.cumulative == self._earned[row.account]
+        self._roles[row.account][row.role] = row.cumulative
+        same = self._roles[row.account].total() == self._earned[row.account]
         self._hold("L1", same, "lifetime credit is not what was earned", row.account)
 
     def _job(self, row: JobRow) -> None:
@@ -170,12 +172,13 @@ class Checks:
         """L5: the root is of the leaves, and those of the ledger's credit."""
         row, self._epoch = self._epoch, None
         assert row is not None
-        leaves = [_leaf(leaf) for leaf in sorted(self._leaves, key=lambda leaf: leaf.position)]
+        leaves = self._leaves
         tree = self._tree = account_tree(leaves)
+        self._hold("L5", len(leaves) == row.leaves, "leaves are missing")
         self._hold("L5", tree.root == row.root, "the root is not of the leaves")
         self._hold("L5", tree.total == row.total == sum(self._earned.values()), "total of the root")
         for leaf in leaves:
-            same = leaf.cumulative == self._earned[leaf.account]
+            same = leaf.cumulative == self._roles[leaf.account][leaf.role]
             self._hold("L5", same, "a leaf is not its account's credit", leaf.account)
 
     # ---- messages ----
@@ -320,15 +323,14 @@ class Checks:
         tree = self._tree
         if tree is None or not self._leaves:
             return
-        leaves = sorted(self._leaves, key=lambda leaf: leaf.position)
-        step = max(1, len(leaves) // _PROOFS)
-        for row in leaves[::step]:
-            leaf, proof = _leaf(row), tree.proof(row.position)
+        step = max(1, len(self._leaves) // _PROOFS)
+        for place in range(0, len(self._leaves), step):
+            leaf, proof = self._leaves[place], tree.proof(place)
             known = (tree.root, tree.total)
-            right = fold(leaf.hash, leaf.cumulative, row.position, proof) == known
-            self._hold("L6", right, "a leaf cannot be proven", row.account)
-            more = fold(leaf.hash, leaf.cumulative + 1, row.position, proof) == known
-            self._hold("L6", not more, "more than the leaf can be proven", row.account)
+            right = fold(leaf.hash, leaf.cumulative, place, proof) == known
+            self._hold("L6", right, "a leaf cannot be proven", leaf.account)
+            more = fold(leaf.hash, leaf.cumulative + 1, place, proof) == known
+            self._hold("L6", not more, "more than the leaf can be proven", leaf.account)
 
     def _hold(self, ident: str, holds: bool, why: str, who: bytes | int | None = None) -> None:
         if holds or ident not in self._of:
@@ -337,11 +339,6 @@ class Checks:
             party = self._world.by_key.get(who)
             who = party.number if party is not None else None
         raise Violated(ident, why, () if who is None else (who,))
-
-
-def _leaf(row: LeafRow) -> CreditLeaf:
-    role = getattr(row, "role", 0)  # one of each account until rows say which
-    return CreditLeaf(row.account, role, row.cumulative, row.epoch_credit, row.receipts_root)
 
 
 def _lasting(job: Job) -> JobRow:

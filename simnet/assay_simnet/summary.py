@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from assay_protocol.splits import ROLES
 from assay_simnet.record import Table, gini, percentiles
 from assay_simnet.setting import START
 
@@ -146,5 +147,7 @@ def _standing(world: Fast, nodes: Iterable[FastNode]) -> dict[str, Any]:
 
 
 def _earned(world: Fast, node: FastNode) -> int:
-    row = world.coordinator.core.ledger.credit.get(node.key)
-    return row.cumulative if row else 0
+    credit = world.coordinator.core.ledger.credit
+    return sum(
+        credit[node.key, role].cumulative for role in ROLES.values() if (node.key, role) in credit
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from assay_coordinator.core.coordinator import Stored
+from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.jobs import OPEN
 from assay_coordinator.core.records import (
     AuditRow,
@@ -17,14 +18,17 @@ from assay_coordinator.core.records import (
     CreditRow,
     EpochRow,
     JobRow,
-    LeafRow,
+    LeavesRow,
     LineRow,
     NodeRow,
     PostingRow,
+    PricingRow,
     RoundRow,
     Row,
+    RulesRow,
     VerdictRow,
 )
+from assay_coordinator.core.statements import Statements
 
 Key = tuple[Any, ...]
 _LET_GO = (PostingRow, AuditRow, VerdictRow)
@@ -69,15 +73,23 @@ class Tables:
             balances=self.rows(BalanceRow),
             credit=self.rows(CreditRow),
             jobs=[row for row in jobs if row.state in OPEN or row.deadline_at > now],
-            lines=[line for line in self.rows(LineRow) if line.epoch == running],
-            unposted=[row for row in epochs if row.state != "posted"],
-            last_epoch=epochs[-1] if epochs else None,
+            epochs=StoredEpochs(
+                last=epochs[-1] if epochs else None,
+                unposted=[row for row in epochs if row.state != "posted"],
+                statements=Statements.of(self._lines(running)),
+                pricings=sorted(self.rows(PricingRow), key=lambda row: row.epoch)[-2:],
+            ),
             next_posting=self.postings + 1,
             audits=self.audits,
             last_round=self.rounds,
             undrawn=undrawn,
             entries=[row for row in jobs if row.round >= first],
+            rules=next(iter(self.rows(RulesRow)), None),
         )
+
+    def _lines(self, epoch: int) -> list[LineRow]:
+        lines = [line for line in self.rows(LineRow) if line.epoch == epoch]
+        return sorted(lines, key=lambda line: (line.account, line.role, line.position))
 
     def forget(self, now: int) -> None:
         """Let go of what no restart would read."""
@@ -89,7 +101,7 @@ class Tables:
             lambda row: row.state in OPEN or row.deadline_at > now or row.round >= first,
         )
         self._keep(LineRow, lambda row: row.epoch >= last)
-        self._keep(LeafRow, lambda row: row.epoch >= last)
+        self._keep(LeavesRow, lambda row: row.epoch >= last)
         self._keep(EpochRow, lambda row: row.epoch >= last or row.state != "posted")
         self._keep(RoundRow, lambda row: row.number >= first - 1)
 

@@ -28,9 +28,9 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def _keeps_change(patch: pytest.MonkeyPatch) -> None:
     """The ledger: one transfer in fifty counts one micro-credit too many, in memory and in rows."""
-    honest = Ledger.transfer
+    honest = Ledger._move
 
-    def transfer(
+    def move(
         self: Ledger, now: int, source: Purse, target: Purse, amount: int, reason: str, ref: bytes
     ) -> list[Effect]:
         effects = honest(self, now, source, target, amount, reason, ref)
@@ -41,17 +41,17 @@ def _keeps_change(patch: pytest.MonkeyPatch) -> None:
             effects[2] = Save(row)
         return effects
 
-    patch.setattr(Ledger, "transfer", transfer)
+    patch.setattr(Ledger, "_move", move)
 
 
 def _credits_twice(patch: pytest.MonkeyPatch) -> None:
     """The ledger: lifetime credit of a rare payment is counted twice."""
     honest = Ledger._count_credit
 
-    def count(self: Ledger, account: bytes, amount: int) -> Save:
-        saved = honest(self, account, amount)
+    def count(self: Ledger, account: bytes, role: int, amount: int) -> Save:
+        saved = honest(self, account, role, amount)
         if self.next_seq % 7 == 0:
-            saved = honest(self, account, amount)
+            saved = honest(self, account, role, amount)
         assert isinstance(saved.row, CreditRow)
         return saved
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from assay_coordinator.core.calibration import Tables as NoiseTables
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.events import (
+    CountVote,
     Effect,
     EpochPosted,
     Event,
@@ -187,7 +188,9 @@ class FastCoordinator:
                     self._tell(peer, message)
                 case PostEpoch() | PostRound():
                     self._post(effect)
-                case Lookup(peer, request) | LookupVerdict(peer, request):
+                case (
+                    Lookup(peer, request) | LookupVerdict(peer, request) | CountVote(peer, request)
+                ):
                     self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
                     self.world.record.logged(self.world.now, effect)

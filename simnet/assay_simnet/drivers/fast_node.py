@@ -280,7 +280,8 @@ class FastNode:
         client = stream.client
         self.world.history.note(self.world.now, client.number, self.number, "open", frame)
         self._streams[stream.number] = stream
-        self._event(on.StreamOpened(stream.number, client.key, frame))
+        answered = stream.ticket in self.disk.owed
+        self._event(on.StreamOpened(stream.number, client.key, frame, answered))
         self._tick_within(BUSY_TICK_US)
 
     def framed(self, stream: JobStream, frame: bytes) -> None:
@@ -352,6 +353,8 @@ class FastNode:
                 self.world.buckets.after(SAVE_US, self._event, on.EngineOpened(engine))
             case do.CloseEngine(engine):
                 self.world.buckets.after(SAVE_US, self._event, on.EngineClosed(engine))
+            case do.KeepRules():
+                self.world.buckets.after(self.save_us, self._event, on.RulesKept())
             case do.Drained():
                 self.world.drained(self)
 
