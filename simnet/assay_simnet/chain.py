@@ -6,25 +6,31 @@ A block comes every BLOCK_US. A note is in the next one; the block after that de
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from assay_contracts.readers import MinedNote
 from assay_coordinator.core.events import PostRound, RoundMined
 from assay_protocol.lottery import AnchorNote
 from assay_simnet.setting import SECOND
 
-if TYPE_CHECKING:
-    from assay_simnet.world import World
-
 BLOCK_US: Final = 12 * SECOND
 LAG: Final = 1
 POSTER: Final = b"the operator address"
 
 
+class Clock(Protocol):
+    """What a chain needs of its world: microseconds, and a secret of its own."""
+
+    @property
+    def now(self) -> int: ...
+
+    def secret(self) -> bytes: ...
+
+
 class Chain:
     """Takes the coordinator's notes; reads like any chain (assay_contracts.readers.BlockReader)."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Clock) -> None:
         self._world, self._secret, self._began = world, world.secret(), world.now
         self._notes: dict[bytes, MinedNote] = {}
         self._blocks: dict[int, list[bytes]] = {}

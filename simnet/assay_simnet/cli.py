@@ -13,13 +13,22 @@ from assay_protocol.extras import report_missing
 
 def main(argv: list[str] | None = None) -> int:
     """The console script."""
+    try:
+        from assay_simnet.commands import act, add_verbs
+    except ModuleNotFoundError as error:
+        return report_missing("simnet", "simnet", error)
     parser = argparse.ArgumentParser(prog="simnet", description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(required=True, metavar="VERB")
+    add_verbs(verbs)
     text = "real processes, a real model: chats, a cheat caught, a node killed, credit verified"
     demo = verbs.add_parser("demo", help=text, description=text)
     demo.add_argument("--report", type=Path, default=Path("demo-report.json"))
     demo.add_argument("--keep", type=Path, help="keep logs and databases in this folder")
-    args = parser.parse_args(argv)
+    demo.set_defaults(act=_demo)
+    return act(parser.parse_args(argv))
+
+
+def _demo(args: argparse.Namespace) -> int:
     try:
         from assay_simnet.demo import run_demo
     except ModuleNotFoundError as error:

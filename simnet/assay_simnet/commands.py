@@ -1,0 +1,395 @@
+"""`simnet run|check|replay|list|init` over the fast driver.
+
+Exit codes: 0 all that was promised happened, 1 something did not, 2 wrong usage or a scenario that
+cannot be run (nothing is written then), 130 stopped by Ctrl-C, what was done is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from assay_protocol.codec import TYPES
+from assay_simnet import scenario as scenarios
+from assay_simnet.cheats import BEHAVIOURS
+from assay_simnet.drivers.fast import Fast
+from assay_simnet.invariants import Violated
+from assay_simnet.population import PROFILES, REGIONS
+from assay_simnet.quantities import QuantityError, time_us
+from assay_simnet.record import Table, write_json
+from assay_simnet.scenario import FAULTS, SHIPPED, Scenario
+from assay_simnet.schema import ScenarioError, Source, read_file
+from assay_simnet.setting import START
+from assay_simnet.summary import EPOCH_COLUMNS, NODE_COLUMNS, summary, write_tables
+
+SEEDS_MAX: Final = 1_000_000
+PROGRESS_SECONDS: Final = 0.5
+INTERRUPTED: Final = 130
+_ENCODED: Final = frozenset({"message", "notice", "answer", "frame", "open"})
+
+
+def add_verbs(verbs: Any) -> None:
+    """The five verbs, each with `act` set to what it does."""
+    run = verbs.add_parser("run", help="one scenario, one seed, its figures into a folder")
+    run.add_argument("scenario", help="a file, or the name of a shipped one (simnet list)")
+    run.add_argument("--seed", type=int, help="in place of the scenario's")
+    run.add_argument("--out", type=Path, help="folder to make; runs/NAME-SEED if left out")
+    run.set_defaults(act=_run)
+    check = verbs.add_parser("check", help="many seeds; stops at the first broken invariant")
+    check.add_argument("scenarios", nargs="*", help="files or names; all shipped if left out")
+    check.add_argument("--seeds", default="0..9", help="FIRST..LAST, or one number")
+    check.add_argument(
+        "--workers", type=int, default=1, help="processes; results do not depend on it"
+    )
+    check.set_defaults(act=_check)
+    again = verbs.add_parser("replay", help="one run again, told event by event")
+    again.add_argument("scenario", help="a file, a shipped name, or a folder that `run` made")
+    again.add_argument("--seed", type=int)
+    again.add_argument("--commit", help="the code the run was made with")
+    again.add_argument("--until", default="", help="virtual time from the start, like '12.5 s'")
+    again.add_argument("--node", type=int, action="append", default=[], help="only events of these")
+    again.set_defaults(act=_replay)
+    listed = verbs.add_parser("list", help="shipped scenarios, behaviours, faults, hardware")
+    listed.set_defaults(act=_list)
+    first = verbs.add_parser("init", help="write a scenario to start from")
+    first.add_argument("file", type=Path)
+    first.set_defaults(act=_init)
+
+
+def act(args: argparse.Namespace) -> int:
+    """Do what was asked for; bad input is a line on stderr and exit code 2."""
+    try:
+        code: int = args.act(args)
+    except (ScenarioError, QuantityError) as error:
+        sys.stderr.write(f"simnet: {error}\n")
+        return 2
+    return code
+
+
+# ---- run ---------------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    scenario, source = _scenario(args.scenario)
+    seed = _seed(args.seed, scenario)
+    folder = args.out or Path("runs") / f"{scenario.name}-{seed}"
+    if folder.exists() and any(folder.iterdir()):
+        raise ScenarioError(f"{folder} is there already; nothing is overwritten")
+    folder.mkdir(parents=True, exist_ok=True)
+    if source is not None:
+        (folder / "scenario.toml").write_text(source.text)
+    began = time.process_time()
+    manifest = _manifest(scenario, seed)
+    write_json(folder / "manifest.json", {**manifest, "status": "running"})
+    world = Fast(scenario, seed, folder)
+    status, violation = "done", None
+    with _Progress(scenario) as progress:
+        try:
+            world.run(progress.show)
+        except Violated as error:
+            status, violation = "violated", error
+        except KeyboardInterrupt:
+            status = "interrupted"
+    _write(world, folder, violation)
+    cpu = round(time.process_time() - began, 3)
+    rate = round(world.buckets.done / cpu) if cpu else 0
+    done = {"status": status, "trace_digest": world.history.digest, "cpu_s": cpu}
+    write_json(folder / "manifest.json", {**manifest, **done, "events_per_cpu_s": rate})
+    if violation is not None:
+        _tell_violation(world, args.scenario, violation)
+        return 1
+    sys.stdout.write((folder / "summary.json").read_text())
+    sys.stderr.write(f"{status}: {folder} ({cpu:.1f} CPU-s)\n")
+    return INTERRUPTED if status == "interrupted" else 0
+
+
+def _write(world: Fast, folder: Path, violation: Violated | None) -> None:
+    nodes = Table(folder, "nodes", NODE_COLUMNS)
+    epochs = Table(folder, "epochs", EPOCH_COLUMNS)
+    write_tables(world, nodes, epochs)
+    for table in (world.record.jobs, nodes, epochs):
+        table.close()
+    write_json(folder / "summary.json", summary(world))
+    lines = [] if violation is None else [json.dumps(_violation(world, violation))]
+    (folder / "violations.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def _violation(world: Fast, error: Violated) -> dict[str, Any]:
+    return {
+        "id": error.ident,
+        "why": error.why,
+        "at_us": world.now - START,
+        "parties": list(error.parties),
+        "seed": world.seed,
+    }
+
+
+def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
+    return {
+        "scenario": scenario.name,
+        "question": scenario.question,
+        "scenario_digest": scenario.digest,
+        "parameters": json.loads(scenarios.write(scenario)),
+        "seed": seed,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
+        "rates": "measured by others, see population.py; batching is assumed",
+    }
+
+
+# ---- check and replay --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Task:
+    name: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """How one seed went. `told`: the violation in words, empty if there was none."""
+
+    name: str
+    seed: int
+    digest: str
+    jobs: int
+    told: str
+
+
+def _check(args: argparse.Namespace) -> int:
+    names = args.scenarios or sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    for name in names:
+        _scenario(name)  # all are read before any runs
+    tasks = [_Task(name, seed) for seed in _seeds(args.seeds) for name in names]
+    done = 0
+    try:
+        for checked in _all(tasks, args.workers):
+            done += 1
+            if checked.told:
+                sys.stdout.write(checked.told)
+                return 1
+            line = f"ok {checked.name} seed {checked.seed}: {checked.jobs} jobs, {checked.digest}\n"
+            sys.stdout.write(line)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"stopped after {done} of {len(tasks)} runs, none of them broken\n")
+        return INTERRUPTED
+    sys.stdout.write(f"{done} runs, no violation\n")
+    return 0
+
+
+def _all(tasks: list[_Task], workers: int) -> Iterator[_Checked]:
+    """Results in the order of the tasks, whoever computed them."""
+    if workers <= 1:
+        yield from map(_checked, tasks)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(_checked, tasks)
+
+
+def _checked(task: _Task) -> _Checked:
+    scenario, _ = _scenario(task.name)
+    world = Fast(scenario, task.seed)
+    told = ""
+    try:
+        world.run()
+    except Violated as error:
+        told = describe(world, task.name, error)
+    return _Checked(task.name, task.seed, world.history.digest, world.record.begun, told)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    name, seed, commit = args.scenario, args.seed, args.commit
+    path = Path(name)
+    if path.is_dir():
+        name, found, made_with = _of_folder(path)
+        seed = found if seed is None else seed
+        commit = commit or made_with
+    scenario, _ = _scenario(name)
+    if commit and not _commit().startswith(commit[:12]):
+        sys.stderr.write(f"simnet: this is {_commit()[:12]}, the run was made with {commit[:12]}\n")
+    until = START + time_us(args.until) if args.until else None
+    world = Fast(scenario, _seed(seed, scenario))
+    return _tell(world, name, until, frozenset(args.node))
+
+
+def _of_folder(folder: Path) -> tuple[str, int, str]:
+    """Scenario, seed and commit of a run."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        seed, commit = int(manifest["seed"]), str(manifest["commit"])
+        copied = folder / "scenario.toml"
+        return str(copied) if copied.is_file() else str(manifest["scenario"]), seed, commit
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScenarioError(f"{folder}: no whole manifest.json of a run ({error})") from error
+
+
+class _Until(BaseException):
+    """The time to stop at has come."""
+
+
+def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> int:
+    note = world.history.note
+
+    def telling(now: int, source: int, target: int, what: str, detail: bytes = b"") -> None:
+        note(now, source, target, what, detail)
+        if until is not None and now > until:
+            raise _Until
+        if nodes and (source in nodes or target in nodes):
+            sys.stdout.write(_line((now, source, target, what, detail[:24])))
+
+    at = 0
+    world.history.note = telling  # type: ignore[method-assign]  # to listen in
+    try:
+        world.run()
+    except Violated as error:
+        _tell_violation(world, name, error)
+        return 1
+    except _Until:
+        at = until or at
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    sys.stdout.write(f"at {((at or world.now) - START) / 1e6:.3f} s: {world.record.begun} jobs, ")
+    sys.stdout.write(f"no violation, digest {world.history.digest}\n")
+    return 0
+
+
+def describe(world: Fast, name: str, error: Violated) -> str:
+    """A violation in words: how to see it again, what does not hold, what those involved did."""
+    again = f"simnet replay {name} --seed {world.seed} --commit {_commit()[:12]}"
+    at = (world.now - START) / 1e6
+    head = f"{again}\n{error.ident} does not hold at {at:.3f} s: {error.why}\n"
+    return head + "".join(map(_line, world.history.of(frozenset(error.parties))))
+
+
+def _tell_violation(world: Fast, name: str, error: Violated) -> None:
+    sys.stdout.write(describe(world, name, error))
+
+
+def _line(event: tuple[int, int, int, str, bytes]) -> str:
+    now, source, target, what, detail = event
+    at = f"{(now - START) / 1e6:12.3f} s"
+    said = _message(detail) if what in _ENCODED else ""
+    return f"{at}  {_party(source):>12} -> {_party(target):<12} {what} {said} {detail.hex()}\n"
+
+
+def _message(body: bytes) -> str:
+    """The name of an encoded message: a map whose first value is its number (codec.py)."""
+    number = int.from_bytes(body[3:4] if body[2:3] == b"\xcc" else body[2:3])
+    known = TYPES.get(number)
+    return known.__name__ if known else ""
+
+
+def _party(number: int) -> str:
+    return {0: "coordinator", -1: "fault"}.get(number, f"#{number}")
+
+
+# ---- list and init -----------------------------------------------------------------------------
+
+
+def _list(args: argparse.Namespace) -> int:
+    lines = ["scenarios"]
+    for path in sorted(SHIPPED.glob("*.toml")):
+        lines.append(f"  {path.stem:24} {scenarios.load(path).question}")
+    lines.append("behaviours")
+    lines += [f"  {name:24} {cheat.does}" for name, cheat in BEHAVIOURS.items()]
+    lines += ["faults", "  " + ", ".join(FAULTS), "regions", "  " + ", ".join(REGIONS)]
+    lines.append(
+        "profiles (memory GB, slots, prefill and decode tokens/s of an 8B model in 4 bits)"
+    )
+    for name, one in PROFILES.items():
+        sheet = f"{one.memory_gb:g}, {one.slots}, {one.prefill_tps:g}, {one.decode_tps:g}"
+        lines.append(f"  {name:24} {sheet}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _init(args: argparse.Namespace) -> int:
+    target: Path = args.file
+    if target.exists():
+        raise ScenarioError(f"{target} is there already; nothing is overwritten")
+    text = (SHIPPED / "baseline.toml").read_text()
+    target.write_text(text.replace('"baseline"', f'"{target.stem}"'))
+    sys.stdout.write(f"simnet run {target}\n")
+    return 0
+
+
+# ---- inside ------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """One line on a terminal, now and then; nothing where stderr is none."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._whole = (scenario.warm_up + scenario.duration) / 1e6
+        self._shown, self._to = 0.0, sys.stderr if sys.stderr.isatty() else None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._to is not None and self._shown:
+            self._to.write("\n")
+
+    def show(self, world: Fast) -> None:
+        now = time.monotonic()
+        if self._to is None or now - self._shown < PROGRESS_SECONDS:
+            return
+        self._shown = now
+        at = (world.now - START) / 1e6
+        jobs = f"{world.record.over}/{world.record.begun} jobs"
+        self._to.write(f"\r{world.phase:8} {at:10.0f} of {self._whole:.0f} s  {jobs}   ")
+        self._to.flush()
+
+
+def _scenario(name: str) -> tuple[Scenario, Source | None]:
+    scenario = scenarios.load(name)
+    path = Path(name)
+    if not path.is_file():
+        path = SHIPPED / f"{name}.toml"
+    return scenario, read_file(path)
+
+
+def _seed(given: int | None, scenario: Scenario) -> int:
+    seed = scenario.seed if given is None else given
+    return next(iter(_range(seed, seed)))
+
+
+def _seeds(text: str) -> Iterable[int]:
+    first, dots, last = text.partition("..")
+    try:
+        return _range(int(first), int(last if dots else first))
+    except ValueError as error:
+        raise ScenarioError(f"--seeds {text}: FIRST..LAST wanted, like 0..99") from error
+
+
+def _range(first: int, last: int) -> range:
+    if not 0 <= first <= last < 1 << 63 or last - first >= SEEDS_MAX:
+        raise ScenarioError(f"seeds {first}..{last}: from 0 on, at most {SEEDS_MAX:,} of them")
+    return range(first, last + 1)
+
+
+def _commit() -> str:
+    """The code's commit; "unknown" where it is installed without its history."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()

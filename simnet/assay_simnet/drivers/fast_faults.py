@@ -1,0 +1,148 @@
+"""Carries out a scenario's faults on the fast driver: each begins, lasts, and is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from assay_simnet.scenario import Fault
+from assay_simnet.seeds import Stream
+
+if TYPE_CHECKING:
+    from assay_simnet.drivers.fast import Fast
+    from assay_simnet.drivers.fast_node import FastNode
+
+Undo = Callable[[], None]
+COORDINATOR: Final = -1
+
+
+class Faults:
+    """All faults of one run; `over` ends those that still last."""
+
+    def __init__(self, world: Fast) -> None:
+        self._world = world
+        self._lasting: dict[int, Undo] = {}
+        self._count = 0
+        self.happened = 0
+        self._flipped: set[int] = set()
+
+    def schedule(self, begins_us: int, ends_us: int) -> None:
+        """`begins_us`: when the safety phase does; nothing begins after `ends_us`."""
+        for index, fault in enumerate(self._world.scenario.faults):
+            stream = self._world.streams.stream(f"fault:{index}")
+            at = begins_us + fault.at
+            while at + fault.for_ <= ends_us:
+                self._world.buckets.at(at, self._begin, fault, stream)
+                if not fault.every:
+                    break
+                at += fault.every
+
+    def over(self) -> None:
+        """The heal phase begins."""
+        for undo in list(self._lasting.values()):
+            undo()
+        self._lasting = {}
+
+    def _begin(self, fault: Fault, stream: Stream) -> None:
+        world = self._world
+        self.happened += 1
+        world.history.note(world.now, COORDINATOR, COORDINATOR, fault.kind)
+        undo = self._do(fault, stream)
+        if undo is None:
+            return
+        self._count += 1
+        number = self._count
+        self._lasting[number] = undo
+        if fault.for_:
+            world.buckets.after(fault.for_, self._end, number)
+
+    def _end(self, number: int) -> None:
+        undo = self._lasting.pop(number, None)
+        if undo is not None:
+            undo()
+
+    def _do(self, fault: Fault, stream: Stream) -> Undo | None:
+        if fault.kind in ("loss", "duplicate", "reorder", "delay", "partition"):
+            return self._network(fault)
+        if fault.kind in ("coordinator_crash", "chain_outage"):
+            return self._central(fault)
+        return self._nodes(fault, stream)
+
+    def _network(self, fault: Fault) -> Undo:
+        links = self._world.links
+        weather = links.weather
+        if fault.kind == "partition":
+            group = frozenset(fault.regions)
+            links.cut(group, one_way=fault.one_way)
+            self._world.cut_off()
+
+            def heal() -> None:
+                links.heal(group)
+                self._world.cut_off()
+
+            return heal
+        name, value = fault.kind, fault.fraction
+        if fault.kind == "delay":
+            name, value = "delay_us", fault.by
+        setattr(weather, name, value)
+        return lambda: setattr(weather, name, type(value)(0))
+
+    def _central(self, fault: Fault) -> Undo | None:
+        coordinator = self._world.coordinator
+        if fault.kind == "chain_outage":
+            coordinator.chain_down = True
+            return coordinator.chain_back
+        if coordinator.down:
+            return None
+        coordinator.crash()
+        return coordinator.restart
+
+    def _nodes(self, fault: Fault, stream: Stream) -> Undo | None:
+        """A share of nodes; of those a bit flips in, each only once: twice is no bad luck."""
+        nodes = [one for one in self._world.nodes if one.core is not None]
+        if fault.kind == "bit_flip":
+            nodes = [one for one in nodes if one.number not in self._flipped]
+        hit = [one for one in nodes if stream.chance(fault.fraction)]
+        for node in hit:
+            self._hit(fault, node, stream)
+        undo = {
+            "node_crash": lambda node: node.start() if node.core is None else None,
+            "freeze": lambda node: node.thaw(),
+            "slow_disk": _quick_disk,
+            "disk_full": _quick_disk,
+        }.get(fault.kind)
+        if undo is None:
+            return None
+
+        def recover() -> None:
+            for node in hit:
+                undo(node)
+
+        return recover
+
+    def _hit(self, fault: Fault, node: FastNode, stream: Stream) -> None:
+        match fault.kind:
+            case "node_crash":
+                node.stop()
+            case "freeze":
+                node.freeze()
+            case "clock_jump":
+                node.clock_us += fault.by if stream.chance(0.5) else -fault.by
+            case "clock_drift":
+                node.clock_us, node.drifts_from = node.now - self._world.now, self._world.now
+                node.drift_ppm = fault.ppm if stream.chance(0.5) else -fault.ppm
+            case "engine_crash":
+                node.engine_crash()
+            case "bit_flip":
+                node.flip_next = True
+                self._flipped.add(node.number)
+            case "slow_disk":
+                node.save_us = fault.by
+            case "disk_full":
+                node.disk_full = True
+
+
+def _quick_disk(node: FastNode) -> None:
+    from assay_simnet.drivers.fast_node import SAVE_US
+
+    node.save_us, node.disk_full = SAVE_US, False

@@ -1,0 +1,570 @@
+"""A node: its production core, a machine that takes time, a disk, and what it does otherwise.
+
+What survives a crash is its disk: receipts not booked yet, and tickets used (D1, L2). A frozen
+process gets everything later, in order. The machine computes so many answers and replays at once
+(slots.py) at its profile's speed; what it would compute is in evidence.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from assay_node.core import effects as do
+from assay_node.core import events as on
+from assay_node.core.node import Node, Profile
+from assay_node.core.outbox import Owed
+from assay_node.core.parameters import Parameters, Served
+from assay_node.engine.interface import Chunk, Generate, Replayed
+from assay_protocol.codec import decode, encode
+from assay_protocol.messages import (
+    AuditDecline,
+    OpenLeaves,
+    Receipt,
+    SubmitReceipt,
+    TranscriptRequest,
+)
+from assay_protocol.signing import peek, seal
+from assay_simnet import evidence
+from assay_simnet.cheats import Cheat
+from assay_simnet.drivers.slots import Slots
+from assay_simnet.links import Wire
+from assay_simnet.population import Speed
+
+if TYPE_CHECKING:
+    from assay_simnet.drivers.fast import Fast
+    from assay_simnet.drivers.fast_client import JobStream
+
+FIRST_TOKENS: Final = 1  # in the first piece of an answer: what TTFT waits for
+PIECE_TOKENS: Final = 32  # in each further one: what a node signs at once
+BUSY_TICK_US: Final = 1_000_000  # production looks four times as often
+IDLE_TICK_US: Final = 300_000  # more than a heartbeat's time: what is due then is due
+REQUEST_US: Final = 15_000_000  # production's patience with the coordinator
+RECONNECT_US: Final = 5_000_000  # at most, once the coordinator is there again
+SAVE_US: Final = 2_000
+
+
+@dataclass(slots=True)
+class Disk:
+    """What survives the process."""
+
+    owed: dict[bytes, Owed] = field(default_factory=dict)
+    used: dict[bytes, int] = field(default_factory=dict)  # by ticket: when it expires
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One answer on the machine."""
+
+    stream: JobStream
+    chunk: Chunk
+    sent: int = 0
+    running: bool = False
+
+
+@dataclass(slots=True)
+class Meter:
+    """What its owner would want to know. Microseconds of one slot."""
+
+    served_us: float = 0.0
+    replayed_us: float = 0.0
+    jobs: int = 0
+    audits: int = 0
+    cheated: int = 0
+    first_cheat_us: int = 0
+
+
+class FastNode:
+    """One node for as long as the scenario runs, with and without a process."""
+
+    __slots__ = (
+        "_answers",
+        "_cheated",
+        "_frozen",
+        "_open_requests",
+        "_prefilling",
+        "_slots",
+        "_starts",
+        "_stream",
+        "_streams",
+        "_tick_at",
+        "behaviour",
+        "cheat",
+        "cheat_after",
+        "cheat_share",
+        "clock_us",
+        "connected",
+        "core",
+        "disk",
+        "disk_full",
+        "drift_ppm",
+        "drifts_from",
+        "engine",
+        "flip_next",
+        "inward",
+        "kind",
+        "meter",
+        "number",
+        "operator",
+        "outward",
+        "profile",
+        "region",
+        "save_us",
+        "signer",
+        "speed",
+        "world",
+    )
+
+    def __init__(
+        self,
+        world: Fast,
+        number: int,
+        *,
+        region: str,
+        operator: bytes,
+        kind: str,
+        profile: str,
+        speed: Speed,
+        behaviour: str,
+        cheat: Cheat | None,
+    ) -> None:
+        self.world, self.number, self.region = world, number, region
+        self.operator, self.kind, self.profile, self.speed = operator, kind, profile, speed
+        self.behaviour, self.cheat = behaviour, cheat
+        self.cheat_share, self.cheat_after = 1.0, 0
+        self.signer = world.identity(f"node {number}")
+        self.outward, self.inward = Wire(), Wire()
+        self.engine = evidence.Engine(world.answers, kind)
+        self.meter, self.disk = Meter(), Disk()
+        self.core: Node | None = None
+        self.connected = False  # as the coordinator sees it
+        self.clock_us, self.drift_ppm, self.drifts_from = 0, 0, 0
+        self.save_us, self.disk_full = SAVE_US, False
+        self.flip_next = False  # a bit of its next answer
+        self._stream = world.streams.stream(f"node:{number}")
+        self._starts = 0
+        self._frozen: list[on.Event] | None = None
+        self._open_requests: set[int] = set()
+        self._streams: dict[int, JobStream] = {}
+        self._answers: dict[int, _Answer] = {}
+        self._cheated: set[bytes] = set()
+        self._slots = Slots(speed.slots)
+        self._prefilling = 0
+        self._tick_at = 0
+
+    @property
+    def key(self) -> bytes:
+        return self.signer.public_key
+
+    @property
+    def now(self) -> int:
+        """By its own clock."""
+        now = self.world.now
+        return now + self.clock_us + (now - self.drifts_from) * self.drift_ppm // 1_000_000
+
+    @property
+    def owes(self) -> int:
+        """Receipts not booked yet, in its process or on its disk."""
+        return self.core.receipts_owed if self.core is not None else len(self.disk.owed)
+
+    # ---- life ----
+
+    def start(self) -> None:
+        """A process over its disk, which joins as soon as it can."""
+        assert self.core is None
+        self._starts += 1
+        world, model = self.world, self.world.scenario.model
+        served = Served(
+            model=world.listed.model,
+            class_id=f"{self.kind}/F",
+            slots=self.speed.slots,
+            context=model.context,
+            n_vocab=evidence.VOCABULARY,
+            eog=frozenset(),
+            prefill_rate=round(1e9 / self.speed.prefill_us),
+            decode_rate=round(1e9 / self.speed.decode_us),
+        )
+        self.core = Node(
+            signer=self.signer,
+            coordinator=world.coordinator.key,
+            served=(served,),
+            profile=Profile(self.operator, ("/simnet/1",), "simnet", self.profile),
+            seed=world.streams.secret(f"node entropy {self.number} {self._starts}"),
+            parameters=Parameters(queue_max=world.scenario.population.queue),
+            sealing=world.sealing,
+            verifier=world.verifier,
+            owed=self.disk.owed.values(),
+            used=self.disk.used,
+        )
+        self.reconnect_soon()
+        self._tick_within(BUSY_TICK_US)
+
+    def stop(self) -> None:
+        """The process is gone without a word: clients' streams break, its session ends."""
+        if self.core is None:
+            return
+        self.core, self._frozen = None, None
+        for stream in self._streams.values():
+            self.world.buckets.after(BUSY_TICK_US // 10, stream.client.closed, stream)
+        self._streams, self._answers = {}, {}
+        self._slots = Slots(self.speed.slots)
+        self._open_requests = set()
+        self.connected = False
+        self.world.coordinator.lost(self.key)
+
+    def drain(self) -> None:
+        """Its owner wants to leave; `Drained` ends the process."""
+        self._event(on.Drain())
+
+    def freeze(self) -> None:
+        if self.core is not None and self._frozen is None:
+            self._frozen = []
+
+    def thaw(self) -> None:
+        """Everything that came meanwhile comes now, in order."""
+        missed, self._frozen = self._frozen or [], None
+        for event in missed:
+            self._event(event)
+
+    def session_lost(self) -> None:
+        """The coordinator is gone: what was asked of it gets no answer."""
+        self.connected = False
+        if self.core is None:
+            return
+        waiting, self._open_requests = sorted(self._open_requests), set()
+        for request in waiting:
+            self._event(on.Failed(request, "peer_gone"))
+        self._event(on.SessionDown())
+
+    def reconnect_soon(self) -> None:
+        """Within a few seconds, each node in a moment of its own."""
+        if self.core is not None:
+            wait = self._stream.below(RECONNECT_US)
+            self.world.buckets.after(wait, self._reconnect, self._starts)
+
+    def _reconnect(self, start: int) -> None:
+        world = self.world
+        if self.core is None or self.connected or start != self._starts:
+            return
+        home = world.coordinator
+        if home.down:
+            return  # its restart calls again
+        if not world.links.reaches(self.region, home.region):
+            world.buckets.after(RECONNECT_US, self._reconnect, start)
+            return
+        self.connected = True
+        self._event(on.SessionUp())
+
+    # ---- what reaches it ----
+
+    def answered(self, request: int, body: bytes) -> None:
+        if request in self._open_requests:
+            self._open_requests.discard(request)
+            self.world.history.note(self.world.now, 0, self.number, "answer", body)
+            self._event(on.Answered(request, body))
+
+    def noticed(self, body: bytes) -> None:
+        if self.core is None:
+            return
+        self.world.history.note(self.world.now, 0, self.number, "notice", body)
+        if self.cheat is not None and self._hides(body):
+            return
+        self._event(on.Noticed(body))
+
+    def opened(self, stream: JobStream, frame: bytes) -> None:
+        if self.core is None:
+            self.world.buckets.after(1, stream.client.closed, stream)
+            return
+        if not stream.open:
+            return
+        client = stream.client
+        self.world.history.note(self.world.now, client.number, self.number, "open", frame)
+        self._streams[stream.number] = stream
+        answered = stream.ticket in self.disk.owed
+        self._event(on.StreamOpened(stream.number, client.key, frame, answered))
+        self._tick_within(BUSY_TICK_US)
+
+    def framed(self, stream: JobStream, frame: bytes) -> None:
+        if stream.number in self._streams:
+            client = stream.client.number
+            self.world.history.note(self.world.now, client, self.number, "frame", frame)
+            self._event(on.StreamFrame(stream.number, frame))
+
+    def lost(self, stream: JobStream) -> None:
+        if self._streams.pop(stream.number, None) is not None:
+            self._event(on.StreamLost(stream.number))
+
+    # ---- time ----
+
+    def _tick_within(self, delay_us: int) -> None:
+        due = self.world.now + delay_us
+        if self._tick_at <= self.world.now or due < self._tick_at:
+            self._tick_at = due
+            self.world.buckets.at(due, self._tick, due)
+
+    def _tick(self, due: int) -> None:
+        if self.core is None or due != self._tick_at:
+            return
+        self._tick_at = 0
+        self._event(on.Tick())
+        self._tick_within(self._until_next_tick_us())
+
+    def _until_next_tick_us(self) -> int:
+        core = self.core
+        idle = core is not None and core.registered and not (core.receipts_owed or core.draining)
+        if idle and not self._streams:
+            return self.world.scenario.policy.heartbeat_us + IDLE_TICK_US
+        return BUSY_TICK_US
+
+    # ---- what it does ----
+
+    def _event(self, event: on.Event) -> None:
+        if self._frozen is not None:
+            self._frozen.append(event)
+        elif self.core is not None:
+            for effect in self.core.handle(self.now, event):
+                self._do(effect)
+
+    def _do(self, effect: do.Effect) -> None:
+        match effect:
+            case do.Request(request, body):
+                self._open_requests.add(request)
+                self._say(request, body)
+                self._say_other_receipt(body)
+            case do.Notify(body):
+                self._say(0, body)
+            case do.SendFrame(stream, frame):
+                self._frame(stream, frame)
+            case do.CloseStream(number):
+                self._close(number)
+            case do.StartGenerate(stream, generate):
+                self._generate(stream, generate)
+            case do.NextChunk(stream):
+                self._next(stream)
+            case do.StopGenerate(stream):
+                self._stop(stream)
+            case do.StartReplay():
+                self._slots.want(self._replay, effect, self._starts)
+            case do.SaveReceipt():
+                self._save(effect)
+            case do.MarkReceipt(ticket):
+                self.disk.owed.pop(ticket, None)
+            case do.OpenEngine(engine):
+                self.world.buckets.after(SAVE_US, self._event, on.EngineOpened(engine))
+            case do.CloseEngine(engine):
+                self.world.buckets.after(SAVE_US, self._event, on.EngineClosed(engine))
+            case do.KeepRules():
+                self.world.buckets.after(self.save_us, self._event, on.RulesKept())
+            case do.Drained():
+                self.world.drained(self)
+
+    def _say(self, request: int, body: bytes) -> None:
+        world, home = self.world, self.world.coordinator
+        arrives = None
+        if self.connected:
+            arrives = world.links.arrival(world.now, self.outward, self.region, home.region)
+        if arrives is None:
+            self.unanswered(request)
+            return
+        world.buckets.at(arrives, home.receive, self.key, self.number, request, body)
+        if world.links.twice():
+            world.buckets.at(arrives, home.receive, self.key, self.number, request, body)
+
+    def unanswered(self, request: int) -> None:
+        """No answer will come: it waits for as long as production does."""
+        if request:
+            self.world.buckets.after(REQUEST_US, self._gave_up, request, self._starts)
+
+    def _gave_up(self, request: int, start: int) -> None:
+        if start == self._starts and request in self._open_requests:
+            self._open_requests.discard(request)
+            self._event(on.Failed(request, "timeout"))
+
+    def _frame(self, number: int, frame: bytes) -> None:
+        stream = self._streams.get(number)
+        if stream is None or not stream.open:
+            return
+        world = self.world
+        arrives = world.links.arrival(world.now, stream.down, self.region, stream.client.region)
+        if arrives is None:
+            world.broken(stream)
+        else:
+            world.buckets.at(arrives, stream.client.framed, stream, frame)
+
+    def _close(self, number: int) -> None:
+        stream = self._streams.pop(number, None)
+        if stream is not None and stream.open:
+            world = self.world
+            client = stream.client
+            arrives = world.links.arrival(world.now, stream.down, self.region, client.region)
+            if arrives is not None:
+                world.buckets.at(arrives, client.closed, stream)
+
+    # ---- its disk ----
+
+    def _save(self, effect: do.SaveReceipt) -> None:
+        if self.disk_full:
+            failed = on.ReceiptNotSaved(effect.ticket, "disk_full")
+            self.world.buckets.after(self.save_us, self._event, failed)
+        else:
+            self.world.buckets.after(self.save_us, self._saved, effect, self._starts)
+
+    def _saved(self, effect: do.SaveReceipt, start: int) -> None:
+        if start != self._starts or self.core is None:
+            return  # the process died before its disk had it
+        owed = Owed(effect.ticket, effect.ticket_blob, effect.receipt, effect.ack)
+        self.disk.owed[effect.ticket] = owed
+        lifetime = self.world.scenario.policy.ticket_lifetime_us
+        self.disk.used[effect.ticket] = self.now + lifetime  # no ticket outlives that
+        if len(self.disk.used) % 256 == 0:
+            now = self.world.now
+            self.disk.used = {key: end for key, end in self.disk.used.items() if end > now}
+        self._event(on.ReceiptSaved(effect.ticket))
+
+    # ---- its machine ----
+
+    def _generate(self, number: int, request: Generate) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        ticket = stream.ticket
+        self.world.checks.began(self.number, ticket)
+        condition = self._condition(ticket)
+        chunk = self.engine.answer(request, condition)
+        answer = self._answers[number] = _Answer(stream, chunk)
+        self.meter.jobs += 1
+        slow = 1.0 - (self.cheat.saves if self.cheat is not None and condition else 0.0)
+        self._slots.want(self._begin, number, answer, len(request.prompt), slow, self._slots)
+
+    def _condition(self, ticket: bytes) -> str:
+        """How this answer is made."""
+        if self.flip_next:
+            self.flip_next = False
+            return evidence.BIT_FLIP
+        cheat, core = self.cheat, self.core
+        if cheat is None or core is None or not (cheat.condition or cheat.two_receipts):
+            return evidence.HONEST
+        if cheat.only_active and core.repute.state != "active":
+            return evidence.HONEST
+        if self.meter.jobs < self.cheat_after or not self._stream.chance(self.cheat_share):
+            return evidence.HONEST
+        self._cheated.add(ticket)
+        self.world.checks.cheated(ticket)
+        self.meter.cheated += 1
+        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
+        return cheat.condition
+
+    def _begin(self, number: int, answer: _Answer, n_in: int, slow: float, slots: Slots) -> None:
+        """There is a slot: read the prompt, draw the first token."""
+        if self._answers.get(number) is not answer:
+            slots.free()
+            return
+        answer.running = True
+        service = self._read(n_in) * slow
+        self._draw(number, answer, FIRST_TOKENS, service)
+
+    def _draw(self, number: int, answer: _Answer, most: int, extra_us: float = 0.0) -> None:
+        count = min(most, len(answer.chunk.tokens) - answer.sent)
+        cheap = bool(self.cheat and answer.stream.ticket in self._cheated)
+        slow = 1.0 - self.cheat.saves if cheap and self.cheat else 1.0
+        service = extra_us + self.speed.decode_us * count * slow
+        self.meter.served_us += service
+        self.world.buckets.after(round(service), self._drawn, number, answer, count)
+
+    def _drawn(self, number: int, answer: _Answer, count: int) -> None:
+        if self._answers.get(number) is not answer:
+            return
+        drawn = evidence.piece(answer.chunk, answer.sent, count)
+        answer.sent += count
+        if drawn.finish is not None:
+            self._stop(number)
+        self._event(on.Drawn(number, drawn))
+
+    def _read(self, tokens: int) -> float:
+        """Microseconds until a prompt is read: those read at one time share the machine."""
+        self._prefilling += 1
+        service = self.speed.prefill_us * tokens * self._prefilling
+        self.world.buckets.after(round(service), self._has_read)
+        return service
+
+    def _has_read(self) -> None:
+        self._prefilling -= 1
+
+    def _next(self, number: int) -> None:
+        answer = self._answers.get(number)
+        if answer is not None:
+            self._draw(number, answer, PIECE_TOKENS)
+
+    def _stop(self, number: int) -> None:
+        answer = self._answers.pop(number, None)
+        if answer is not None and answer.running:
+            self._slots.free()
+
+    def engine_crash(self) -> None:
+        """The engine's process is gone; what it was at is lost, and it starts again."""
+        for number in list(self._answers):
+            self._stop(number)
+            self._event(on.EngineStopped(number, "engine_failed"))
+
+    def _replay(self, effect: do.StartReplay, start: int) -> None:
+        """There is a slot: one prefill over prompt and answer."""
+        slots, request = self._slots, effect.replay
+        self.meter.audits += 1
+        if start != self._starts:
+            slots.free()
+            return
+        tokens = len(request.prompt) + len(request.output)
+        lazy = self.cheat is not None and self.cheat.audits not in ("honestly", "grudging")
+        service = 0.0 if lazy else self._read(tokens)
+        self.meter.replayed_us += service
+        self.world.buckets.after(round(service), self._replayed, effect, slots, start)
+
+    def _replayed(self, effect: do.StartReplay, slots: Slots, start: int) -> None:
+        slots.free()
+        if start != self._starts or self.core is None:
+            return
+        self._event(on.ReplayDone(effect.audit, self._word(effect)))
+
+    def _word(self, effect: do.StartReplay) -> Replayed:
+        """What it says it found."""
+        request = effect.replay
+        mode = self.cheat.audits if self.cheat is not None else "honestly"
+        if mode == "unread":
+            return evidence.unread(request, self.key)
+        if mode == "grudging":
+            return evidence.grudging(request, self.engine.replay(request))
+        if mode in ("for friends", "against others"):
+            condition = self.world.answers.how(request.seed, request.start)
+            if condition == evidence.MADE_UP:
+                return evidence.agreeing(request, condition)
+            whose = self.key if mode == "for friends" else self.behaviour.encode()
+            return evidence.unread(request, whose)
+        return self.engine.replay(request)
+
+    # ---- what it does otherwise ----
+
+    def _hides(self, body: bytes) -> bool:
+        """Whether it leaves a request about an answer it cheated on without what was asked."""
+        cheat = self.cheat
+        message = decode(body)
+        if cheat is None or cheat.hides is None or not isinstance(message, cheat.hides):
+            return False
+        assert isinstance(message, OpenLeaves | TranscriptRequest)
+        if message.ticket not in self._cheated:
+            return False
+        if cheat.says_lost:
+            self._say(0, encode(AuditDecline(audit=message.audit, code="transcript_lost")))
+        return True
+
+    def _say_other_receipt(self, body: bytes) -> None:
+        if self.cheat is None or not self.cheat.two_receipts:
+            return
+        message = decode(body)
+        if not isinstance(message, SubmitReceipt):
+            return
+        first = peek(Receipt, message.receipt)
+        if first.ticket in self._cheated:
+            fields = {name: getattr(first, name) for name in Receipt.__dataclass_fields__}
+            other = Receipt(**{**fields, "root": bytes(32)})
+            forged = SubmitReceipt(receipt=seal(self.signer, other), ack=message.ack)
+            self._say(0, encode(forged))

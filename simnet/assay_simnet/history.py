@@ -1,0 +1,41 @@
+"""What happened, event by event: a digest of all of it, and the newest in words.
+
+Two runs with one digest had the same events at the same times with the same bytes. The newest
+events are kept so that a violation can show what those involved did last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import deque
+from collections.abc import Collection
+from typing import Final
+
+KEPT: Final = 20_000  # events, of all parties together
+SHOWN: Final = 50
+_HEAD: Final = struct.Struct(">qii")
+
+
+class History:
+    """Notes events between parties, which are numbers."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._newest: deque[tuple[int, int, int, str, bytes]] = deque(maxlen=KEPT)
+        self.events = 0
+
+    def note(self, now: int, source: int, target: int, what: str, detail: bytes = b"") -> None:
+        """`detail`: the message's bytes, or what names it."""
+        self._hash.update(_HEAD.pack(now, source, target) + what.encode() + detail)
+        self._newest.append((now, source, target, what, detail[:24]))
+        self.events += 1
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def of(self, parties: Collection[int]) -> list[tuple[int, int, int, str, bytes]]:
+        """The newest SHOWN events of these; of everybody if nobody is named."""
+        found = [e for e in self._newest if not parties or e[1] in parties or e[2] in parties]
+        return found[-SHOWN:]

@@ -1,0 +1,78 @@
+"""Values with units, as scenarios write them: "20 ms", "6 h", "0.2 %", "12 GB", "3 / s"."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_TIMES: Final = {
+    "us": 1,
+    "ms": 1_000,
+    "s": 1_000_000,
+    "min": 60_000_000,
+    "h": 3_600_000_000,
+    "d": 86_400_000_000,
+}
+_SIZES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_FORM: Final = re.compile(r"\s*(-?[0-9][0-9_]*(?:\.[0-9]+)?)\s*(.*?)\s*")
+TIME_MAX_US: Final = 1_000 * 365 * _TIMES["d"]
+
+
+class QuantityError(ValueError):
+    """What is wrong with a value, in words for whoever wrote it."""
+
+
+def time_us(text: object) -> int:
+    """Microseconds of "250 ms"; 0 may stand without a unit."""
+    number, unit = _split(text, _TIMES, "a time")
+    value = round(number * _TIMES[unit]) if unit else 0
+    if not 0 <= value <= TIME_MAX_US:
+        raise QuantityError(f"{text!r}: a time is between 0 and a thousand years")
+    return value
+
+
+def size_bytes(text: object) -> int:
+    """Bytes of "12 GB"."""
+    number, unit = _split(text, _SIZES, "a size")
+    return round(number * _SIZES[unit]) if unit else 0
+
+
+def rate_per_s(text: object) -> float:
+    """Events per second of "3 / s" or "120 / min"."""
+    units = {f"/ {name}": size for name, size in _TIMES.items()}
+    number, unit = _split(text, units, "a rate")
+    return number * _TIMES["s"] / units[unit] if unit else 0.0
+
+
+def share(value: object) -> float:
+    """A share from 0 to 1: 0.02, or "2 %"."""
+    if isinstance(value, str):
+        number, unit = _split(value, {"%": 1}, "a share")
+        result = number / 100.0 if unit else number
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        result = float(value)
+    else:
+        raise QuantityError(f"{value!r}: a share is a number from 0 to 1, or a text like '2 %'")
+    if not 0.0 <= result <= 1.0:
+        raise QuantityError(f"{value!r}: a share is from 0 to 1")
+    return result
+
+
+def _split(text: object, units: dict[str, int], what: str) -> tuple[float, str]:
+    example = f"like '20 {next(iter(units))}'" if "%" not in units else "like '2 %'"
+    if text == 0 and not isinstance(text, bool):
+        return 0.0, ""
+    if not isinstance(text, str):
+        raise QuantityError(f"{text!r}: {what} is a text with a unit, {example}")
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise QuantityError(f"{text!r} is not {what} {example}")
+    number = float(found[1].replace("_", ""))
+    unit = re.sub(r"^/\s*", "/ ", found[2])
+    if unit not in units and number != 0:
+        known = ", ".join(units)
+        missing = f"{text!r} has no unit" if not unit else f"unknown unit {unit!r} in {text!r}"
+        raise QuantityError(f"{missing}; one of {known} wanted")
+    if number < 0:
+        raise QuantityError(f"{text!r} is negative")
+    return number, unit if unit in units else ""

@@ -1,0 +1,383 @@
+"""A scenario: everything that one run is made of, read strictly from a TOML file.
+
+The dataclasses below are the format; docs/simnet.md has it as tables. Values with units are texts
+("20 ms"). What cannot be run is refused here, with file and line, before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+from assay_coordinator.core.policy import Policy
+from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
+from assay_simnet import cheats, churn, traces
+from assay_simnet.arrivals import LAWS, LENGTHS
+from assay_simnet.evidence import CLASSES
+from assay_simnet.population import PROFILES, REGIONS, Profile, fits
+from assay_simnet.quantities import QuantityError, rate_per_s, share, size_bytes, time_us
+from assay_simnet.schema import (
+    ScenarioError,
+    Source,
+    flag,
+    number,
+    one_of,
+    parse,
+    read_file,
+    some_of,
+    table,
+    text,
+    unknown,
+    value,
+    weights,
+    whole,
+)
+from assay_simnet.seeds import ROOT_MAX
+
+SCHEMA: Final = 1
+SHIPPED: Final = Path(__file__).with_name("scenarios")
+FAULTS: Final = (
+    *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
+    *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
+    *("slow_disk", "disk_full"),
+)
+INVARIANTS: Final = (
+    *("L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3", "V1", "B1", "P1", "D1"),
+)
+_NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
+_REGION: Final = one_of(REGIONS, "region")
+_PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
+_REGION_WEIGHTS: Final = weights(REGIONS, "region")
+_CLASS_WEIGHTS: Final = weights(CLASSES, "class")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The one model everybody serves."""
+
+    parameters: float = value(number(1e6, 1e13), 8e9, "active parameters")
+    size: int = value(size_bytes, "4.92 GB", "of its file: what every token reads")
+    context: int = value(whole(64, 131_072), 4_096, "tokens of prompt and answer together")
+    price_in: int = value(whole(0, 10**9), 100, "micro-credits for 1,000 prompt tokens")
+    price_out: int = value(whole(0, 10**9), 400, "micro-credits for 1,000 answer tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Who serves."""
+
+    nodes: int = value(whole(1, 1_000_000), 20)
+    operators: int = value(whole(0, 1_000_000), 0, "owners of honest nodes; 0: one for each")
+    profiles: dict[str, float] = value(_PROFILE_WEIGHTS, {"rtx4090-24g": 1.0})  # noqa: RUF009
+    regions: dict[str, float] = value(_REGION_WEIGHTS, {"na": 1.0})  # noqa: RUF009
+    classes: dict[str, float] = value(  # noqa: RUF009
+        _CLASS_WEIGHTS, dict.fromkeys(CLASSES, 1.0), "ways to compute the model, as recorded"
+    )
+    established: float = value(share, 1.0, "share of honest nodes with a record")
+    verified: int = value(whole(0, 1 << 30), 400, "audits those have passed before")
+    queue: int = value(whole(0, 100_000), 8, "jobs a node admits beyond its slots")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What lies between them."""
+
+    latency: str = value(lambda given: _latency(given), "world-5", "or one time for all, one way")
+    jitter: int = value(time_us, "2 ms", "mean of what is added, exponential")
+    loss: float = value(share, 0, "share of messages that are sent again")
+    coordinator: str = value(_REGION, "na", "its region")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Churn:
+    """Nodes' comings and goings (churn.py)."""
+
+    model: str = value(one_of(churn.MODELS, "model"), "none")
+    session_mean: int = value(time_us, "6 h")
+    away_mean: int = value(time_us, "30 min")
+    shape: float = value(number(0.1, 10.0), 0.6, "of Weibull's and Pareto's laws")
+    trace: str = value(text, "-", "a CSV with the columns up_s, away_s")
+    clean: float = value(share, 0.5, "share of departures that drain first")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What clients ask (arrivals.py)."""
+
+    arrivals: str = value(one_of(LAWS, "law"), "poisson")
+    rate: float = value(rate_per_s, "2 / s", "sessions, in the mean")
+    gamma_shape: float = value(number(0.01, 100.0), 0.5, "below 1: bursts")
+    trace: str = value(one_of(traces.NAMES, "trace"), "azure-2023-conv")
+    trace_file: str = value(text, "-", "the real file; without one, the made-up sample")
+    rate_scale: float = value(number(1e-3, 1e6), 1.0, "how much faster than the trace")
+    clients: int = value(whole(1, 1_000_000), 50)
+    lengths: str = value(one_of(LENGTHS, "law"), "exponential")
+    prompt_tokens: int = value(whole(1, 131_072), 96, "mean of what is new in a prompt")
+    prompt_most: int = value(whole(1, 131_072), 1_024)
+    answer_tokens: int = value(whole(1, OUTPUT_TOKENS_MAX), 64, "mean")
+    answer_most: int = value(whole(1, OUTPUT_TOKENS_MAX), 256)
+    zipf: float = value(number(0.1, 10.0), 1.1, "the exponent, where lengths are Zipf's")
+    turns: float = value(number(1.0, 100.0), 1.0, "of a session, in the mean")
+    turns_most: int = value(whole(1, 1_000), 20)
+    think: int = value(time_us, "10 s", "between turns, in the mean")
+    surge_at: int = value(time_us, 0, "a crowd comes, from the start of the workload")
+    surge_for: int = value(time_us, 0)
+    surge_factor: float = value(number(1.0, 10_000.0), 10.0)
+    verify: str = value(one_of(("none", "sample", "now"), "level"), "sample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """Nodes or clients that break the rules (cheats.py)."""
+
+    behaviour: str = value(one_of(cheats.BEHAVIOURS, "behaviour"))
+    fraction: float = value(share, 0, "of the population; of clients for behaviours of clients")
+    count: int = value(whole(0, 1_000_000), 0, "or so many")
+    cheat: float = value(share, 1.0, "share of jobs it cheats on")
+    after: int = value(whole(0, 1 << 30), 0, "honest jobs before the first")
+    operators: int = value(whole(0, 1_000_000), 0, "owners of all of them; 0: one each")
+    verified: int = value(whole(0, 1 << 30), 0, "audits they have passed before")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something that breaks for a while. `at` counts from the end of the warm-up."""
+
+    kind: str = value(one_of(FAULTS, "kind of fault"))
+    at: int = value(time_us, says="when it begins, from the end of the warm-up")
+    for_: int = value(time_us, 0, "how long; 0: at once, or until the safety phase ends")
+    every: int = value(time_us, 0, "again and again, until the safety phase ends")
+    fraction: float = value(share, 1.0, "of nodes, or of messages")
+    regions: tuple[str, ...] = value(some_of(REGIONS, "region"), [], "cut off by a partition")
+    one_way: bool = value(flag, False, "only what leaves those regions is lost")
+    by: int = value(time_us, "1 s", "delay, jump of clocks, or a disk's slowness")
+    ppm: int = value(whole(0, 1_000_000), 200, "of drifting clocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """Which invariants are checked (docs/INVARIANTS.md)."""
+
+    of: tuple[str, ...] = value(some_of(INVARIANTS, "invariant"), list(INVARIANTS))
+    every: int = value(time_us, "5 s", "between two looks at what is always to hold")
+    probe: int = value(
+        whole(0, 1 << 20), 40, "one hand-in in so many is also sent damaged; 0: none"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One whole run but for its seed."""
+
+    name: str = value(text)
+    level: str = value(one_of(("fast",), "level"), "fast")
+    seed: int = value(whole(0, ROOT_MAX), 1)
+    warm_up: int = value(time_us, "20 s", "before the first job: everybody joins")
+    duration: int = value(time_us, "10 min", "of the safety phase: jobs arrive, faults happen")
+    heal: int = value(time_us, "2 h", "at most, until all that was begun has ended")
+    tick: int = value(time_us, "1 ms", "what is due within one tick happens at its end")
+    signatures: str = value(one_of(("keyed", "ed25519"), "kind"), "keyed")
+    slo_ttft: int = value(time_us, "2 s", "goodput: a first token by then")
+    slo_tpot: int = value(time_us, "100 ms", "and every further one within this, in the mean")
+    model: Model = field(default_factory=Model)
+    population: Population = field(default_factory=Population)
+    network: Network = field(default_factory=Network)
+    churn: Churn = field(default_factory=Churn)
+    workload: Workload = field(default_factory=Workload)
+    checks: Checks = field(default_factory=Checks)
+    adversaries: tuple[Adversary, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+    profiles: dict[str, Profile] = field(default_factory=lambda: dict(PROFILES))
+    question: str = ""  # the file's first comment
+
+    @property
+    def digest(self) -> str:
+        """Of everything that decides the run, but the seed."""
+        parts = {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        del parts["seed"], parts["question"]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+_TABLES: Final[dict[str, type]] = {
+    "model": Model,
+    "population": Population,
+    "network": Network,
+    "churn": Churn,
+    "workload": Workload,
+    "checks": Checks,
+}
+_LISTS: Final[dict[str, tuple[str, type]]] = {
+    "adversary": ("adversaries", Adversary),
+    "fault": ("faults", Fault),
+}
+
+
+def load(name: str | Path) -> Scenario:
+    """A file's scenario, or a shipped one's by name. Raises ScenarioError."""
+    path = Path(name)
+    if not path.suffix and not path.is_file():
+        path = SHIPPED / f"{name}.toml"
+        if not path.is_file():
+            known = [one.stem for one in SHIPPED.glob("*.toml")]
+            raise ScenarioError(unknown(str(name), known, "scenario"))
+    return read(read_file(path))
+
+
+def read(source: Source) -> Scenario:
+    """The scenario of a text. Raises ScenarioError."""
+    given = parse(source)
+    schema = given.pop("schema", None)
+    if schema != SCHEMA:
+        raise source.error(("schema",), f"schema = {SCHEMA} wanted, there is {schema!r}")
+    parts: dict[str, Any] = {}
+    for key, cls in _TABLES.items():
+        if key in given:
+            parts[key] = table(cls, source, (key,), given.pop(key))
+    for key, (name, cls) in _LISTS.items():
+        listed = given.pop(key, [])
+        if not isinstance(listed, list):
+            raise source.error((key,), f"write [[{key}]], once for each")
+        parts[name] = tuple(table(cls, source, (key, i), one) for i, one in enumerate(listed))
+    if "coordinator" in given:
+        parts["policy"] = _policy(source, given.pop("coordinator"))
+    parts["profiles"] = _profiles(source, given.pop("profile", {}))
+    top = (*_TABLES, *_LISTS, "coordinator", "profile")
+    for key, entry in given.items():
+        if isinstance(entry, dict):
+            raise source.error((key,), unknown(key, top, "table"))
+    scenario = replace(table(Scenario, source, (), given), **parts, question=_question(source))
+    _check(source, scenario)
+    return scenario
+
+
+def write(scenario: Scenario) -> str:
+    """All of it as JSON, for the manifest."""
+    parts = {item.name: _plain(getattr(scenario, item.name)) for item in fields(scenario)}
+    return json.dumps(parts, sort_keys=True)
+
+
+# ---- inside ------------------------------------------------------------------------------------
+
+
+def _policy(source: Source, given: object) -> Policy:
+    """The production policy file's keys. Times may be texts, under their name without `_us`."""
+    if not isinstance(given, dict):
+        raise source.error(("coordinator",), "coordinator is a table")
+    known = {item.name for item in fields(Policy)} - _NOT_IN_FILES
+    texts = {name.removesuffix("_us"): name for name in known if name.endswith("_us")}
+    values: dict[str, Any] = {}
+    for key, entry in given.items():
+        at = ("coordinator", key)
+        try:
+            if key in texts:
+                values[texts[key]] = time_us(entry)
+            elif key in known:
+                values[key] = whole(0, _policy_most(key))(entry)
+            else:
+                raise source.error(at, unknown(key, known | set(texts)))
+        except QuantityError as error:
+            raise source.error(at, f"{key}: {error}") from error
+    return Policy(**values)
+
+
+def _policy_most(key: str) -> int:
+    """As the production file's reader has it."""
+    if "_bps" in key:
+        return 10_000
+    if key == "round_receipts":
+        return ROUND_RECEIPTS_MAX
+    return 1 << 62 if key.endswith("_us") else 1 << 31
+
+
+def _profiles(source: Source, given: object) -> dict[str, Profile]:
+    if not isinstance(given, dict):
+        raise source.error(("profile",), "write [profile.NAME]")
+    profiles = dict(PROFILES)
+    known = {item.name for item in fields(Profile)}
+    for name, changes in given.items():
+        if name not in profiles:
+            raise source.error(("profile", name), unknown(name, profiles, "profile"))
+        if not isinstance(changes, dict):
+            raise source.error(("profile", name), f"write [profile.{name}]")
+        for key, entry in changes.items():
+            at = ("profile", name, key)
+            if key not in known:
+                raise source.error(at, unknown(key, known))
+            read = whole(1, 4_096) if key == "slots" else number(1e-3, 1e9)
+            try:
+                changed: dict[str, Any] = {key: read(entry)}
+                profiles[name] = replace(profiles[name], **changed)
+            except QuantityError as error:
+                raise source.error(at, f"{key}: {error}") from error
+    return profiles
+
+
+def _latency(given: object) -> str:
+    return "world-5" if given == "world-5" else str(time_us(given))
+
+
+def _question(source: Source) -> str:
+    first = source.text.split("\n", 1)[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _check(source: Source, scenario: Scenario) -> None:
+    """What no single value shows."""
+    for name in scenario.population.profiles:
+        if not fits(scenario.profiles[name], scenario.model.size):
+            why = f"a model of {scenario.model.size / 1e9:g} GB does not fit {name}"
+            raise source.error(("population", "profiles"), why)
+    work = scenario.workload
+    if work.prompt_most + work.answer_most > scenario.model.context:
+        why = "prompt_most + answer_most is more than the model's context"
+        raise source.error(("workload", "prompt_most"), why)
+    if work.arrivals in ("poisson", "gamma") and work.rate <= 0:
+        raise source.error(("workload", "rate"), "rate: more than 0 wanted")
+    if scenario.tick <= 0 or scenario.tick > 1_000_000:
+        raise source.error(("tick",), "tick: more than 0 and at most a second wanted")
+    if scenario.churn.model == "trace" and scenario.churn.trace == "-":
+        raise source.error(("churn", "model"), "trace: which file? (churn.trace)")
+    if scenario.churn.model == "pareto" and scenario.churn.shape <= 1:
+        raise source.error(("churn", "shape"), "shape: Pareto's mean is infinite at 1 and below")
+    for index, one in enumerate(scenario.adversaries):
+        if not one.count and not one.fraction:
+            raise source.error(("adversary", index), "how many? (count or fraction)")
+    nodes = sum(
+        number_of(one, scenario.population.nodes)
+        for one in scenario.adversaries
+        if not cheats.BEHAVIOURS[one.behaviour].of_clients
+    )
+    if nodes > scenario.population.nodes:
+        raise source.error(("adversary", 0), "there are more adversaries than nodes")
+    _check_faults(source, scenario)
+
+
+def _check_faults(source: Source, scenario: Scenario) -> None:
+    for index, fault in enumerate(scenario.faults):
+        at = ("fault", index)
+        if fault.at + fault.for_ > scenario.duration:
+            why = "it lasts longer than the safety phase (duration)"
+            raise source.error((*at, "at"), why)
+        if fault.kind == "partition" and not fault.regions:
+            raise source.error((*at, "kind"), "a partition needs regions = [...]")
+        if fault.every and fault.every <= fault.for_:
+            raise source.error((*at, "every"), "every: it comes again before it is over")
+
+
+def number_of(adversary: Adversary, population: int) -> int:
+    """How many of them there are."""
+    return adversary.count or round(adversary.fraction * population)
+
+
+def _plain(thing: Any) -> Any:
+    if isinstance(thing, dict):
+        return {key: _plain(one) for key, one in thing.items()}
+    if isinstance(thing, tuple | list | frozenset):
+        return [_plain(one) for one in thing]
+    if isinstance(thing, bytes):
+        return thing.hex()
+    return _plain(asdict(thing)) if hasattr(thing, "__dataclass_fields__") else thing

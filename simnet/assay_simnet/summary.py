@@ -1,0 +1,153 @@
+"""A run in figures: what a researcher asks first. The same for the same scenario and seed.
+
+Shares are of 1, times in seconds, money in micro-credits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from assay_protocol.splits import ROLES
+from assay_simnet.record import Table, gini, percentiles
+from assay_simnet.setting import START
+
+if TYPE_CHECKING:
+    from assay_simnet.drivers.fast import Fast
+    from assay_simnet.drivers.fast_node import FastNode
+    from assay_simnet.record import JobLine
+
+NODE_COLUMNS = (
+    *("node", "behaviour", "region", "profile", "kind", "state", "jobs", "verified", "failed"),
+    *("audits", "earned", "served_s", "replayed_s", "cheated", "stopped_us"),
+)
+EPOCH_COLUMNS = ("epoch", "closed_us", "root")
+
+
+def summary(world: Fast) -> dict[str, Any]:
+    """All figures of a run that is over, or was stopped."""
+    record, core = world.record, world.coordinator.core
+    seconds = world.scenario.duration / 1e6
+    served = sum(node.meter.served_us for node in world.nodes)
+    replayed = sum(node.meter.replayed_us for node in world.nodes)
+    slots = sum(node.speed.slots for node in world.nodes)
+    return {
+        "phase": world.phase,
+        "virtual_s": round((world.now - START) / 1e6, 3),
+        "events": world.buckets.done,
+        "jobs": {
+            "begun": record.begun,
+            "ended": record.over,
+            "by_finish": dict(sorted(record.finished.items())),
+            "by_error": dict(sorted(record.codes.items())),
+            "per_s": round(record.begun / seconds, 3) if seconds else 0.0,
+        },
+        "tokens": record.tokens,
+        "latency": _latency(world, record.honest),
+        "utilisation": round((served + replayed) / (slots * world.scenario.duration), 4),
+        "verification": {
+            "audits": core.audits.finished,
+            "compute_share": round(replayed / served, 4) if served else 0.0,
+            "verdicts": record.logs["verdict"],
+        },
+        "adversaries": _adversaries(world),
+        "honest": _standing(world, [node for node in world.nodes if node.cheat is None]),
+        "frauds": dict(sorted(world.checks.frauds.items())),
+        "credit_gini": gini(row.cumulative for row in core.ledger.credit.values()),
+        "treasury": core.ledger.balance("treasury"),
+        "epochs": len(record.epochs),
+        "coordinator_starts": world.coordinator.starts - 2,
+        "faults": world.faults.happened,
+    }
+
+
+def write_tables(world: Fast, nodes: Table, epochs: Table) -> None:
+    """A line for each node and epoch."""
+    for node in world.nodes:
+        known = world.coordinator.core.registry.nodes.get(node.key)
+        row, meter = known.row if known else None, node.meter
+        nodes.add(
+            [
+                node.number,
+                node.behaviour,
+                node.region,
+                node.profile,
+                node.kind,
+                row.state if row else "unseen",
+                meter.jobs,
+                row.verified if row else 0,
+                row.failed if row else 0,
+                meter.audits,
+                _earned(world, node),
+                round(meter.served_us / 1e6, 3),
+                round(meter.replayed_us / 1e6, 3),
+                meter.cheated,
+                world.record.stopped_us.get(node.key.hex(), 0),
+            ]
+        )
+    for epoch in world.record.epochs:
+        epochs.add(epoch)
+
+
+def _latency(world: Fast, lines: list[JobLine]) -> dict[str, Any]:
+    scenario = world.scenario
+    good = sum(
+        line.ttft_us <= scenario.slo_ttft and line.tpot_us <= scenario.slo_tpot for line in lines
+    )
+    seconds = scenario.duration / 1e6
+    return {
+        "ttft_s": percentiles(line.ttft_us / 1e6 for line in lines),
+        "tpot_s": percentiles(line.tpot_us / 1e6 for line in lines),
+        "e2e_s": percentiles((line.ended_us - line.begun_us) / 1e6 for line in lines),
+        "goodput_jobs_per_s": round(good / seconds, 3) if seconds else 0.0,
+        "within_slo": round(good / len(lines), 4) if lines else 0.0,
+    }
+
+
+def _adversaries(world: Fast) -> dict[str, Any]:
+    """By behaviour: how they ended, when they were stopped, what they gained."""
+    groups: defaultdict[str, list[FastNode]] = defaultdict(list)
+    for node in world.nodes:
+        if node.cheat is not None:
+            groups[node.behaviour].append(node)
+    return {name: _group(world, nodes) for name, nodes in sorted(groups.items())}
+
+
+def _group(world: Fast, nodes: list[FastNode]) -> dict[str, Any]:
+    stopped = world.record.stopped_us
+    waits = [
+        (stopped[node.key.hex()] - node.meter.first_cheat_us) / 1e6
+        for node in nodes
+        if node.key.hex() in stopped and node.meter.first_cheat_us
+    ]
+    return {
+        **_standing(world, nodes),
+        "cheated": sum(node.meter.cheated for node in nodes),
+        "stopped": sum(node.key.hex() in stopped for node in nodes),
+        "detection_s": percentiles(waits),
+    }
+
+
+def _standing(world: Fast, nodes: Iterable[FastNode]) -> dict[str, Any]:
+    states: defaultdict[str, int] = defaultdict(int)
+    earned = jobs = count = 0
+    for node in nodes:
+        known = world.coordinator.core.registry.nodes.get(node.key)
+        states[known.row.state if known else "unseen"] += 1
+        earned, jobs, count = earned + _earned(world, node), jobs + node.meter.jobs, count + 1
+    per_job = round(earned / jobs, 3) if jobs else 0.0
+    return {
+        "nodes": count,
+        "states": dict(sorted(states.items())),
+        "jobs": jobs,
+        "earned": earned,
+        "earned_per_job": per_job,
+    }
+
+
+def _earned(world: Fast, node: FastNode) -> int:
+    credit = world.coordinator.core.ledger.credit
+    return sum(
+        credit[node.key, role].cumulative for role in ROLES.values() if (node.key, role) in credit
+    )

@@ -1,0 +1,97 @@
+"""Scenarios are read strictly: what is wrong is said with file, line and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assay_simnet.commands import SHIPPED
+from assay_simnet.quantities import QuantityError, rate_per_s, share, size_bytes, time_us
+from assay_simnet.scenario import load
+from assay_simnet.schema import ScenarioError
+from simnet.scenario_texts import SMALL, scenario
+
+
+def test_values_have_units() -> None:
+    assert time_us("250 ms") == 250_000
+    assert time_us("1.5 h") == 5_400_000_000
+    assert time_us(0) == 0
+    assert size_bytes("4.92 GB") == 4_920_000_000
+    assert rate_per_s("120 / min") == pytest.approx(2.0)
+    assert rate_per_s("3/s") == pytest.approx(3.0)
+    assert share("2 %") == pytest.approx(0.02)
+    assert share(0.5) == 0.5
+
+
+@pytest.mark.parametrize("bad", ["5", 5, "5 sec", "-1 s", "s", True, None, "1 s 2"])
+def test_a_time_without_its_unit_is_none(bad: object) -> None:
+    with pytest.raises(QuantityError):
+        time_us(bad)
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "why"),
+    [
+        ("[netwrk]\nloss = 0.1\n", "small.toml:", "did you mean 'network'?"),
+        ("[network]\nlos = 0.1\n", "small.toml:12", "did you mean 'loss'?"),
+        ("[network]\nloss = 1.1\n", "small.toml:12", "from 0 to 1"),
+        ('[network]\njitter = "5"\n', "small.toml:12", "has no unit"),
+        ("[coordinator]\naudit_bps_mn = 5\n", "small.toml:12", "did you mean 'audit_bps_min'?"),
+        ("[coordinator]\nlease_us = -1\n", "small.toml:12", "whole number"),
+        ('[[adversary]]\nbehaviour = "lazi"\n', "small.toml:12", "did you mean 'lazy'?"),
+        ("[[adversary]]\ncount = 1\n", "small.toml:", "behaviour is missing"),
+        ('[[adversary]]\nbehaviour = "lazy"\n', "small.toml:11", "how many?"),
+        ("[coordinator]\nfee_bps = 10001\n", "small.toml:12", "from 0 to 10,000"),
+        ('[[adversary]]\nbehaviour = "lazy"\ncount = 7\n', "small.toml:", "more adversaries"),
+        ('[[fault]]\nkind = "freeze"\nat = "1 h"\n', "small.toml:13", "longer than the safety"),
+        ('[[fault]]\nkind = "freez"\nat = "1 s"\n', "small.toml:12", "did you mean 'freeze'?"),
+        ('[[fault]]\nkind = "partition"\nat = "1 s"\n', "small.toml:12", "needs regions"),
+        ("[model]\ncontext = 100\n", "small.toml:", "more than the model's context"),
+        ('[model]\nsize = "40 GB"\n', "small.toml:", "does not fit rtx4090-24g"),
+        ("[profile.rtx409]\nslots = 2\n", "small.toml:", "did you mean"),
+        ('[checks]\nof = ["L1", "Z9"]\n', "small.toml:12", "unknown invariant"),
+        ('[churn]\nmodel = "trace"\n', "small.toml:12", "which file?"),
+        ('[churn]\nmodel = "pareto"\n', "small.toml:", "infinite"),
+    ],
+)
+def test_bad_scenarios_say_where_and_why(more: str, place: str, why: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        scenario(more)
+    assert str(caught.value).startswith(place)
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["schema = 2\n", "name = 3\nschema = 1\n", "schema = [\n", ""])
+def test_what_is_no_scenario_is_refused(text: str) -> None:
+    with pytest.raises(ScenarioError):
+        scenario(text=text)
+
+
+def test_times_of_the_policy_may_have_units() -> None:
+    policy = scenario('[coordinator]\nlease = "30 s"\nheartbeat_us = 7000000\n').policy
+    assert (policy.lease_us, policy.heartbeat_us) == (30_000_000, 7_000_000)
+
+
+def test_a_profile_may_be_measured_anew() -> None:
+    found = scenario("[profile.rtx4090-24g]\nslots = 3\ndecode_tps = 99.5\n")
+    assert found.profiles["rtx4090-24g"].slots == 3
+    assert found.profiles["rtx4090-24g"].decode_tps == 99.5
+
+
+def test_the_digest_is_of_all_but_the_seed_and_the_question() -> None:
+    one = scenario()
+    assert one.digest == scenario(text="# Why?\n" + "seed = 9\n" + SMALL[15:]).digest
+    assert one.digest != scenario('[network]\njitter = "3 ms"\n').digest
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_scenarios_ask_a_question(path: Path) -> None:
+    found = load(path.stem)
+    assert found.name == path.stem
+    assert found.question.endswith("?")
+
+
+def test_an_unknown_name_has_a_near_one() -> None:
+    with pytest.raises(ScenarioError, match="did you mean 'baseline'"):
+        load("basline")

@@ -1,0 +1,94 @@
+"""The driver's clock and its machines, against what queueing theory says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from assay_simnet.drivers.buckets import Buckets
+from assay_simnet.drivers.slots import Slots
+from assay_simnet.seeds import Stream, Streams
+
+MS = 1_000
+SECOND = 1_000_000
+
+
+def test_what_is_due_within_a_tick_happens_at_its_end_in_order() -> None:
+    buckets, seen = Buckets(0, MS), list[tuple[int, str]]()
+    note: Callable[[str], None] = lambda name: seen.append((buckets.now, name))  # noqa: E731
+    buckets.at(1_500, note, "b")
+    buckets.at(1_100, note, "c")
+    buckets.at(900, note, "a")
+    buckets.at(5_001, note, "d")
+    buckets.run(4 * MS)
+    assert seen == [(MS, "a"), (2 * MS, "b"), (2 * MS, "c")]
+    assert buckets.now == 4 * MS
+    buckets.run(10 * MS)
+    assert seen[-1] == (6 * MS, "d")
+    assert buckets.done == 4
+
+
+def test_nothing_happens_in_the_tick_that_asked_for_it() -> None:
+    buckets, seen = Buckets(0, MS), list[int]()
+
+    def again() -> None:
+        seen.append(buckets.now)
+        if len(seen) < 3:
+            buckets.after(0, again)
+
+    buckets.after(0, again)
+    buckets.run(10 * MS)
+    assert seen == [MS, 2 * MS, 3 * MS]
+
+
+def _mean_stay_us(servers: int, jobs: int, gap_us: int, service: Callable[[], float]) -> float:
+    """Of a queue with Poisson arrivals, measured in the driver's own clock and slots."""
+    buckets, slots, stays = Buckets(0, MS), Slots(servers), list[int]()
+    arrivals = Streams(11).stream("arrivals")
+
+    def arrive(left: int) -> None:
+        slots.want(begin, buckets.now)
+        if left:
+            buckets.after(round(arrivals.exponential(gap_us)), arrive, left - 1)
+
+    def begin(came: int) -> None:
+        buckets.after(round(service()), end, came)
+
+    def end(came: int) -> None:
+        slots.free()
+        stays.append(buckets.now - came)
+
+    arrive(jobs)
+    buckets.run(1 << 62)
+    assert len(stays) == jobs + 1
+    return sum(stays) / len(stays)
+
+
+def _erlang_c(servers: int, load: float) -> float:
+    """The chance to wait in M/M/k at an offered load of `load` servers (Erlang 1917)."""
+    term, terms = 1.0, 1.0
+    for k in range(1, servers):
+        term *= load / k
+        terms += term
+    last = term * load / servers / (1 - load / servers)
+    return last / (terms + last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("servers", [1, 4])
+def test_queues_of_exponential_services_are_those_of_theory(servers: int) -> None:
+    mean, load = 2 * SECOND, 0.6 * servers
+    stream = Streams(12).stream("services")
+    found = _mean_stay_us(servers, 150_000, round(mean / load), lambda: stream.exponential(mean))
+    wait = _erlang_c(servers, load) * mean / (servers - load)
+    assert found == pytest.approx(mean + wait, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_queue_of_other_services_is_pollaczeks_and_khinchins() -> None:
+    mean, load, shape = 2 * SECOND, 0.6, 4.0
+    stream: Stream = Streams(13).stream("services")
+    found = _mean_stay_us(1, 150_000, round(mean / load), lambda: stream.gamma(mean, shape))
+    wait = load * mean * (1 + 1 / shape) / 2 / (1 - load)
+    assert found == pytest.approx(mean + wait, rel=0.02)
