@@ -74,12 +74,15 @@ class Lease:
     def disconnected(self) -> None:
         self._connected = self._registered = self._asking = False
 
-    def due(self, now: int, heartbeat: Heartbeat) -> Register | Heartbeat | None:
-        """The request to send now, if any; it counts as under way."""
+    def is_due(self, now: int, draining: bool) -> bool:
+        """Whether to `ask` now. A question of its own: it comes up after every event."""
+        if not self._connected or self._asking:
+            return False
         news = not self._told_draining or self.drawn is None
-        turned = self._registered and heartbeat.draining and news
-        if not self._connected or self._asking or (now < self._due_at and not turned):
-            return None
+        return now >= self._due_at or (self._registered and draining and news)
+
+    def ask(self, heartbeat: Heartbeat) -> Register | Heartbeat:
+        """The request to send now; it counts as under way."""
         self._asking = True
         if not self._registered:
             return self._register()

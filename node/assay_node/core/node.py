@@ -429,9 +429,8 @@ class Node:
         effects += [self._request(message, ticket) for ticket, message in sends]
         if self._lease.registered and self._offered != self._offerable():
             self._lease.renew(now)
-        message = self._lease.due(now, self._heartbeat(now))
-        if message is not None:
-            effects.append(self._request(message, None))
+        if self._lease.is_due(now, self.draining):
+            effects.append(self._request(self._lease.ask(self._heartbeat(now)), None))
         if self._is_drained(now):
             self.drained = True
             effects.append(do.Drained())
