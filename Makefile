@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
-.PHONY: setup test check demo bench docs vectors adversaries contracts setup-contracts test-contracts
+.PHONY: setup test check demo simulate bench docs vectors adversaries contracts setup-contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
@@ -16,6 +16,9 @@ check:  ## format, lint, types, tidy
 
 demo: setup  ## a whole network on this machine
 	$(BIN)/simnet demo
+
+simulate:  ## every shipped scenario under three seeds
+	$(BIN)/simnet check --seeds 0..2 --workers 2
 
 bench:  ## every published figure; one JSON line each
 	for program in $$(grep -l __main__ bench/*.py) bench/verify/run.py bench/verify/lifetime.py; do $(BIN)/python $$program || exit 1; done
