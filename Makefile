@@ -33,7 +33,7 @@ adversaries:  ## docs/adversaries.md: every adversary tried again; a minute or t
 	$(BIN)/python -m assay_simnet.adversaries > docs/adversaries.md.new && mv docs/adversaries.md.new docs/adversaries.md
 
 contracts:  ## Solidity -> contracts/assay_contracts/artifacts
-	$(BIN)/python -m assay_contracts.build
+	$(BIN)/python -m assay_contracts.deploy.build
 
 setup-contracts:  ## what test-contracts needs beyond setup: forge, slither, halmos; needs Node.js
 	VENV="$(VENV)" scripts/setup_contracts.sh

@@ -40,13 +40,13 @@ from typing import Any, Final
 import trio
 
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
-from assay_contracts.block_sources import FileBlocks
-from assay_contracts.chain import LocalChain
-from assay_contracts.follow import Follower, open_followed
-from assay_contracts.genesis import poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import rpc_app, serve_rpc
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.follow.block_sources import FileBlocks
+from assay_contracts.follow.following import Follower, open_followed
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import poster_key
+from assay_contracts.rpc.server import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import local_anchor
 from assay_coordinator.adapters.credit import Bundles
 from assay_coordinator.adapters.leaf_files import publish

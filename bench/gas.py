@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.genesis import GENESIS_SECONDS, Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import GENESIS_SECONDS, Genesis, address_of, poster_key
 from assay_protocol.credit_tree import CreditLeaf, SumTree, encode_proof
 from assay_protocol.signing import Identity
 from gas_rivals import Bench, Rival, rivals

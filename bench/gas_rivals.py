@@ -17,9 +17,9 @@ from typing import Any, Final
 import eth_abi
 from eth_utils import keccak
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.compiler import compile_sources, imports
-from assay_contracts.npm_packages import OPENZEPPELIN
+from assay_contracts.deploy.compiler import compile_sources, imports
+from assay_contracts.deploy.npm_packages import OPENZEPPELIN
+from assay_contracts.local.chain import LocalChain
 
 PRIME_INTELLECT_QUOTED: Final = 190_332  # by the same stub at a1156fe, when it was last measured
 ROOT: Final = Path(__file__).parents[1]

@@ -61,7 +61,7 @@ fi
 "${pip[@]}" install -e '.[all]' --group dev
 "$venv/bin/python" -m assay_node.models.fetch --test-model
 "$venv/bin/python" -m assay_node.models.minilm
-"$venv/bin/python" -m assay_contracts.npm_packages  # to rebuild the contracts, offline from here on
+"$venv/bin/python" -m assay_contracts.deploy.npm_packages  # to rebuild the contracts, offline from here on
 # The second road to the exact class, once (about two minutes); tests of it are skipped without it.
 if ! command -v cmake >/dev/null; then
     echo "setup: without cmake the road 'plain' is missing; see scripts/build_engine.sh" >&2

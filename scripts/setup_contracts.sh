@@ -14,7 +14,7 @@ tools=$cache/contract-tools
 export ASSAY_CACHE="$cache" PIP_DISABLE_PIP_VERSION_CHECK=1
 
 command -v npm >/dev/null || { echo "setup-contracts: install Node.js and npm first" >&2; exit 1; }
-"$venv/bin/python" -m assay_contracts.npm_packages
+"$venv/bin/python" -m assay_contracts.deploy.npm_packages
 npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
     @foundry-rs/forge@1.7.1 solc@0.8.37 @openzeppelin/contracts@5.7.0 \
     @ethereum-attestation-service/eas-contracts@1.9.0

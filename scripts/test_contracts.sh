@@ -15,7 +15,7 @@ for program in forge slither halmos; do
 done
 
 build() {  # the committed artefacts are what the sources compile to
-    "$venv/bin/python" -m assay_contracts.build --check
+    "$venv/bin/python" -m assay_contracts.deploy.build --check
 }
 tests() {  # unit tests, and a state machine of 10,000 calls and more
     "$venv/bin/python" -m pytest tests/contracts

@@ -60,12 +60,12 @@ def test_the_layering_rule_finds_an_offender(path: str, text: str) -> None:
     ("path", "text"),
     [
         ("protocol/assay_protocol/sampling.py", "import numpy"),
-        ("sdk/assay/x.py", "def f():\n    import assay_contracts.verify"),
+        ("sdk/assay/x.py", "def f():\n    import assay_contracts.credit.verify"),
         ("sdk/assay/x.py", "def f():\n    import assay_node.engine"),  # replays a receipt
         ("sdk/assay/cli.py", "def f():\n    import assay_node"),
         ("sdk/assay/x.py", "if TYPE_CHECKING:\n    import assay_contracts"),
         ("node/assay_node/x.py", "import trio, assay_network, assay_node.core"),
-        ("node/assay_node/x.py", "def f():\n    import assay_contracts.rpc_chain"),
+        ("node/assay_node/x.py", "def f():\n    import assay_contracts.adapters.rpc_chain"),
         ("simnet/assay_simnet/x.py", "import assay_node, assay_coordinator, assay"),
     ],
 )

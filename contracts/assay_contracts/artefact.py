@@ -1,6 +1,7 @@
 """The compiled contracts this package ships: what code is expected on chain, and how to call it.
 
-Readable in the base install: nothing of Ethereum is imported. Written by `assay_contracts.build`.
+Readable in the base install: nothing of Ethereum is imported. Written by
+`assay_contracts.deploy.build`.
 """
 
 from __future__ import annotations

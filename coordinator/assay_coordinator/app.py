@@ -17,8 +17,8 @@ from typing import Final
 
 import trio
 
-from assay_contracts.plan import LOCAL, Parameters
-from assay_contracts.rpc import rpc_app, serve_rpc
+from assay_contracts.deploy.plan import LOCAL, Parameters
+from assay_contracts.rpc.server import rpc_app, serve_rpc
 from assay_coordinator.adapters.anchor import Anchor, RemoteChain, local_anchor, remote_anchor
 from assay_coordinator.adapters.blocks import Blocks
 from assay_coordinator.adapters.credit import Bundles, pricing_document

@@ -19,17 +19,18 @@ from typing import Any, Final
 
 import trio
 
-from assay_contracts import calls, ledger_abi
+from assay_contracts import calls
+from assay_contracts.adapters.rpc_chain import RpcChain
+from assay_contracts.adapters.transact import transact
+from assay_contracts.adapters.wallet import Call, Wallet, address_of, read_address
 from assay_contracts.artefact import load
-from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
-from assay_contracts.genesis import poster_key
-from assay_contracts.ledger import NO_ACCOUNT
-from assay_contracts.plan import Plan
-from assay_contracts.posted import Posting, posted_epoch, posting
-from assay_contracts.readers import ChainReader, FileChain, HttpChain
-from assay_contracts.rpc_chain import RpcChain
-from assay_contracts.transact import transact
-from assay_contracts.wallet import Call, Wallet, address_of, read_address
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.epoch_audit import Before, EpochAudit, audit_epoch
+from assay_contracts.credit.posted import Posting, posted_epoch, posting
+from assay_contracts.credit.readers import ChainReader, FileChain, HttpChain
+from assay_contracts.deploy.ledger import NO_ACCOUNT
+from assay_contracts.deploy.plan import Plan
+from assay_contracts.local.genesis import poster_key
 from assay_network.keystore import load_key
 from assay_protocol.errors import AssayError
 

@@ -10,11 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from assay_contracts.block_sources import open_source
-from assay_contracts.chain import LocalChain
-from assay_contracts.follow import Follower
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.sealed import SealGuard
+from assay_contracts.follow.block_sources import open_source
+from assay_contracts.follow.following import Follower
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
+from assay_contracts.local.sealed import SealGuard
 from assay_coordinator.adapters.store import Store
 from assay_protocol.signing import Identity
 

@@ -174,7 +174,7 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
 def _start(args: argparse.Namespace) -> int:
     import trio
 
-    from assay_contracts.plan import LOCAL, choose
+    from assay_contracts.deploy.plan import LOCAL, choose
     from assay_coordinator.app import Settings, run_coordinator
     from assay_coordinator.policy_file import read_policy
     from assay_network.logs import configure_logs
@@ -205,8 +205,8 @@ def _remote_chain(args: argparse.Namespace) -> RemoteChain | None:
         if given != (None,) * 3:
             raise AssayError("config_invalid", "--deployment and so on go with --chain")
         return None
-    from assay_contracts.deployment_record import read_record
-    from assay_contracts.wallet import FeeBounds
+    from assay_contracts.adapters.wallet import FeeBounds
+    from assay_contracts.deploy.deployment_record import read_record
     from assay_coordinator.adapters.anchor import CONFIRMATIONS, RemoteChain
 
     record = None if args.deployment is None else read_record(args.deployment)
@@ -232,8 +232,8 @@ def _keys(args: argparse.Namespace) -> int:
     identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
     sys.stdout.write(identity.public_key.hex() + "\n")
     if args.poster:
-        from assay_contracts.genesis import poster_key
-        from assay_contracts.wallet import address_of, show_address
+        from assay_contracts.adapters.wallet import address_of, show_address
+        from assay_contracts.local.genesis import poster_key
 
         sys.stdout.write(show_address(address_of(poster_key(identity.seed))) + "\n")
     return 0

@@ -248,8 +248,8 @@ async def _comparing(stack: AsyncExitStack, settings: Settings) -> Compare | Non
     """What holds rules against the chain that the owner named, if any."""
     if not settings.chain:
         return None
-    from assay_contracts.model_registry import compare_rules
-    from assay_contracts.rpc_chain import RpcChain
+    from assay_contracts.adapters.rpc_chain import RpcChain
+    from assay_contracts.govern.model_registry import compare_rules
 
     chain = RpcChain(settings.chain)
     stack.push_async_callback(chain.aclose)

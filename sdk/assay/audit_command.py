@@ -25,7 +25,7 @@ ROUNDS_MAX: Final = 100_000  # of one run
 def recheck(options: argparse.Namespace) -> int:
     """Exit 0 only if every round that was asked for holds."""
     numbers, poster = _numbers(options), _poster(options.poster)
-    rounds = load("assay_contracts.rounds", "contracts")
+    rounds = load("assay_contracts.credit.rounds", "contracts")
     reports = []
     with contextlib.closing(_chain(options.chain)) as chain, _connected(options) as client:
         checks = rounds.RoundChecks(chain, time.time_ns() // 1000, poster)
@@ -107,7 +107,7 @@ def _connected(options: argparse.Namespace) -> Iterator[Any]:
 
 
 def _chain(where: str) -> Any:
-    readers = load("assay_contracts.readers", "contracts")
+    readers = load("assay_contracts.credit.readers", "contracts")
     http = where.startswith(("http://", "https://"))
     return readers.HttpChain(where) if http else readers.FileChain(where)
 

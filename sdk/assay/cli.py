@@ -30,7 +30,7 @@ _HAND_OVERS: Final = {
     "coordinator": ("assay_coordinator.cli", "coordinator"),
     "governance": ("assay.governance_command", "contracts"),
     "simnet": ("assay_simnet.cli", "simnet"),
-    "chain": ("assay_contracts.chain_command", "contracts"),
+    "chain": ("assay_contracts.follow.chain_command", "contracts"),
     "contracts": ("assay.contracts_command", "contracts"),
 }
 

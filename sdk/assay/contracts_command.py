@@ -20,8 +20,8 @@ from assay.cli import FAILED, MARKS, OK, print_json, printable
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
-    from assay_contracts.backend import Chain
-    from assay_contracts.deployment_record import Record
+    from assay_contracts.adapters.backend import Chain
+    from assay_contracts.deploy.deployment_record import Record
 
 FOLDER: Final = Path("deployments")
 
@@ -78,7 +78,7 @@ def _add_key(verb: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from assay_contracts import build
+    from assay_contracts.deploy import build
 
     return build.main(["--check"] if options.check else [])
 
@@ -88,9 +88,9 @@ def _deploy(options: argparse.Namespace) -> int:
 
 
 async def _deploy_on(chain: Chain, options: argparse.Namespace) -> int:
-    from assay_contracts.deployment import deploy, verify
-    from assay_contracts.deployment_record import Record, write_record
-    from assay_contracts.wallet import Wallet
+    from assay_contracts.adapters.wallet import Wallet
+    from assay_contracts.deploy.deployment import deploy, verify
+    from assay_contracts.deploy.deployment_record import Record, write_record
 
     seed = _seed(options)
     wallet = Wallet(_wallet_key(seed))
@@ -109,10 +109,10 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 async def _verify_on(chain: Chain, options: argparse.Namespace) -> int:
-    from assay_contracts.deployment import verify
-    from assay_contracts.deployment_record import Record
-    from assay_contracts.plan import Plan
-    from assay_contracts.wallet import read_address
+    from assay_contracts.adapters.wallet import read_address
+    from assay_contracts.deploy.deployment import verify
+    from assay_contracts.deploy.deployment_record import Record
+    from assay_contracts.deploy.plan import Plan
 
     if options.deployer:
         deployer = read_address(options.deployer)
@@ -128,9 +128,9 @@ def _upgrade(options: argparse.Namespace) -> int:
 
 
 async def _upgrade_on(chain: Chain, options: argparse.Namespace) -> int:
-    from assay_contracts.deployment_record import write_record
-    from assay_contracts.ledger_upgrade import upgrade
-    from assay_contracts.wallet import Wallet
+    from assay_contracts.adapters.wallet import Wallet
+    from assay_contracts.deploy.deployment_record import write_record
+    from assay_contracts.deploy.ledger_upgrade import upgrade
 
     record = await _recorded(chain, options)
     wallet = Wallet(_wallet_key(_seed(options)))
@@ -164,7 +164,7 @@ def _with_chain(
 async def opened_chain(where: str) -> AsyncIterator[Chain]:
     """The chain behind a URL, or in a file that is only read."""
     if where.startswith(("http://", "https://")):
-        from assay_contracts.rpc_chain import RpcChain
+        from assay_contracts.adapters.rpc_chain import RpcChain
 
         remote = RpcChain(where)
         try:
@@ -172,8 +172,8 @@ async def opened_chain(where: str) -> AsyncIterator[Chain]:
         finally:
             await remote.aclose()
         return
-    from assay_contracts.chain import LocalChain
-    from assay_contracts.embedded_chain import EmbeddedChain
+    from assay_contracts.adapters.embedded_chain import EmbeddedChain
+    from assay_contracts.local.chain import LocalChain
 
     # A coordinator deploys on its own chain as it starts, and only it adds blocks to that.
     local = EmbeddedChain(LocalChain.open(where, read_only=True))
@@ -190,14 +190,14 @@ def _seed(options: argparse.Namespace) -> bytes:
 
 
 def _wallet_key(seed: bytes) -> bytes:
-    from assay_contracts.genesis import poster_key
+    from assay_contracts.local.genesis import poster_key
 
     return poster_key(seed)
 
 
 async def _plan(chain: Chain, options: argparse.Namespace, seed: bytes, deployer: bytes) -> Any:
-    from assay_contracts.plan import LOCAL, PUBLIC, Plan, choose
-    from assay_contracts.wallet import read_address
+    from assay_contracts.adapters.wallet import read_address
+    from assay_contracts.deploy.plan import LOCAL, PUBLIC, Plan, choose
     from assay_protocol.signing import Identity
 
     account = Identity(seed).public_key
@@ -227,7 +227,7 @@ async def _recorded(chain: Chain, options: argparse.Namespace) -> Record:
 
 
 def _read(path: Path) -> Record | None:
-    from assay_contracts.deployment_record import read_record
+    from assay_contracts.deploy.deployment_record import read_record
 
     return read_record(path)
 

@@ -73,7 +73,7 @@ def claim(options: argparse.Namespace) -> int:
     folder = _folder(options)
     if folder is None:
         raise AssayError("config_invalid", "give --node-data: the node's key must sign")
-    claiming = load("assay_contracts.claiming", "contracts")
+    claiming = load("assay_contracts.credit.claiming", "contracts")
     seed = own_receipts.seed_in(folder)
     bundle = _bundle(options, own_receipts.key_in(folder), final=True)
     done = claiming.claim(
@@ -165,4 +165,4 @@ def _bundle(options: argparse.Namespace, account: bytes | None, *, final: bool =
 
 
 def _checks() -> Any:
-    return load("assay_contracts.verify", "contracts")
+    return load("assay_contracts.credit.verify", "contracts")

@@ -21,9 +21,9 @@ from assay.cli import OK, print_json, printable
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
-    from assay_contracts.ballots import Ballot
-    from assay_contracts.governance import Governance, Proposal, Text
-    from assay_contracts.proposals import Action, Wish
+    from assay_contracts.govern.ballots import Ballot
+    from assay_contracts.govern.governance import Governance, Proposal, Text
+    from assay_contracts.govern.proposals import Action, Wish
     from assay_protocol.leaf_file import LeafFile
 
 LISTED_MAX: Final = 32  # newest proposals that `list` shows
@@ -128,8 +128,8 @@ async def _show(governance: Governance, options: argparse.Namespace) -> int:
 
 
 async def _propose(governance: Governance, options: argparse.Namespace) -> int:
-    from assay_contracts.transact import transact
-    from assay_contracts.wallet import Call
+    from assay_contracts.adapters.transact import transact
+    from assay_contracts.adapters.wallet import Call
 
     wallet, account = _wallet(options)
     await _check_payee(governance, wallet, account)
@@ -150,8 +150,8 @@ async def _propose(governance: Governance, options: argparse.Namespace) -> int:
 
 
 async def _vote(governance: Governance, options: argparse.Namespace) -> int:
-    from assay_contracts.transact import transact
-    from assay_contracts.wallet import Call
+    from assay_contracts.adapters.transact import transact
+    from assay_contracts.adapters.wallet import Call
 
     wallet, account = _wallet(options)
     await _check_payee(governance, wallet, account)
@@ -178,8 +178,8 @@ async def _vote(governance: Governance, options: argparse.Namespace) -> int:
 
 async def _execute(governance: Governance, options: argparse.Namespace) -> int:
     """The next step there is: into the timelock, or out of it."""
-    from assay_contracts.transact import transact
-    from assay_contracts.wallet import Call
+    from assay_contracts.adapters.transact import transact
+    from assay_contracts.adapters.wallet import Call
 
     wallet, _ = _wallet(options)
     proposal = await governance.proposal(options.number)
@@ -206,7 +206,7 @@ def _with_governance(options: argparse.Namespace, act: Act) -> int:
     import trio
 
     from assay.contracts_command import opened_chain
-    from assay_contracts.governance import Governance
+    from assay_contracts.govern.governance import Governance
 
     async def run() -> int:
         async with opened_chain(options.chain) as chain:
@@ -218,8 +218,8 @@ def _with_governance(options: argparse.Namespace, act: Act) -> int:
 
 def _recorded(options: argparse.Namespace, contract: str, address: str | None) -> bytes:
     """Where a contract is: as written, or as the record says."""
-    from assay_contracts.deployment_record import read_record
-    from assay_contracts.wallet import read_address
+    from assay_contracts.adapters.wallet import read_address
+    from assay_contracts.deploy.deployment_record import read_record
 
     if address:
         return read_address(address)
@@ -243,7 +243,7 @@ async def _addresses(governance: Governance, options: argparse.Namespace) -> dic
 
 def _wallet(options: argparse.Namespace) -> Any:
     """The wallet of the key, and the account that it is to the network."""
-    from assay_contracts.wallet import Wallet
+    from assay_contracts.adapters.wallet import Wallet
     from assay_network.keystore import load_key
     from assay_protocol.signing import Identity
 
@@ -264,8 +264,8 @@ async def _check_payee(governance: Governance, wallet: Any, account: bytes) -> N
 async def _actions(
     governance: Governance, wish: Wish, addresses: dict[str, bytes]
 ) -> tuple[Action, ...]:
-    from assay_contracts.model_registry import read_entries, read_open
-    from assay_contracts.proposals import actions_of
+    from assay_contracts.govern.model_registry import read_entries, read_open
+    from assay_contracts.govern.proposals import actions_of
 
     block, registry = (await governance.chain.head()).number, addresses["ModelRegistry"]
     entries = await read_entries(governance.chain, registry, block)
@@ -282,7 +282,7 @@ async def _ballots(
     """What speaks for the account between two epochs, held against the chain."""
     import trio
 
-    from assay_contracts.ballots import ballots
+    from assay_contracts.govern.ballots import ballots
 
     newer, older = await trio.to_thread.run_sync(_leaf_files, options, span)
     found = await trio.to_thread.run_sync(ballots, account, newer, older)
@@ -312,8 +312,8 @@ def _leaf_files(
 
 def wish_of(options: argparse.Namespace) -> Wish:
     """What the words of `propose` ask for. Raises AssayError("config_invalid", "rules_invalid")."""
-    from assay_contracts.proposals import Wish, parse_key, parse_split
-    from assay_contracts.wallet import read_address
+    from assay_contracts.adapters.wallet import read_address
+    from assay_contracts.govern.proposals import Wish, parse_key, parse_split
 
     splits: dict[bytes, Any] = {parse_key(text): () for text in options.no_split}
     for text in options.split:
@@ -343,7 +343,7 @@ def wish_of(options: argparse.Namespace) -> Wish:
 
 
 def _print_proposal(proposal: Proposal, text: Text, options: argparse.Namespace) -> None:
-    from assay_contracts.proposals import read_action
+    from assay_contracts.govern.proposals import read_action
 
     actions = [
         str(read_action(payload) or f"call of {len(payload)} bytes") for payload in text.payloads

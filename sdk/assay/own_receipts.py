@@ -33,7 +33,7 @@ def kept_in(folder: Path) -> tuple[Any, ...]:
     path = folder.expanduser() / RECEIPTS_FILE
     if not path.exists():
         raise AssayError("config_invalid", f"no receipts at {path}")
-    kept = load("assay_contracts.own", "contracts").Kept
+    kept = load("assay_contracts.credit.own", "contracts").Kept
     try:
         where = f"{path.resolve().as_uri()}?mode=ro"
         store = sqlite3.connect(where, uri=True, timeout=BUSY_SECONDS)
@@ -47,7 +47,7 @@ def kept_in(folder: Path) -> tuple[Any, ...]:
 
 def kept_of(exported: str) -> tuple[Any, ...]:
     """The receipts that `node credit receipts` printed; raises AssayError("malformed")."""
-    kept = load("assay_contracts.own", "contracts").Kept
+    kept = load("assay_contracts.credit.own", "contracts").Kept
     try:
         rows = [json.loads(line) for line in exported.splitlines()]
         return tuple(kept(*(_blob(row, name) for name in kept.__slots__)) for row in rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from assay_contracts.rounds import RoundChecks
+from assay_contracts.credit.rounds import RoundChecks
 from assay_coordinator.adapters.draws import outcome
 from assay_coordinator.core.lottery import entry_of
 from assay_coordinator.core.records import JobRow, RoundRow

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final, Protocol
 
-from assay_contracts.readers import MinedNote
+from assay_contracts.credit.readers import MinedNote
 from assay_coordinator.core.events import PostRound, RoundMined
 from assay_protocol.lottery import AnchorNote
 from assay_simnet.setting import SECOND
@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 
 class Chain:
-    """Takes the coordinator's notes; reads like any chain (assay_contracts.readers.BlockReader)."""
+    """Takes the coordinator's notes; reads like any chain (`credit.readers.BlockReader`)."""
 
     def __init__(self, world: Clock) -> None:
         self._world, self._secret, self._began = world, world.secret(), world.now

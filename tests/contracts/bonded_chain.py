@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, address_of, contract_address, poster_key
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, contract_address, poster_key
 from assay_protocol.signing import Identity
 from contracts.evm import EASY_VERIFIER, GOOD
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 
-from assay_contracts.ledger_abi import Header
+from assay_contracts.credit.ledger_abi import Header
 from assay_protocol.credit_tree import (
     LINE_KINDS,
     PADDING,

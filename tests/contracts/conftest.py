@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 
 KEY = poster_key(bytes(range(32)))
 

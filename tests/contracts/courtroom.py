@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from assay_contracts.equivocation import statement
+from assay_contracts.follow.equivocation import statement
 from assay_protocol.messages import Receipt, Seal
 from assay_protocol.signing import Identity, seal
 from contracts.network_evm import NetworkEvm, registration

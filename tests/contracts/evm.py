@@ -18,7 +18,7 @@ import pytest
 from eth_utils import keccak
 
 from assay_contracts import calls
-from assay_contracts.genesis import contract_address
+from assay_contracts.local.genesis import contract_address
 from assay_contracts.records import Log
 
 START = 1_800_000_000

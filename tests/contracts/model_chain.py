@@ -6,8 +6,8 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 
-from assay_contracts.backend import Fees
-from assay_contracts.outbox_core import Looked, Place
+from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.outbox_core import Looked, Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import pyrevm
 
+from assay_contracts.deploy.plan import Parameters, Plan
 from assay_contracts.ed25519_hints import HintedSignature, signed
-from assay_contracts.plan import Parameters, Plan
 from assay_protocol.signing import Identity
 from contracts.evm import DEPLOYER, Evm
 

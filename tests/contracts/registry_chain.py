@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_protocol.messages import Share
 
 KEY = poster_key(bytes(range(32)))

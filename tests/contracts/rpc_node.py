@@ -17,11 +17,11 @@ import rlp
 import trio
 from eth_account import Account
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis
+from assay_contracts.adapters.rpc_chain import RpcChain
+from assay_contracts.adapters.wallet import Call, Offer, Wallet, read_address, transaction_hash
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis
 from assay_contracts.records import Block, ContractRefused, Log, Receipt
-from assay_contracts.rpc_chain import RpcChain
-from assay_contracts.wallet import Call, Offer, Wallet, read_address, transaction_hash
 
 URL = "http://node/"
 

@@ -21,15 +21,15 @@ import pytest
 import trio
 from sqlalchemy import Engine
 
-from assay_contracts import ledger_abi
+from assay_contracts.adapters.follower import Change, Follower
+from assay_contracts.adapters.follower_core import Mark
+from assay_contracts.adapters.outbox import Outbox, Request
+from assay_contracts.adapters.outbox_core import Alarm, Patience
+from assay_contracts.adapters.rpc_chain import Ask, RpcChain
+from assay_contracts.adapters.wallet import Call, show_address
 from assay_contracts.artefact import CONTRACTS
-from assay_contracts.follower import Change, Follower
-from assay_contracts.follower_core import Mark
-from assay_contracts.outbox import Outbox, Request
-from assay_contracts.outbox_core import Alarm, Patience
-from assay_contracts.plan import Plan
-from assay_contracts.rpc_chain import Ask, RpcChain
-from assay_contracts.wallet import Call, show_address
+from assay_contracts.credit import ledger_abi
+from assay_contracts.deploy.plan import Plan
 from assay_protocol.errors import AssayError
 from contracts.test_outbox import WALLET, header, note, opened, post
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay_contracts.ballots import ballots
+from assay_contracts.govern.ballots import ballots
 from assay_protocol.credit_tree import CreditLeaf, fold
 from assay_protocol.leaf_file import LeafFile, encode_leaves
 from assay_protocol.splits import AUDITOR, COMPUTE, TREASURY

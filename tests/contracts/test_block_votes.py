@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from assay_contracts.block_sources import About, blocks_of
-from assay_contracts.block_votes import BlockVotes
-from assay_contracts.bonds import Bonds
-from assay_contracts.chain import LocalChain
-from assay_contracts.finality import TARGET_US
-from assay_contracts.follow import Follower, open_followed
-from assay_contracts.rpc import Answers
+from assay_contracts.follow.block_sources import About, blocks_of
+from assay_contracts.follow.block_votes import BlockVotes
+from assay_contracts.follow.bonds import Bonds
+from assay_contracts.follow.finality import TARGET_US
+from assay_contracts.follow.following import Follower, open_followed
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.rpc.server import Answers
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import FinalityProof, SealedBlock

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from assay_contracts import build, npm_packages
 from assay_contracts.artefact import CONTRACTS, load
-from assay_contracts.compiler import closure, compile_sources, imports
-from assay_contracts.npm_packages import OPENZEPPELIN, PACKAGES, SOLC, Package
+from assay_contracts.deploy import build, npm_packages
+from assay_contracts.deploy.compiler import closure, compile_sources, imports
+from assay_contracts.deploy.npm_packages import OPENZEPPELIN, PACKAGES, SOLC, Package
 
 pytest.importorskip("py_mini_racer")
 CACHED = all(package.path.exists() for package in PACKAGES)

@@ -7,9 +7,10 @@ from eth_utils import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_contracts import calls, ledger_abi
+from assay_contracts import calls
 from assay_contracts.artefact import load
-from assay_contracts.ledger_abi import Header
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
 from assay_contracts.records import ContractRefused, Log
 from assay_protocol.credit_tree import CreditLeaf, ProofItem, encode_proof
 from assay_protocol.errors import AssayError

@@ -13,16 +13,16 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_contracts import ledger_abi
-from assay_contracts.backend import SequencedChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.adapters.backend import SequencedChain
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.rpc_answers import block_of, fault_of, logs_of, receipt_of
+from assay_contracts.adapters.rpc_chain import ANSWER_BYTES_MAX, Ask, RpcChain
+from assay_contracts.adapters.wallet import Call, Offer, Wallet
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.genesis import Genesis
 from assay_contracts.records import ContractRefused, SendRefused
-from assay_contracts.rpc_answers import block_of, fault_of, logs_of, receipt_of
-from assay_contracts.rpc_chain import ANSWER_BYTES_MAX, Ask, RpcChain
-from assay_contracts.wallet import Call, Offer, Wallet
 from assay_protocol.errors import AssayError
 from contracts.rpc_node import URL, RpcNode
 from contracts.test_outbox import DEPLOYED, KEY, WALLET

@@ -11,14 +11,14 @@ import pytest
 import trio
 
 from assay_contracts import calls
-from assay_contracts.bundle import CreditBundle, Statement
-from assay_contracts.chain import LocalChain
-from assay_contracts.claiming import Claimed, Claims
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.wallet import Wallet
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.wallet import Wallet
+from assay_contracts.credit.bundle import CreditBundle, Statement
+from assay_contracts.credit.claiming import Claimed, Claims
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_protocol.credit_tree import AUDITOR, COMPUTE, PADDING, CreditLeaf, account_tree
 from assay_protocol.errors import AssayError
 from assay_protocol.signing import Identity

@@ -13,12 +13,12 @@ import trio
 from assay import cli
 from assay.own_receipts import KEY_FILE
 from assay_contracts import calls
-from assay_contracts.bundle import CreditBundle, Statement
-from assay_contracts.chain import LocalChain
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import rpc_app, serve_rpc
-from assay_contracts.wallet import Wallet
+from assay_contracts.adapters.wallet import Wallet
+from assay_contracts.credit.bundle import CreditBundle, Statement
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.rpc.server import rpc_app, serve_rpc
 from assay_coordinator.cli import main
 from assay_protocol.credit_tree import CreditLeaf, account_tree
 from assay_protocol.keyfile import format_key

@@ -13,11 +13,11 @@ from typing import Any, Final
 import pytest
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
+from assay_contracts.adapters.wallet import wallet_key
+from assay_contracts.deploy.plan import Plan
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.genesis import CHAIN_ID, Genesis, address_of, poster_key
-from assay_contracts.plan import Plan
-from assay_contracts.wallet import wallet_key
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import CHAIN_ID, Genesis, address_of, poster_key
 from assay_protocol.signing import Identity
 from contracts.books import Books
 from contracts.courtroom import CULPRIT, KEY, SEAL, receipts, two

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.chain import ContractRefused, LocalChain
-from assay_contracts.genesis import address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import ContractRefused, LocalChain
+from assay_contracts.local.genesis import address_of, poster_key
 from assay_protocol.credit_tree import (
     AMOUNT_MAX,
     CreditLeaf,

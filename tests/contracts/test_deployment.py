@@ -11,19 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_contracts import calls
+from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.artefact import CONTRACTS, load
-from assay_contracts.backend import Fees
-from assay_contracts.chain import LocalChain
-from assay_contracts.deployment import OFFERS_MAX, create, deploy, verify
-from assay_contracts.deployment_record import Record, read_record, write_record
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.ledger_upgrade import newest_final, upgrade
-from assay_contracts.plan import LOCAL, PUBLIC, Creation, Parameters, Plan, immutables_differ
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.deployment import OFFERS_MAX, create, deploy, verify
+from assay_contracts.deploy.deployment_record import Record, read_record, write_record
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.deploy.ledger_upgrade import newest_final, upgrade
+from assay_contracts.deploy.plan import LOCAL, PUBLIC, Creation, Parameters, Plan, immutables_differ
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, poster_key
 from assay_contracts.records import SendRefused
-from assay_contracts.wallet import Wallet
 from assay_protocol.errors import AssayError
 
 SEED = bytes(range(32))

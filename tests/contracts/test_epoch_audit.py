@@ -12,15 +12,15 @@ import pytest
 import trio
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.epoch_audit import Before, EpochAudit, audit_epoch
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header, PostedEpoch
-from assay_contracts.posted import posting
-from assay_contracts.readers import FileChain
-from assay_contracts.transact import transact
-from assay_contracts.wallet import Call, Wallet
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.transact import transact
+from assay_contracts.adapters.wallet import Call, Wallet
+from assay_contracts.credit.epoch_audit import Before, EpochAudit, audit_epoch
+from assay_contracts.credit.ledger_abi import Header, PostedEpoch
+from assay_contracts.credit.posted import posting
+from assay_contracts.credit.readers import FileChain
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
 from assay_coordinator.cli import main
 from assay_protocol.codec import encode
 from assay_protocol.credit_tree import CreditLeaf, account_tree

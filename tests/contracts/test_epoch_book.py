@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assay_contracts import calls
-from assay_contracts.ledger_abi import Header
+from assay_contracts.credit.ledger_abi import Header
 from contracts.books import NOTHING, Books, account
 from contracts.evm import (
     DEPLOYER,

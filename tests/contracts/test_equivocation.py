@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assay_contracts import calls
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.equivocation import equivocation_call
+from assay_contracts.follow.equivocation import equivocation_call
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Progress, Receipt, Seal

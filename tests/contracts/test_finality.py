@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from assay_contracts.finality import (
+from assay_contracts.follow.finality import (
     EVIDENCE_MAX,
     TARGET_US,
     Finality,

@@ -12,13 +12,13 @@ import pytest
 import rlp
 
 from assay.cli import main as assay
-from assay_contracts.block_sources import About, BlockSource, blocks_of, open_source
-from assay_contracts.chain import LocalChain
-from assay_contracts.evm import PragueVM
-from assay_contracts.follow import Difference, Follower, open_followed
-from assay_contracts.genesis import CONTRACTS_MAX, Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.follow.block_sources import About, BlockSource, blocks_of, open_source
+from assay_contracts.follow.following import Difference, Follower, open_followed
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.evm import PragueVM
+from assay_contracts.local.genesis import CONTRACTS_MAX, Genesis, address_of, poster_key
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Seal, SealedBlock
 from assay_protocol.seals import block_subject, seal_block, sealed_number

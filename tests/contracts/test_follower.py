@@ -11,15 +11,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.follower import Change, Follower
-from assay_contracts.follower_core import KEPT_MAX, Mark
-from assay_contracts.genesis import Genesis
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.follower import Change, Follower
+from assay_contracts.adapters.follower_core import KEPT_MAX, Mark
+from assay_contracts.adapters.wallet import Wallet
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis
 from assay_contracts.records import Block, Log
-from assay_contracts.wallet import Wallet
 from assay_protocol.errors import AssayError
 from contracts.rpc_node import RpcNode
 from contracts.test_outbox import DEPLOYED, KEY

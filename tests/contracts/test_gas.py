@@ -12,10 +12,10 @@ from typing import Any, Final
 import pytest
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
+from assay_contracts.credit.ledger_abi import Header
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.genesis import Genesis, address_of, contract_address, poster_key
-from assay_contracts.ledger_abi import Header
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, contract_address, poster_key
 from assay_protocol.credit_tree import CreditLeaf
 from assay_protocol.signing import Identity
 from contracts.books import Books, account, node_hash

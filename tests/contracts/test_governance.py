@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from assay_contracts import calls
-from assay_contracts.genesis import contract_address
+from assay_contracts.local.genesis import contract_address
 from contracts.electorate import (
     ABSTAIN,
     ACTIVE,

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from assay_contracts import calls
-from assay_contracts.ballots import Ballot, ballots
-from assay_contracts.chain import LocalChain
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.transact import transact
+from assay_contracts.adapters.wallet import Call, Wallet
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.deploy.plan import LOCAL
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.governance import Governance, Proposal
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.model_registry import read_entries
-from assay_contracts.plan import LOCAL
-from assay_contracts.proposals import Entry, Wish, actions_of, read_action
-from assay_contracts.transact import transact
-from assay_contracts.wallet import Call, Wallet
+from assay_contracts.govern.ballots import Ballot, ballots
+from assay_contracts.govern.governance import Governance, Proposal
+from assay_contracts.govern.model_registry import read_entries
+from assay_contracts.govern.proposals import Entry, Wish, actions_of, read_action
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_protocol.credit_tree import CreditLeaf
 from assay_protocol.errors import AssayError
 from assay_protocol.leaf_file import LeafFile, encode_leaves

@@ -11,16 +11,16 @@ import rlp
 
 from assay_contracts import calls
 from assay_contracts.artefact import load
-from assay_contracts.chain import ContractRefused, LocalChain
-from assay_contracts.evm import AtomicDB
-from assay_contracts.genesis import (
+from assay_contracts.local.chain import ContractRefused, LocalChain
+from assay_contracts.local.evm import AtomicDB
+from assay_contracts.local.genesis import (
     GENESIS_SECONDS,
     Genesis,
     address_of,
     contract_address,
     poster_key,
 )
-from assay_contracts.kv import SqliteStore
+from assay_contracts.local.kv import SqliteStore
 from assay_protocol.errors import AssayError, ProtocolError
 
 KEY = poster_key(bytes(range(32)))
@@ -233,9 +233,9 @@ def test_a_follower_executes_the_chain_again_and_sees_tampering(chain: LocalChai
 def test_kill_minus_nine_leaves_whole_blocks(chain_path: Path) -> None:
     program = """
 import sys
-from assay_contracts.chain import LocalChain
-from assay_contracts.evm import AtomicDB
-from assay_contracts.genesis import Genesis, address_of, poster_key
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.evm import AtomicDB
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 key = poster_key(bytes(range(32)))
 with LocalChain.open(sys.argv[1], genesis=Genesis(address_of(key))) as chain:
     while True:
@@ -263,7 +263,7 @@ with LocalChain.open(sys.argv[1], genesis=Genesis(address_of(key))) as chain:
 def test_importing_the_chain_keeps_the_recursion_limit() -> None:
     """A raised limit lets nested JSON overflow the C stack (see evm.py)."""
     program = (
-        "import sys; limit = sys.getrecursionlimit(); import assay_contracts.chain;"
+        "import sys; limit = sys.getrecursionlimit(); import assay_contracts.local.chain;"
         "print(limit == sys.getrecursionlimit())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from assay_contracts import model_registry
-from assay_contracts.model_registry import compare_rules, read_entries, read_registry
-from assay_contracts.proposals import Entry
+from assay_contracts.govern import model_registry
+from assay_contracts.govern.model_registry import compare_rules, read_entries, read_registry
+from assay_contracts.govern.proposals import Entry
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import ModelRule, ModelSplit, Share
 from assay_protocol.splits import DATA, PUBLISHER

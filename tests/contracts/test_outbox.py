@@ -16,16 +16,16 @@ import pytest
 import trio
 from sqlalchemy import Engine, create_engine, event
 
-from assay_contracts import ledger_abi
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.outbox import METADATA, Outbox, Request
+from assay_contracts.adapters.outbox_core import Alarm, Patience
+from assay_contracts.adapters.wallet import Call, Wallet
 from assay_contracts.artefact import CONTRACTS
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.outbox import METADATA, Outbox, Request
-from assay_contracts.outbox_core import Alarm, Patience
-from assay_contracts.wallet import Call, Wallet
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_protocol.errors import AssayError
 from contracts.rpc_node import RpcNode
 

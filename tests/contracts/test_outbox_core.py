@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     rule,
 )
 
-from assay_contracts.backend import Fees
-from assay_contracts.outbox_core import (
+from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.outbox_core import (
     GAS_MAX,
     SECOND,
     Added,
@@ -49,7 +49,7 @@ from assay_contracts.outbox_core import (
     Sign,
     Signed,
 )
-from assay_contracts.wallet import Call, FeeBounds
+from assay_contracts.adapters.wallet import Call, FeeBounds
 from contracts.model_chain import Mined, ModelChain
 
 CALL = Call(b"\x01" * 20, b"data")

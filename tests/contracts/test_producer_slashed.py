@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assay_contracts import calls
 from assay_contracts.ed25519_hints import hinted
-from assay_contracts.follow import Evidence
+from assay_contracts.follow.following import Evidence
 from assay_protocol.seals import seal_block
 from contracts.courtroom import ACCUSER, COURT, CULPRIT, KEY, courtroom
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay_contracts.proposals import ACTIONS_MAX, Entry, Wish, actions_of, parse_split
+from assay_contracts.govern.proposals import ACTIONS_MAX, Entry, Wish, actions_of, parse_split
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Share
 from assay_protocol.splits import DATA, PUBLISHER

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.readers import FileChain, HttpChain, MinedNote
-from assay_contracts.rpc import Answers
+from assay_contracts.credit.readers import FileChain, HttpChain, MinedNote
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import address_of, poster_key
+from assay_contracts.rpc.server import Answers
 from assay_protocol.errors import AssayError
 
 KEY = poster_key(bytes(range(32)))

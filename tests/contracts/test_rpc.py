@@ -9,14 +9,14 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import CONTRACTS_MAX
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import WAITING_MAX, Answers, rpc_app, serve_rpc
-from assay_contracts.verify import HttpChain
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.credit.verify import HttpChain
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import CONTRACTS_MAX
+from assay_contracts.rpc.server import WAITING_MAX, Answers, rpc_app, serve_rpc
 
 POSTED = CONTRACTS_MAX + 1  # the block of the first epoch
 

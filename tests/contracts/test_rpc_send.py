@@ -9,11 +9,13 @@ from eth_account import Account
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from assay_contracts import ledger_abi
 from assay_contracts.artefact import load
-from assay_contracts.block_rules import check_transaction
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import (
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.block_rules import check_transaction
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import (
     BASE_FEE,
     CONTRACTS_MAX,
     GAS_LIMIT,
@@ -21,11 +23,9 @@ from assay_contracts.genesis import (
     address_of,
     poster_key,
 )
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import Answers
-from assay_contracts.rpc_methods import CALL_GAS_MAX
-from assay_contracts.rpc_send import ALL_BURST, SENDER_BURST, SENDERS_MAX, Bucket
+from assay_contracts.rpc.methods import CALL_GAS_MAX
+from assay_contracts.rpc.send import ALL_BURST, SENDER_BURST, SENDERS_MAX, Bucket
+from assay_contracts.rpc.server import Answers
 from assay_protocol.errors import AssayError
 
 STRANGER = b"\x77" * 32

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.kv import SqliteStore
-from assay_contracts.outbox import METADATA
+from assay_contracts.adapters.outbox import METADATA
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
+from assay_contracts.local.kv import SqliteStore
+from assay_contracts.local.sealed import KEPT_BLOCKS_MAX, SealGuard
 from assay_contracts.records import KeptBlock
-from assay_contracts.sealed import KEPT_BLOCKS_MAX, SealGuard
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Seal
 from assay_protocol.signing import Identity, open_signed
@@ -190,10 +190,10 @@ def test_kill_minus_nine_and_older_copies_never_seal_twice(tmp_path: Path) -> No
     program = """
 import os, sys
 from sqlalchemy import create_engine
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.outbox import METADATA
-from assay_contracts.sealed import SealGuard
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
+from assay_contracts.adapters.outbox import METADATA
+from assay_contracts.local.sealed import SealGuard
 from assay_protocol.signing import Identity
 seed = bytes(range(32))
 key = poster_key(seed)

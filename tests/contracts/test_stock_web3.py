@@ -12,11 +12,11 @@ from eth_account import Account
 from web3 import HTTPProvider, Web3
 from web3.exceptions import ContractCustomError
 
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import CONTRACTS_MAX
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.rpc import rpc_app, serve_rpc
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import CONTRACTS_MAX
+from assay_contracts.rpc.server import rpc_app, serve_rpc
 
 HEADER = Header(b"\x07" * 32, 50, 9, 3, b"\x01" * 32, b"\x02" * 32)
 POSTED = CONTRACTS_MAX + 1  # the block of the first epoch

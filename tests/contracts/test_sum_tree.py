@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay_contracts.ledger_abi import Header
+from assay_contracts.credit.ledger_abi import Header
 from assay_protocol.credit_tree import (
     AMOUNT_MAX,
     PADDING,

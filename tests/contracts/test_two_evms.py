@@ -11,10 +11,10 @@ import pyrevm
 import pytest
 
 from assay_contracts import calls
-from assay_contracts.chain import LocalChain
+from assay_contracts.deploy.ledger import CreditLedgerClient
 from assay_contracts.ed25519_hints import signed
-from assay_contracts.execution import intrinsic_gas
-from assay_contracts.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.execution import intrinsic_gas
 from assay_contracts.records import ContractRefused
 from assay_protocol.signing import Identity
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_contracts import own
-from assay_contracts.bundle import CreditBundle, PreviousLeaf, Statement
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.verify import FileChain, HttpChain, Kept, receipt_digest, verify_bundle
+from assay_contracts.credit import own
+from assay_contracts.credit.bundle import CreditBundle, PreviousLeaf, Statement
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.credit.verify import FileChain, HttpChain, Kept, receipt_digest, verify_bundle
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_protocol import messages as m
 from assay_protocol.codec import encode
 from assay_protocol.credit_tree import (
@@ -502,7 +502,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 @pytest.mark.slow
 def test_verification_imports_nothing_of_ethereum() -> None:
     program = (
-        "import sys; import assay_contracts.verify;"
+        "import sys; import assay_contracts.credit.verify;"
         "print([m for m in sys.modules"
         " if m.split('.')[0] in ('eth', 'web3', 'rlp', 'eth_utils', 'trio', 'sqlalchemy', 'httpx')"
         " or m in ('assay_protocol.messages', 'asyncio')])"

@@ -9,9 +9,8 @@ from hexbytes import HexBytes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_contracts.backend import Fees
-from assay_contracts.genesis import poster_key
-from assay_contracts.wallet import (
+from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.wallet import (
     Call,
     FeeBounds,
     Offer,
@@ -21,6 +20,7 @@ from assay_contracts.wallet import (
     transaction_hash,
     wallet_key,
 )
+from assay_contracts.local.genesis import poster_key
 from assay_protocol.errors import AssayError
 
 SEED = bytes(range(32))

@@ -9,15 +9,15 @@ import pytest
 import trio
 from sqlalchemy import Engine, create_engine
 
-from assay_contracts import ledger_abi
+from assay_contracts.adapters.follower import Change
+from assay_contracts.adapters.follower_core import Mark
+from assay_contracts.adapters.outbox import METADATA
+from assay_contracts.adapters.outbox_core import Patience
 from assay_contracts.artefact import load
 from assay_contracts.calls import topic
-from assay_contracts.follower import Change
-from assay_contracts.follower_core import Mark
-from assay_contracts.genesis import Genesis
-from assay_contracts.ledger import CreditLedgerClient, Deployment
-from assay_contracts.outbox import METADATA
-from assay_contracts.outbox_core import Patience
+from assay_contracts.credit import ledger_abi
+from assay_contracts.deploy.ledger import CreditLedgerClient, Deployment
+from assay_contracts.local.genesis import Genesis
 from assay_contracts.records import Log
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.check import check_books

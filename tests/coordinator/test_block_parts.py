@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from assay_contracts.block_sources import About
-from assay_contracts.chain import LocalChain
-from assay_contracts.follow import open_followed
+from assay_contracts.follow.block_sources import About
+from assay_contracts.follow.following import open_followed
+from assay_contracts.local.chain import LocalChain
 from assay_coordinator.adapters.anchor import local_anchor
 from assay_coordinator.adapters.blocks import Blocks
 from assay_coordinator.adapters.store import Store

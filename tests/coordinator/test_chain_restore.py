@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from assay_contracts.block_sources import FileBlocks
-from assay_contracts.chain import LocalChain
-from assay_contracts.follow import Difference, Follower, open_followed
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.sealed import SealGuard
+from assay_contracts.follow.block_sources import FileBlocks
+from assay_contracts.follow.following import Difference, Follower, open_followed
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
+from assay_contracts.local.sealed import SealGuard
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.cli import main
 from assay_network.keystore import load_or_create_key

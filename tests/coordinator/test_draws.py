@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from assay_contracts.rounds import CASE_US_MAX, RoundChecks, RoundReport, open_round
+from assay_contracts.credit.rounds import CASE_US_MAX, RoundChecks, RoundReport, open_round
 from assay_coordinator.adapters.draws import job_verdict, round_draws
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.tables import TABLES

@@ -23,15 +23,15 @@ from typing import Any
 
 import trio
 
-from assay_contracts import outbox as outbox_module
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, poster_key
-from assay_contracts.ledger import CreditLedgerClient, Deployment
-from assay_contracts.outbox_core import Patience
-from assay_contracts.rpc_chain import RpcChain
-from assay_contracts.sealed import SealGuard
-from assay_contracts.wallet import Wallet
+from assay_contracts.adapters import outbox as outbox_module
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.outbox_core import Patience
+from assay_contracts.adapters.rpc_chain import RpcChain
+from assay_contracts.adapters.wallet import Wallet
+from assay_contracts.deploy.ledger import CreditLedgerClient, Deployment
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, poster_key
+from assay_contracts.local.sealed import SealGuard
 from assay_coordinator import runtime as runtime_module
 from assay_coordinator.adapters.anchor import Anchor
 from assay_coordinator.adapters.store import Store

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from assay_contracts.adapters.wallet import Call, Offer, Wallet
 from assay_contracts.artefact import CONTRACTS
-from assay_contracts.genesis import Genesis
-from assay_contracts.plan import Plan
-from assay_contracts.rpc import serve_rpc
-from assay_contracts.wallet import Call, Offer, Wallet
+from assay_contracts.deploy.plan import Plan
+from assay_contracts.local.genesis import Genesis
+from assay_contracts.rpc.server import serve_rpc
 from contracts.rpc_node import RpcNode
 
 DEPLOY_GAS = 9_000_000

@@ -27,12 +27,12 @@ from typing import Any
 import pytest
 import trio
 
-from assay_contracts import ledger_abi
 from assay_contracts.artefact import CONTRACTS
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.sealed import SealGuard
+from assay_contracts.credit import ledger_abi
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, poster_key
+from assay_contracts.local.sealed import SealGuard
 from assay_coordinator.adapters.check import check_books
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.core.records import EpochRow, LeavesRow, RoundRow

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import trio
 
-from assay_contracts.block_sources import FileBlocks
-from assay_contracts.chain import LocalChain
-from assay_contracts.follow import Follower, open_followed
-from assay_contracts.genesis import CONTRACTS_MAX, Genesis, address_of, poster_key
-from assay_contracts.ledger_abi import decode_epoch, decode_number, epochs_call, head_call
-from assay_contracts.readers import FileChain, HttpChain
-from assay_contracts.rounds import RoundChecks, open_round
+from assay_contracts.credit.ledger_abi import decode_epoch, decode_number, epochs_call, head_call
+from assay_contracts.credit.readers import FileChain, HttpChain
+from assay_contracts.credit.rounds import RoundChecks, open_round
+from assay_contracts.follow.block_sources import FileBlocks
+from assay_contracts.follow.following import Follower, open_followed
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import CONTRACTS_MAX, Genesis, address_of, poster_key
 from assay_coordinator.adapters.check import check_books
 from assay_coordinator.adapters.draws import round_draws
 from assay_coordinator.adapters.store import Store

@@ -13,9 +13,9 @@ import psutil
 import pytest
 import trio
 
-from assay_contracts.block_votes import BlockVotes
-from assay_contracts.chain import LocalChain
-from assay_contracts.rpc import rpc_app, serve_rpc
+from assay_contracts.follow.block_votes import BlockVotes
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.rpc.server import rpc_app, serve_rpc
 from assay_node.following import ChainFollower, follow_command
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Done, VoteBlock

@@ -15,10 +15,10 @@ import httpx
 import pytest
 import trio
 
-from assay_contracts import ledger_abi
-from assay_contracts.deployment_record import Record, write_record
-from assay_contracts.genesis import poster_key
-from assay_contracts.wallet import Wallet
+from assay_contracts.adapters.wallet import Wallet
+from assay_contracts.credit import ledger_abi
+from assay_contracts.deploy.deployment_record import Record, write_record
+from assay_contracts.local.genesis import poster_key
 from assay_coordinator.adapters.check import check_books
 from assay_coordinator.operator import ask
 from assay_network.keystore import load_or_create_key

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from assay import cli
-from assay_contracts.chain import LocalChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_coordinator.core.links import Links
 from assay_protocol.codec import encode
 from assay_protocol.errors import RemoteError

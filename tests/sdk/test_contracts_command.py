@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from assay import cli, contracts_command
-from assay_contracts.chain import LocalChain
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
-from assay_contracts.ledger_abi import Header
-from assay_contracts.plan import DAY, PUBLIC
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.deploy.plan import DAY, PUBLIC
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_network.keystore import load_or_create_key
 from assay_protocol.signing import Identity
 

@@ -12,7 +12,7 @@ import trio
 
 from assay import cli
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE
-from assay_contracts.bundle import CreditBundle
+from assay_contracts.credit.bundle import CreditBundle
 from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.credit import Bundles, pricing_document
 from assay_coordinator.adapters.leaf_files import leaves_document, publish

@@ -9,10 +9,10 @@ import pytest
 
 from assay import governance_command
 from assay.cli import main
-from assay_contracts.chain import LocalChain
-from assay_contracts.deployment_record import Record, write_record
-from assay_contracts.genesis import Genesis, address_of, poster_key
-from assay_contracts.ledger import CreditLedgerClient
+from assay_contracts.deploy.deployment_record import Record, write_record
+from assay_contracts.deploy.ledger import CreditLedgerClient
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, address_of, poster_key
 from assay_network.keystore import load_or_create_key
 
 KEY = poster_key(bytes(range(32)))

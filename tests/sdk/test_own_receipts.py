@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay.own_receipts import KEY_FILE, RECEIPTS_FILE, kept_in, kept_of, key_in
-from assay_contracts.own import Kept
+from assay_contracts.credit.own import Kept
 from assay_node import app
 from assay_node.cli import main
 from assay_node.store import ReceiptStore, Saved

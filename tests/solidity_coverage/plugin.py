@@ -17,8 +17,9 @@ import pyrevm
 import pytest
 from hypothesis import HealthCheck, settings
 
-from assay_contracts import artefact, build, compiler
+from assay_contracts import artefact
 from assay_contracts.artefact import CONTRACTS
+from assay_contracts.deploy import build, compiler
 from solidity_coverage.targets import Code, Source
 from solidity_coverage.trace import Seen, TracedEVM
 

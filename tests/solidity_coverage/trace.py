@@ -17,8 +17,8 @@ from eth.vm.message import Message
 from eth.vm.transaction_context import BaseTransactionContext
 from eth_utils import keccak
 
-from assay_contracts.evm import CREATE_CONTRACT_ADDRESS, AtomicDB
-from assay_contracts.genesis import Genesis, contract_address
+from assay_contracts.local.evm import CREATE_CONTRACT_ADDRESS, AtomicDB
+from assay_contracts.local.genesis import Genesis, contract_address
 from solidity_coverage.targets import JUMPI
 
 CHAIN_ID: Final = 1  # pyrevm's

@@ -14,20 +14,20 @@ from typing import Final, NoReturn
 
 from sqlalchemy import Engine
 
-from assay_contracts import ledger_abi
-from assay_contracts.backend import SequencedChain
-from assay_contracts.chain import LocalChain
-from assay_contracts.deployment_record import Record
-from assay_contracts.embedded_chain import EmbeddedChain
-from assay_contracts.genesis import Genesis, poster_key
-from assay_contracts.ledger import CreditLedgerClient, Deployment
-from assay_contracts.ledger_abi import Header
-from assay_contracts.outbox import Outbox, Request, Settlement
-from assay_contracts.outbox_core import Alarm, Item, Patience, Place
-from assay_contracts.plan import LOCAL, Parameters
-from assay_contracts.rpc_chain import RpcChain
-from assay_contracts.sealed import SealGuard
-from assay_contracts.wallet import Call, FeeBounds, Wallet, show_address
+from assay_contracts.adapters.backend import SequencedChain
+from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.outbox import Outbox, Request, Settlement
+from assay_contracts.adapters.outbox_core import Alarm, Item, Patience, Place
+from assay_contracts.adapters.rpc_chain import RpcChain
+from assay_contracts.adapters.wallet import Call, FeeBounds, Wallet, show_address
+from assay_contracts.credit import ledger_abi
+from assay_contracts.credit.ledger_abi import Header
+from assay_contracts.deploy.deployment_record import Record
+from assay_contracts.deploy.ledger import CreditLedgerClient, Deployment
+from assay_contracts.deploy.plan import LOCAL, Parameters
+from assay_contracts.local.chain import LocalChain
+from assay_contracts.local.genesis import Genesis, poster_key
+from assay_contracts.local.sealed import SealGuard
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError

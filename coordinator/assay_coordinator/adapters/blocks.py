@@ -5,9 +5,9 @@ A chain that others mine has none of it: its blocks and their finality are its o
 
 from __future__ import annotations
 
-from assay_contracts.block_sources import blocks_of
-from assay_contracts.block_votes import BlockVotes
-from assay_contracts.chain import LocalChain
+from assay_contracts.follow.block_sources import blocks_of
+from assay_contracts.follow.block_votes import BlockVotes
+from assay_contracts.local.chain import LocalChain
 from assay_network.logs import get_logger
 from assay_protocol.codec import encode
 from assay_protocol.errors import AssayError

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
-from assay_contracts.bundle import CreditBundle, PreviousLeaf, Statement
+from assay_contracts.credit.bundle import CreditBundle, PreviousLeaf, Statement
 from assay_coordinator.adapters.leaf_files import leaf_file
 from assay_coordinator.adapters.store import Store
 from assay_coordinator.adapters.tables import TABLES

@@ -11,8 +11,8 @@ from typing import Final
 
 import trio
 
-from assay_contracts.backend import Chain
-from assay_contracts.model_registry import read_registry, registry_version
+from assay_contracts.adapters.backend import Chain
+from assay_contracts.govern.model_registry import read_registry, registry_version
 from assay_coordinator.core.events import RulesRead, SplitsDecided
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, or_, sele
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import NullPool
 
-from assay_contracts.storage import storage_errors
+from assay_contracts.adapters.storage import storage_errors
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.coordinator import Stored
 from assay_coordinator.core.epochs import StoredEpochs

@@ -12,8 +12,8 @@ from typing import get_type_hints as type_hints
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, String, Table
 
-from assay_contracts.outbox import METADATA as OUTBOX_METADATA
-from assay_contracts.sealed import SEALED
+from assay_contracts.adapters.outbox import METADATA as OUTBOX_METADATA
+from assay_contracts.local.sealed import SEALED
 from assay_coordinator.core.records import (
     ROWS,
     AuditRow,

@@ -11,10 +11,10 @@ from typing import Final, NoReturn
 
 import trio
 
-from assay_contracts import ledger_abi
-from assay_contracts.backend import SequencedChain
+from assay_contracts.adapters.backend import SequencedChain
+from assay_contracts.adapters.follower import Change, Follower
 from assay_contracts.calls import events, topic
-from assay_contracts.follower import Change, Follower
+from assay_contracts.credit import ledger_abi
 from assay_coordinator.core.events import EpochVoided
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from assay_contracts.readers import MinedNote
+from assay_contracts.credit.readers import MinedNote
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
 from assay_coordinator.core.epochs import StoredEpochs

@@ -1,0 +1,1 @@
+"""Any chain behind one interface, and what is sent to it exactly once."""

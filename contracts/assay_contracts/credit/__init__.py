@@ -1,0 +1,1 @@
+"""What an account checks and claims; the base install runs all but the claim."""

@@ -1,0 +1,1 @@
+"""Executing the local chain again, and voting on its blocks."""

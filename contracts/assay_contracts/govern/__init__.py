@@ -1,0 +1,1 @@
+"""Proposals, votes, and what they decided, as programs read and make them."""
