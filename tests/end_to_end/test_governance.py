@@ -34,7 +34,7 @@ from end_to_end.scripted_network import FAUCET, POLICY, RawJob, granted, start_p
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 MODEL = scripted_card().digest
-VOTE_SECONDS = 20  # a command may take its time on a busy machine
+VOTE_SECONDS = 30  # to vote, and to queue what passed: a command may take its time
 CONTRACTS = {
     "window": 1,
     "demand_seconds": 1,
