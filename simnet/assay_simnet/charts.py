@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Final
 
@@ -16,6 +16,7 @@ SERIES_MAX: Final = 12
 WIDTH, HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 12, 30, 44
 _TICKS: Final = 5
+_FAR: Final = 2.0  # times the largest value: a mark beyond would leave little of the line
 _BAR_TEXT: Final = 14  # letters below a bar
 # Okabe and Ito's, told apart by colour-blind eyes, too.
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -63,18 +64,23 @@ class _Frame:
 
 
 def lines(axes: Axes, series: Mapping[str, Line], marks: Mapping[str, float] | None = None) -> str:
-    """`marks`: places on the x axis worth a line of their own."""
+    """`marks`: places on the x axis worth a line of their own; far ones are told in words."""
     shown = {name: line for name, line in list(series.items())[:SERIES_MAX] if line.points}
     if not shown:
         return nothing(axes)
-    xs = [x for line in shown.values() for x, _ in line.points] + list((marks or {}).values())
+    xs = [x for line in shown.values() for x, _ in line.points]
+    near = {name: at for name, at in (marks or {}).items() if at <= _FAR * max(xs)}
+    far = [f"{name} at {brief(at)}" for name, at in (marks or {}).items() if name not in near]
+    axes = replace(axes, x=", ".join([axes.x, *far]))
+    xs += near.values()
     ys = [y for line in shown.values() for _, y in line.points]
     ys += [edge for line in shown.values() for _, low, high in line.band for edge in (low, high)]
     frame = _Frame(_span(min(xs), max(xs)), _span(min(0.0, *ys), max(ys)))
-    for name, place in (marks or {}).items():
+    for name, place in near.items():
         x = frame.across(place)
         frame.parts.append(f'<path class="mark" d="M{x} {_TOP}V{HEIGHT - _BOTTOM}"/>')
-        frame.text(x + 3, _TOP + 9, name, "start")
+        right = x > WIDTH * 0.7
+        frame.text(x + (-3 if right else 3), _TOP + 9, name, "end" if right else "start")
     for number, line in enumerate(shown.values()):
         _line(frame, line, _COLOURS[number % len(_COLOURS)], number)
     _ruler(frame, across=True)
@@ -200,7 +206,9 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _svg(axes: Axes, frame: _Frame, legend: Sequence[str]) -> str:
-    _ruler(frame, across=False)
+    drawn, frame.parts = frame.parts, []
+    _ruler(frame, across=False)  # its lines are behind what is drawn
+    frame.parts += drawn
     base = f'<path class="axis" d="M{_LEFT} {_TOP}V{HEIGHT - _BOTTOM}H{WIDTH - _RIGHT}"/>'
     frame.parts.append(base)
     frame.text(WIDTH / 2, 16, axes.title, more=' class="title"')

@@ -3,7 +3,7 @@
     [sweep]
     replicates = 20
     "adversary.0.fraction" = [0.01, 0.05, 0.1]
-    "coordinator.receipt_bps_min" = [200, 500]
+    "coordinator.audit_bps_min" = [200, 500]
 
 A key is the path of a scenario's key, items of lists by their number; its values replace what the
 file says. Runs are numbered: the first key changes slowest, the replicate fastest. A replicate's

@@ -170,7 +170,9 @@ def _money(groups: dict[str, _Group], earned: list[int], figures: dict[str, Any]
     yield bars(Axes("Profit by behaviour", "", "micro-credits a job"), per_job)
     busy = {name: group.served_s + group.replayed_s for name, group in groups.items()}
     per_second = {name: groups[name].earned / spent for name, spent in busy.items() if spent}
-    axes = Axes("Profit for compute, by behaviour", "", "micro-credits a busy second")
+    axes = Axes(
+        "Profit for compute, by behaviour", "of those that computed", "micro-credits a busy second"
+    )
     yield bars(axes, per_second)
     title = f"Credit: Gini {figures['credit_gini']}"
     equal = Line([(0.0, 0.0), (1.0, 1.0)])

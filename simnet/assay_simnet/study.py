@@ -39,7 +39,7 @@ def add_studies(verbs: Any) -> None:
         nargs="?",
         const="",
         metavar="ADDRESS",
-        help="on a Ray cluster; --workers is then how many runs it does at once",
+        help="on a Ray cluster; four runs are under way for each of --workers",
     )
     sweep.add_argument("--show", type=int, metavar="RUN", help="print that run's scenario only")
     sweep.set_defaults(act=_sweep)

@@ -13,6 +13,7 @@ from assay_simnet.grid import Plan, _toml, base
 from assay_simnet.scenario import read
 from assay_simnet.schema import ScenarioError, Source
 from simnet.scenario_texts import SWEPT, TINY
+from tidy_rules import ROOT
 
 
 def _plan(sweep: str, text: str = TINY) -> Plan:
@@ -95,6 +96,12 @@ def test_a_file_without_the_table_is_no_sweep_and_one_with_it_is_also_a_scenario
     assert base(Source("s.toml", SWEPT)) == base(Source("s.toml", text))
     with pytest.raises(ScenarioError, match=r"s.toml:10: unknown key 'raet'"):
         base(Source("s.toml", SWEPT.replace("rate =", "raet =")))
+
+
+def test_the_pages_example_is_a_sweep() -> None:
+    blocks = (ROOT / "docs" / "simnet.md").read_text().split("```toml\n")[1:]
+    scenario, sweep = (block.split("```")[0] for block in blocks)
+    assert len(Plan(Source("page", f"{scenario}\n{sweep}"))) == 3 * 2 * 20
 
 
 _SCALARS = st.one_of(
