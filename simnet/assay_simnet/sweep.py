@@ -20,9 +20,11 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from assay_simnet.commands import commit as commit_here
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.grid import Plan, Run
 from assay_simnet.invariants import Violated
@@ -60,6 +62,7 @@ class Task:
     run: Run
     name: str
     behaviours: tuple[str, ...]
+    commit: str  # of the code that is to run it
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,13 @@ class Row:
 
 
 def compute(task: Task) -> Row:
-    """One run of a sweep. Its world is let go at once: memory is that of one run, not of many."""
+    """One run of a sweep. Its world is let go at once: memory is that of one run, not of many.
+
+    Raises ScenarioError where this is other code than the sweep's.
+    """
+    if task.commit != _commit():
+        why = f"a worker has {_commit()[:12]}, the sweep is of {task.commit[:12]}"
+        raise ScenarioError(f"run {task.run.number}: {why}")
     row = _computed(task)
     gc.collect()  # a world is full of cycles
     return row
@@ -104,6 +113,7 @@ class Rows:
     def __init__(self, folder: Path, plan: Plan, commit: str, *, resume: bool) -> None:
         """Begins a sweep, or takes one up. Raises ScenarioError, and has then changed nothing."""
         self.plan = plan
+        self._commit = commit
         about = _about(plan, commit)
         path = folder / "sweep.csv"
         self.done = 0
@@ -140,7 +150,8 @@ class Rows:
     def tasks(self) -> Iterator[Task]:
         """What is still to run."""
         for number in range(self.done, len(self.plan)):
-            yield Task(self.plan.run(number), self.plan.source.name, self.plan.behaviours)
+            run = self.plan.run(number)
+            yield Task(run, self.plan.source.name, self.plan.behaviours, self._commit)
 
     def add(self, row: Row) -> None:
         """On disk when it returns."""
@@ -216,6 +227,9 @@ def _about(plan: Plan, commit: str) -> dict[str, Any]:
         "behaviours": list(plan.behaviours),
         "columns": list(columns(plan)),
     }
+
+
+_commit: Final = cache(commit_here)
 
 
 def _paths(behaviours: tuple[str, ...]) -> tuple[str, ...]:

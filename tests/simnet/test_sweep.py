@@ -16,12 +16,13 @@ import psutil
 import pytest
 
 from assay_simnet.cli import main
+from assay_simnet.commands import commit
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.grid import Plan
 from assay_simnet.invariants import Violated
 from assay_simnet.pools import AHEAD, in_order
 from assay_simnet.results import at, flat
-from assay_simnet.schema import Source
+from assay_simnet.schema import ScenarioError, Source
 from assay_simnet.summary import summary
 from assay_simnet.sweep import Task, _paths, columns, compute
 from simnet.scenario_texts import SWEPT, ran
@@ -314,8 +315,16 @@ def test_a_broken_invariant_is_a_row_and_a_line_that_shows_it_again(
         rows = list(csv.DictReader(lines))
     assert {(row["status"], row["violation"]) for row in rows} == {("violated", "L1")}
     assert main(["sweep", str(file), "--out", str(out), "--resume"]) == 1
-    task = Task(Plan(Source(str(file), SHORT)).run(0), str(file), ("lazy",))
+    task = Task(Plan(Source(str(file), SHORT)).run(0), str(file), ("lazy",), commit())
     assert compute(task).violated == "L1: a purse is negative"
+
+
+def test_a_worker_with_other_code_computes_nothing() -> None:
+    task = Task(Plan(Source("swept.toml", SHORT)).run(2), "swept.toml", ("lazy",), "0123456789abcd")
+    with pytest.raises(
+        ScenarioError, match=r"run 2: a worker has .*, the sweep is of 0123456789ab"
+    ):
+        compute(task)
 
 
 def _broken(self: Any) -> None:
