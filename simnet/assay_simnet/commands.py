@@ -14,14 +14,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from assay_protocol.codec import TYPES
 from assay_simnet import scenario as scenarios
 from assay_simnet.cheats import BEHAVIOURS
+from assay_simnet.chrome import ChromeTrace
 from assay_simnet.drivers.fast import Fast
+from assay_simnet.events import EventLog, told
+from assay_simnet.grid import base
 from assay_simnet.invariants import Violated
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
@@ -34,7 +37,6 @@ from assay_simnet.summary import EPOCH_COLUMNS, NODE_COLUMNS, summary, write_tab
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_SECONDS: Final = 0.5
 INTERRUPTED: Final = 130
-_ENCODED: Final = frozenset({"message", "notice", "answer", "frame", "open"})
 
 
 def add_verbs(verbs: Any) -> None:
@@ -43,6 +45,8 @@ def add_verbs(verbs: Any) -> None:
     run.add_argument("scenario", help="a file, or the name of a shipped one (simnet list)")
     run.add_argument("--seed", type=int, help="in place of the scenario's")
     run.add_argument("--out", type=Path, help="folder to make; runs/NAME-SEED if left out")
+    run.add_argument("--events", action="store_true", help="every event, for `simnet diff`")
+    run.add_argument("--trace", action="store_true", help="trace.json for chrome://tracing")
     run.set_defaults(act=_run)
     check = verbs.add_parser("check", help="many seeds; stops at the first broken invariant")
     check.add_argument("scenarios", nargs="*", help="files or names; all shipped if left out")
@@ -85,14 +89,18 @@ def _run(args: argparse.Namespace) -> int:
     if folder.exists() and any(folder.iterdir()):
         raise ScenarioError(f"{folder} is there already; nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
-    if source is not None:
-        (folder / "scenario.toml").write_text(source.text)
+    (folder / "scenario.toml").write_text(source.text)
     began = time.process_time()
     manifest = _manifest(scenario, seed)
     write_json(folder / "manifest.json", {**manifest, "status": "running"})
     world = Fast(scenario, seed, folder)
     status, violation = "done", None
-    with _Progress(scenario) as progress:
+    with ExitStack() as open_files:
+        progress = open_files.enter_context(_Progress(scenario))
+        if args.events:
+            open_files.enter_context(EventLog(folder, world))
+        if args.trace:
+            open_files.enter_context(ChromeTrace(folder, world))
         try:
             world.run(progress.show)
         except Violated as error:
@@ -140,7 +148,7 @@ def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
         "scenario_digest": scenario.digest,
         "parameters": json.loads(scenarios.write(scenario)),
         "seed": seed,
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
         "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
         "rates": "measured by others, see population.py; batching is assumed",
@@ -200,24 +208,24 @@ def _all(tasks: list[_Task], workers: int) -> Iterator[_Checked]:
 def _checked(task: _Task) -> _Checked:
     scenario, _ = _scenario(task.name)
     world = Fast(scenario, task.seed)
-    told = ""
+    words = ""
     try:
         world.run()
     except Violated as error:
-        told = describe(world, task.name, error)
-    return _Checked(task.name, task.seed, world.history.digest, world.record.begun, told)
+        words = describe(world, task.name, error)
+    return _Checked(task.name, task.seed, world.history.digest, world.record.begun, words)
 
 
 def _replay(args: argparse.Namespace) -> int:
-    name, seed, commit = args.scenario, args.seed, args.commit
+    name, seed, named = args.scenario, args.seed, args.commit
     path = Path(name)
     if path.is_dir():
         name, found, made_with = _of_folder(path)
         seed = found if seed is None else seed
-        commit = commit or made_with
+        named = named or made_with
     scenario, _ = _scenario(name)
-    if commit and not _commit().startswith(commit[:12]):
-        sys.stderr.write(f"simnet: this is {_commit()[:12]}, the run was made with {commit[:12]}\n")
+    if named and not commit().startswith(named[:12]):
+        sys.stderr.write(f"simnet: this is {commit()[:12]}, the run was made with {named[:12]}\n")
     until = START + time_us(args.until) if args.until else None
     world = Fast(scenario, _seed(seed, scenario))
     return _tell(world, name, until, frozenset(args.node))
@@ -227,9 +235,9 @@ def _of_folder(folder: Path) -> tuple[str, int, str]:
     """Scenario, seed and commit of a run."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        seed, commit = int(manifest["seed"]), str(manifest["commit"])
+        seed, made_with = int(manifest["seed"]), str(manifest["commit"])
         copied = folder / "scenario.toml"
-        return str(copied) if copied.is_file() else str(manifest["scenario"]), seed, commit
+        return str(copied) if copied.is_file() else str(manifest["scenario"]), seed, made_with
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScenarioError(f"{folder}: no whole manifest.json of a run ({error})") from error
 
@@ -246,7 +254,7 @@ def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> i
         if until is not None and now > until:
             raise _Until
         if nodes and (source in nodes or target in nodes):
-            sys.stdout.write(_line((now, source, target, what, detail[:24])))
+            sys.stdout.write(told((now, source, target, what, detail[:24])))
 
     at = 0
     world.history.note = telling  # type: ignore[method-assign]  # to listen in
@@ -266,32 +274,14 @@ def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> i
 
 def describe(world: Fast, name: str, error: Violated) -> str:
     """A violation in words: how to see it again, what does not hold, what those involved did."""
-    again = f"simnet replay {name} --seed {world.seed} --commit {_commit()[:12]}"
+    again = f"simnet replay {name} --seed {world.seed} --commit {commit()[:12]}"
     at = (world.now - START) / 1e6
     head = f"{again}\n{error.ident} does not hold at {at:.3f} s: {error.why}\n"
-    return head + "".join(map(_line, world.history.of(frozenset(error.parties))))
+    return head + "".join(map(told, world.history.of(frozenset(error.parties))))
 
 
 def _tell_violation(world: Fast, name: str, error: Violated) -> None:
     sys.stdout.write(describe(world, name, error))
-
-
-def _line(event: tuple[int, int, int, str, bytes]) -> str:
-    now, source, target, what, detail = event
-    at = f"{(now - START) / 1e6:12.3f} s"
-    said = _message(detail) if what in _ENCODED else ""
-    return f"{at}  {_party(source):>12} -> {_party(target):<12} {what} {said} {detail.hex()}\n"
-
-
-def _message(body: bytes) -> str:
-    """The name of an encoded message: a map whose first value is its number (codec.py)."""
-    number = int.from_bytes(body[3:4] if body[2:3] == b"\xcc" else body[2:3])
-    known = TYPES.get(number)
-    return known.__name__ if known else ""
-
-
-def _party(number: int) -> str:
-    return {0: "coordinator", -1: "fault"}.get(number, f"#{number}")
 
 
 # ---- list and init -----------------------------------------------------------------------------
@@ -352,12 +342,19 @@ class _Progress:
         self._to.flush()
 
 
-def _scenario(name: str) -> tuple[Scenario, Source | None]:
-    scenario = scenarios.load(name)
+def _scenario(name: str) -> tuple[Scenario, Source]:
+    """A [sweep] table is for `simnet sweep` to read; here it is left out."""
+    source = source_of(name)
+    return base(source), source
+
+
+def source_of(name: str) -> Source:
+    """A file's text, or a shipped scenario's by name. Raises ScenarioError."""
     path = Path(name)
-    if not path.is_file():
+    if not path.suffix and not path.is_file():
+        scenarios.load(name)  # says which names there are
         path = SHIPPED / f"{name}.toml"
-    return scenario, read_file(path)
+    return read_file(path)
 
 
 def _seed(given: int | None, scenario: Scenario) -> int:
@@ -379,7 +376,7 @@ def _range(first: int, last: int) -> range:
     return range(first, last + 1)
 
 
-def _commit() -> str:
+def commit() -> str:
     """The code's commit; "unknown" where it is installed without its history."""
     try:
         found = subprocess.run(

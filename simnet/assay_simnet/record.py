@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from assay_coordinator.core.events import Log
 
@@ -115,6 +115,14 @@ class Table:
         self._rows = []
 
 
+class Listener(Protocol):
+    """Hears of jobs that ended, and of what an operator would see."""
+
+    def ended(self, line: JobLine) -> None: ...
+
+    def logged(self, now: int, log: Log) -> None: ...
+
+
 class Record:
     """Counts and lines of one run."""
 
@@ -129,6 +137,7 @@ class Record:
         self.convicted_us: dict[str, int] = {}  # by node's key in hex
         self.stopped_us: dict[str, int] = {}
         self.epochs: list[tuple[int, int, str]] = []
+        self.listeners: list[Listener] = []  # of what is noted here
 
     def ended(self, line: JobLine) -> None:
         self.finished[line.finish] += 1
@@ -139,6 +148,8 @@ class Record:
         if delivered and len(self.honest) < _KEPT_TIMES:
             self.honest.append(line)
         self.jobs.add(line.row())
+        for one in self.listeners:
+            one.ended(line)
 
     def logged(self, now: int, log: Log) -> None:
         """What the coordinator's operator would see."""
@@ -151,6 +162,8 @@ class Record:
                 self.convicted_us.setdefault(str(fields["node"]), now)
         elif log.event == "epoch_closed":
             self.epochs.append((int(fields["epoch"]), now, str(fields["root"])))
+        for one in self.listeners:
+            one.logged(now, log)
 
     @property
     def over(self) -> int:

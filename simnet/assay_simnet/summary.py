@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NODE_COLUMNS = (
     *("node", "behaviour", "region", "profile", "kind", "state", "jobs", "verified", "failed"),
-    *("audits", "earned", "served_s", "replayed_s", "cheated", "stopped_us"),
+    *("audits", "earned", "served_s", "replayed_s", "cheated", "first_cheat_us", "stopped_us"),
 )
 EPOCH_COLUMNS = ("epoch", "closed_us", "root")
 
@@ -53,7 +53,9 @@ def summary(world: Fast) -> dict[str, Any]:
         },
         "adversaries": _adversaries(world),
         "honest": _standing(world, [node for node in world.nodes if node.cheat is None]),
+        "false_convictions": _false_convictions(world),
         "frauds": dict(sorted(world.checks.frauds.items())),
+        "undetected_fraud": _undetected(world),
         "credit_gini": gini(row.cumulative for row in core.ledger.credit.values()),
         "treasury": core.ledger.balance("treasury"),
         "epochs": len(record.epochs),
@@ -83,11 +85,25 @@ def write_tables(world: Fast, nodes: Table, epochs: Table) -> None:
                 round(meter.served_us / 1e6, 3),
                 round(meter.replayed_us / 1e6, 3),
                 meter.cheated,
+                meter.first_cheat_us,
                 world.record.stopped_us.get(node.key.hex(), 0),
             ]
         )
     for epoch in world.record.epochs:
         epochs.add(epoch)
+
+
+def _false_convictions(world: Fast) -> int:
+    """Honest nodes that were ever convicted."""
+    convicted = world.record.convicted_us
+    return sum(node.cheat is None and node.key.hex() in convicted for node in world.nodes)
+
+
+def _undetected(world: Fast) -> float | None:
+    """The share of answers cheated on that were paid; None where none was decided."""
+    frauds = world.checks.frauds
+    decided = sum(frauds.values())
+    return round(frauds["released"] / decided, 4) if decided else None
 
 
 def _latency(world: Fast, lines: list[JobLine]) -> dict[str, Any]:

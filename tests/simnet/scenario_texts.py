@@ -18,6 +18,30 @@ rate = "1 / s"
 clients = 4
 """
 
+TINY = """# Tiny?
+schema = 1
+name = "tiny"
+duration = "6 s"
+warm_up = "5 s"
+heal = "10 min"
+[population]
+nodes = 3
+[workload]
+rate = "1 / s"
+clients = 2
+"""
+SWEPT = (
+    TINY
+    + """[[adversary]]
+behaviour = "lazy"
+fraction = 0.4
+[sweep]
+replicates = 10
+"adversary.0.cheat" = [0.2, 1.0]
+"population.nodes" = [3, 4, 5]
+"""
+)
+
 
 def scenario(more: str = "", text: str = SMALL) -> Scenario:
     """SMALL with `more` behind it."""
