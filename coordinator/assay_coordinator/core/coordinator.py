@@ -347,7 +347,7 @@ class Coordinator:
             audits_failed=node.row.failed,
             earned=self.ledger.balance("earned", peer),
             escrow=self.ledger.balance("escrow", peer),
-            drawn=sum(job.state in ("pending", "drawn") for job in self.jobs.unpaid(peer)),
+            drawn=self.jobs.owed_verdicts(peer),
             rules=self.rules.digest,
             block=self._block,
         )

@@ -113,7 +113,8 @@ class Registry:
         node.addresses = message.addresses
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = 0
-        node.issued, node.wait_ms = Counter(), {}
+        node.issued.clear()
+        node.wait_ms = {}
         node.jobs = {}
         node.free_slots = node.slots
         for model in node.offers:
@@ -124,7 +125,8 @@ class Registry:
     def heartbeat(self, node: Node, beat: Heartbeat, lease_until: int) -> None:
         node.running, node.waiting = beat.running, beat.waiting
         node.free_slots, node.draining = min(beat.free_slots, node.slots), beat.draining
-        node.issued, node.lease_until = Counter(), lease_until
+        node.lease_until = lease_until
+        node.issued.clear()
         told = beat.models
         node.jobs = None if told is None else {one.model: one.jobs for one in told}
         node.wait_ms = {one.model: one.wait_ms for one in told or ()}

@@ -175,6 +175,8 @@ class Auditor:
 
     def expire(self, now: int) -> None:
         """Drop audits past their deadline, and the oldest ones beyond the bound."""
+        if not self._audits:
+            return
         late = [key for key, audit in self._audits.items() if now >= audit.task.deadline_at]
         for key in late:
             del self._audits[key]

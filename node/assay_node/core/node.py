@@ -120,7 +120,7 @@ class Node:
         self.residency = Residency(
             footprints(served), bounds, budget_bytes=budget_bytes, resident=resident
         )
-        self._offered = tuple(self.served)
+        self._models = self._offered = tuple(self.served)
         self._replays: dict[bytes, do.StartReplay] = {}  # for which an engine is wanted
         self._jobs: dict[int, Service] = {}
         self._transcripts = Transcripts(bounds, sealing)
@@ -425,8 +425,10 @@ class Node:
         """What any event may have made due: receipts, the lease, the end of a drain."""
         if self.drained:
             return []
-        effects, sends = self._outbox.due(now, may_send=self._lease.registered)
-        effects += [self._request(message, ticket) for ticket, message in sends]
+        effects: list[do.Effect] = []
+        if len(self._outbox):
+            effects, sends = self._outbox.due(now, may_send=self._lease.registered)
+            effects += [self._request(message, ticket) for ticket, message in sends]
         if self._lease.registered and self._offered != self._offerable():
             self._lease.renew(now)
         if self._lease.is_due(now, self.draining):
@@ -461,7 +463,8 @@ class Node:
         waits = {
             model: self.residency.wait_us(now, one.engine) for model, one in self.served.items()
         }
-        return make_heartbeat(self.jobs_by_model(), waits, self.slots, self.draining)
+        jobs = self.jobs_by_model() if self._jobs else {}
+        return make_heartbeat(jobs, waits, self.slots, self.draining)
 
     def _offerable(self) -> tuple[bytes, ...]:
         """Models that may be served and whose engine can be loaded, as far as is known.
@@ -469,13 +472,15 @@ class Node:
         A lease needs one at least: where none is left, denied models are offered on, to deliver and
         to audit; they get no jobs.
         """
+        if self.rules.current is None and self.residency.all_well:
+            return self._models
         well = tuple(
             model
             for model, one in self.served.items()
             if self.residency.state(one.engine) != "resting"
         )
         allowed = tuple(model for model in well if self.rules.allows(model))
-        return allowed or well or tuple(self.served)
+        return allowed or well or self._models
 
     def _register(self) -> Register:
         profile, self._offered = self._profile, self._offerable()

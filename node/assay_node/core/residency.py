@@ -107,6 +107,16 @@ class _Engine:
     def idle(self) -> bool:
         return not self.running and not self.waiting
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a plan could change anything about it."""
+        return bool(self.waiting) or self.leaving or self.asked_at is not None
+
+    @property
+    def settled(self) -> bool:
+        """Loaded, and to stay so."""
+        return self.state == "resident" and not self.leaving
+
     def become(self, state: State, now: int) -> None:
         self.state, self.since = state, now
 
@@ -138,6 +148,11 @@ class Residency:
 
     def state(self, engine: bytes) -> State:
         return self._engines[engine].state
+
+    @property
+    def all_well(self) -> bool:
+        """Whether no engine rests."""
+        return all(one.state != "resting" for one in self._engines.values())
 
     def want(self, now: int, key: Key, engine: bytes, *, is_job: bool) -> list[Step]:
         """A job or a replay would begin; one Begin or Refuse answers, now or later."""
@@ -196,7 +211,7 @@ class Residency:
         for engine, one in self._engines.items():
             if one.state == "resting" and now >= one.since + self._rest_us(one):
                 one.become("absent", now)
-            if one.state == "resident" and not one.leaving:
+            if one.settled:
                 continue  # they wait for a slot, which no load delays
             late = [w for w in one.waiting if now >= w.since + bounds.load_wait_us]
             one.waiting = [w for w in one.waiting if now < w.since + bounds.load_wait_us]
@@ -209,9 +224,9 @@ class Residency:
     def wait_us(self, now: int, engine: bytes) -> int:
         """How long until a job for it could begin, slots aside: an estimate; 0 if it is loaded."""
         one = self._engines[engine]
+        if one.settled:
+            return 0
         match one.state:
-            case "resident" if not one.leaving:
-                return 0
             case "opening":
                 return max(1, one.since + one.load_us - now)
             case "resting":
@@ -240,6 +255,8 @@ class Residency:
             one.asked_at = now
 
     def _plan(self, now: int) -> list[Step]:
+        if not any(one.wanted for one in self._engines.values()):
+            return []  # as after nearly every tick
         return self._make_room(now) + self._begin(now)
 
     def _make_room(self, now: int) -> list[Step]:
