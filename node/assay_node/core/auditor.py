@@ -71,6 +71,8 @@ class _Audit:
 class Auditor:
     """All audits this node replays for the coordinator."""
 
+    __slots__ = ("_audits", "_parameters", "_sealing", "_secrets", "_served", "_signer")
+
     def __init__(
         self,
         signer: Signer,

@@ -78,6 +78,32 @@ class Tally:
 class Node:
     """One node's whole state. Feed it events, do what it says."""
 
+    __slots__ = (
+        "_admission",
+        "_asked_rules",
+        "_auditor",
+        "_draining_at",
+        "_fetch",
+        "_jobs",
+        "_last_request",
+        "_lease",
+        "_models",
+        "_offered",
+        "_outbox",
+        "_parameters",
+        "_profile",
+        "_replays",
+        "_requests",
+        "_signer",
+        "_transcripts",
+        "_verifier",
+        "drained",
+        "residency",
+        "rules",
+        "served",
+        "tally",
+    )
+
     def __init__(
         self,
         *,
@@ -181,7 +207,11 @@ class Node:
         return effects
 
     def _take(self, now: int, event: on.Event) -> list[do.Effect]:  # the one match
-        match event:
+        match event:  # the most frequent of an idle node come first
+            case on.Tick():
+                return self._tick(now)
+            case on.Answered(request, body):
+                return self._answered(now, request, body)
             case on.Drawn(stream, chunk):
                 return self._step(now, stream, lambda job: job.drawn(now, chunk))
             case on.StreamFrame(stream, frame):
@@ -192,8 +222,6 @@ class Node:
                 return self._step(now, stream, lambda job: job.engine_stopped(code))
             case on.StreamOpened():
                 return self._open(now, event)
-            case on.Answered(request, body):
-                return self._answered(now, request, body)
             case on.Failed(request, code):
                 return self._refused(now, request, code)
             case on.Noticed(body):
@@ -228,8 +256,6 @@ class Node:
                 return self._fetch.not_kept(code)
             case on.Drain():
                 return self._drain(now)
-            case on.Tick():
-                return self._tick(now)
         return []
 
     def _open(self, now: int, event: on.StreamOpened) -> list[do.Effect]:

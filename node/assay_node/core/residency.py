@@ -124,6 +124,8 @@ class _Engine:
 class Residency:
     """All engines of one node. Every method returns what is to be done, in order."""
 
+    __slots__ = ("_budget", "_engines", "_order", "_parameters", "_slots")
+
     def __init__(
         self,
         engines: Mapping[bytes, Footprint],

@@ -49,6 +49,8 @@ class Kept:
 class Transcripts:
     """Answers by ticket, oldest out first."""
 
+    __slots__ = ("_bytes", "_kept", "_parameters", "_sealing")
+
     def __init__(self, parameters: Parameters, sealing: Sealing) -> None:
         self._parameters, self._sealing = parameters, sealing
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()

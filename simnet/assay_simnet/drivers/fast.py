@@ -20,6 +20,7 @@ from typing import Final
 from assay_coordinator.core.coordinator import Listed
 from assay_coordinator.core.events import Received
 from assay_coordinator.core.records import JobRow
+from assay_node.core.parameters import Parameters, Served
 from assay_node.core.sealing import NaclSealing, Sealing
 from assay_protocol.codec import remembering
 from assay_protocol.messages import CloseEpoch, Grant
@@ -33,7 +34,7 @@ from assay_simnet.drivers.fast_client import BREAK_US, FastClient, JobStream
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
-from assay_simnet.evidence import Answers
+from assay_simnet.evidence import VOCABULARY, Answers
 from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
 from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
@@ -69,6 +70,13 @@ class Fast:
         self.links = Links(
             self.streams.stream("network"), network.latency, network.jitter, network.loss
         )
+        model = scenario.model
+        self.speeds = {
+            name: speed(one, model.parameters, model.size)
+            for name, one in scenario.profiles.items()
+        }
+        self.parameters = Parameters(queue_max=scenario.population.queue)
+        self._served: dict[tuple[str, str], tuple[Served]] = {}
         self.by_key: dict[bytes, FastNode] = {}
         self.clients_by_key: dict[bytes, FastClient] = {}
         self.nodes: list[FastNode] = []
@@ -98,6 +106,24 @@ class Fast:
     def identity(self, name: str) -> Signer:
         seed = self.streams.secret(f"key {name}")
         return KeyedIdentity(seed) if self.scenario.signatures == "keyed" else Identity(seed)
+
+    def served(self, kind: str, profile: str) -> tuple[Served]:
+        """What nodes of one arithmetic and machine serve: one object for all of them."""
+        known = self._served.get((kind, profile))
+        if known is None:
+            pace = self.speeds[profile]
+            one = Served(
+                model=self.listed.model,
+                class_id=f"{kind}/F",
+                slots=pace.slots,
+                context=self.scenario.model.context,
+                n_vocab=VOCABULARY,
+                eog=frozenset(),
+                prefill_rate=round(1e9 / pace.prefill_us),
+                decode_rate=round(1e9 / pace.decode_us),
+            )
+            known = self._served[kind, profile] = (one,)
+        return known
 
     def secret(self) -> bytes:
         """The chain's."""
@@ -150,7 +176,7 @@ class Fast:
             self.coordinator.handle(Received(self.coordinator.operator, 0, grant))
 
     def _add_node(self, place: int, draw: Stream, adversary: Adversary | None) -> None:
-        population, scenario = self.scenario.population, self.scenario
+        population = self.scenario.population
         region = Shares(population.regions).draw(draw)
         profile = Shares(population.profiles).draw(draw)
         kind = Shares(population.classes).draw(draw)
@@ -171,7 +197,7 @@ class Fast:
             operator=self.identity(owner).public_key,
             kind=kind,
             profile=profile,
-            speed=speed(scenario.profiles[profile], scenario.model.parameters, scenario.model.size),
+            speed=self.speeds[profile],
             behaviour=adversary.behaviour if adversary else "",
             cheat=BEHAVIOURS[adversary.behaviour] if adversary else None,
         )

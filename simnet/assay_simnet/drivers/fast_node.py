@@ -14,7 +14,6 @@ from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.outbox import Owed
-from assay_node.core.parameters import Parameters, Served
 from assay_node.engine.interface import Chunk, Generate, Replayed
 from assay_protocol.codec import decode, encode
 from assay_protocol.messages import (
@@ -173,24 +172,14 @@ class FastNode:
         """A process over its disk, which joins as soon as it can."""
         assert self.core is None
         self._starts += 1
-        world, model = self.world, self.world.scenario.model
-        served = Served(
-            model=world.listed.model,
-            class_id=f"{self.kind}/F",
-            slots=self.speed.slots,
-            context=model.context,
-            n_vocab=evidence.VOCABULARY,
-            eog=frozenset(),
-            prefill_rate=round(1e9 / self.speed.prefill_us),
-            decode_rate=round(1e9 / self.speed.decode_us),
-        )
+        world = self.world
         self.core = Node(
             signer=self.signer,
             coordinator=world.coordinator.key,
-            served=(served,),
+            served=world.served(self.kind, self.profile),
             profile=Profile(self.operator, ("/simnet/1",), "simnet", self.profile),
             seed=world.streams.secret(f"node entropy {self.number} {self._starts}"),
-            parameters=Parameters(queue_max=world.scenario.population.queue),
+            parameters=world.parameters,
             sealing=world.sealing,
             verifier=world.verifier,
             owed=self.disk.owed.values(),
