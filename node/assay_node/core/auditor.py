@@ -12,7 +12,6 @@ arithmetic, so no drift explains one).
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -84,7 +83,7 @@ class Auditor:
         """`served`: by model."""
         self._signer, self._served, self._parameters = signer, served, parameters
         self._sealing, self._secrets = sealing, secrets
-        self._audits: OrderedDict[bytes, _Audit] = OrderedDict()
+        self._audits: dict[bytes, _Audit] = {}  # oldest first
 
     @property
     def working(self) -> int:

@@ -459,25 +459,23 @@ class Node:
             self._lease.renew(now)
         if self._lease.is_due(now, self.draining):
             effects.append(self._request(self._lease.ask(self._heartbeat(now)), None))
-        if self._is_drained(now):
+        if self._draining_at is not None and self._is_drained(now, self._draining_at):
             self.drained = True
             effects.append(do.Drained())
         return effects
 
-    def _is_drained(self, now: int) -> bool:
-        if self._draining_at is None:
-            return False
+    def _is_drained(self, now: int, since: int) -> bool:
         bounds = self._parameters
         lease = self._lease
         proving = bounds.prove_us if lease.registered and lease.drawn else 0
-        if now >= self._draining_at + bounds.drain_us + bounds.deliver_us + proving:
+        if now >= since + bounds.drain_us + bounds.deliver_us + proving:
             return True  # what is still owed is durable and goes out at the next start
         if self._jobs or self._outbox or self._auditor.owed:
             return False
         if lease.registered and lease.drawn:
             return False  # only this process can show the transcripts of what may be audited
         known = not lease.registered or lease.drawn is not None
-        asked_at = max(self._draining_at, lease.booked_at)
+        asked_at = max(since, lease.booked_at)
         return (known and lease.farewell_said) or now >= asked_at + bounds.deliver_us
 
     def _request(self, message: object, ticket: bytes | None) -> do.Request:

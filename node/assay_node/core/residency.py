@@ -257,9 +257,10 @@ class Residency:
             one.asked_at = now
 
     def _plan(self, now: int) -> list[Step]:
-        if not any(one.wanted for one in self._engines.values()):
-            return []  # as after nearly every tick
-        return self._make_room(now) + self._begin(now)
+        for one in self._engines.values():
+            if one.wanted:
+                return self._make_room(now) + self._begin(now)
+        return []  # as after nearly every tick
 
     def _make_room(self, now: int) -> list[Step]:
         """Serve the asks, oldest first, up to the first one that has to wait for room."""

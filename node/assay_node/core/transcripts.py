@@ -8,7 +8,6 @@ than the coordinator takes to draw and audit.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from assay_node.core.parameters import Parameters
@@ -53,7 +52,7 @@ class Transcripts:
 
     def __init__(self, parameters: Parameters, sealing: Sealing) -> None:
         self._parameters, self._sealing = parameters, sealing
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._kept: dict[bytes, Kept] = {}  # oldest first
         self._bytes = 0
 
     def __len__(self) -> int:

@@ -146,7 +146,7 @@ class FastNode:
         self._open_requests: set[int] = set()
         self._streams: dict[int, JobStream] = {}
         self._answers: dict[int, _Answer] = {}
-        self._cheated: set[bytes] = set()
+        self._cheated: dict[bytes, None] = {}
         self._slots = Slots(speed.slots)
         self._prefilling = 0
         self._tick_at = 0
@@ -437,7 +437,7 @@ class FastNode:
             return evidence.HONEST
         if self.meter.jobs < self.cheat_after or not self._stream.chance(self.cheat_share):
             return evidence.HONEST
-        self._cheated.add(ticket)
+        self._cheated[ticket] = None
         self.world.checks.cheated(ticket)
         self.meter.cheated += 1
         self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
