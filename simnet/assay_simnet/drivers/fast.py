@@ -34,7 +34,7 @@ from assay_simnet.drivers.fast_client import BREAK_US, FastClient, JobStream
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
-from assay_simnet.evidence import VOCABULARY, Answers
+from assay_simnet.evidence import CLASSES, VOCABULARY, Answers, Engine
 from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
 from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
@@ -75,6 +75,7 @@ class Fast:
             name: speed(one, model.parameters, model.size)
             for name, one in scenario.profiles.items()
         }
+        self.engines = {kind: Engine(self.answers, kind) for kind in CLASSES}
         self.parameters = Parameters(queue_max=scenario.population.queue)
         self._served: dict[tuple[str, str], tuple[Served]] = {}
         self.by_key: dict[bytes, FastNode] = {}

@@ -133,7 +133,7 @@ class FastNode:
         self.cheat_share, self.cheat_after = 1.0, 0
         self.signer = world.identity(f"node {number}")
         self.outward, self.inward = Wire(), Wire()
-        self.engine = evidence.Engine(world.answers, kind)
+        self.engine = world.engines[kind]
         self.meter, self.disk = Meter(), Disk()
         self.core: Node | None = None
         self.connected = False  # as the coordinator sees it
