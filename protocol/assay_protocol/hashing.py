@@ -154,10 +154,7 @@ def _merkle(level: list[bytes]) -> bytes:
 
 
 def _blake(person: bytes, *parts: bytes) -> bytes:
-    state = hashlib.blake2b(digest_size=32, person=person)
-    for part in _framed(parts):
-        state.update(part)
-    return state.digest()
+    return hashlib.blake2b(b"".join(_framed(parts)), digest_size=32, person=person).digest()
 
 
 def _framed(parts: Iterable[bytes]) -> Iterable[bytes]:

@@ -15,6 +15,8 @@ from typing import Final
 KEPT: Final = 20_000  # events, of all parties together
 SHOWN: Final = 50
 _HEAD: Final = struct.Struct(">qii")
+_TOLD_MOST: Final = 1 << 16  # bytes between two updates of the hash
+_NAMES: Final[dict[str, bytes]] = {}  # of events, encoded
 
 
 class History:
@@ -22,20 +24,34 @@ class History:
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
+        self._told = bytearray()  # of events, not hashed yet
         self._newest: deque[tuple[int, int, int, str, bytes]] = deque(maxlen=KEPT)
         self.events = 0
 
     def note(self, now: int, source: int, target: int, what: str, detail: bytes = b"") -> None:
         """`detail`: the message's bytes, or what names it."""
-        self._hash.update(_HEAD.pack(now, source, target) + what.encode() + detail)
+        told = self._told
+        told += _HEAD.pack(now, source, target)
+        told += _NAMES.get(what) or _named(what)
+        told += detail
+        if len(told) > _TOLD_MOST:
+            self._hash.update(told)
+            told.clear()
         self._newest.append((now, source, target, what, detail[:24]))
         self.events += 1
 
     @property
     def digest(self) -> str:
-        return self._hash.hexdigest()
+        whole = self._hash.copy()
+        whole.update(self._told)
+        return whole.hexdigest()
 
     def of(self, parties: Collection[int]) -> list[tuple[int, int, int, str, bytes]]:
         """The newest SHOWN events of these; of everybody if nobody is named."""
         found = [e for e in self._newest if not parties or e[1] in parties or e[2] in parties]
         return found[-SHOWN:]
+
+
+def _named(what: str) -> bytes:
+    name = _NAMES[what] = what.encode()
+    return name

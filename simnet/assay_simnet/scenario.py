@@ -166,6 +166,7 @@ class Checks:
     probe: int = value(
         whole(0, 1 << 20), 40, "one hand-in in so many is also sent damaged; 0: none"
     )
+    bytes: bool = value(flag, False, "decode every message from its bytes, as two machines would")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,3 +154,23 @@ def test_decode_as_refuses_another_type() -> None:
 def test_fields_are_numbered_by_declaration() -> None:
     error = messages.Error(code="busy", detail="", retry_after_ms=5)
     assert codec.encode(error) == b"\x84\x00\x02\x01\x05\x02\xa4busy\x04\xa0"
+
+
+def test_what_was_encoded_is_known_again_while_that_lasts() -> None:
+    def made(number: int) -> messages.Error:
+        return messages.Error(code="busy", detail=str(number))
+
+    first = made(1)
+    with codec.remembering(2):
+        body = codec.encode(first)
+        assert codec.decode(bytes(bytearray(body))) is first
+        with pytest.raises(ProtocolError):
+            codec.decode(body[:-1])
+        codec.encode(made(2))
+        codec.encode(made(3))  # one more than are remembered
+        assert codec.decode(body) is not first
+        assert codec.decode(body) == first
+    kept = codec.encode(first)
+    assert codec.decode(kept) is not first
+    with codec.remembering(0):
+        assert codec.decode(codec.encode(first)) is not first

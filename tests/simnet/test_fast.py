@@ -53,6 +53,16 @@ def test_the_same_scenario_and_seed_is_the_same_history_on_any_hash_seed() -> No
     assert ran(ROUGH, seed=2).history.digest != world.history.digest
 
 
+@pytest.mark.parametrize(
+    "more", ["", ROUGH, '[[fault]]\nkind = "bit_flip"\nat = "8 s"\nfraction = 0.5\n']
+)
+def test_what_is_known_again_is_what_its_bytes_say(more: str) -> None:
+    """Two machines share no objects: decoding all bytes gives the same history."""
+    shared, apart = ran(more), ran(more + "[checks]\nbytes = true\n")
+    assert shared.scenario.checks.bytes < apart.scenario.checks.bytes
+    assert shared.history.digest == apart.history.digest
+
+
 def test_jobs_are_answered_booked_and_audited() -> None:
     world = ran()
     figures = summary(world)

@@ -65,6 +65,7 @@ from assay_protocol.limits import MODELS_PER_NODE_MAX
 from assay_protocol.signing import ED25519, Signer, Verifier
 
 _LINKS_LABEL: Final = b"assay links of the lottery"  # no signed message begins so
+_GREETINGS: Final = (m.SubmitJob, m.GetAccount)  # what a client says first
 NODES_SHOWN_MAX: Final = 1_024  # of at most 0.8 kB each: the answer must fit a frame
 
 
@@ -193,7 +194,7 @@ class Coordinator:
     # ---- messages ----
 
     def _received(self, now: int, peer: bytes, request: int, message: object) -> list[Effect]:
-        greets = isinstance(message, m.SubmitJob | m.GetAccount)
+        greets = isinstance(message, _GREETINGS)
         effects = self._welcome(now, peer) if greets else []  # stays, even if the rest is refused
         answer: object | None
         try:
@@ -347,7 +348,7 @@ class Coordinator:
             audits_failed=node.row.failed,
             earned=self.ledger.balance("earned", peer),
             escrow=self.ledger.balance("escrow", peer),
-            drawn=sum(job.state in ("pending", "drawn") for job in self.jobs.unpaid(peer)),
+            drawn=self.jobs.owed_verdicts(peer),
             rules=self.rules.digest,
             block=self._block,
         )

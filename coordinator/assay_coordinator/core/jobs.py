@@ -208,6 +208,13 @@ class Jobs:
         acked = receipt.n_out if peer == job.ticket.client else self._acked(job, message.ack)
         return job, self._book(now, job, receipt, message.receipt, acked)
 
+    def owed_verdicts(self, node: bytes) -> int:
+        """How many of its jobs in escrow may be or are audited."""
+        tickets = self._unpaid.get(node)
+        if tickets is None:
+            return 0
+        return sum(self.jobs[ticket].state in ("pending", "drawn") for ticket in tickets)
+
     def unpaid(self, node: bytes) -> list[Job]:
         """Its jobs in escrow: pending, held and drawn."""
         return [self.jobs[ticket] for ticket in self._unpaid.get(node, ())]

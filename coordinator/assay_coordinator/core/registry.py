@@ -6,6 +6,7 @@ this session and are not. Its states are those of standing.py.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,7 @@ class Node:
     wait_ms: dict[bytes, int] = field(default_factory=dict)  # until a model is loaded
     draining: bool = False
     auditing: int = 0
+    joined: int = 0  # registrations of anybody until its last one
 
     @property
     def key(self) -> bytes:
@@ -71,7 +73,8 @@ class Registry:
         self._policy = policy
         self.nodes: dict[bytes, Node] = {}
         self._by_model: dict[bytes, dict[bytes, Node]] = {}
-        self._listed: dict[bytes, list[Node]] = {}  # the same, to draw from by index
+        self._listed: dict[bytes, list[Node]] = {}  # the same by `joined`, to draw from by index
+        self._joined = 0
 
     def restore(self, rows: list[NodeRow]) -> None:
         self.nodes = {row.node: Node(row) for row in rows}
@@ -84,11 +87,8 @@ class Registry:
         return self._by_model.get(model, {})
 
     def listed(self, model: bytes) -> list[Node]:
-        """The same in a list; not to be changed."""
-        listed = self._listed.get(model)
-        if listed is None:
-            listed = self._listed[model] = list(self.serving(model).values())
-        return listed
+        """The same in a list, the newest registration last; not to be changed."""
+        return self._listed.get(model, [])
 
     def register(
         self,
@@ -113,18 +113,22 @@ class Registry:
         node.addresses = message.addresses
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = 0
-        node.issued, node.wait_ms = Counter(), {}
+        node.issued.clear()
+        node.wait_ms = {}
         node.jobs = {}
         node.free_slots = node.slots
+        self._joined += 1
+        node.joined = self._joined
         for model in node.offers:
             self._by_model.setdefault(model, {})[key] = node
-            self._listed.pop(model, None)
+            self._listed.setdefault(model, []).append(node)
         return node
 
     def heartbeat(self, node: Node, beat: Heartbeat, lease_until: int) -> None:
         node.running, node.waiting = beat.running, beat.waiting
         node.free_slots, node.draining = min(beat.free_slots, node.slots), beat.draining
-        node.issued, node.lease_until = Counter(), lease_until
+        node.lease_until = lease_until
+        node.issued.clear()
         told = beat.models
         node.jobs = None if told is None else {one.model: one.jobs for one in told}
         node.wait_ms = {one.model: one.wait_ms for one in told or ()}
@@ -142,8 +146,12 @@ class Registry:
 
     def _unlist(self, node: Node) -> None:
         for model in node.offers:
-            self._listed.pop(model, None)
-            listed = self._by_model[model]
-            del listed[node.key]
-            if not listed:
-                del self._by_model[model]
+            serving, listed = self._by_model[model], self._listed[model]
+            del serving[node.key]
+            del listed[bisect_left(listed, node.joined, key=_joined)]
+            if not serving:
+                del self._by_model[model], self._listed[model]
+
+
+def _joined(node: Node) -> int:
+    return node.joined

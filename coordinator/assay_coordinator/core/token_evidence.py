@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from assay_coordinator.core.calibration import Noise, gap_bin
@@ -21,6 +22,7 @@ STRENGTHS: Final = (1.5, 3.0, 10.0)
 SPAN: Final = 2 * LEAF_TOKENS  # a cheat may be in one stretch of the answer only
 _LEAST: Final = {1.5: 0.005, 3.0: 0.01, 10.0: 0.05}
 _MOST: Final = 0.6
+KNOWN_MAX: Final = 1_024  # of pairs of classes, and strengths, whose ratios are not made again
 
 
 def token_ratios(noise: Noise, gaps: bytes, mismatches: Sequence[int]) -> tuple[float, ...]:
@@ -30,7 +32,7 @@ def token_ratios(noise: Noise, gaps: bytes, mismatches: Sequence[int]) -> tuple[
     bins = [gap_bin(code) for code in gaps]
     whole, spans = [], []
     for strength in STRENGTHS:
-        flip, stay = _by_bin(noise, strength)
+        flip, stay = _by_bin(noise.flips, strength)
         sums = [0.0]
         for at in range(0, len(bins), LEAF_TOKENS):
             leaf = range(at, min(at + LEAF_TOKENS, len(bins)))
@@ -55,12 +57,15 @@ def windows(sums: Sequence[float]) -> list[tuple[float, float]]:
     return [(sums[i], sums[min(i + width, len(sums) - 1)]) for i in range(last)]
 
 
-def _by_bin(noise: Noise, strength: float) -> tuple[list[float], list[float]]:
+@lru_cache(maxsize=KNOWN_MAX)
+def _by_bin(
+    flips: tuple[float, ...], strength: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """ln of how much likelier a flip, and its absence, is under the alternative, by gap bin."""
     flip, stay = [], []
-    for honest in noise.flips:
+    for honest in flips:
         least = max(strength * honest, _LEAST[strength])
         other = max(honest, min(_MOST, least))  # never below: else fewer flips would be suspect
         flip.append(math.log(other / honest))
         stay.append(math.log((1 - other) / (1 - honest)))
-    return flip, stay
+    return tuple(flip), tuple(stay)

@@ -50,6 +50,8 @@ class Standing:
 class Admission:
     """Decides on first frames and remembers used tickets."""
 
+    __slots__ = ("_coordinator", "_node", "_parameters", "_rules", "_served", "_used", "_verifier")
+
     def __init__(
         self,
         *,

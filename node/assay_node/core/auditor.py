@@ -12,7 +12,6 @@ arithmetic, so no drift explains one).
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -71,6 +70,8 @@ class _Audit:
 class Auditor:
     """All audits this node replays for the coordinator."""
 
+    __slots__ = ("_audits", "_parameters", "_sealing", "_secrets", "_served", "_signer")
+
     def __init__(
         self,
         signer: Signer,
@@ -82,7 +83,7 @@ class Auditor:
         """`served`: by model."""
         self._signer, self._served, self._parameters = signer, served, parameters
         self._sealing, self._secrets = sealing, secrets
-        self._audits: OrderedDict[bytes, _Audit] = OrderedDict()
+        self._audits: dict[bytes, _Audit] = {}  # oldest first
 
     @property
     def working(self) -> int:
@@ -175,6 +176,8 @@ class Auditor:
 
     def expire(self, now: int) -> None:
         """Drop audits past their deadline, and the oldest ones beyond the bound."""
+        if not self._audits:
+            return
         late = [key for key, audit in self._audits.items() if now >= audit.task.deadline_at]
         for key in late:
             del self._audits[key]

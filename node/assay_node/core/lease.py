@@ -31,6 +31,26 @@ class Repute:
 class Lease:
     """Decides when to register and when to send a heartbeat."""
 
+    __slots__ = (
+        "_asking",
+        "_connected",
+        "_due_at",
+        "_heartbeat_us",
+        "_lease_us",
+        "_parameters",
+        "_register",
+        "_registered",
+        "_secrets",
+        "_told_draining",
+        "_tries",
+        "_until",
+        "block",
+        "booked_at",
+        "drawn",
+        "joined_at",
+        "repute",
+    )
+
     def __init__(
         self, register: Callable[[], Register], parameters: Parameters, secrets: Secrets
     ) -> None:

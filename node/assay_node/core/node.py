@@ -78,6 +78,32 @@ class Tally:
 class Node:
     """One node's whole state. Feed it events, do what it says."""
 
+    __slots__ = (
+        "_admission",
+        "_asked_rules",
+        "_auditor",
+        "_draining_at",
+        "_fetch",
+        "_jobs",
+        "_last_request",
+        "_lease",
+        "_models",
+        "_offered",
+        "_outbox",
+        "_parameters",
+        "_profile",
+        "_replays",
+        "_requests",
+        "_signer",
+        "_transcripts",
+        "_verifier",
+        "drained",
+        "residency",
+        "rules",
+        "served",
+        "tally",
+    )
+
     def __init__(
         self,
         *,
@@ -120,7 +146,7 @@ class Node:
         self.residency = Residency(
             footprints(served), bounds, budget_bytes=budget_bytes, resident=resident
         )
-        self._offered = tuple(self.served)
+        self._models = self._offered = tuple(self.served)
         self._replays: dict[bytes, do.StartReplay] = {}  # for which an engine is wanted
         self._jobs: dict[int, Service] = {}
         self._transcripts = Transcripts(bounds, sealing)
@@ -181,7 +207,11 @@ class Node:
         return effects
 
     def _take(self, now: int, event: on.Event) -> list[do.Effect]:  # the one match
-        match event:
+        match event:  # the most frequent of an idle node come first
+            case on.Tick():
+                return self._tick(now)
+            case on.Answered(request, body):
+                return self._answered(now, request, body)
             case on.Drawn(stream, chunk):
                 return self._step(now, stream, lambda job: job.drawn(now, chunk))
             case on.StreamFrame(stream, frame):
@@ -192,8 +222,6 @@ class Node:
                 return self._step(now, stream, lambda job: job.engine_stopped(code))
             case on.StreamOpened():
                 return self._open(now, event)
-            case on.Answered(request, body):
-                return self._answered(now, request, body)
             case on.Failed(request, code):
                 return self._refused(now, request, code)
             case on.Noticed(body):
@@ -228,8 +256,6 @@ class Node:
                 return self._fetch.not_kept(code)
             case on.Drain():
                 return self._drain(now)
-            case on.Tick():
-                return self._tick(now)
         return []
 
     def _open(self, now: int, event: on.StreamOpened) -> list[do.Effect]:
@@ -425,31 +451,31 @@ class Node:
         """What any event may have made due: receipts, the lease, the end of a drain."""
         if self.drained:
             return []
-        effects, sends = self._outbox.due(now, may_send=self._lease.registered)
-        effects += [self._request(message, ticket) for ticket, message in sends]
+        effects: list[do.Effect] = []
+        if len(self._outbox):
+            effects, sends = self._outbox.due(now, may_send=self._lease.registered)
+            effects += [self._request(message, ticket) for ticket, message in sends]
         if self._lease.registered and self._offered != self._offerable():
             self._lease.renew(now)
         if self._lease.is_due(now, self.draining):
             effects.append(self._request(self._lease.ask(self._heartbeat(now)), None))
-        if self._is_drained(now):
+        if self._draining_at is not None and self._is_drained(now, self._draining_at):
             self.drained = True
             effects.append(do.Drained())
         return effects
 
-    def _is_drained(self, now: int) -> bool:
-        if self._draining_at is None:
-            return False
+    def _is_drained(self, now: int, since: int) -> bool:
         bounds = self._parameters
         lease = self._lease
         proving = bounds.prove_us if lease.registered and lease.drawn else 0
-        if now >= self._draining_at + bounds.drain_us + bounds.deliver_us + proving:
+        if now >= since + bounds.drain_us + bounds.deliver_us + proving:
             return True  # what is still owed is durable and goes out at the next start
         if self._jobs or self._outbox or self._auditor.owed:
             return False
         if lease.registered and lease.drawn:
             return False  # only this process can show the transcripts of what may be audited
         known = not lease.registered or lease.drawn is not None
-        asked_at = max(self._draining_at, lease.booked_at)
+        asked_at = max(since, lease.booked_at)
         return (known and lease.farewell_said) or now >= asked_at + bounds.deliver_us
 
     def _request(self, message: object, ticket: bytes | None) -> do.Request:
@@ -461,7 +487,8 @@ class Node:
         waits = {
             model: self.residency.wait_us(now, one.engine) for model, one in self.served.items()
         }
-        return make_heartbeat(self.jobs_by_model(), waits, self.slots, self.draining)
+        jobs = self.jobs_by_model() if self._jobs else {}
+        return make_heartbeat(jobs, waits, self.slots, self.draining)
 
     def _offerable(self) -> tuple[bytes, ...]:
         """Models that may be served and whose engine can be loaded, as far as is known.
@@ -469,13 +496,15 @@ class Node:
         A lease needs one at least: where none is left, denied models are offered on, to deliver and
         to audit; they get no jobs.
         """
+        if self.rules.current is None and self.residency.all_well:
+            return self._models
         well = tuple(
             model
             for model, one in self.served.items()
             if self.residency.state(one.engine) != "resting"
         )
         allowed = tuple(model for model in well if self.rules.allows(model))
-        return allowed or well or tuple(self.served)
+        return allowed or well or self._models
 
     def _register(self) -> Register:
         profile, self._offered = self._profile, self._offerable()

@@ -26,14 +26,16 @@ def make_heartbeat(
 ) -> Heartbeat:
     """`jobs` and microseconds until it is loaded, by model; `slots` are shared by all of them."""
     running = sum(jobs.values())
-    loads = tuple(
-        ModelLoad(model=model, jobs=jobs.get(model, 0), wait_ms=-(-wait_us // 1000))
-        for model, wait_us in waits_us.items()
-    )
+    loads = None
+    if len(waits_us) > 1:
+        loads = tuple(
+            ModelLoad(model=model, jobs=jobs.get(model, 0), wait_ms=-(-wait_us // 1000))
+            for model, wait_us in waits_us.items()
+        )
     return Heartbeat(
         running=min(running, slots),
         waiting=max(0, running - slots),
         free_slots=0 if draining else max(0, slots - running),
         draining=draining,
-        models=loads if len(loads) > 1 else None,
+        models=loads,
     )

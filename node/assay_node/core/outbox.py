@@ -56,6 +56,8 @@ class _Entry:
 class Outbox:
     """All receipts this node is still owed for."""
 
+    __slots__ = ("_entries", "_in_flight", "_parameters", "_secrets")
+
     def __init__(self, parameters: Parameters, secrets: Secrets) -> None:
         self._parameters, self._secrets = parameters, secrets
         self._entries: dict[bytes, _Entry] = {}

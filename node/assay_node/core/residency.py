@@ -107,12 +107,24 @@ class _Engine:
     def idle(self) -> bool:
         return not self.running and not self.waiting
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a plan could change anything about it."""
+        return bool(self.waiting) or self.leaving or self.asked_at is not None
+
+    @property
+    def settled(self) -> bool:
+        """Loaded, and to stay so."""
+        return self.state == "resident" and not self.leaving
+
     def become(self, state: State, now: int) -> None:
         self.state, self.since = state, now
 
 
 class Residency:
     """All engines of one node. Every method returns what is to be done, in order."""
+
+    __slots__ = ("_budget", "_engines", "_order", "_parameters", "_slots")
 
     def __init__(
         self,
@@ -138,6 +150,11 @@ class Residency:
 
     def state(self, engine: bytes) -> State:
         return self._engines[engine].state
+
+    @property
+    def all_well(self) -> bool:
+        """Whether no engine rests."""
+        return all(one.state != "resting" for one in self._engines.values())
 
     def want(self, now: int, key: Key, engine: bytes, *, is_job: bool) -> list[Step]:
         """A job or a replay would begin; one Begin or Refuse answers, now or later."""
@@ -196,7 +213,7 @@ class Residency:
         for engine, one in self._engines.items():
             if one.state == "resting" and now >= one.since + self._rest_us(one):
                 one.become("absent", now)
-            if one.state == "resident" and not one.leaving:
+            if one.settled:
                 continue  # they wait for a slot, which no load delays
             late = [w for w in one.waiting if now >= w.since + bounds.load_wait_us]
             one.waiting = [w for w in one.waiting if now < w.since + bounds.load_wait_us]
@@ -209,9 +226,9 @@ class Residency:
     def wait_us(self, now: int, engine: bytes) -> int:
         """How long until a job for it could begin, slots aside: an estimate; 0 if it is loaded."""
         one = self._engines[engine]
+        if one.settled:
+            return 0
         match one.state:
-            case "resident" if not one.leaving:
-                return 0
             case "opening":
                 return max(1, one.since + one.load_us - now)
             case "resting":
@@ -240,7 +257,10 @@ class Residency:
             one.asked_at = now
 
     def _plan(self, now: int) -> list[Step]:
-        return self._make_room(now) + self._begin(now)
+        for one in self._engines.values():
+            if one.wanted:
+                return self._make_room(now) + self._begin(now)
+        return []  # as after nearly every tick
 
     def _make_room(self, now: int) -> list[Step]:
         """Serve the asks, oldest first, up to the first one that has to wait for room."""

@@ -27,6 +27,7 @@ from assay_protocol.signing import ED25519, Verifier
 WHAT: Final = "rules"
 NO_KEY: Final = bytes(32)
 NO_POLICY: Final = bytes(32)
+_NO_PHRASES: Final = Phrases(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Source:
 class Rules:
     """The rules in force. Without any, all models and all prompts are allowed."""
 
+    __slots__ = ("_allowed", "_phrases", "_reads", "_source", "_verifier", "current", "digest")
+
     def __init__(
         self, source: Source | None = None, kept: bytes = b"", verifier: Verifier = ED25519
     ) -> None:
@@ -48,7 +51,7 @@ class Rules:
         self.current: NetworkRules | None = None
         self.digest = b""
         self._allowed: dict[bytes, bool] = {}
-        self._phrases = Phrases(())
+        self._phrases = _NO_PHRASES
         self._reads = False  # whether the policy has phrases to look for
         if kept:
             self.obey(kept, self.judge(kept))
@@ -76,7 +79,7 @@ class Rules:
         policy = None
         if rules.policy:
             policy = open_policy(rules.policy, rules.policy_author, self._verifier)
-        self._phrases = Phrases(policy.phrases if policy else ())
+        self._phrases = Phrases(policy.phrases) if policy else _NO_PHRASES
         self._reads = bool(policy and policy.phrases)
 
     def allows(self, model: bytes) -> bool:
@@ -119,6 +122,8 @@ class Rules:
 
 class RulesFetch:
     """Gets the rules the coordinator tells of, one request at a time, and has them kept."""
+
+    __slots__ = ("_busy", "_got", "_judged", "_refused", "_rules")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules

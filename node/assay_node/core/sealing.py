@@ -55,6 +55,8 @@ class NaclSealing:
 class Secrets:
     """Fresh 32-byte secrets and small integers from one seed (BLAKE2b keyed counter)."""
 
+    __slots__ = ("_count", "_seed")
+
     def __init__(self, seed: bytes) -> None:
         assert len(seed) == SECRET_BYTES
         self._seed, self._count = seed, 0

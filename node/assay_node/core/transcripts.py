@@ -8,7 +8,6 @@ than the coordinator takes to draw and audit.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from assay_node.core.parameters import Parameters
@@ -49,9 +48,11 @@ class Kept:
 class Transcripts:
     """Answers by ticket, oldest out first."""
 
+    __slots__ = ("_bytes", "_kept", "_parameters", "_sealing")
+
     def __init__(self, parameters: Parameters, sealing: Sealing) -> None:
         self._parameters, self._sealing = parameters, sealing
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._kept: dict[bytes, Kept] = {}  # oldest first
         self._bytes = 0
 
     def __len__(self) -> int:

@@ -23,7 +23,9 @@ class Buckets:
     def at(self, at_us: int, call: Callable[..., None], *args: Any) -> None:
         """Do it at the end of the tick that holds `at_us`, and no sooner than one tick from now."""
         tick = self.tick_us
-        due = max(-(-at_us // tick) * tick, self.now + tick)
+        due = -(-at_us // tick) * tick
+        if due <= self.now:
+            due = self.now + tick
         bucket = self._due.get(due)
         if bucket is None:
             self._due[due] = [(call, args)]

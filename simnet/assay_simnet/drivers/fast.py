@@ -9,8 +9,10 @@ what they send, keeps what they save and lets their machines take time. Phases:
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,9 @@ from typing import Final
 from assay_coordinator.core.coordinator import Listed
 from assay_coordinator.core.events import Received
 from assay_coordinator.core.records import JobRow
+from assay_node.core.parameters import Parameters, Served
 from assay_node.core.sealing import NaclSealing, Sealing
+from assay_protocol.codec import remembering
 from assay_protocol.messages import CloseEpoch, Grant
 from assay_protocol.signing import ED25519, Identity, Signer, Verifier
 from assay_simnet import traces
@@ -30,7 +34,7 @@ from assay_simnet.drivers.fast_client import BREAK_US, FastClient, JobStream
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
-from assay_simnet.evidence import Answers
+from assay_simnet.evidence import CLASSES, VOCABULARY, Answers, Engine
 from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
 from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
@@ -47,6 +51,8 @@ _STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to g
 RAISED: Final = "raised"  # what stands for an id where a core raised
 _QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
+REMEMBERED: Final = 32_768  # messages on their way, to be known again when they arrive
+_COLLECTED: Final = (200_000, 20, 100)  # thresholds of collections: cycles are rare here
 
 
 class Fast:
@@ -64,6 +70,14 @@ class Fast:
         self.links = Links(
             self.streams.stream("network"), network.latency, network.jitter, network.loss
         )
+        model = scenario.model
+        self.speeds = {
+            name: speed(one, model.parameters, model.size)
+            for name, one in scenario.profiles.items()
+        }
+        self.engines = {kind: Engine(self.answers, kind) for kind in CLASSES}
+        self.parameters = Parameters(queue_max=scenario.population.queue)
+        self._served: dict[tuple[str, str], tuple[Served]] = {}
         self.by_key: dict[bytes, FastNode] = {}
         self.clients_by_key: dict[bytes, FastClient] = {}
         self.nodes: list[FastNode] = []
@@ -93,6 +107,24 @@ class Fast:
     def identity(self, name: str) -> Signer:
         seed = self.streams.secret(f"key {name}")
         return KeyedIdentity(seed) if self.scenario.signatures == "keyed" else Identity(seed)
+
+    def served(self, kind: str, profile: str) -> tuple[Served]:
+        """What nodes of one arithmetic and machine serve: one object for all of them."""
+        known = self._served.get((kind, profile))
+        if known is None:
+            pace = self.speeds[profile]
+            one = Served(
+                model=self.listed.model,
+                class_id=f"{kind}/F",
+                slots=pace.slots,
+                context=self.scenario.model.context,
+                n_vocab=VOCABULARY,
+                eog=frozenset(),
+                prefill_rate=round(1e9 / pace.prefill_us),
+                decode_rate=round(1e9 / pace.decode_us),
+            )
+            known = self._served[kind, profile] = (one,)
+        return known
 
     def secret(self) -> bytes:
         """The chain's."""
@@ -145,7 +177,7 @@ class Fast:
             self.coordinator.handle(Received(self.coordinator.operator, 0, grant))
 
     def _add_node(self, place: int, draw: Stream, adversary: Adversary | None) -> None:
-        population, scenario = self.scenario.population, self.scenario
+        population = self.scenario.population
         region = Shares(population.regions).draw(draw)
         profile = Shares(population.profiles).draw(draw)
         kind = Shares(population.classes).draw(draw)
@@ -166,7 +198,7 @@ class Fast:
             operator=self.identity(owner).public_key,
             kind=kind,
             profile=profile,
-            speed=speed(scenario.profiles[profile], scenario.model.parameters, scenario.model.size),
+            speed=self.speeds[profile],
             behaviour=adversary.behaviour if adversary else "",
             cheat=BEHAVIOURS[adversary.behaviour] if adversary else None,
         )
@@ -208,8 +240,10 @@ class Fast:
 
     def run(self, watch: Callable[[Fast], None] | None = None) -> None:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
+        known = 0 if self.scenario.checks.bytes else REMEMBERED
         try:
-            self._phases(watch or (lambda _: None))
+            with remembering(known), _few_collections():
+                self._phases(watch or (lambda _: None))
         except (Violated, ScenarioError):
             raise
         except Exception as error:  # of a core: whatever it is handed, it is not to raise
@@ -310,6 +344,19 @@ class Fast:
         stays = self._leaving[node.number].stays_us(self.now)
         if stays is not None:
             self.buckets.after(stays, self._leave, node)
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Spare the collector a walk over all parties every few thousand events."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTED)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _listed(scenario: Scenario) -> Listed:

@@ -14,7 +14,6 @@ from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.outbox import Owed
-from assay_node.core.parameters import Parameters, Served
 from assay_node.engine.interface import Chunk, Generate, Replayed
 from assay_protocol.codec import decode, encode
 from assay_protocol.messages import (
@@ -134,7 +133,7 @@ class FastNode:
         self.cheat_share, self.cheat_after = 1.0, 0
         self.signer = world.identity(f"node {number}")
         self.outward, self.inward = Wire(), Wire()
-        self.engine = evidence.Engine(world.answers, kind)
+        self.engine = world.engines[kind]
         self.meter, self.disk = Meter(), Disk()
         self.core: Node | None = None
         self.connected = False  # as the coordinator sees it
@@ -147,7 +146,7 @@ class FastNode:
         self._open_requests: set[int] = set()
         self._streams: dict[int, JobStream] = {}
         self._answers: dict[int, _Answer] = {}
-        self._cheated: set[bytes] = set()
+        self._cheated: dict[bytes, None] = {}
         self._slots = Slots(speed.slots)
         self._prefilling = 0
         self._tick_at = 0
@@ -173,24 +172,14 @@ class FastNode:
         """A process over its disk, which joins as soon as it can."""
         assert self.core is None
         self._starts += 1
-        world, model = self.world, self.world.scenario.model
-        served = Served(
-            model=world.listed.model,
-            class_id=f"{self.kind}/F",
-            slots=self.speed.slots,
-            context=model.context,
-            n_vocab=evidence.VOCABULARY,
-            eog=frozenset(),
-            prefill_rate=round(1e9 / self.speed.prefill_us),
-            decode_rate=round(1e9 / self.speed.decode_us),
-        )
+        world = self.world
         self.core = Node(
             signer=self.signer,
             coordinator=world.coordinator.key,
-            served=(served,),
+            served=world.served(self.kind, self.profile),
             profile=Profile(self.operator, ("/simnet/1",), "simnet", self.profile),
             seed=world.streams.secret(f"node entropy {self.number} {self._starts}"),
-            parameters=Parameters(queue_max=world.scenario.population.queue),
+            parameters=world.parameters,
             sealing=world.sealing,
             verifier=world.verifier,
             owed=self.disk.owed.values(),
@@ -448,7 +437,7 @@ class FastNode:
             return evidence.HONEST
         if self.meter.jobs < self.cheat_after or not self._stream.chance(self.cheat_share):
             return evidence.HONEST
-        self._cheated.add(ticket)
+        self._cheated[ticket] = None
         self.world.checks.cheated(ticket)
         self.meter.cheated += 1
         self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
