@@ -79,6 +79,16 @@ def test_block_times_rise_even_if_the_clock_does_not(chain: LocalChain, clock: A
     assert times == [GENESIS_SECONDS + 1, 2_000_000_000, 2_000_000_001, 2_000_000_002]
 
 
+def test_what_is_over_for_a_call_is_over_for_what_is_sent_later(
+    chain: LocalChain, clock: Any
+) -> None:
+    clock.now = 2_000_000_000
+    chain.call(NOWHERE, b"")
+    clock.now = 7
+    chain.send(KEY, NOWHERE, b"")
+    assert chain.head_block().timestamp == 2_000_000_000
+
+
 def test_a_refused_transaction_leaves_no_block(chain: LocalChain) -> None:
     head = chain.head_block()
     with pytest.raises(ContractRefused) as caught:

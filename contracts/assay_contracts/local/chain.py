@@ -85,6 +85,7 @@ class LocalChain(MinedBlocks):
         super().__init__(chain)
         self._store = store
         self._clock = clock
+        self._latest = 0  # seconds: what is over for a call is over for later transactions, too
         self._signer, self._guard = signer, guard
         self._behind_guard = guard is not None
         self.genesis = genesis
@@ -328,7 +329,8 @@ class LocalChain(MinedBlocks):
         stands still, and what a contract lets happen from a time on would never be seen to."""
         parent = self._chain.get_canonical_head()
         vm_class = self._chain.get_vm_class_for_block_number(parent.block_number + 1)
-        return next_header(vm_class, parent, self._clock())
+        self._latest = max(self._latest, self._clock(), parent.timestamp + 1)
+        return next_header(vm_class, parent, self._latest)
 
     def _mine(self, transaction: Any) -> Any:
         self._chain.header = self._next()
