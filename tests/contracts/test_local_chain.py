@@ -27,6 +27,8 @@ KEY = poster_key(bytes(range(32)))
 POSTER = address_of(KEY)
 CREATION = calls.constructor("CreditToken", POSTER, POSTER)
 NOWHERE = b"\x05" * 20
+# A contract that returns TIMESTAMP and NUMBER, and what creates it.
+TELLS_TIME_AND_NUMBER = bytes.fromhex("6a425f524360205260405ff35f52600b6015f3")
 
 
 def test_the_genesis_follows_from_the_poster_alone(tmp_path: Path) -> None:
@@ -77,6 +79,26 @@ def test_block_times_rise_even_if_the_clock_does_not(chain: LocalChain, clock: A
         chain.send(KEY, NOWHERE, b"")
         times.append(chain.head_block().timestamp)
     assert times == [GENESIS_SECONDS + 1, 2_000_000_000, 2_000_000_001, 2_000_000_002]
+
+
+def test_a_call_sees_the_block_that_a_transaction_sent_now_gets(
+    chain: LocalChain, clock: Any
+) -> None:
+    clock.now = 2_000_000_000
+    teller = chain.send(KEY, None, TELLS_TIME_AND_NUMBER).contract
+    assert teller is not None
+    head = chain.head_block()
+    assert chain.call(teller, b"", at=head.number) == _words(head.timestamp, head.number)
+    for now in (head.timestamp + 60, head.timestamp):  # the second: the clock is behind the head
+        clock.now = now
+        seen = chain.call(teller, b"")
+        chain.send(KEY, teller, b"")
+        mined = chain.head_block()
+        assert seen == _words(mined.timestamp, mined.number)
+
+
+def _words(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(32) for number in numbers)
 
 
 def test_what_is_over_for_a_call_is_over_for_what_is_sent_later(

@@ -11,7 +11,7 @@ from assay_contracts.records import ContractRefused
 
 
 def run_call(vm: Any, to: bytes | None, data: bytes, sender: bytes, gas: int) -> Any:
-    """The computation of a call on the state of `vm`, changing nothing; `to` None creates.
+    """The computation of a call in the block of `vm`, changing nothing; `to` None creates.
 
     Raises ContractRefused if it reverts or takes more than `gas`.
     """
@@ -24,12 +24,15 @@ def run_call(vm: Any, to: bytes | None, data: bytes, sender: bytes, gas: int) ->
         value=0,
         data=data,
     )
+    # Not `vm.in_costless_state`: that is a block further on, with a time a second later.
+    state = vm.state
+    before = state.snapshot()
     try:
-        with vm.in_costless_state() as state:
-            spoofed = SpoofTransaction(unsigned, from_=sender)
-            computation = state.costless_execute_transaction(spoofed)
+        computation = state.costless_execute_transaction(SpoofTransaction(unsigned, from_=sender))
     except (ValidationError, VMError) as error:  # not even its calldata fits the gas
         raise ContractRefused(b"", f"no call: {error}") from None
+    finally:
+        state.revert(before)
     if computation.is_error:
         raise ContractRefused(bytes(computation.output), refusal(computation))
     return computation
