@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from assay_network.durable import sync_folder
 from assay_protocol.errors import AssayError
 from assay_protocol.keyfile import KEY_FILE_BYTES_MAX, SEED_BYTES, format_key, parse_key
 
@@ -54,7 +55,7 @@ def _create(path: Path) -> bytes:
         try:
             _write(draft, format_key(seed))
             os.link(draft, path)  # unlike a rename it refuses to replace a key
-            _sync_directory(path.parent)
+            sync_folder(path.parent)
         finally:
             draft.unlink(missing_ok=True)
     except FileExistsError:
@@ -73,11 +74,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(handle)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

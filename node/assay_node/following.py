@@ -7,7 +7,6 @@ is what it executed. If it finds a difference the node says so, votes no more, a
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import trio
 
+from assay_network.durable import write_durably
 from assay_network.logs import get_logger
 from assay_node.core.voter import Voted, Voter
 from assay_protocol.errors import AssayError
@@ -161,14 +161,4 @@ def read_voted(path: Path) -> Voted:
 
 def write_voted(path: Path, voted: Voted) -> None:
     """Durable when it returns."""
-    temporary = path.with_suffix(".new")
-    with temporary.open("wb") as file:
-        file.write(json.dumps({"block": voted.number, "hash": voted.hash.hex()}).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(path, json.dumps({"block": voted.number, "hash": voted.hash.hex()}).encode())

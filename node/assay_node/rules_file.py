@@ -7,13 +7,13 @@ last run obeyed, whatever the coordinator says then.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from assay_network.durable import write_durably
 from assay_network.logs import get_logger
 from assay_node.config import Settings
 from assay_node.core.rules import Rules, Source
@@ -58,18 +58,8 @@ def keeping(directory: Path, compare: Compare | None = None) -> Keep:
 
 
 def _write(path: Path, document: bytes) -> None:
-    draft = path.with_suffix(".draft")
     try:
-        with draft.open("wb") as file:
-            file.write(document)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(path, document)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise AssayError("disk_full" if full else "storage_failed", str(error)) from error

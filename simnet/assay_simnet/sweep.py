@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from assay_network.durable import sync_folder, write_durably
 from assay_simnet.commands import commit as commit_here
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.grid import Plan, Run
@@ -133,7 +134,7 @@ class Rows:
         except BaseException:
             self._file.close()
             raise
-        _synced(folder)
+        sync_folder(folder)
 
     def _take_up(self, path: Path) -> None:
         """Whole rows stay; half a one is cut off."""
@@ -264,18 +265,4 @@ def _whole(path: Path, text: str) -> None:
     """The file is there with all of its text, or not at all."""
     if path.exists():
         return
-    part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _synced(folder: Path) -> None:
-    """The folder's names are on disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_durably(path, text.encode())

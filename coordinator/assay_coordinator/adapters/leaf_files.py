@@ -5,12 +5,12 @@ The tables hold the same bytes and are the truth; the folder is what an operator
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from assay_coordinator.adapters.store import Store, storage_errors
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.records import LeavesRow
+from assay_network.durable import write_durably
 from assay_protocol.errors import AssayError
 from assay_protocol.leaf_file import LeafFile
 
@@ -42,15 +42,5 @@ def publish(store: Store, folder: Path, epoch: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.read_bytes() == raw:
             return path
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)  # or the name could be lost, and the post outlive the data
-        finally:
-            os.close(handle)
+        write_durably(path, raw)  # name and all, or the post could outlive the data
     return path

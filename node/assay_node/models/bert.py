@@ -22,7 +22,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_node.models.fetch import disk_errors, name_durably
+from assay_network.durable import name_durably
+from assay_node.models.fetch import disk_errors
 from assay_protocol.errors import AssayError
 
 KINDS: Final = {"f32": gguf.LlamaFileType.ALL_F32, "f16": gguf.LlamaFileType.MOSTLY_F16}

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from assay_network.durable import name_durably
 from assay_node.models.card import file_sha256
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
@@ -248,18 +249,6 @@ def _accept(fetched: Path, target: Path, sha256: bytes, *, on_wrong: Path) -> No
         shutil.rmtree(on_wrong) if on_wrong.is_dir() else on_wrong.unlink()
         raise AssayError("model_corrupt", f"{target.name}: what was fetched is not the model")
     name_durably(fetched, target)
-
-
-def name_durably(fetched: Path, target: Path) -> None:
-    """Rename a whole, checked file; it has its name after a crash, or it has not, and is whole."""
-    with fetched.open("rb") as file:
-        os.fsync(file.fileno())
-    fetched.replace(target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextmanager

@@ -17,12 +17,13 @@ from typing import Final
 
 import trio
 
+from assay_network.durable import name_durably
 from assay_network.frames import Frames
 from assay_network.host import Host
 from assay_network.logs import get_logger
 from assay_node.coordinator import parse_coordinator
 from assay_node.models.card import file_sha256
-from assay_node.models.fetch import Progress, check_room, disk_errors, name_durably
+from assay_node.models.fetch import Progress, check_room, disk_errors
 from assay_protocol.blocks import (
     BLOCK,
     HASH_BYTES,
