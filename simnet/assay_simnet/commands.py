@@ -247,17 +247,14 @@ class _Until(BaseException):
 
 
 def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> int:
-    note = world.history.note
-
-    def telling(now: int, source: int, target: int, what: str, detail: bytes = b"") -> None:
-        note(now, source, target, what, detail)
+    def telling(now: int, source: int, target: int, what: str, detail: bytes) -> None:
         if until is not None and now > until:
             raise _Until
         if nodes and (source in nodes or target in nodes):
             sys.stdout.write(told((now, source, target, what, detail[:24])))
 
     at = 0
-    world.history.note = telling  # type: ignore[method-assign]  # to listen in
+    world.history.listeners.append(telling)
     try:
         world.run()
     except Violated as error:

@@ -38,8 +38,7 @@ class EventLog:
         self._text = io.TextIOWrapper(zipped, newline="")
         self._write = csv.writer(self._text, lineterminator="\n").writerow
         self._write(COLUMNS)
-        self._note = world.history.note
-        world.history.note = self._noted  # type: ignore[method-assign]  # to listen in
+        world.history.listeners.append(self._noted)
 
     def __enter__(self) -> EventLog:
         return self
@@ -48,8 +47,7 @@ class EventLog:
         self._text.close()
         self._raw.close()
 
-    def _noted(self, now: int, source: int, target: int, what: str, detail: bytes = b"") -> None:
-        self._note(now, source, target, what, detail)
+    def _noted(self, now: int, source: int, target: int, what: str, detail: bytes) -> None:
         said = message_name(detail) if what in _ENCODED else ""
         short = hashlib.blake2b(detail, digest_size=8).hexdigest() if detail else ""
         self._write((now - START, source, target, what, said, short))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 KEPT: Final = 20_000  # events, of all parties together
 SHOWN: Final = 50
 _HEAD: Final = struct.Struct(">qii")
 _TOLD_MOST: Final = 1 << 16  # bytes between two updates of the hash
+Listener = Callable[[int, int, int, str, bytes], None]  # as `History.note`
 _NAMES: Final[dict[str, bytes]] = {}  # of events, encoded
 
 
@@ -27,6 +28,7 @@ class History:
         self._told = bytearray()  # of events, not hashed yet
         self._newest: deque[tuple[int, int, int, str, bytes]] = deque(maxlen=KEPT)
         self.events = 0
+        self.listeners: list[Listener] = []  # told of each event, after it is noted
 
     def note(self, now: int, source: int, target: int, what: str, detail: bytes = b"") -> None:
         """`detail`: the message's bytes, or what names it."""
@@ -39,6 +41,8 @@ class History:
             told.clear()
         self._newest.append((now, source, target, what, detail[:24]))
         self.events += 1
+        for listener in self.listeners:
+            listener(now, source, target, what, detail)
 
     @property
     def digest(self) -> str:
