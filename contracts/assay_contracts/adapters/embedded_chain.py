@@ -111,17 +111,9 @@ class EmbeddedChain:
         await self._run(self.local.close)
 
     def _logs(self, block_hash: bytes, addresses: tuple[bytes, ...]) -> tuple[Log, ...]:
-        block = self.local.block(block_hash)
-        if block is None:
+        if self.local.header(block_hash) is None:
             raise AssayError("chain_unavailable", f"block {block_hash.hex()} is gone")
-        receipts = (self.local.receipt(name) for name in block.transactions)
-        return tuple(
-            log
-            for receipt in receipts
-            if receipt is not None
-            for log in receipt.logs
-            if log.address in addresses
-        )
+        return self.local.logs(block_hash, addresses)
 
     async def _run(self, action: Callable[[], _T]) -> _T:
         def guarded() -> _T:

@@ -2,7 +2,7 @@
 
 `import eth` raises the recursion limit to 12,288, for contracts that call 1,024 deep. With that
 limit CPython 3.11's JSON parser overflows the C stack on nested brackets: any peer that may post
-JSON to the process could crash it. Our contract calls nothing but a precompile, so the limit is
+JSON to the process could crash it. Our contracts call one another a few deep, so the limit is
 put back.
 """
 

@@ -2,8 +2,8 @@
 as they would any node, and anybody can send transactions to Assay's contracts.
 
 Chain calls run in a thread, one at a time; the body, the batch and the calldata are bounded before
-anything is parsed or run. What each method may cost is bounded where it stands (rpc_methods.py,
-rpc_send.py), a batch by the seconds it may take.
+anything is parsed or run. What each method may cost is bounded where it stands (methods.py,
+send.py), a batch by the seconds it may take.
 """
 
 from __future__ import annotations
