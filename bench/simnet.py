@@ -31,6 +31,7 @@ import simpy
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source
+from assay_simnet.seen import Driver
 from assay_simnet.setting import START
 
 SECOND_US: Final = 1_000_000
@@ -71,7 +72,7 @@ def fast(nodes: int, jobs: int) -> dict[str, Any]:
     world = Fast(scenario(nodes, jobs), SEED)
     spent: dict[int, float] = {}
 
-    def watch(seen: Fast) -> None:
+    def watch(seen: Driver) -> None:
         spent[(seen.now - START) // SECOND_US] = time.process_time()
 
     world.run(watch)

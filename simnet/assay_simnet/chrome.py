@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_coordinator.core.events import Log
-from assay_simnet.drivers.fast import Fast
 from assay_simnet.record import JobLine
+from assay_simnet.seen import Driver
 from assay_simnet.setting import START
 
 FILE: Final = "trace.json"
@@ -24,7 +24,7 @@ _NAMES: Final = {COORDINATOR: "coordinator", CLIENTS: "clients", NODES: "nodes"}
 class ChromeTrace:
     """Listens to a world's record until it is closed."""
 
-    def __init__(self, folder: Path, world: Fast) -> None:
+    def __init__(self, folder: Path, world: Driver) -> None:
         self._world = world
         self._file = (folder / FILE).open("w", encoding="utf-8")
         self._file.write("[")

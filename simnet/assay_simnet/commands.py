@@ -1,4 +1,4 @@
-"""`simnet run|check|replay|list|init` over the fast driver.
+"""`simnet run|check|replay|list|init` over the drivers.
 
 Exit codes: 0 all that was promised happened, 1 something did not, 2 wrong usage or a scenario that
 cannot be run (nothing is written then), 130 stopped by Ctrl-C, what was done is kept.
@@ -22,17 +22,17 @@ from typing import Any, Final
 from assay_simnet import scenario as scenarios
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.chrome import ChromeTrace
-from assay_simnet.drivers.fast import Fast
+from assay_simnet.drivers.levels import open_driver
 from assay_simnet.events import EventLog, told
 from assay_simnet.grid import base
 from assay_simnet.invariants import Violated
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
-from assay_simnet.record import Table, write_json
+from assay_simnet.record import write_json
 from assay_simnet.scenario import FAULTS, SHIPPED, Scenario
 from assay_simnet.schema import ScenarioError, Source, read_file
+from assay_simnet.seen import Driver
 from assay_simnet.setting import START
-from assay_simnet.summary import EPOCH_COLUMNS, NODE_COLUMNS, summary, write_tables
 
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_SECONDS: Final = 0.5
@@ -93,7 +93,7 @@ def _run(args: argparse.Namespace) -> int:
     began = time.process_time()
     manifest = _manifest(scenario, seed)
     write_json(folder / "manifest.json", {**manifest, "status": "running"})
-    world = Fast(scenario, seed, folder)
+    world = open_driver(scenario, seed, folder)
     status, violation = "done", None
     with ExitStack() as open_files:
         progress = open_files.enter_context(_Progress(scenario))
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
             status = "interrupted"
     _write(world, folder, violation)
     cpu = round(time.process_time() - began, 3)
-    rate = round(world.buckets.done / cpu) if cpu else 0
+    rate = round(world.events / cpu) if cpu else 0
     done = {"status": status, "trace_digest": world.history.digest, "cpu_s": cpu}
     write_json(folder / "manifest.json", {**manifest, **done, "events_per_cpu_s": rate})
     if violation is not None:
@@ -120,18 +120,15 @@ def _run(args: argparse.Namespace) -> int:
     return INTERRUPTED if status == "interrupted" else 0
 
 
-def _write(world: Fast, folder: Path, violation: Violated | None) -> None:
-    nodes = Table(folder, "nodes", NODE_COLUMNS)
-    epochs = Table(folder, "epochs", EPOCH_COLUMNS)
-    write_tables(world, nodes, epochs)
-    for table in (world.record.jobs, nodes, epochs):
-        table.close()
-    write_json(folder / "summary.json", summary(world))
+def _write(world: Driver, folder: Path, violation: Violated | None) -> None:
+    world.write_tables(folder)
+    world.record.jobs.close()
+    write_json(folder / "summary.json", world.summary())
     lines = [] if violation is None else [json.dumps(_violation(world, violation))]
     (folder / "violations.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
 
-def _violation(world: Fast, error: Violated) -> dict[str, Any]:
+def _violation(world: Driver, error: Violated) -> dict[str, Any]:
     return {
         "id": error.ident,
         "why": error.why,
@@ -207,7 +204,7 @@ def _all(tasks: list[_Task], workers: int) -> Iterator[_Checked]:
 
 def _checked(task: _Task) -> _Checked:
     scenario, _ = _scenario(task.name)
-    world = Fast(scenario, task.seed)
+    world = open_driver(scenario, task.seed)
     words = ""
     try:
         world.run()
@@ -227,7 +224,7 @@ def _replay(args: argparse.Namespace) -> int:
     if named and not commit().startswith(named[:12]):
         sys.stderr.write(f"simnet: this is {commit()[:12]}, the run was made with {named[:12]}\n")
     until = START + time_us(args.until) if args.until else None
-    world = Fast(scenario, _seed(seed, scenario))
+    world = open_driver(scenario, _seed(seed, scenario))
     return _tell(world, name, until, frozenset(args.node))
 
 
@@ -246,7 +243,7 @@ class _Until(BaseException):
     """The time to stop at has come."""
 
 
-def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> int:
+def _tell(world: Driver, name: str, until: int | None, nodes: frozenset[int]) -> int:
     def telling(now: int, source: int, target: int, what: str, detail: bytes) -> None:
         if until is not None and now > until:
             raise _Until
@@ -269,7 +266,7 @@ def _tell(world: Fast, name: str, until: int | None, nodes: frozenset[int]) -> i
     return 0
 
 
-def describe(world: Fast, name: str, error: Violated) -> str:
+def describe(world: Driver, name: str, error: Violated) -> str:
     """A violation in words: how to see it again, what does not hold, what those involved did."""
     again = f"simnet replay {name} --seed {world.seed} --commit {commit()[:12]}"
     at = (world.now - START) / 1e6
@@ -277,7 +274,7 @@ def describe(world: Fast, name: str, error: Violated) -> str:
     return head + "".join(map(told, world.history.of(frozenset(error.parties))))
 
 
-def _tell_violation(world: Fast, name: str, error: Violated) -> None:
+def _tell_violation(world: Driver, name: str, error: Violated) -> None:
     sys.stdout.write(describe(world, name, error))
 
 
@@ -328,7 +325,7 @@ class _Progress:
         if self._to is not None and self._shown:
             self._to.write("\n")
 
-    def show(self, world: Fast) -> None:
+    def show(self, world: Driver) -> None:
         now = time.monotonic()
         if self._to is None or now - self._shown < PROGRESS_SECONDS:
             return

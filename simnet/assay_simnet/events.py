@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_protocol.codec import TYPES
-from assay_simnet.drivers.fast import Fast
 from assay_simnet.results import flat, packed_rows, read_json
 from assay_simnet.schema import ScenarioError
+from assay_simnet.seen import Driver
 from assay_simnet.setting import START
 
 FILE: Final = "events.csv.gz"
@@ -32,7 +32,7 @@ _NOT_OF_A_RUN: Final = ("cpu_s", "events_per_cpu_s", "trace_digest", "status", "
 class EventLog:
     """Listens to a world's history until it is closed."""
 
-    def __init__(self, folder: Path, world: Fast) -> None:
+    def __init__(self, folder: Path, world: Driver) -> None:
         self._raw = (folder / FILE).open("wb")
         zipped = gzip.GzipFile(filename="", mode="wb", fileobj=self._raw, mtime=0)
         self._text = io.TextIOWrapper(zipped, newline="")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from assay.events import Outcome
 from assay_coordinator.core.coordinator import Coordinator
@@ -37,11 +37,9 @@ from assay_protocol.hashing import job_seed, pack_tokens
 from assay_protocol.leaf_file import LeafFile
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 from assay_protocol.signing import peek
-from assay_simnet.drivers.fast_client import CANARY
 from assay_simnet.evidence import answer_tokens
-
-if TYPE_CHECKING:
-    from assay_simnet.drivers.fast import Fast
+from assay_simnet.seen import Seen
+from assay_simnet.setting import CANARY
 
 _REASONS: Final = ("reserve", "charge", "pay", "refund", "fee", "expire")
 _BIT: Final = {reason: 1 << place for place, reason in enumerate(_REASONS)}
@@ -76,7 +74,7 @@ class _Snapshot:
 class Checks:
     """All checkers of one run. Raises Violated where something does not hold."""
 
-    def __init__(self, world: Fast) -> None:
+    def __init__(self, world: Seen) -> None:
         self._world = world
         self._of = frozenset(world.scenario.checks.of)
         self._tickets: dict[bytes, int] = {}  # what happened to each: bits
@@ -311,7 +309,7 @@ class Checks:
             over = row.state not in ("issued", "pending", "drawn")
             self._hold("P1", over, f"ticket {row.ticket.hex()} never ended: {row.state}", row.node)
         for node in self._world.nodes:
-            left = len(node.disk.owed)
+            left = len(node.saved)
             self._hold("D1", not left, f"{left} saved receipts never booked", node.number)
         for client in self._world.clients:
             ended = client.running == 0

@@ -38,6 +38,7 @@ from assay_simnet.schema import (
 from assay_simnet.seeds import ROOT_MAX
 
 SCHEMA: Final = 1
+LEVELS: Final = ("fast", "live", "epochs", "real")  # drivers/levels.py
 SHIPPED: Final = Path(__file__).with_name("scenarios")
 FAULTS: Final = (
     *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
@@ -174,7 +175,7 @@ class Scenario:
     """One whole run but for its seed."""
 
     name: str = value(text)
-    level: str = value(one_of(("fast",), "level"), "fast")
+    level: str = value(one_of(LEVELS, "level"), "fast", "fast, live, epochs or real")
     seed: int = value(whole(0, ROOT_MAX), 1)
     warm_up: int = value(time_us, "20 s", "before the first job: everybody joins")
     duration: int = value(time_us, "10 min", "of the safety phase: jobs arrive, faults happen")

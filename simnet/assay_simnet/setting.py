@@ -30,3 +30,4 @@ LISTED: Final = Listed(
 )
 # A shorter pause, and a shorter chain of links to hash through; all else is production's.
 POLICY: Final = Policy(suspension_us=60 * SECOND, links=1_024)
+CANARY: Final = (11_939, 40_961, 7_057, 29_989)  # begins every prompt; no other text holds it

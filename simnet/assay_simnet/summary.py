@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from assay_protocol.splits import ROLES
-from assay_simnet.record import Table, gini, percentiles
+from assay_simnet.record import JobLine, Table, gini, percentiles
+from assay_simnet.seen import Seen, SeenNode
 from assay_simnet.setting import START
-
-if TYPE_CHECKING:
-    from assay_simnet.drivers.fast import Fast
-    from assay_simnet.drivers.fast_node import FastNode
-    from assay_simnet.record import JobLine
 
 NODE_COLUMNS = (
     *("node", "behaviour", "region", "profile", "kind", "state", "jobs", "verified", "failed"),
@@ -25,17 +22,17 @@ NODE_COLUMNS = (
 EPOCH_COLUMNS = ("epoch", "closed_us", "root")
 
 
-def summary(world: Fast) -> dict[str, Any]:
+def summary(world: Seen) -> dict[str, Any]:
     """All figures of a run that is over, or was stopped."""
     record, core = world.record, world.coordinator.core
     seconds = world.scenario.duration / 1e6
     served = sum(node.meter.served_us for node in world.nodes)
     replayed = sum(node.meter.replayed_us for node in world.nodes)
-    slots = sum(node.speed.slots for node in world.nodes)
+    slots = sum(node.slots for node in world.nodes)
     return {
         "phase": world.phase,
         "virtual_s": round((world.now - START) / 1e6, 3),
-        "events": world.buckets.done,
+        "events": world.events,
         "jobs": {
             "begun": record.begun,
             "ended": record.over,
@@ -54,18 +51,20 @@ def summary(world: Fast) -> dict[str, Any]:
         "adversaries": _adversaries(world),
         "honest": _standing(world, [node for node in world.nodes if node.cheat is None]),
         "false_convictions": _false_convictions(world),
-        "frauds": dict(sorted(world.checks.frauds.items())),
+        "frauds": dict(sorted(world.frauds.items())),
         "undetected_fraud": _undetected(world),
         "credit_gini": gini(row.cumulative for row in core.ledger.credit.values()),
         "treasury": core.ledger.balance("treasury"),
         "epochs": len(record.epochs),
         "coordinator_starts": world.coordinator.starts - 2,
-        "faults": world.faults.happened,
+        "faults": world.faults_happened,
     }
 
 
-def write_tables(world: Fast, nodes: Table, epochs: Table) -> None:
+def write_tables(world: Seen, folder: Path) -> None:
     """A line for each node and epoch."""
+    nodes = Table(folder, "nodes", NODE_COLUMNS)
+    epochs = Table(folder, "epochs", EPOCH_COLUMNS)
     for node in world.nodes:
         known = world.coordinator.core.registry.nodes.get(node.key)
         row, meter = known.row if known else None, node.meter
@@ -91,22 +90,24 @@ def write_tables(world: Fast, nodes: Table, epochs: Table) -> None:
         )
     for epoch in world.record.epochs:
         epochs.add(epoch)
+    for table in (nodes, epochs):
+        table.close()
 
 
-def _false_convictions(world: Fast) -> int:
+def _false_convictions(world: Seen) -> int:
     """Honest nodes that were ever convicted."""
     convicted = world.record.convicted_us
     return sum(node.cheat is None and node.key.hex() in convicted for node in world.nodes)
 
 
-def _undetected(world: Fast) -> float | None:
+def _undetected(world: Seen) -> float | None:
     """The share of answers cheated on that were paid; None where none was decided."""
-    frauds = world.checks.frauds
+    frauds = world.frauds
     decided = sum(frauds.values())
     return round(frauds["released"] / decided, 4) if decided else None
 
 
-def _latency(world: Fast, lines: list[JobLine]) -> dict[str, Any]:
+def _latency(world: Seen, lines: list[JobLine]) -> dict[str, Any]:
     scenario = world.scenario
     good = sum(
         line.ttft_us <= scenario.slo_ttft and line.tpot_us <= scenario.slo_tpot for line in lines
@@ -121,16 +122,16 @@ def _latency(world: Fast, lines: list[JobLine]) -> dict[str, Any]:
     }
 
 
-def _adversaries(world: Fast) -> dict[str, Any]:
+def _adversaries(world: Seen) -> dict[str, Any]:
     """By behaviour: how they ended, when they were stopped, what they gained."""
-    groups: defaultdict[str, list[FastNode]] = defaultdict(list)
+    groups: defaultdict[str, list[SeenNode]] = defaultdict(list)
     for node in world.nodes:
         if node.cheat is not None:
             groups[node.behaviour].append(node)
     return {name: _group(world, nodes) for name, nodes in sorted(groups.items())}
 
 
-def _group(world: Fast, nodes: list[FastNode]) -> dict[str, Any]:
+def _group(world: Seen, nodes: list[SeenNode]) -> dict[str, Any]:
     stopped = world.record.stopped_us
     waits = [
         (stopped[node.key.hex()] - node.meter.first_cheat_us) / 1e6
@@ -145,7 +146,7 @@ def _group(world: Fast, nodes: list[FastNode]) -> dict[str, Any]:
     }
 
 
-def _standing(world: Fast, nodes: Iterable[FastNode]) -> dict[str, Any]:
+def _standing(world: Seen, nodes: Iterable[SeenNode]) -> dict[str, Any]:
     states: defaultdict[str, int] = defaultdict(int)
     earned = jobs = count = 0
     for node in nodes:
@@ -162,7 +163,7 @@ def _standing(world: Fast, nodes: Iterable[FastNode]) -> dict[str, Any]:
     }
 
 
-def _earned(world: Fast, node: FastNode) -> int:
+def _earned(world: Seen, node: SeenNode) -> int:
     credit = world.coordinator.core.ledger.credit
     return sum(
         credit[node.key, role].cumulative for role in ROLES.values() if (node.key, role) in credit

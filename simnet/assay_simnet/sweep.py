@@ -26,13 +26,12 @@ from typing import Any, BinaryIO, Final
 
 from assay_network.durable import sync_folder, write_durably
 from assay_simnet.commands import commit as commit_here
-from assay_simnet.drivers.fast import Fast
+from assay_simnet.drivers.levels import open_driver
 from assay_simnet.grid import Plan, Run
 from assay_simnet.invariants import Violated
 from assay_simnet.results import at, read_json
 from assay_simnet.scenario import read
 from assay_simnet.schema import ScenarioError, Source
-from assay_simnet.summary import summary
 
 LINE_BYTES_MAX: Final = 1 << 20
 _PERCENTILES: Final = ("p50", "p95", "p99")
@@ -90,13 +89,13 @@ def compute(task: Task) -> Row:
 
 def _computed(task: Task) -> Row:
     run = task.run
-    world = Fast(read(Source(task.name, run.text)), run.seed)
+    world = open_driver(read(Source(task.name, run.text)), run.seed)
     ident = why = ""
     try:
         world.run()
     except Violated as error:
         ident, why = error.ident, error.why
-    figures = summary(world)
+    figures = world.summary()
     cells = [*_head(run), "violated" if ident else "done", ident, world.history.digest]
     cells += [_cell(at(figures, path)) for path in _paths(task.behaviours)]
     return Row(run.number, _line(cells), f"{ident}: {why}" if ident else "")

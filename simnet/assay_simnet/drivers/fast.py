@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from assay_coordinator.core.coordinator import Listed
 from assay_coordinator.core.events import Received
@@ -44,7 +44,9 @@ from assay_simnet.record import Record
 from assay_simnet.scenario import INVARIANTS, Adversary, Scenario, number_of
 from assay_simnet.schema import ScenarioError, read_file
 from assay_simnet.seeds import Shares, Stream, Streams
+from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, START
+from assay_simnet.summary import summary, write_tables
 
 MODEL: Final = bytes([7]) * 32
 _STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
@@ -99,6 +101,24 @@ class Fast:
     @property
     def now(self) -> int:
         return self.buckets.now
+
+    @property
+    def events(self) -> int:
+        return self.buckets.done
+
+    @property
+    def frauds(self) -> Mapping[str, int]:
+        return self.checks.frauds
+
+    @property
+    def faults_happened(self) -> int:
+        return self.faults.happened
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self)
+
+    def write_tables(self, folder: Path) -> None:
+        write_tables(self, folder)
 
     def number(self) -> int:
         """A number nobody had before."""
@@ -238,7 +258,7 @@ class Fast:
 
     # ---- running ----
 
-    def run(self, watch: Callable[[Fast], None] | None = None) -> None:
+    def run(self, watch: Callable[[Driver], None] | None = None) -> None:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
         known = 0 if self.scenario.checks.bytes else REMEMBERED
         try:
@@ -249,7 +269,7 @@ class Fast:
         except Exception as error:  # of a core: whatever it is handed, it is not to raise
             raise Violated(_ident(error), _where(error)) from error
 
-    def _phases(self, watch: Callable[[Fast], None]) -> None:
+    def _phases(self, watch: Callable[[Driver], None]) -> None:
         scenario = self.scenario
         begins = START + scenario.warm_up
         given = scenario.churn
@@ -281,7 +301,7 @@ class Fast:
         self.phase = "audit"
         self.checks.end()
 
-    def _upto(self, until_us: int, watch: Callable[[Fast], None]) -> None:
+    def _upto(self, until_us: int, watch: Callable[[Driver], None]) -> None:
         most = _EVENTS_PER_NODE_MAX * (len(self.nodes) + len(self.clients))
         while self.now < until_us:
             self.buckets.run(min(until_us, self.now + _STEP_US))

@@ -33,6 +33,7 @@ from assay_simnet.arrivals import Turns
 from assay_simnet.evidence import VOCABULARY
 from assay_simnet.links import Wire
 from assay_simnet.record import JobLine
+from assay_simnet.setting import CANARY
 
 if TYPE_CHECKING:
     from assay_simnet.drivers.fast import Fast
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 HAND_IN_US: Final = 15_000_000  # until a hand-in without an answer is tried again
 HAND_INS_MAX: Final = 400
 BREAK_US: Final = 15_000_000  # until both ends know that a stream broke
-CANARY: Final = (11_939, 40_961, 7_057, 29_989)  # begins every prompt; no other text holds it
 SAMPLER: Final = m.Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 

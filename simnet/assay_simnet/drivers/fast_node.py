@@ -162,6 +162,15 @@ class FastNode:
         return now + self.clock_us + (now - self.drifts_from) * self.drift_ppm // 1_000_000
 
     @property
+    def slots(self) -> int:
+        return self.speed.slots
+
+    @property
+    def saved(self) -> dict[bytes, Owed]:
+        """Receipts on its disk that nobody has booked yet."""
+        return self.disk.owed
+
+    @property
     def owes(self) -> int:
         """Receipts not booked yet, in its process or on its disk."""
         return self.core.receipts_owed if self.core is not None else len(self.disk.owed)
