@@ -40,28 +40,43 @@ pip=("$venv/bin/python" -m pip -qq)
 "${pip[@]}" install --upgrade 'pip>=25.1'  # the first with --group
 
 # llama.cpp is compiled once per version and machine, for any CPU of that kind (GGML_NATIVE=OFF):
-# the exact class promises the same bits on another machine.
+# the exact class promises the same bits on another machine. Meanwhile the rest is fetched.
 mkdir -p "$cache"
 exec 9>"$cache/setup.lock"
 flock 9  # two set-ups at once would both compile
 version=$(sed -n 's/.*llama-cpp-python==\([0-9.]*\).*/\1/p' pyproject.toml)
 shopt -s nullglob
-wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl)
-if ((${#wheels[@]} == 0)); then
-    echo "setup: building llama-cpp-python $version (a few minutes, once)"
+built() { wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl); ((${#wheels[@]})); }
+compile() {
     mkdir -p "$cache/wheels"
+    local fresh
     fresh=$(mktemp -d "$cache/wheels/build.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
     CMAKE_ARGS=-DGGML_NATIVE=OFF "${pip[@]}" wheel --no-deps --no-cache-dir \
-        --no-binary llama-cpp-python -w "$fresh" "llama-cpp-python==$version"
+        --no-binary llama-cpp-python -w "$fresh" "llama-cpp-python==$version" || return
     mv "$fresh"/*.whl "$cache/wheels/"
-    wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl)
+}
+compiling=
+if ! built; then
+    echo "setup: building llama-cpp-python $version (a few minutes, once)"
+    set -m  # a process group of its own, so that a set-up that fails leaves no compiler behind
+    (compile) &
+    compiling=$!
+    set +m
+    trap 'kill -- "-$compiling" 2>/dev/null || true' EXIT
 fi
-"${pip[@]}" install "${wheels[0]}"
-"${pip[@]}" install -e '.[all]' --group dev
+"${pip[@]}" install -e '.[grammar,coordinator,simnet]' --group dev
 "$venv/bin/python" -m assay_node.models.fetch --test-model
 "$venv/bin/python" -m assay_node.models.minilm
 "$venv/bin/python" -m assay_contracts.deploy.npm_packages  # to rebuild the contracts, offline from here on
+"$venv/bin/python" tests/other_pythons.py  # for tests/simnet/test_pythons.py
+if [[ $compiling ]]; then
+    wait "$compiling" || { echo "setup: llama-cpp-python was not built" >&2; exit 1; }
+    trap - EXIT
+    built
+fi
+"${pip[@]}" install "${wheels[0]}"
+"${pip[@]}" install -e '.[all]'
 # The second road to the exact class, once (about two minutes); tests of it are skipped without it.
 if ! command -v cmake >/dev/null; then
     echo "setup: without cmake the road 'plain' is missing; see scripts/build_engine.sh" >&2

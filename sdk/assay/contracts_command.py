@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from assay.cli import FAILED, MARKS, OK, print_json, printable
+from assay_network.durable import write_durably
 from assay_protocol.errors import AssayError
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _deploy(options: argparse.Namespace) -> int:
 async def _deploy_on(chain: Chain, options: argparse.Namespace) -> int:
     from assay_contracts.adapters.wallet import Wallet
     from assay_contracts.deploy.deployment import deploy, verify
-    from assay_contracts.deploy.deployment_record import Record, write_record
+    from assay_contracts.deploy.deployment_record import Record
 
     seed = _seed(options)
     wallet = Wallet(_wallet_key(seed))
@@ -100,7 +101,7 @@ async def _deploy_on(chain: Chain, options: argparse.Namespace) -> int:
         record = Record(await _plan(chain, options, seed, wallet.address))
     elif options.set or options.poster or options.account:
         raise AssayError("config_invalid", f"{path} says how to deploy; leave out the choices")
-    record = await deploy(chain, wallet, record, partial(write_record, path), _progress)
+    record = await deploy(chain, wallet, record, partial(_keep, path), _progress)
     return _report(options, record, await verify(chain, record))
 
 
@@ -129,13 +130,12 @@ def _upgrade(options: argparse.Namespace) -> int:
 
 async def _upgrade_on(chain: Chain, options: argparse.Namespace) -> int:
     from assay_contracts.adapters.wallet import Wallet
-    from assay_contracts.deploy.deployment_record import write_record
     from assay_contracts.deploy.ledger_upgrade import upgrade
 
     record = await _recorded(chain, options)
     wallet = Wallet(_wallet_key(_seed(options)))
     path = await _path(chain, options)
-    _, call = await upgrade(chain, wallet, record, partial(write_record, path), _progress)
+    _, call = await upgrade(chain, wallet, record, partial(_keep, path), _progress)
     proposal = {"ledger": call.ledger, "targets": [call.target], "payloads": [call.payload]}
     if options.json:
         print_json(proposal)
@@ -224,6 +224,12 @@ async def _recorded(chain: Chain, options: argparse.Namespace) -> Record:
     if record is None:
         raise AssayError("config_invalid", f"there is no record {path}")
     return record
+
+
+def _keep(path: Path, record: Record) -> None:
+    """On disk when this returns; a crash leaves the old record or this one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, record.encode().encode())
 
 
 def _read(path: Path) -> Record | None:

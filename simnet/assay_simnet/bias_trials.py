@@ -10,8 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from assay_contracts.credit.rounds import RoundChecks
-from assay_coordinator.adapters.draws import outcome
-from assay_coordinator.core.lottery import entry_of
+from assay_coordinator.adapters.draws import document_of
 from assay_coordinator.core.records import JobRow, RoundRow
 from assay_protocol.messages import RoundDraws
 from assay_simnet.behaviours.coordinators import CoordinatorBias
@@ -66,19 +65,7 @@ def _holds(world: World) -> bool:
 
 def _document(world: World, row: RoundRow) -> RoundDraws:
     """What the coordinator publishes of a round."""
-    entries = [entry_of(job, outcome(job)) for job in _jobs(world) if job.round == row.number]
-    return RoundDraws(
-        number=row.number,
-        chain=row.chain,
-        link=row.link,
-        anchored=row.anchored,
-        posted=row.posted,
-        block=row.block,
-        block_hash=row.block_hash,
-        closed_at=row.closed_at,
-        drawn_at=row.drawn_at,
-        entries=tuple(sorted(entries, key=lambda entry: entry.receipt)),
-    )
+    return document_of(row, [job for job in _jobs(world) if job.round == row.number])
 
 
 def _jobs(world: World) -> list[JobRow]:

@@ -13,11 +13,11 @@ Sources of the laws: Javadi et al. 2011 (SETI@home hosts), Stutzbach and Rejaie 
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from assay_protocol.elementary import cosine_of_turn
 from assay_simnet.population import HOURS_AHEAD
 from assay_simnet.schema import ScenarioError, Source
 from assay_simnet.seeds import Stream
@@ -81,7 +81,7 @@ class Random:
         while True:
             at += self.stream.exponential(mean / (1 + _SWING))
             hour = at / _HOUR_US + HOURS_AHEAD[self.region]
-            day = -math.cos(2 * math.pi * hour / _DAY_HOURS)  # 1 at noon, -1 at midnight
+            day = -cosine_of_turn(hour / _DAY_HOURS)  # 1 at noon, -1 at midnight
             rate = 1 + _SWING * (day if by_day else -day)
             if self.stream.uniform() * (1 + _SWING) < rate:
                 return round(at - now)

@@ -43,7 +43,7 @@ _BEHIND: Final = 9.0  # logits by which such tokens lose
 _ROW: Final = np.dtype([("steps", "i1", (DIMENSIONS,)), ("step", "<f2")])
 _STEPS: Final = 90  # of each dimension, one way or the other: as fine as a byte is, with room
 _GOLDEN: Final = 0.6180339887  # fractions of its multiples are spread evenly: rounding without bias
-_GAPS: Final = tuple(gap_of(code) for code in range(256))
+_GAPS: Final = tuple(1.01 * gap_of(code) for code in range(256))  # amid what has this code
 
 Reals = NDArray[np.float64]
 

@@ -7,11 +7,13 @@ shifts another: a scenario with an extra fault has the same arrivals and the sam
 from __future__ import annotations
 
 import hashlib
-import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from math import sqrt
 from typing import Final, TypeVar
+
+from assay_protocol.elementary import cosine_of_turn, gamma, log, power
 
 _T = TypeVar("_T")
 _WORD: Final = (1 << 64) - 1
@@ -19,7 +21,7 @@ ROOT_MAX: Final = (1 << 63) - 1  # of a root seed
 
 
 class Stream:
-    """Draws of one name: the same on every Python, and small, as there is one for each node."""
+    """Draws of one name: the same on every Python and CPU, and small, as each node has one."""
 
     __slots__ = ("_state",)
 
@@ -49,37 +51,35 @@ class Stream:
         return self.word() % bound
 
     def exponential(self, mean: float) -> float:
-        return -mean * math.log(1.0 - self.uniform())
+        return -mean * log(1.0 - self.uniform())
 
     def gamma(self, mean: float, shape: float) -> float:
         """Of that mean; the coefficient of variation is 1 / sqrt(shape) (Marsaglia, Tsang 2000)."""
         if shape < 1.0:
-            lift: float = (1.0 - self.uniform()) ** (1.0 / shape)
+            lift = power(1.0 - self.uniform(), 1.0 / shape)
             return self.gamma(mean * (shape + 1.0) / shape, shape + 1.0) * lift
         d = shape - 1.0 / 3.0
-        c = 1.0 / math.sqrt(9.0 * d)
+        c = 1.0 / sqrt(9.0 * d)
         while True:
             x = self.normal()
-            v = (1.0 + c * x) ** 3
+            v = (1.0 + c * x) * (1.0 + c * x) * (1.0 + c * x)
             u = 1.0 - self.uniform()
-            if v > 0.0 and math.log(u) < 0.5 * x * x + d - d * v + d * math.log(v):
+            if v > 0.0 and log(u) < 0.5 * x * x + d - d * v + d * log(v):
                 return mean * d * v / shape
 
     def normal(self) -> float:
         """Of mean 0 and deviation 1 (Box and Muller's first)."""
-        radius = math.sqrt(-2.0 * math.log(1.0 - self.uniform()))
-        return radius * math.cos(2.0 * math.pi * self.uniform())
+        radius = sqrt(-2.0 * log(1.0 - self.uniform()))
+        return radius * cosine_of_turn(self.uniform())
 
     def weibull(self, mean: float, shape: float) -> float:
-        scale = mean / math.gamma(1.0 + 1.0 / shape)
-        drawn: float = (-math.log(1.0 - self.uniform())) ** (1.0 / shape)
-        return scale * drawn
+        scale = mean / gamma(1.0 + 1.0 / shape)
+        return scale * power(-log(1.0 - self.uniform()), 1.0 / shape)
 
     def pareto(self, mean: float, shape: float) -> float:
         """Of that mean; `shape` is above 1."""
         least = mean * (shape - 1.0) / shape
-        drawn: float = (1.0 - self.uniform()) ** (1.0 / shape)
-        return least / drawn
+        return least / power(1.0 - self.uniform(), 1.0 / shape)
 
     def pick(self, items: Sequence[_T]) -> _T:
         return items[self.below(len(items))]
@@ -103,7 +103,7 @@ class Zipf:
     """Integers 1..most, the k-th as likely as k^-exponent."""
 
     def __init__(self, most: int, exponent: float) -> None:
-        self._upto = list(accumulate(k**-exponent for k in range(1, most + 1)))
+        self._upto = list(accumulate(power(k, -exponent) for k in range(1, most + 1)))
 
     def draw(self, stream: Stream) -> int:
         at = bisect_right(self._upto, stream.uniform() * self._upto[-1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def summary(world: Seen) -> dict[str, Any]:
     """All figures of a run that is over, or was stopped."""
     record, core = world.record, world.coordinator.core
     seconds = world.scenario.duration / 1e6
-    served = sum(node.meter.served_us for node in world.nodes)
-    replayed = sum(node.meter.replayed_us for node in world.nodes)
+    served = fsum(node.meter.served_us for node in world.nodes)
+    replayed = fsum(node.meter.replayed_us for node in world.nodes)
     slots = sum(node.slots for node in world.nodes)
     return {
         "phase": world.phase,

@@ -17,7 +17,7 @@ import trio
 
 from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.credit import ledger_abi
-from assay_contracts.deploy.deployment_record import Record, write_record
+from assay_contracts.deploy.deployment_record import Record
 from assay_contracts.local.genesis import poster_key
 from assay_coordinator.adapters.check import check_books
 from assay_coordinator.operator import ask
@@ -76,7 +76,7 @@ async def test_what_closes_while_the_chain_is_down_is_posted_when_it_is_back(
         folder.mkdir()
     poster = Wallet(poster_key(load_or_create_key(data / "coordinator.key")))
     plan, record = plan_of(poster), tmp_path / "record.json"
-    write_record(record, Record(plan))
+    record.write_text(Record(plan).encode())
     card = write_card(tmp_path)
     async with trio.open_nursery() as nursery:
         node, url = await serve_node(nursery, tmp_path / "node", poster)
@@ -109,7 +109,7 @@ async def test_what_closes_while_the_chain_is_down_is_posted_when_it_is_back(
 
 async def test_a_deployment_for_another_poster_is_refused(tmp_path: Path) -> None:
     data, record = tmp_path / "coordinator", tmp_path / "record.json"
-    write_record(record, Record(plan_of(Wallet(b"\x55" * 32))))
+    record.write_text(Record(plan_of(Wallet(b"\x55" * 32))).encode())
     command = [sys.executable, "-m", "assay_coordinator", "start", "--data-dir", str(data)]
     command += ["--catalogue", str(write_card(tmp_path)), "--chain", "http://127.0.0.1:9/"]
     refused = await trio.run_process(

@@ -9,7 +9,7 @@ import pytest
 
 from assay import governance_command
 from assay.cli import main
-from assay_contracts.deploy.deployment_record import Record, write_record
+from assay_contracts.deploy.deployment_record import Record
 from assay_contracts.deploy.ledger import CreditLedgerClient
 from assay_contracts.local.chain import LocalChain
 from assay_contracts.local.genesis import Genesis, address_of, poster_key
@@ -27,7 +27,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with LocalChain.open(path, genesis=Genesis(address_of(KEY))) as local:
         client = CreditLedgerClient(local, KEY)
         address = client.deploy().contracts["Governance"]
-        write_record(folder / "record.json", Record(client.plan))
+        (folder / "record.json").write_text(Record(client.plan).encode())
     load_or_create_key(folder / "voter.key")
     return path, f"0x{address.hex()}"
 

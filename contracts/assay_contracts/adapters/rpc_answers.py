@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from assay_contracts import hex_texts
 from assay_contracts.records import Block, ContractRefused, Log, Receipt, SendRefused
 from assay_protocol.errors import AssayError
 
@@ -107,24 +108,18 @@ def no_answer(what: str) -> AssayError:
 
 def data_of(raw: Any, size: int | None = None) -> bytes:
     """0x data, of `size` bytes if given."""
-    if isinstance(raw, str) and raw.startswith("0x"):
-        try:
-            data = bytes.fromhex(raw[2:])
-        except ValueError:
-            data = None
-        if data is not None and size in (None, len(data)):
-            return data
-    raise no_answer("not 0x data" if size is None else f"not 0x data of {size} bytes")
+    data = hex_texts.data_of(raw, size)
+    if data is None:
+        raise no_answer(hex_texts.no_data(size))
+    return data
 
 
 def quantity_of(raw: Any) -> int:
     """A number as JSON-RPC writes it."""
-    if isinstance(raw, str) and raw.startswith("0x") and 2 < len(raw) <= 2 + _DIGITS_MAX:
-        try:
-            return int.from_bytes(bytes.fromhex(raw[2:].zfill(_DIGITS_MAX)))
-        except ValueError:
-            pass
-    raise no_answer("not a 0x number")
+    number = hex_texts.number_of(raw, _DIGITS_MAX)
+    if number is None:
+        raise no_answer("not a 0x number")
+    return number
 
 
 def _log(raw: Any) -> Log:
@@ -142,12 +137,7 @@ def _revert_data(raw: Any) -> bytes | None:
     """Some nodes give the data itself, some wrap it once more."""
     if isinstance(raw, dict):
         raw = raw.get("data")
-    if isinstance(raw, str) and raw.startswith("0x"):
-        try:
-            return bytes.fromhex(raw[2:])
-        except ValueError:
-            return None
-    return None
+    return hex_texts.data_of(raw)
 
 
 def _field(raw: Any, name: str) -> Any:

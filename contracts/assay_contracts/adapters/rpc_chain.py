@@ -28,6 +28,7 @@ from assay_contracts.adapters.rpc_answers import (
     receipt_of,
 )
 from assay_contracts.adapters.wallet import transaction_hash
+from assay_contracts.hex_texts import hexed
 from assay_contracts.records import Block, Log, Receipt, SendRefused
 from assay_protocol.errors import AssayError
 
@@ -76,7 +77,7 @@ class RpcChain:
 
     async def block(self, which: int | bytes) -> Block | None:
         if isinstance(which, bytes):
-            return block_of(await self._one("eth_getBlockByHash", _hex(which), False))
+            return block_of(await self._one("eth_getBlockByHash", hexed(which), False))
         return block_of(await self._one("eth_getBlockByNumber", hex(which), False))
 
     async def blocks(self, first: int, count: int) -> tuple[Block, ...]:
@@ -94,17 +95,17 @@ class RpcChain:
     async def call(
         self, to: bytes, data: bytes, *, sender: bytes = bytes(20), at: int | None = None
     ) -> bytes:
-        call = {"from": _hex(sender), "to": _hex(to), "data": _hex(data)}
+        call = {"from": hexed(sender), "to": hexed(to), "data": hexed(data)}
         return data_of(await self._one("eth_call", call, _tag(at)))
 
     async def code(self, address: bytes, *, at: int | None = None) -> bytes:
-        return data_of(await self._one("eth_getCode", _hex(address), _tag(at)))
+        return data_of(await self._one("eth_getCode", hexed(address), _tag(at)))
 
     async def nonce(self, address: bytes) -> int:
-        return quantity_of(await self._one("eth_getTransactionCount", _hex(address), "latest"))
+        return quantity_of(await self._one("eth_getTransactionCount", hexed(address), "latest"))
 
     async def balance(self, address: bytes) -> int:
-        return quantity_of(await self._one("eth_getBalance", _hex(address), "latest"))
+        return quantity_of(await self._one("eth_getBalance", hexed(address), "latest"))
 
     async def fees(self) -> Fees:
         latest = ("latest", False)
@@ -116,15 +117,15 @@ class RpcChain:
         return Fees(block.base_fee, quantity_of(answers[1]))
 
     async def estimate(self, sender: bytes, to: bytes | None, data: bytes) -> int:
-        call = {"from": _hex(sender), "data": _hex(data)}
+        call = {"from": hexed(sender), "data": hexed(data)}
         if to is not None:
-            call["to"] = _hex(to)
+            call["to"] = hexed(to)
         return quantity_of(await self._one("eth_estimateGas", call))
 
     async def send_raw(self, raw: bytes) -> bytes:
         name = transaction_hash(raw)
         try:
-            told = data_of(await self._one("eth_sendRawTransaction", _hex(raw)), 32)
+            told = data_of(await self._one("eth_sendRawTransaction", hexed(raw)), 32)
         except SendRefused as refused:
             if any(word in refused.message.lower() for word in _KNOWN):
                 return name
@@ -137,7 +138,7 @@ class RpcChain:
         return (await self.receipts((transaction_hash,)))[0]
 
     async def receipts(self, names: Sequence[bytes]) -> tuple[Receipt | None, ...]:
-        asks = [Ask("eth_getTransactionReceipt", (_hex(name),)) for name in names]
+        asks = [Ask("eth_getTransactionReceipt", (hexed(name),)) for name in names]
         found = tuple(receipt_of(answer) for answer in await self.ask_all(asks))
         for name, receipt in zip(names, found, strict=True):
             if receipt is not None and receipt.transaction_hash != name:
@@ -151,8 +152,8 @@ class RpcChain:
         self, block_hashes: tuple[bytes, ...], addresses: tuple[bytes, ...]
     ) -> tuple[tuple[Log, ...], ...]:
         """The events of several blocks; chain_unavailable if one is gone meanwhile."""
-        wanted = [_hex(address) for address in addresses]
-        filters = ({"blockHash": _hex(one), "address": wanted} for one in block_hashes)
+        wanted = [hexed(address) for address in addresses]
+        filters = ({"blockHash": hexed(one), "address": wanted} for one in block_hashes)
         answers = await self.ask_all([Ask("eth_getLogs", (one,)) for one in filters])
         pairs = zip(block_hashes, answers, strict=True)
         return tuple(logs_of(answer, name, addresses) for name, answer in pairs)
@@ -242,7 +243,3 @@ def _result(ask: Ask, answer: Any) -> Any:
 
 def _tag(at: int | None) -> str:
     return "latest" if at is None else hex(at)
-
-
-def _hex(raw: bytes) -> str:
-    return f"0x{raw.hex()}"

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from assay_contracts import hex_texts
 from assay_contracts.credit.http_post import Poster
+from assay_contracts.hex_texts import hexed
 from assay_contracts.records import Log
 from assay_protocol.errors import AssayError
 
@@ -64,14 +65,14 @@ class HttpChain:
         return int.from_bytes(self._bytes("eth_chainId"))
 
     def code(self, address: bytes) -> bytes:
-        return self._bytes("eth_getCode", _hex(address), "latest")
+        return self._bytes("eth_getCode", hexed(address), "latest")
 
     def call(self, to: bytes, data: bytes) -> bytes:
-        return self._bytes("eth_call", {"to": _hex(to), "data": _hex(data)}, "latest")
+        return self._bytes("eth_call", {"to": hexed(to), "data": hexed(data)}, "latest")
 
     def transaction(self, name: bytes) -> MinedNote | None:
         """The mined transaction of that hash."""
-        found = self._result("eth_getTransactionByHash", _hex(name))
+        found = self._result("eth_getTransactionByHash", hexed(name))
         if found is None or (isinstance(found, dict) and found.get("blockNumber") is None):
             return None  # unknown, or still waiting for a block
         return _mined(found)
@@ -88,7 +89,7 @@ class HttpChain:
         return None if found is None else int.from_bytes(_bytes_in(found, "timestamp"))
 
     def logs(self, number: int, address: bytes) -> tuple[Log, ...]:
-        one = {"fromBlock": hex(number), "toBlock": hex(number), "address": _hex(address)}
+        one = {"fromBlock": hex(number), "toBlock": hex(number), "address": hexed(address)}
         found = self._result("eth_getLogs", one)
         if not isinstance(found, list):
             raise AssayError("chain_mismatch", "the node's logs are none")
@@ -111,12 +112,7 @@ class HttpChain:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def result(self, method: str, *params: Any) -> Any:
@@ -124,10 +120,10 @@ class HttpChain:
         return self._result(method, *params)
 
     def _bytes(self, method: str, *params: Any) -> bytes:
-        result = self._result(method, *params)
-        if not isinstance(result, str) or not result.startswith("0x"):
+        data = hex_texts.data_of(self._result(method, *params), odd=True)
+        if data is None:
             raise AssayError("chain_mismatch", f"{method}: the node's answer is no data")
-        return _data(result)
+        return data
 
     def _result(self, method: str, *params: Any) -> Any:
         answer = self._ask({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)})
@@ -219,19 +215,7 @@ def _log(found: Any) -> Log:
 
 
 def _bytes_in(found: Any, name: str) -> bytes:
-    value = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(value, str) or not value.startswith("0x"):
+    data = hex_texts.data_of(found.get(name) if isinstance(found, dict) else None, odd=True)
+    if data is None:
         raise AssayError("chain_mismatch", f"the node's answer has no {name}")
-    return _data(value)
-
-
-def _data(text: str) -> bytes:
-    digits = text[2:]
-    try:
-        return bytes.fromhex(digits if len(digits) % 2 == 0 else f"0{digits}")
-    except ValueError:
-        raise AssayError("chain_mismatch", "the node's answer is no hex") from None
-
-
-def _hex(raw: bytes) -> str:
-    return f"0x{raw.hex()}"
+    return data

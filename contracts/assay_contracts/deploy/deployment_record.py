@@ -1,9 +1,11 @@
-"""The record of a deployment, one JSON file a chain: what to run again, and what to verify."""
+"""The record of a deployment, one JSON file a chain: what to run again, and what to verify.
+
+Who deploys keeps it, durably, before each transaction is sent (sdk/assay/contracts_command.py).
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -118,22 +120,6 @@ def read_record(path: Path) -> Record | None:
         return None
     except UnicodeDecodeError:
         raise AssayError("config_invalid", f"{path} is no text") from None
-
-
-def write_record(path: Path, record: Record) -> None:
-    """Durable when this returns; a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("w") as file:
-        file.write(record.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _made(value: dict[str, Any]) -> tuple[bytes | None, bytes | None]:

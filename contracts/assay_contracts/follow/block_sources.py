@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
+from assay_contracts import hex_texts
 from assay_contracts.credit.readers import HttpChain
 from assay_contracts.local.chain import META_FINALITY, LocalChain
 from assay_protocol.codec import decode_as, encode
@@ -228,12 +229,9 @@ def _number(found: Any, name: str) -> int:
 
 
 def _bytes(found: Any, name: str, size: int | None = None) -> bytes:
-    value = found.get(name) if isinstance(found, dict) else None
-    digits = value.removeprefix("0x") if isinstance(value, str) else "?"
-    try:
-        data = bytes.fromhex(digits if len(digits) % 2 == 0 else f"0{digits}")
-    except ValueError:
-        raise AssayError("chain_mismatch", f"the node's answer has no {name}") from None
+    data = hex_texts.data_of(found.get(name) if isinstance(found, dict) else None, odd=True)
+    if data is None:
+        raise AssayError("chain_mismatch", f"the node's answer has no {name}")
     if size not in (None, len(data)):
         raise AssayError("chain_mismatch", f"the node's {name} is not of {size} bytes")
     return data

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import rlp
 
+from assay_contracts.hex_texts import hexed
 from assay_contracts.local.chain import LocalChain
 from assay_contracts.local.evm import CREATE_CONTRACT_ADDRESS
 from assay_contracts.local.genesis import contract_address
-from assay_contracts.rpc.values import hexed
 
 _LEGACY: Final = 0
 _DYNAMIC_FEE: Final = 2

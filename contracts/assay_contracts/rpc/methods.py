@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from assay_contracts.follow.block_sources import BLOCKS_MAX, blocks_of
+from assay_contracts.hex_texts import hexed
 from assay_contracts.local.chain import META_FINALITY, LocalChain
 from assay_contracts.local.genesis import TRANSACTION_GAS_MAX
 from assay_contracts.rpc.fields import block_fields, log_fields, receipt_fields, transaction_fields
@@ -19,7 +20,6 @@ from assay_contracts.rpc.values import (
     at,
     block_at,
     data_in,
-    hexed,
     quantity,
 )
 

@@ -11,9 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
+from assay_contracts.hex_texts import hexed
 from assay_contracts.local.chain import LocalChain
 from assay_contracts.records import ContractRefused
-from assay_contracts.rpc.values import REFUSED, RpcFault, at, busy, data_in, hexed
+from assay_contracts.rpc.values import REFUSED, RpcFault, at, busy, data_in
 from assay_protocol.errors import AssayError
 
 SEND_BYTES_MAX: Final = 64 * 1024

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from assay_contracts.hex_texts import hexed
 from assay_contracts.local.chain import LocalChain
 from assay_contracts.records import ContractRefused
 from assay_contracts.rpc.methods import READS
@@ -35,7 +36,6 @@ from assay_contracts.rpc.values import (
     REVERTED,
     RpcFault,
     busy,
-    hexed,
 )
 from assay_protocol.errors import AssayError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from assay_contracts import hex_texts
 from assay_contracts.local.chain import LocalChain
 
 PARSE_ERROR: Final = -32700
@@ -13,6 +14,7 @@ INVALID_PARAMS: Final = -32602
 INTERNAL: Final = -32603
 REFUSED: Final = -32000  # a transaction that is not taken
 LIMITED: Final = -32005  # try again later
+_DIGITS_MAX: Final = 16  # of a quantity: 64 bits
 REVERTED: Final = 3  # what geth answers for a reverting eth_call
 
 
@@ -51,12 +53,10 @@ def block_at(chain: LocalChain, params: list[Any], position: int) -> int | None:
 
 
 def quantity(raw: Any, what: str = "a quantity") -> int:
-    if isinstance(raw, str) and raw.startswith("0x") and len(raw) <= 18:
-        try:
-            return int(raw, 16)
-        except ValueError:
-            pass
-    raise RpcFault(INVALID_PARAMS, f"not {what}")
+    number = hex_texts.number_of(raw, _DIGITS_MAX)
+    if number is None:
+        raise RpcFault(INVALID_PARAMS, f"not {what}")
+    return number
 
 
 def at(params: list[Any], position: int) -> Any:
@@ -66,17 +66,7 @@ def at(params: list[Any], position: int) -> Any:
 
 
 def data_in(raw: Any, size: int | None = None) -> bytes:
-    if isinstance(raw, str) and raw.startswith("0x"):
-        try:
-            data = bytes.fromhex(raw[2:])
-        except ValueError:
-            data = None
-        if data is not None and size in (None, len(data)):
-            return data
-    raise RpcFault(
-        INVALID_PARAMS, "not 0x data" if size is None else f"not 0x data of {size} bytes"
-    )
-
-
-def hexed(raw: bytes) -> str:
-    return f"0x{raw.hex()}"
+    data = hex_texts.data_of(raw, size)
+    if data is None:
+        raise RpcFault(INVALID_PARAMS, hex_texts.no_data(size))
+    return data

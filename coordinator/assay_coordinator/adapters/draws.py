@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from assay_coordinator.adapters.store import Store
@@ -27,10 +28,15 @@ def round_draws(store: Store, key: bytes) -> bytes:
     rounds: list[RoundRow] = store.rows(RoundRow, TABLES[RoundRow].c.number == number)
     if not rounds or rounds[0].state != "drawn":
         raise AssayError("unknown_round")
-    row = rounds[0]
     jobs: list[JobRow] = store.rows(JobRow, TABLES[JobRow].c.round == number)
-    document = RoundDraws(
-        number=number,
+    return encode(document_of(rounds[0], jobs))
+
+
+def document_of(row: RoundRow, jobs: Iterable[JobRow]) -> RoundDraws:
+    """What is published of a drawn round; `jobs`: all that were booked in it."""
+    entries = (entry_of(job, outcome(job)) for job in jobs)
+    return RoundDraws(
+        number=row.number,
         chain=row.chain,
         link=row.link,
         anchored=row.anchored,
@@ -39,11 +45,8 @@ def round_draws(store: Store, key: bytes) -> bytes:
         block_hash=row.block_hash,
         closed_at=row.closed_at,
         drawn_at=row.drawn_at,
-        entries=tuple(
-            sorted((entry_of(job, outcome(job)) for job in jobs), key=lambda one: one.receipt)
-        ),
+        entries=tuple(sorted(entries, key=lambda entry: entry.receipt)),
     )
-    return encode(document)
 
 
 def outcome(job: JobRow) -> str:

@@ -141,7 +141,7 @@ def weigh(
     return replace(
         found,
         ratios=whole((*tokens, *sketch_ratios(noise, distances))),
-        drift=sum(distances) / max(1, len(distances)),
+        drift=math.fsum(distances) / max(1, len(distances)),
         equal=bits_equal(receipt.class_id, bound.class_id, opened, reveal),
         raws=mine.raws,
         sketches=mine.sketches,

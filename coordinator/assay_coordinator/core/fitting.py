@@ -115,7 +115,7 @@ def spread(jobs: Sequence[tuple[float, ...]]) -> tuple[float, float, float]:
     means = [fmean(leaves) for leaves in jobs]
     within = [(len(leaves) - 1, variance(leaves)) for leaves in jobs if len(leaves) > 1]
     free = sum(count for count, _ in within)
-    leaf_variance = sum(count * one for count, one in within) / free if free else 0.0
+    leaf_variance = math.fsum(count * one for count, one in within) / free if free else 0.0
     of_means = variance(means) if len(means) > 1 else 0.0
     of_leaves = leaf_variance * fmean(1 / len(leaves) for leaves in jobs)
     wider = 1 + _Z / math.sqrt(2 * max(1, len(means) - 1))

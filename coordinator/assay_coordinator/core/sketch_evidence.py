@@ -28,7 +28,7 @@ def sketch_ratios(noise: Noise, distances: Sequence[float]) -> tuple[float, ...]
         return NO_SKETCHES
     if not all(map(math.isfinite, distances)):
         return (math.inf,) * len(NO_SKETCHES)
-    whole = _score(noise, sum(distances), len(distances))
+    whole = _score(noise, math.fsum(distances), len(distances))
     sums = [0.0]
     for distance in distances:
         sums.append(sums[-1] + distance)
@@ -42,7 +42,7 @@ def near(noise: Noise, distances: Sequence[float]) -> bool:
     """Whether honest noise explains the distance of two auditors' sketches from each other."""
     if not distances:
         return True
-    mean = sum(distances) / len(distances)
+    mean = math.fsum(distances) / len(distances)
     return mean <= noise.drift + AGREEING_SD * noise.sd(len(distances))
 
 

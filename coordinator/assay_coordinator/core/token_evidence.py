@@ -6,6 +6,9 @@ alternative of strength s a flip is s times as likely, at least `_LEAST[s]` and 
 token's likelihood ratio then has mean 1 or less for every node that flips no oftener than the
 table says, whatever the prompt: near-ties, which a prompt could be made of, carry hardly any
 weight. (docs/verification.md 2; the form is that of likelihood-ratio martingales.)
+
+The same evidence on every machine: logarithms are elementary.py's, and sums math.fsum's (from
+Python 3.12 on, sum() rounds otherwise than before).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from functools import lru_cache
 from typing import Final
 
 from assay_coordinator.core.calibration import Noise, gap_bin
+from assay_protocol.elementary import exp, log
 from assay_protocol.limits import LEAF_TOKENS
 
 STRENGTHS: Final = (1.5, 3.0, 10.0)
@@ -36,7 +40,7 @@ def token_ratios(noise: Noise, gaps: bytes, mismatches: Sequence[int]) -> tuple[
         sums = [0.0]
         for at in range(0, len(bins), LEAF_TOKENS):
             leaf = range(at, min(at + LEAF_TOKENS, len(bins)))
-            sums.append(sums[-1] + sum((flip if i in wrong else stay)[bins[i]] for i in leaf))
+            sums.append(sums[-1] + math.fsum((flip if i in wrong else stay)[bins[i]] for i in leaf))
         whole.append(sums[-1])
         spans.append(average([b - a for a, b in windows(sums)]))
     return (*whole, *spans)
@@ -47,7 +51,7 @@ def average(logs: Sequence[float]) -> float:
     top = max(logs, default=0.0)
     if not math.isfinite(top):
         return top
-    return top + math.log(sum(math.exp(x - top) for x in logs) / max(1, len(logs)))
+    return top + log(math.fsum(exp(x - top) for x in logs) / max(1, len(logs)))
 
 
 def windows(sums: Sequence[float]) -> list[tuple[float, float]]:
@@ -66,6 +70,6 @@ def _by_bin(
     for honest in flips:
         least = max(strength * honest, _LEAST[strength])
         other = max(honest, min(_MOST, least))  # never below: else fewer flips would be suspect
-        flip.append(math.log(other / honest))
-        stay.append(math.log((1 - other) / (1 - honest)))
+        flip.append(log(other / honest))
+        stay.append(log((1 - other) / (1 - honest)))
     return tuple(flip), tuple(stay)

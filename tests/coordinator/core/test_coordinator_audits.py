@@ -172,8 +172,11 @@ def test_a_barred_auditor_loses_its_held_pay_and_its_record() -> None:
     check_all(world)
 
 
-def test_an_unsigned_commitment_is_the_auditors_fault() -> None:
-    a, b, c = node(10), node(11), node(12, mute=True)
+@pytest.mark.parametrize("how", ["mute", "bad_key"])
+def test_an_unsigned_commitment_or_a_key_nobody_can_seal_to_is_the_auditors_fault(
+    how: str,
+) -> None:
+    a, b, c = node(10), node(11), node(12, **{how: True})
     world = world_of(a, c)
     held = world.run_job(CLIENT, only=(a.key,))
     assert world.row(c).audit_faults == 1
@@ -291,17 +294,6 @@ def test_a_busy_auditor_is_asked_again_but_not_at_once() -> None:
     b.busy = False
     world.pass_time(2)
     assert world.job(held).verdict == "passed"
-
-
-def test_a_key_nobody_can_seal_to_is_the_auditors_fault() -> None:
-    a, b, c = node(10), node(11), node(12, bad_key=True)
-    world = world_of(a, c)
-    held = world.run_job(CLIENT, only=(a.key,))
-    assert world.row(c).audit_faults == 1
-    world.join(b)
-    world.pass_time(2)
-    assert world.job(held).verdict == "passed"
-    assert world.row(a).failed == 0
 
 
 def test_a_lost_request_to_the_executor_is_sent_again() -> None:

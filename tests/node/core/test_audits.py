@@ -14,13 +14,12 @@ from assay_node.core import events as on
 from assay_node.core.auditor import MARGIN_MAX
 from assay_node.core.sealing import NaclSealing, Secrets
 from assay_node.engine.interface import Chunk, Replayed
-from assay_protocol.codec import decode_as, encode
+from assay_protocol.codec import decode_as
 from assay_protocol.errors import ProtocolError
-from assay_protocol.hashing import OutputHash, commitment, job_seed, leaves_root, pack_tokens
+from assay_protocol.hashing import commitment, job_seed, leaves_root
 from assay_protocol.leaves import Leaves, leaves_of
 from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.messages import (
-    AuditAccept,
     AuditCommit,
     AuditDecline,
     AuditReveal,
@@ -31,14 +30,13 @@ from assay_protocol.messages import (
     Receipt,
     RevealRequest,
     Transcript,
-    TranscriptBody,
     TranscriptRequest,
 )
 from assay_protocol.signing import open_signed, peek
 from assay_protocol.sketches import gap_code
+from node.core.audit_bench import AUDIT, OUTPUT, PROMPT, accept, sealed, task, tell
 from node.core.node_bench import (
     END,
-    MODEL,
     NODE,
     NOW,
     SAMPLER,
@@ -52,55 +50,6 @@ from node.core.node_bench import (
     nonce_of,
     numbers_of,
 )
-
-AUDIT = b"audit number one"
-PROMPT, OUTPUT = (5, 6, 7), (11, 12, 13, 14, 15, END)
-
-
-def task(output: tuple[int, ...] = OUTPUT, audit: bytes = AUDIT, **changes: Any) -> AuditTask:
-    ticket = make_ticket(1)
-    running = OutputHash(ticket.ticket, nonce_of(1))
-    running.update(pack_tokens(output))
-    fields: dict[str, Any] = {
-        "audit": audit,
-        "ticket": ticket.ticket,
-        "seed_ticket": ticket.seed_ticket,
-        "model": MODEL,
-        "sampler": ticket.sampler,
-        "max_tokens": ticket.max_tokens,
-        "start": 0,
-        "n_in": 3,
-        "n_out": len(output),
-        "prompt_hash": ticket.prompt_hash,
-        "nonce_commitment": ticket.nonce_commitment,
-        "output_hash": running.digest(),
-        "finish": "stop",
-        "deadline_at": NOW + 60 * SECOND,
-    }
-    return AuditTask(**(fields | changes))
-
-
-def tell(bench: Bench, message: object) -> list[do.Effect]:
-    return bench.post(on.Noticed(encode(message)))
-
-
-def accept(bench: Bench, asked: AuditTask) -> bytes:
-    [answer] = bench.notices(tell(bench, asked))
-    assert isinstance(answer, AuditAccept)
-    return answer.box_key
-
-
-def sealed(
-    box_key: bytes,
-    nonce: bytes | None = None,
-    prompt: tuple[int, ...] = PROMPT,
-    output: tuple[int, ...] = OUTPUT,
-    audit: bytes = AUDIT,
-) -> Transcript:
-    body = TranscriptBody(
-        nonce=nonce or nonce_of(1), prompt=pack_tokens(prompt), output=pack_tokens(output)
-    )
-    return Transcript(audit=audit, sealed=NaclSealing().seal(encode(body), box_key))
 
 
 def reveal_of(bench: Bench, committed: list[do.Effect]) -> AuditReveal:

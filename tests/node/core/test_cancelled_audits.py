@@ -5,8 +5,8 @@ from __future__ import annotations
 from assay_node.core import events as on
 from assay_protocol.codec import encode
 from assay_protocol.messages import AuditAccept, AuditDecline, AuditTask
+from node.core.audit_bench import task
 from node.core.node_bench import Bench, make_bench
-from node.core.test_audits import task
 
 
 def _asked(bench: Bench, audit: AuditTask) -> object:

@@ -10,14 +10,12 @@ import pytest
 
 from assay_node.core import effects as do
 from assay_node.core import events as on
-from assay_node.core.sealing import NaclSealing
 from assay_node.engine.interface import Chunk, Replayed
 from assay_protocol.codec import decode, encode
 from assay_protocol.grammars import pack_grammar
-from assay_protocol.hashing import OutputHash, grammar_hash, pack_tokens
+from assay_protocol.hashing import grammar_hash, pack_tokens
 from assay_protocol.limits import GRAMMAR_BYTES_MAX
 from assay_protocol.messages import (
-    AuditAccept,
     AuditDecline,
     AuditReveal,
     AuditTask,
@@ -28,17 +26,16 @@ from assay_protocol.messages import (
     StartJob,
     Ticket,
     Transcript,
-    TranscriptBody,
     TranscriptRequest,
 )
 from assay_protocol.signing import seal
+from node.core import audit_bench
+from node.core.audit_bench import AUDIT, accept, tell
 from node.core.node_bench import (
     CLIENT,
     COORDINATOR,
     END,
-    NOW,
     SAMPLER,
-    SECOND,
     SERVED,
     Bench,
     honest_replay,
@@ -50,7 +47,6 @@ from node.core.node_bench import (
 GRAMMAR = pack_grammar("regex", "secret|other")
 HELD = replace(SAMPLER, grammar=grammar_hash(nonce_of(1), GRAMMAR))
 KEEPS = replace(SERVED, grammar="masks-1")
-AUDIT = b"audit number one"
 OUTPUT = (11, 12, END)
 
 
@@ -131,46 +127,11 @@ def test_what_the_engine_refuses_is_told_without_the_text(stopped: str, told: st
 
 
 def task(**changes: Any) -> AuditTask:
-    ticket = make_ticket(1, sampler=HELD)
-    running = OutputHash(ticket.ticket, nonce_of(1))
-    running.update(pack_tokens(OUTPUT))
-    fields: dict[str, Any] = {
-        "audit": AUDIT,
-        "ticket": ticket.ticket,
-        "seed_ticket": ticket.seed_ticket,
-        "model": ticket.model,
-        "sampler": HELD,
-        "max_tokens": ticket.max_tokens,
-        "start": 0,
-        "n_in": 3,
-        "n_out": len(OUTPUT),
-        "prompt_hash": ticket.prompt_hash,
-        "nonce_commitment": ticket.nonce_commitment,
-        "output_hash": running.digest(),
-        "finish": "stop",
-        "deadline_at": NOW + 60 * SECOND,
-    }
-    return AuditTask(**(fields | changes))
-
-
-def tell(bench: Bench, message: object) -> list[do.Effect]:
-    return bench.post(on.Noticed(encode(message)))
-
-
-def accept(bench: Bench, asked: AuditTask) -> bytes:
-    [answer] = bench.notices(tell(bench, asked))
-    assert isinstance(answer, AuditAccept)
-    return answer.box_key
+    return audit_bench.task(OUTPUT, **({"sampler": HELD} | changes))
 
 
 def sealed(box_key: bytes, grammar: bytes | None) -> Transcript:
-    body = TranscriptBody(
-        nonce=nonce_of(1),
-        prompt=pack_tokens((5, 6, 7)),
-        output=pack_tokens(OUTPUT),
-        grammar=grammar,
-    )
-    return Transcript(audit=AUDIT, sealed=NaclSealing().seal(encode(body), box_key))
+    return audit_bench.sealed(box_key, output=OUTPUT, grammar=grammar)
 
 
 def revealed(bench: Bench) -> AuditReveal:

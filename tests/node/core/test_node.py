@@ -23,6 +23,7 @@ from assay_protocol.messages import (
     StandingChanged,
     SubmitReceipt,
 )
+from node.core.audit_bench import AUDIT, accept, task
 from node.core.node_bench import END, NOW, SECOND, Bench, finished_job, make_bench, make_ticket
 
 OWED = Owed(b"t" * 16, b"ticket blob", b"r" * 70, None)
@@ -301,8 +302,6 @@ def test_the_drain_timeout_sends_clients_elsewhere_and_gives_up_delivery() -> No
 
 
 def test_draining_gives_open_audits_back() -> None:
-    from node.core.test_audits import AUDIT, accept, task
-
     bench = make_bench()
     accept(bench, task())
     effects = bench.post(on.Drain())

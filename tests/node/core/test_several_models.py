@@ -22,6 +22,7 @@ from assay_protocol.messages import (
     Ticket,
 )
 from assay_protocol.signing import open_signed
+from node.core.audit_bench import AUDIT, accept, sealed, task, tell
 from node.core.node_bench import (
     END,
     MODEL,
@@ -33,7 +34,6 @@ from node.core.node_bench import (
     make_bench,
     make_ticket,
 )
-from node.core.test_audits import AUDIT, accept, sealed, task, tell
 
 OTHER = b"o" * 32
 FIRST = replace(SERVED, need_bytes=6, load_us=SECOND)
