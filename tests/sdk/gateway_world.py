@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import trio
 
+from asgi_caller import Answer, Caller
 from assay import AsyncClient
 from assay.gateway.admission import Admission, Spending
 from assay.gateway.api_keys import ApiKeys
-from assay.gateway.app import gateway_app
+from assay.gateway.app import gateway_app, job_limits
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
 from assay_network.memory import MemoryNetwork
@@ -53,12 +53,11 @@ def chat_card(**changes: Any) -> ModelCard:
 class World:
     """The gateway under test, and the network it asks."""
 
-    app: Any
     service: Service
     network: FakeNetwork
-    http: httpx.AsyncClient = field(repr=False)
+    http: Caller
 
-    async def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
+    async def post(self, path: str, body: Any, **more: Any) -> Answer:
         return await self.http.post(path, json=body, **more)
 
     async def events(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -88,15 +87,14 @@ async def gateway(
         spending = Spending(folder / "gateway.sqlite") if keys else None
         async with (
             AsyncClient.connect(
-                fake.address, seed=CLIENT.seed, transports=[memory.transport(CLIENT.public_key)]
+                fake.address,
+                seed=CLIENT.seed,
+                transports=[memory.transport(CLIENT.public_key)],
+                limits=job_limits(given),
             ) as client,
             trio.open_nursery() as tasks,
         ):
             service = Service(client, given, Admission(keys, spending, given.requests), tasks)
             app = gateway_app(service)
-            transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-            async with httpx.AsyncClient(
-                transport=transport, base_url="http://127.0.0.1:8000", timeout=600
-            ) as http:
-                yield World(app, service, fake, http)
+            yield World(service, fake, Caller(app))
             tasks.cancel_scope.cancel()

@@ -21,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 
 from assay.direct import AsyncClient
+from assay.events import JobLimits
 from assay.gateway import chat_api, completions_api, messages_api, models_api, responses_api
 from assay.gateway.admission import ANYBODY, Admission, Spending
 from assay.gateway.api_keys import ApiKeys
@@ -38,10 +39,12 @@ DRAIN_SECONDS: Final = 30.0  # for answers under way when the gateway ends
 IDLE_SECONDS: Final = 30.0  # for a connection between requests, and for a request's head
 UNREAD_SECONDS: Final = 60.0  # sent bytes may go without an acknowledgement: then it is cut
 BACKLOG: Final = 1_024
+BACKOFF_US_MAX: Final = 1_000_000
 _ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
     ("POST", "/v1/chat/completions", chat_api.chat_completions),
     ("POST", "/v1/completions", completions_api.completions),
     ("POST", "/v1/responses", responses_api.create),
+    ("POST", "/v1/responses/compact", responses_api.compact),
     ("GET", "/v1/responses/{response}", responses_api.retrieve),
     ("DELETE", "/v1/responses/{response}", responses_api.delete),
     ("POST", "/v1/responses/{response}/cancel", responses_api.cancel),
@@ -120,6 +123,7 @@ async def run_gateway(
                 settings.coordinator,
                 key_path=_key_path(settings),
                 cache=settings.directory / "cards",
+                limits=job_limits(settings),
                 transports=transports,
             ) as client,
             trio.open_nursery() as tasks,
@@ -133,6 +137,13 @@ async def run_gateway(
             task_status.started(_url(listener))
             await serve(gateway_app(service), _config(listener), shutdown_trigger=until_stopped)
             tasks.cancel_scope.cancel()
+
+
+def job_limits(settings: Settings) -> JobLimits:
+    """How long a job is tried: a caller who can come again is told so in seconds, before a stream
+    has to be begun to keep it alive."""
+    seconds = settings.answer_seconds
+    return JobLimits(backoff_max_us=BACKOFF_US_MAX, total_us=seconds * 1_000_000)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -160,7 +160,9 @@ async def send_json(
 ) -> None:
     """One whole answer. Escaped to ASCII, so any text of anybody's can be told."""
     data = json.dumps(body, separators=(",", ":")).encode()
-    told = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    told = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
     fixed = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(data)).encode()),

@@ -16,6 +16,7 @@ from assay.gateway.refusal import Refusal
 from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text
 
 _STOPS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+_CALLER: Final = {"type": "direct"}  # the model itself, not code that runs for it
 _UNSTOPPED: Final = {"stop_reason": None, "stop_sequence": None}
 
 
@@ -79,6 +80,7 @@ class MessageWords:
                     "id": call.call,
                     "name": call.name,
                     "input": _arguments(call.arguments),
+                    "caller": _CALLER,
                 }
             )
         told = self._message(generation, blocks, _stop(choice))
@@ -94,6 +96,8 @@ class MessageWords:
             "model": generation.model.summary.name,
             "content": blocks,
             **stop,
+            "stop_details": None,
+            "container": None,
             "usage": _usage(generation),
         }
 
@@ -105,7 +109,13 @@ class MessageWords:
                     begun = self._close() + self._begin("text", {"type": "text", "text": ""})
                 return begun + self._delta({"type": "text_delta", "text": text})
             case CallBegun(_, call, name):
-                block = {"type": "tool_use", "id": call, "name": name, "input": {}}
+                block = {
+                    "type": "tool_use",
+                    "id": call,
+                    "name": name,
+                    "input": {},
+                    "caller": _CALLER,
+                }
                 return self._close() + self._begin("tool_use", block)
             case CallArguments(_, text):
                 return self._delta({"type": "input_json_delta", "partial_json": text})
@@ -134,8 +144,13 @@ def _usage(generation: Generation) -> dict[str, Any]:
     return {
         "input_tokens": len(generation.prompt),
         "output_tokens": generation.completion_tokens,
+        "output_tokens_details": None,
+        "cache_creation": None,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
+        "server_tool_use": None,
+        "service_tier": "standard",
+        "inference_geo": None,
     }
 
 

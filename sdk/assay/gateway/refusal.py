@@ -104,7 +104,7 @@ class Refusal(Exception):
         if kind is None:
             kind = "invalid_request_error" if self.status < 500 else "api_error"
         body = {"type": kind, "message": self.message, "code": self.code}
-        return {"type": "error", "error": body}
+        return {"type": "error", "error": body, "request_id": None}
 
     def body(self, path: str) -> dict[str, Any]:
         """The error as clients of the API at `path` know it."""

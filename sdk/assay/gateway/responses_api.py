@@ -39,6 +39,11 @@ async def create(exchange: Exchange) -> None:
     await exchange.answer(request.asked, words, stream=request.stream, done=keep)
 
 
+async def compact(exchange: Exchange) -> None:
+    """POST /v1/responses/compact: there is none; the context is the client's."""
+    raise Refusal(404, "not_found", "responses are not compacted here")
+
+
 async def retrieve(exchange: Exchange) -> None:
     """GET /v1/responses/{id}."""
     if _query(exchange).get("stream") == "true":
