@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,8 +50,9 @@ class Caller:
         content: bytes | AsyncIterator[bytes] = b"",
         headers: Mapping[str, str] | None = None,
         leave: Callable[[Answer], bool] = lambda answer: False,
+        patience: float = math.inf,
     ) -> Answer:
-        """`leave`: after which piece the client is gone."""
+        """`leave`: after which piece the client is gone; `patience`: after how many seconds."""
         if json is not None:
             content = _encoded(json)
             headers = {"content-type": "application/json", **(headers or {})}
@@ -63,16 +65,20 @@ class Caller:
             "query_string": parts.query.encode(),
             "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in sent.items()],
         }
-        exchange = _Exchange(content, leave)
+        exchange = _Exchange(content, leave, trio.current_time() + patience)
         await self._app(scope, exchange.receive, exchange.send)
         return exchange.answer
 
 
 class _Exchange:
     def __init__(
-        self, content: bytes | AsyncIterator[bytes], leave: Callable[[Answer], bool]
+        self,
+        content: bytes | AsyncIterator[bytes],
+        leave: Callable[[Answer], bool],
+        leaves_at: float,
     ) -> None:
         self.answer = Answer()
+        self._leaves_at = leaves_at
         self._content, self._leave = content, leave
         self._asked = False
         self._gone = trio.Event()
@@ -86,7 +92,8 @@ class _Exchange:
             piece = await anext(self._content, None)
             self._asked = piece is None
             return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
-        await self._gone.wait()
+        with trio.CancelScope(deadline=self._leaves_at):
+            await self._gone.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: dict[str, Any]) -> None:

@@ -94,6 +94,8 @@ async def gateway(
             ) as client,
             trio.open_nursery() as tasks,
         ):
+            # The tokenizer is made in a thread, which a clock that jumps does not wait for.
+            await (await client.model()).tokens_of_text("x")
             service = Service(client, given, Admission(keys, spending, given.requests), tasks)
             app = gateway_app(service)
             yield World(service, fake, Caller(app))

@@ -103,7 +103,9 @@ class Refusal(Exception):
         kind = _ANTHROPIC_TYPES.get(self.status)
         if kind is None:
             kind = "invalid_request_error" if self.status < 500 else "api_error"
-        body = {"type": kind, "message": self.message, "code": self.code}
+        named = self.param is None or self.param in self.message  # there is no field for it
+        message = self.message if named else f"{self.param}: {self.message}"
+        body = {"type": kind, "message": message, "code": self.code}
         return {"type": "error", "error": body, "request_id": None}
 
     def body(self, path: str) -> dict[str, Any]:
