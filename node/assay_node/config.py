@@ -7,21 +7,19 @@ key nobody knows is refused with the nearest known one: a misspelt limit must no
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from assay_network.typed_settings import data_folder, load_typed
 from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import MODELS_PER_NODE_MAX
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
-CONFIG_BYTES_MAX: Final = 65_536
 ENGINES: Final = ("llama", "scripted", "openai")
 PROFILES: Final = ("exact", "exact-native", "fast")
 FITS: Final = ("shrink", "refuse", "off")
@@ -112,11 +110,7 @@ class Settings:
     @property
     def directory(self) -> Path:
         """Where key, receipts, status and models are kept."""
-        if self.data_dir:
-            return Path(self.data_dir).expanduser()
-        import platformdirs
-
-        return Path(platformdirs.user_data_dir("assay")) / "node"
+        return data_folder(self.data_dir, "node")
 
 
 _RANGES: Final = (
@@ -129,69 +123,19 @@ _RANGES: Final = (
     ("drain_timeout", 0, 86_400),
     ("status_interval", 1, 3_600),
 )
-_TYPES: Final = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
 
 
 def load_settings(
     file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> Settings:
     """The settings of one start; later sources win. Raises AssayError("config_invalid")."""
-    values: dict[str, Any] = {}
-    if file is not None:
-        values |= {key: _typed(key, value, str(file)) for key, value in _read(file).items()}
-    for name, text in environment.items():
-        if name.startswith(ENVIRONMENT_PREFIX) and name != ENVIRONMENT_PREFIX + "CONFIG":
-            key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
-            values[key] = _parsed(key, text, name)
-    for key, value in flags.items():
-        values[key] = _typed(key, value, "--" + key.replace("_", "-"))
-    return Settings(**values)
+    return load_typed(Settings, ENVIRONMENT_PREFIX, file, environment, flags)
 
 
 def load_from_process(file: str | None, flags: Mapping[str, Any]) -> Settings:
     """`load_settings` with this process's environment; ASSAY_NODE_CONFIG names the file, too."""
     name = file or os.environ.get(ENVIRONMENT_PREFIX + "CONFIG")
     return load_settings(Path(name) if name else None, os.environ, flags)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        data = file.read_bytes()
-        _require(len(data) <= CONFIG_BYTES_MAX, f"{file} is too large")
-        return tomllib.loads(data.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise AssayError("config_invalid", f"{file}: {error}") from error
-
-
-def _typed(key: str, value: Any, where: str) -> Any:
-    kind = _known(key, where)
-    if kind is tuple:
-        right = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
-        _require(right, f"{where}: {key} must be a list of strings")
-        return tuple(value)
-    _require(type(value) is kind, f"{where}: {key} must be a {kind.__name__}")
-    return value
-
-
-def _parsed(key: str, text: str, where: str) -> Any:
-    kind = _known(key, where)
-    if kind is tuple:
-        return tuple(part for part in text.split(",") if part)
-    if kind is bool:
-        _require(text in ("0", "1", "true", "false"), f"{where} must be true or false")
-        return text in ("1", "true")
-    if kind is int:
-        _require(text.isdecimal(), f"{where} must be a number")
-        return int(text)
-    return text
-
-
-def _known(key: str, where: str) -> type:
-    if key not in _TYPES:
-        near = difflib.get_close_matches(key, _TYPES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise AssayError("config_invalid", f"{where}: unknown key {key!r}{hint}")
-    return _TYPES[key]
 
 
 def _card_and_file(text: str) -> tuple[str, str]:

@@ -39,9 +39,9 @@ class Completion:
 
     `finish_reason` is stop, length, cancelled or failed. `receipts` has one record per node that
     signed for its part; `nodes` are all that drew tokens, in order: more than receipts means that
-    some vanished before they could sign. After a stop string `finish_reason` is stop and `text`
-    ends before it; `tokens` are all that were signed for and are paid, the string's among them.
-    `logprobs` are those of the tokens that were read.
+    some vanished before they could sign. After a stop string, which `stop` names, `finish_reason`
+    is stop and `text` ends before it; `tokens` are all that were signed for and are paid, the
+    string's among them. `logprobs` are those of the tokens that were read.
 
     `final`: nothing more is awaited. With verify="now" that is so once an audit passed, which
     `verdict` tells; with verify="quorum" `twins` are the records of the second drawing.
@@ -57,6 +57,7 @@ class Completion:
     final: bool = True
     verdict: Verdict | None = None
     twins: tuple[ReceiptRecord, ...] = ()
+    stop: str | None = None
 
 
 class JobFailed(AssayError):

@@ -40,13 +40,17 @@ class Model:
         """Prompt tokens of plain `text`; control tokens written in it stay text."""
         return (await self._made_tokenizer()).encode(text, special=False, bos=True)
 
-    async def tokens_of_chat(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
-        """Prompt tokens of a chat under the model's template."""
+    async def tokens_of_chat(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        tools: Sequence[Mapping[str, object]] | None = None,
+    ) -> tuple[int, ...]:
+        """Prompt tokens of a chat under the model's template, which is told of `tools`."""
         from assay.chat_template import ChatTemplate
 
         if self._template is None:
             self._template = ChatTemplate(self.card, await self._made_tokenizer())
-        return self._template.render(messages)
+        return self._template.render(messages, tools=tools)
 
     async def _made_tokenizer(self) -> Tokenizer:
         from assay.tokenizer import Tokenizer

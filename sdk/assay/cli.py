@@ -28,6 +28,7 @@ _HAND_OVERS: Final = {
     "node": ("assay_node.cli", "node"),
     "selfcheck": ("assay_node.cli", "node"),
     "coordinator": ("assay_coordinator.cli", "coordinator"),
+    "gateway": ("assay.gateway.command", "gateway"),
     "governance": ("assay.governance_command", "contracts"),
     "simnet": ("assay_simnet.cli", "simnet"),
     "chain": ("assay_contracts.follow.chain_command", "contracts"),
@@ -70,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay governance|node|coordinator|chain|contracts|simnet|selfcheck ... "
-        "Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
+        epilog="also: assay gateway|governance|node|coordinator|chain|contracts|simnet|selfcheck "
+        "... Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="talk to a model; a prompt or a pipe asks once")

@@ -118,6 +118,10 @@ class AsyncClient:
         """What the network serves."""
         return await self._catalogue.summaries()
 
+    async def model(self, name: str | None = None) -> Model:
+        """A model by name or hex digest, or the most served; AssayError("model_unknown")."""
+        return await self._catalogue.model(name)
+
     async def account(self) -> Account:
         """This account's balances, in micro-credits."""
         return await self._link.read(Account, GetAccount())
@@ -182,6 +186,14 @@ class AsyncClient:
             found = await self._catalogue.model(model)
             tokens = await found.tokens_of_text(prompt) if isinstance(prompt, str) else prompt
             return self._start(found, tuple(tokens), **options)
+
+        return AnswerStream(start)
+
+    def draw(self, model: Model, prompt: tuple[int, ...], **options: Any) -> AnswerStream:
+        """What `model` writes after the tokens of `prompt`. `options`: see `stream_chat`."""
+
+        async def start() -> Started:
+            return self._start(model, prompt, **options)
 
         return AnswerStream(start)
 

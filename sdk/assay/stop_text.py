@@ -17,8 +17,8 @@ class StopText:
     """Lets text through up to a stop string: the one that is complete first, from its beginning.
 
     Of several that are complete at the same character the longest counts. After a match `stopped`
-    is true and nothing more comes out. Raises ValueError for more than STOP_STRINGS_MAX strings, an
-    empty one, or one longer than STOP_CHARACTERS_MAX.
+    is true, `stop` is the string, and nothing more comes out. Raises ValueError for more than
+    STOP_STRINGS_MAX strings, an empty one, or one longer than STOP_CHARACTERS_MAX.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
@@ -28,7 +28,11 @@ class StopText:
             raise ValueError(f"a stop string has 1 to {STOP_CHARACTERS_MAX} characters")
         self._stops = tuple(stops)
         self._held = ""
-        self.stopped = False
+        self.stop: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop is not None
 
     def again(self) -> StopText:
         """The same strings, for text from its beginning."""
@@ -39,10 +43,12 @@ class StopText:
         if self.stopped:
             return ""
         self._held += text
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [
+            (at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0
+        ]
         if found:
-            self.stopped = True
-            return self._give(min(found)[1])
+            _, at, self.stop = min(found)
+            return self._give(at)
         return self._give(len(self._held) - self._begun())
 
     def flush(self) -> str:

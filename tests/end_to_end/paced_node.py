@@ -13,7 +13,7 @@ import trio
 
 from assay_network.logs import configure_logs
 from assay_node.app import run_node
-from assay_node.config import Settings, load_settings
+from assay_node.config import ENVIRONMENT_PREFIX, Settings, load_settings
 from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engine.interface import Engine
 from assay_node.engine.scripted import Script, open_scripted_engine
@@ -22,11 +22,12 @@ from assay_node.loading import Prepared
 
 def main(pace: str, patience: str, *flags: str) -> int:
     given = dict(flag.split("=", 1) for flag in flags)
-    values: dict[str, object] = {**given, "listen": [given["listen"]]}
-    settings = load_settings(None, {}, values)
+    settings = load_settings(
+        None, {ENVIRONMENT_PREFIX + k.upper(): v for k, v in given.items()}, {}
+    )
 
     def engine(settings: Settings, prepared: Prepared) -> AbstractAsyncContextManager[Engine]:
-        script = Script(seconds_per_token=float(pace), end_bias=-100.0)
+        script = Script(seconds_per_token=float(pace), end_bias=-100.0, grammars=True)
         return open_scripted_engine(script, slots=settings.slots, context=settings.context)
 
     configure_logs()

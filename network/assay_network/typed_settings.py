@@ -1,0 +1,99 @@
+"""A service's settings: a frozen dataclass read once at start, from TOML, variables and flags.
+
+Every key exists under the same name in all three (`data_dir`, PREFIX_DATA_DIR, --data-dir). A key
+nobody knows is refused with the nearest known one: a misspelt limit must not be ignored. The types
+are those of the defaults: str, int, bool, or a tuple of strings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from assay_protocol.errors import AssayError
+
+CONFIG_BYTES_MAX: Final = 65_536
+_T = TypeVar("_T")
+_Types = Mapping[str, type]
+
+
+def load_typed(
+    kind: type[_T],
+    prefix: str,
+    file: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, Any],
+) -> _T:
+    """A `kind`; later sources win. `prefix`CONFIG is nobody's key: it names the file.
+
+    Raises AssayError("config_invalid") with the place, and what `kind` itself refuses.
+    """
+    types = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= {key: _typed(types, key, value, str(file)) for key, value in _read(file).items()}
+    for name, text in environment.items():
+        if name.startswith(prefix) and name != prefix + "CONFIG":
+            key = name.removeprefix(prefix).lower()
+            values[key] = _parsed(types, key, text, name)
+    for key, value in flags.items():
+        values[key] = _typed(types, key, value, "--" + key.replace("_", "-"))
+    return kind(**values)
+
+
+def data_folder(given: str, part: str) -> Path:
+    """Where a service keeps its data: the folder its owner gave, or the platform's own."""
+    if given:
+        return Path(given).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("assay")) / part
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = file.read_bytes()
+        _require(len(data) <= CONFIG_BYTES_MAX, f"{file} is too large")
+        return tomllib.loads(data.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise AssayError("config_invalid", f"{file}: {error}") from error
+
+
+def _typed(types: _Types, key: str, value: Any, where: str) -> Any:
+    kind = _known(types, key, where)
+    if kind is tuple:
+        right = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+        _require(right, f"{where}: {key} must be a list of strings")
+        return tuple(value)
+    _require(type(value) is kind, f"{where}: {key} must be a {kind.__name__}")
+    return value
+
+
+def _parsed(types: _Types, key: str, text: str, where: str) -> Any:
+    kind = _known(types, key, where)
+    if kind is tuple:
+        return tuple(part for part in text.split(",") if part)
+    if kind is bool:
+        _require(text in ("0", "1", "true", "false"), f"{where} must be true or false")
+        return text in ("1", "true")
+    if kind is int:
+        _require(text.isdecimal(), f"{where} must be a number")
+        return int(text)
+    return text
+
+
+def _known(types: _Types, key: str, where: str) -> type:
+    if key not in types:
+        near = difflib.get_close_matches(key, types, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise AssayError("config_invalid", f"{where}: unknown key {key!r}{hint}")
+    return types[key]
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise AssayError("config_invalid", what)

@@ -1,0 +1,163 @@
+"""Who is let in, how often, how many at once and for how much: every bound on callers, kept here.
+
+A request waits for nothing: it is admitted or told when to come again. A budget is reserved at the
+most an answer can cost and settled at what its receipts say, so callers that ask at once cannot
+spend it twice. What was spent is on disk before the next request of that key is admitted with it;
+a crash forgets only what was under way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from assay.gateway.api_keys import ApiKey, ApiKeys
+from assay.gateway.refusal import Refusal
+from assay_network.logs import get_logger
+from assay_protocol.errors import AssayError
+
+REFRESH_SECONDS: Final = 1.0
+BUSY_SECONDS: Final = 5.0
+ANYBODY: Final = ApiKey(name="", sha256="")
+_log = get_logger("gateway")
+
+
+class Spending:
+    """Micro-credits each key has spent, by its name, in a file that outlives the gateway."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = path
+        self._turn = trio.CapacityLimiter(1)
+        try:
+            with closing(self._open()) as store, store:
+                store.execute(
+                    "create table if not exists spent (name text primary key, micro integer)"
+                )
+                self.by_name: dict[str, int] = dict(store.execute("select name, micro from spent"))
+        except sqlite3.Error as error:
+            raise AssayError("storage_failed", f"{path}: {error}") from error
+
+    async def add(self, name: str, micro: int) -> None:
+        """Durable when it returns; it counts even if AssayError("storage_failed") is raised."""
+        self.by_name[name] = self.by_name.get(name, 0) + micro
+        await trio.to_thread.run_sync(self._write, name, limiter=self._turn)
+
+    def _write(self, name: str) -> None:
+        try:
+            with closing(self._open()) as store, store:
+                store.execute("replace into spent values (?, ?)", (name, self.by_name[name]))
+        except sqlite3.Error as error:
+            raise AssayError("storage_failed", str(error)) from error
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=BUSY_SECONDS)
+
+
+@dataclass(slots=True)
+class _Account:
+    """What one key is doing now."""
+
+    running: int = 0
+    reserved: int = 0
+    tokens: float = 0.0  # requests it may make at once
+    at: float = float("-inf")
+
+
+class Admission:
+    """The doorkeeper. Without `keys` everybody is ANYBODY."""
+
+    def __init__(self, keys: ApiKeys | None, spending: Spending | None, requests_max: int) -> None:
+        self._keys, self._spending, self._most = keys, spending, requests_max
+        self._accounts: dict[str, _Account] = {}  # of known keys: no more than api_keys.KEYS_MAX
+        self._fresh_at = float("-inf")
+        self.running = 0
+
+    def caller(self, given: str | None) -> ApiKey:
+        """Whose key it is; Refusal 401."""
+        if self._keys is None:
+            return ANYBODY
+        self._refresh(self._keys)
+        found = None if given is None else self._keys.find(given)
+        if found is None:
+            said = "no API key was given" if given is None else "the API key is not valid"
+            raise Refusal(401, "invalid_api_key", said)
+        return found
+
+    @contextmanager
+    def admitted(self, caller: ApiKey) -> Iterator[dict[str, str]]:
+        """Hold one request's place; gives the headers that tell how many are left."""
+        if self.running >= self._most:
+            raise Refusal(503, "busy", "the gateway answers as many requests as it may")
+        account = self._account(caller)
+        if caller.at_once and account.running >= caller.at_once:
+            raise Refusal(429, "rate_limit_exceeded", f"at most {caller.at_once} at once")
+        headers = self._take(caller, account)
+        self.running += 1
+        account.running += 1
+        try:
+            yield headers
+        finally:
+            self.running -= 1
+            account.running -= 1
+
+    def reserve(self, caller: ApiKey, micro: int) -> None:
+        """Set the most an answer can cost aside; Refusal 402. `settle` must follow."""
+        account = self._account(caller)
+        if caller.budget:
+            spent = self._spending.by_name.get(caller.name, 0) if self._spending else 0
+            if spent + account.reserved + micro > caller.budget:
+                left = max(0, caller.budget - spent - account.reserved)
+                raise Refusal(
+                    402,
+                    "insufficient_quota",
+                    f"the key's budget has {left} micro-credits left; this can cost {micro}",
+                )
+        account.reserved += micro
+
+    async def settle(self, caller: ApiKey, reserved: int, spent: int) -> None:
+        """The answer cost `spent`; what was reserved is free again."""
+        self._account(caller).reserved -= reserved
+        if spent and caller.name and self._spending is not None:
+            try:
+                await self._spending.add(caller.name, spent)
+            except AssayError as error:
+                _log.error("spending_not_kept", code=error.code)
+
+    def _account(self, caller: ApiKey) -> _Account:
+        return self._accounts.setdefault(caller.name, _Account())
+
+    def _take(self, caller: ApiKey, account: _Account) -> dict[str, str]:
+        """One request out of the key's bucket, which fills at its rate a minute."""
+        rate = caller.requests_per_minute
+        if not rate:
+            return {}
+        now = trio.current_time()
+        account.tokens = min(rate, account.tokens + (now - account.at) * rate / 60)
+        account.at = now
+        headers = {
+            "x-ratelimit-limit-requests": str(rate),
+            "x-ratelimit-remaining-requests": str(max(0, int(account.tokens) - 1)),
+            "x-ratelimit-reset-requests": f"{(rate - account.tokens) * 60 / rate:.3f}s",
+        }
+        if account.tokens < 1:
+            wait = int((1 - account.tokens) * 60 / rate) + 1
+            raise Refusal(429, "rate_limit_exceeded", f"at most {rate} a minute", retry=wait)
+        account.tokens -= 1
+        return headers
+
+    def _refresh(self, keys: ApiKeys) -> None:
+        now = trio.current_time()
+        if now < self._fresh_at + REFRESH_SECONDS:
+            return
+        self._fresh_at = now
+        try:
+            keys.refresh()
+        except AssayError as error:  # the owner is editing: those known stay valid
+            _log.error("keys_not_read", code=error.code)

@@ -1,0 +1,153 @@
+"""API keys: who may ask, and how much. The file holds a key's sha256, never the key.
+
+A key is 256 random bits, so a plain hash cannot be searched, and looking it up by its hash tells
+nothing by its time. One JSON object a line; the file is private and replaced as a whole. A running
+gateway reads it again when it changes: a revoked key is refused from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from assay_network.durable import write_durably
+from assay_protocol.errors import AssayError
+
+KEYS_MAX: Final = 10_000
+FILE_BYTES_MAX: Final = 4 << 20
+KEY_PREFIX: Final = "assay-"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_BOUND_MAX: Final = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """One caller. `budget` is in micro-credits over the key's life; 0 means no bound."""
+
+    name: str
+    sha256: str
+    budget: int = 0
+    requests_per_minute: int = 0
+    at_once: int = 0
+
+
+class ApiKeys:
+    """The keys of `path`, by what they hash to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[int, int, int] | None = None
+        self._by_digest: dict[str, ApiKey] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the file again if it changed. Raises AssayError; the keys then stay as they were."""
+        seen = _stamp(self._path)
+        if seen != self._seen:
+            self._by_digest = {key.sha256: key for key in read_keys(self._path)}
+            self._seen = seen
+
+    def find(self, given: str) -> ApiKey | None:
+        return self._by_digest.get(digest_of(given))
+
+
+def digest_of(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
+    """All keys of the file; AssayError "config_invalid" with its line, or "key_permissions"."""
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise AssayError("key_permissions", f"{path} must have mode 0600")
+            data = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise AssayError("config_invalid", f"{path}: {error.strerror}") from error
+    _require(len(data) <= FILE_BYTES_MAX, f"{path} is too large")
+    keys: list[ApiKey] = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip():
+            keys.append(_parse(line, f"{path}:{number}"))
+    _require(len(keys) <= KEYS_MAX, f"{path} has more than {KEYS_MAX} keys")
+    twice = [name for name, count in Counter(key.name for key in keys).items() if count > 1]
+    _require(not twice, f"{path}: {', '.join(twice)} is there twice")
+    return tuple(keys)
+
+
+def add_key(path: Path, name: str, **bounds: int) -> str:
+    """Append a new key and return it: it is shown once, and cannot be read again."""
+    kept = read_keys(path) if path.exists() else ()
+    _require(bool(_NAME.fullmatch(name)), f"not a name of letters, digits, '._-': {name!r}")
+    _require(all(key.name != name for key in kept), f"there is a key {name!r} already")
+    made = KEY_PREFIX + secrets.token_urlsafe(32)
+    _write(path, (*kept, _checked({"name": name, "sha256": digest_of(made), **bounds}, "key")))
+    return made
+
+
+def revoke_key(path: Path, name: str) -> None:
+    """Take the key out of the file. Raises AssayError("config_invalid") if there is none."""
+    kept = read_keys(path)
+    left = tuple(key for key in kept if key.name != name)
+    _require(len(left) < len(kept), f"{path} has no key {name!r}")
+    _write(path, left)
+
+
+def _write(path: Path, keys: Iterable[ApiKey]) -> None:
+    text = "".join(json.dumps(asdict(key)) + "\n" for key in keys)
+    mask = os.umask(0o077)  # the draft is private from its first byte
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, text.encode())
+    except OSError as error:
+        raise AssayError("storage_failed", f"{path}: {error.strerror}") from error
+    finally:
+        os.umask(mask)
+
+
+def _parse(line: bytes, where: str) -> ApiKey:
+    try:
+        value = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise AssayError("config_invalid", f"{where}: not JSON") from error
+    _require(isinstance(value, dict), f"{where}: not an object")
+    return _checked(value, where)
+
+
+def _checked(value: Mapping[str, Any], where: str) -> ApiKey:
+    known = {field.name for field in fields(ApiKey)}
+    unknown = sorted(set(value) - known)
+    _require(
+        not unknown, f"{where}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+    )
+    name, digest = value.get("name"), value.get("sha256")
+    _require(isinstance(name, str) and bool(_NAME.fullmatch(name)), f"{where}: a name is missing")
+    right = isinstance(digest, str) and bool(_DIGEST.fullmatch(digest))
+    _require(right, f"{where}: sha256 must be 64 hexadecimal digits")
+    for bound in ("budget", "requests_per_minute", "at_once"):
+        given = value.get(bound, 0)
+        number = type(given) is int and 0 <= given < _BOUND_MAX
+        _require(number, f"{where}: {bound} must be a whole number")
+    return ApiKey(**value)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise AssayError("config_invalid", what)

@@ -1,0 +1,198 @@
+"""The gateway's parts put together, and served.
+
+One SDK client, connected before anything is listened for, serves all requests in one trio loop.
+Ending is in order: no new connections, /readyz says so, open answers finish (bounded), the last
+receipts are handed in.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route, Router
+
+from assay.direct import AsyncClient
+from assay.events import JobLimits
+from assay.gateway import chat_api, completions_api, messages_api, models_api, responses_api
+from assay.gateway.admission import ANYBODY, Admission, Spending
+from assay.gateway.api_keys import ApiKeys
+from assay.gateway.door import Door
+from assay.gateway.event_stream import Receive, Send
+from assay.gateway.exchange import Exchange, Handle
+from assay.gateway.service import Service
+from assay.gateway.settings import Settings
+from assay_network.logs import get_logger
+from assay_network.scopes import single_errors
+from assay_network.typed_settings import data_folder
+from assay_protocol.errors import AssayError
+
+DRAIN_SECONDS: Final = 30.0  # for answers under way when the gateway ends
+IDLE_SECONDS: Final = 30.0  # for a connection between requests, and for a request's head
+UNREAD_SECONDS: Final = 60.0  # sent bytes may go without an acknowledgement: then it is cut
+BACKLOG: Final = 1_024
+BACKOFF_US_MAX: Final = 1_000_000
+_ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
+    ("POST", "/v1/chat/completions", chat_api.chat_completions),
+    ("POST", "/v1/completions", completions_api.completions),
+    ("POST", "/v1/responses", responses_api.create),
+    ("POST", "/v1/responses/compact", responses_api.compact),
+    ("GET", "/v1/responses/{response}", responses_api.retrieve),
+    ("DELETE", "/v1/responses/{response}", responses_api.delete),
+    ("POST", "/v1/responses/{response}/cancel", responses_api.cancel),
+    ("GET", "/v1/responses/{response}/input_items", responses_api.input_items),
+    ("POST", "/v1/messages", messages_api.messages),
+    ("POST", "/v1/messages/count_tokens", messages_api.count_tokens),
+    ("POST", "/v1/embeddings", models_api.embeddings),
+    ("GET", "/v1/models", models_api.models),
+    ("GET", "/v1/models/{model}", models_api.model),
+    ("GET", "/v1/receipts/{receipt}", models_api.receipt),
+    ("POST", "/tokenize", models_api.tokenize),
+    ("POST", "/detokenize", models_api.detokenize),
+    ("GET", "/healthz", models_api.healthz),
+    ("GET", "/readyz", models_api.readyz),
+)
+_log = get_logger("gateway")
+
+
+class _Started(Protocol):
+    """What `nursery.start` hands over, as far as it is used here."""
+
+    def started(self, value: str) -> None: ...
+
+
+class _Endpoint:
+    """One path as an ASGI application."""
+
+    def __init__(self, service: Service, handles: Mapping[str, Handle]) -> None:
+        self._service, self._handles = service, handles
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        caller = scope.get("assay.caller", ANYBODY)
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._handles[method](Exchange(scope, receive, send, self._service, caller))
+
+
+def gateway_app(service: Service) -> Any:
+    """The ASGI application of `service`."""
+    by_path: dict[str, dict[str, Handle]] = {}
+    for method, path, handle in _ROUTES:
+        by_path.setdefault(path, {})[method] = handle
+    routes = [
+        Route(path, _Endpoint(service, handles), methods=list(handles))
+        for path, handles in by_path.items()
+    ]
+    settings = service.settings
+    checked = not settings.keys and not settings.open
+    router = Router(routes, redirect_slashes=False)
+    app: Any = Door(router, service.admission, names_checked=checked)
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "x-assay-node", "x-assay-receipt", "x-assay-credit"],
+        )
+    return app
+
+
+async def run_gateway(
+    settings: Settings,
+    *,
+    transports: list[Any] | None = None,
+    stop: Callable[[], Awaitable[object]] = trio.sleep_forever,
+    task_status: _Started = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stop` returns; `task_status` gets the URL. Raises AssayError: "port_in_use",
+    "config_invalid", "key_permissions", "storage_failed"."""
+    keys = _keys(settings)
+    spending = Spending(settings.directory / "gateway.sqlite") if keys is not None else None
+    admission = Admission(keys, spending, settings.requests)
+    with closing(listening_socket(*settings.address)) as listener, single_errors():
+        async with (
+            AsyncClient.connect(
+                settings.coordinator,
+                key_path=_key_path(settings),
+                cache=settings.directory / "cards",
+                limits=job_limits(settings),
+                transports=transports,
+            ) as client,
+            trio.open_nursery() as tasks,
+        ):
+            service = Service(client, settings, admission, tasks)
+
+            async def until_stopped() -> None:
+                await stop()
+                service.draining = True
+
+            task_status.started(_url(listener))
+            await serve(gateway_app(service), _config(listener), shutdown_trigger=until_stopped)
+            tasks.cancel_scope.cancel()
+
+
+def job_limits(settings: Settings) -> JobLimits:
+    """How long a job is tried: a caller who can come again is told so in seconds, before a stream
+    has to be begun to keep it alive."""
+    seconds = settings.answer_seconds
+    return JobLimits(backoff_max_us=BACKOFF_US_MAX, total_us=seconds * 1_000_000)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket whose connections end when what they were sent stays unread; AssayError
+    "port_in_use"."""
+    try:
+        (family, _, _, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            patience = round(UNREAD_SECONDS * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+            # Tokens leave when they are there; accepted connections have these options, too.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        said = errno.errorcode.get(error.errno or 0, "")
+        text = f"cannot listen on {host}:{port}: {error.strerror} {said}".rstrip()
+        raise AssayError("port_in_use", text) from error
+    return listener
+
+
+def _config(listener: socket.socket) -> Config:
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]  # its owner from here on
+    config.backlog = BACKLOG
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = IDLE_SECONDS
+    config.graceful_timeout = DRAIN_SECONDS
+    return config
+
+
+def _keys(settings: Settings) -> ApiKeys | None:
+    return ApiKeys(Path(settings.keys).expanduser()) if settings.keys else None
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _key_path(settings: Settings) -> Path:
+    if settings.key:
+        return Path(settings.key).expanduser()
+    return data_folder("", "client.key")

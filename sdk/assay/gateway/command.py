@@ -1,0 +1,118 @@
+"""`assay gateway`: serve, and `assay gateway keys`: who may ask.
+
+Every setting can stand in a TOML file, in an ASSAY_GATEWAY_* variable, or be a flag. Ready is said
+by one JSON line on standard output; the log goes to standard error, without prompts or keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from assay.gateway.api_keys import add_key, read_keys, revoke_key
+from assay.gateway.app import run_gateway
+from assay.gateway.settings import Settings, load_from_process
+from assay_network.logs import configure_logs
+from assay_protocol.errors import AssayError
+
+OK, FAILED, USAGE = 0, 1, 2
+_WRONG_COMMAND: Final = frozenset({"config_invalid", "key_permissions", "key_invalid"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] == ["keys"]:
+            return _keys(_keys_parser().parse_args(words[1:]))
+        options = vars(_parser().parse_args(words))
+        file = options.pop("config")
+        given = {name: value for name, value in options.items() if value is not None}
+        settings = load_from_process(file, given)
+        configure_logs()
+        trio.run(_serve, settings)
+    except AssayError as error:
+        print(f"assay gateway: {error}", file=sys.stderr)
+        return USAGE if error.code in _WRONG_COMMAND else FAILED
+    except KeyboardInterrupt:
+        return OK
+    return OK
+
+
+async def _serve(settings: Settings) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            serve = partial(run_gateway, settings, stop=partial(anext, signals))
+            url = await nursery.start(serve)
+            print(json.dumps({"ready": url, "api": f"{url}/v1"}), flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="assay gateway",
+        description="Serve OpenAI's and Anthropic's APIs from the network.",
+        epilog="also: assay gateway keys add|list|revoke. Exit codes: 0 ended as told, "
+        "1 it failed, 2 wrong command line or settings.",
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML; the same names with '_'")
+    for field in dataclasses.fields(Settings):
+        flag = "--" + field.name.replace("_", "-")
+        if isinstance(field.default, bool):
+            parser.add_argument(flag, action="store_true", default=None)
+        elif isinstance(field.default, tuple):
+            parser.add_argument(flag, action="append", default=None)
+        else:
+            parser.add_argument(flag, type=type(field.default), default=None)
+    return parser
+
+
+def _keys_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="assay gateway keys")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    made = verbs.add_parser("add", help="make a key and print it, once")
+    made.add_argument("--budget", type=int, default=0, help="micro-credits; 0: no bound")
+    made.add_argument("--requests-per-minute", type=int, default=0, help="0: no bound")
+    made.add_argument("--at-once", type=int, default=0, help="requests; 0: no bound")
+    revoked = verbs.add_parser("revoke", help="take a key out of the file")
+    listed = verbs.add_parser("list", help="names and bounds")
+    listed.add_argument("--json", action="store_true")
+    for verb in (made, revoked, listed):
+        verb.add_argument("--keys", type=Path, required=True, metavar="FILE")
+    for verb in (made, revoked):
+        verb.add_argument("name")
+    return parser
+
+
+def _keys(options: argparse.Namespace) -> int:
+    if options.verb == "add":
+        bounds = {name: getattr(options, name) for name in ("requests_per_minute", "at_once")}
+        print(add_key(options.keys, options.name, budget=options.budget, **bounds))
+    elif options.verb == "revoke":
+        revoke_key(options.keys, options.name)
+    else:
+        _list(read_keys(options.keys), options.json)
+    return OK
+
+
+def _list(keys: Sequence[Any], as_json: bool) -> None:
+    for key in keys:
+        told = dataclasses.asdict(key)
+        del told["sha256"]
+        if as_json:
+            print(json.dumps(told))
+        else:
+            bounds = ", ".join(f"{name} {value or 'any'}" for name, value in told.items())
+            print(bounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

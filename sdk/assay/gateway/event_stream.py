@@ -1,0 +1,107 @@
+"""One HTTP answer as server-sent events: begun with its first event, kept alive, cancelled at once.
+
+The status line waits for the first event, so what fails before it gets a status of its own. A
+silent stream gets a comment now and then. When the client leaves, everything that draws for it is
+cancelled; so is an answer that takes longer than it may. A client that does not read holds the
+drawing back and, after `server.py`'s time for unacknowledged bytes, is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import trio
+
+from assay.gateway.refusal import Refusal
+from assay_network.scopes import single_errors
+
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class EventStream:
+    """The client's end of one answer: `send` whole events."""
+
+    def __init__(self, send: Send) -> None:
+        self.begun = False
+        self._send = send
+        self._headers = list(_HEADERS)
+        self._silent = True
+
+    def header(self, name: str, value: str) -> None:
+        """One more header; only before the first event."""
+        if not self.begun:
+            self._headers.append((name.encode("latin-1"), value.encode("latin-1")))
+
+    async def send(self, events: bytes) -> None:
+        self._silent = False
+        if not self.begun:
+            self.begun = True
+            await self._send(
+                {"type": "http.response.start", "status": 200, "headers": self._headers}
+            )
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+    async def finish(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def keep_alive(self, seconds: float) -> None:
+        """A comment whenever nothing was sent for so long; until cancelled."""
+        while True:
+            self._silent = True
+            await trio.sleep(seconds)
+            if self._silent:
+                await self.send(KEEP_ALIVE)
+
+
+async def serve_events(
+    receive: Receive,
+    send: Send,
+    write: Callable[[EventStream], Awaitable[None]],
+    failed: Callable[[Refusal], bytes],
+    *,
+    keep_alive: float,
+    headers: Mapping[str, str],
+) -> None:
+    """Answer with what `write` sends. A Refusal before the first event is raised; after it, it is
+    told in the stream, in the words of `failed`."""
+    stream = EventStream(send)
+    for name, value in headers.items():
+        stream.header(name, value)
+    with single_errors():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
+            nursery.start_soon(stream.keep_alive, keep_alive)
+            try:
+                await write(stream)
+            except Refusal as refusal:
+                if not stream.begun:
+                    raise
+                await stream.send(failed(refusal))
+            await stream.finish()
+            nursery.cancel_scope.cancel()
+
+
+async def until_gone(receive: Receive, work: Callable[[], Awaitable[Any]]) -> Any:
+    """What `work` returns; None if the client leaves before, and `work` is then cancelled."""
+    found: Any = None
+    with single_errors():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
+            found = await work()
+            nursery.cancel_scope.cancel()
+    return found
+
+
+async def _cancel_when_gone(receive: Receive, scope: trio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+    scope.cancel()

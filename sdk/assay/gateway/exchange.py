@@ -1,0 +1,180 @@
+"""One request and its answer, as the modules of the APIs see it: a body in, JSON or events out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import trio
+
+from assay.gateway.api_keys import ApiKey
+from assay.gateway.event_stream import EventStream, Receive, Send, serve_events, until_gone
+from assay.gateway.fields import parse_body
+from assay.gateway.generation import Asked, Choice, Fresh, Generation
+from assay.gateway.refusal import Refusal
+from assay.gateway.service import Service
+
+
+class Words(Protocol):
+    """How one API writes an answer. In a stream `begin` comes with the first `fresh`."""
+
+    def begin(self, generation: Generation) -> bytes: ...
+    def fresh(self, fresh: Fresh) -> bytes: ...
+    def end(self, generation: Generation, choices: tuple[Choice, ...]) -> bytes: ...
+    def failed(self, refusal: Refusal) -> bytes: ...
+    def whole(self, generation: Generation, choices: tuple[Choice, ...]) -> dict[str, Any]: ...
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`scope`, `receive` and `send` are ASGI's."""
+
+    scope: Mapping[str, Any]
+    receive: Receive
+    send: Send
+    service: Service
+    caller: ApiKey
+    headers: dict[str, str] = field(default_factory=dict)  # of the answer
+
+    def parameter(self, name: str) -> str:
+        """A part of the path."""
+        return str(self.scope["path_params"][name])
+
+    async def body(self) -> dict[str, Any]:
+        """The request's JSON object. Refusal: too large, too slow, not JSON."""
+        settings = self.service.settings
+        kind = header(self.scope, b"content-type").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            # Also keeps pages away: a browser asks before it sends this type to another site.
+            raise Refusal(415, "unsupported_media_type", "the body must be application/json")
+        data = bytearray()
+        with trio.move_on_after(settings.body_seconds):
+            while True:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                data += message.get("body", b"")
+                if len(data) > settings.body_bytes:
+                    said = f"a body has at most {settings.body_bytes} bytes"
+                    raise Refusal(413, "request_too_large", said)
+                if not message.get("more_body", False):
+                    return parse_body(bytes(data))
+        raise Refusal(408, "timeout", "the body did not arrive in time")
+
+    async def reply(self, body: Mapping[str, Any], status: int = 200) -> None:
+        await send_json(self.send, status, body, self.headers)
+
+    async def answer(
+        self,
+        asked: Asked,
+        words: Words,
+        *,
+        stream: bool,
+        done: Callable[[dict[str, Any]], None] = lambda body: None,
+    ) -> None:
+        """Draw what was asked and write it in `words`; `done` gets the whole answer's body."""
+        if asked.ignored:
+            self.headers["x-assay-ignored"] = ", ".join(asked.ignored)
+        if not stream:
+            body = await until_gone(self.receive, lambda: self.whole(asked, words))
+            if body is not None:  # else nobody is there to read it
+                done(body)
+                await self.reply(body)
+            return
+
+        async def write(events: EventStream) -> None:
+            done(await self._write(asked, words, events))
+
+        await serve_events(
+            self.receive,
+            self.send,
+            write,
+            words.failed,
+            keep_alive=self.service.settings.keep_alive,
+            headers=self.headers,
+        )
+
+    async def whole(self, asked: Asked, words: Words) -> dict[str, Any]:
+        """The body of an answer that is not streamed."""
+        async with self.service.generation(asked, self.caller) as generation:
+            choices = await generation.run(_unheard)
+        self.headers |= answer_headers(generation, choices)
+        return words.whole(generation, choices)
+
+    async def _write(self, asked: Asked, words: Words, events: EventStream) -> dict[str, Any]:
+        begun = False
+        async with self.service.generation(asked, self.caller) as generation:
+
+            async def on_fresh(fresh: Fresh) -> None:
+                nonlocal begun
+                data = b""
+                if not begun:
+                    begun = True
+                    events.header("x-assay-node", fresh.node.hex())
+                    data = words.begin(generation)
+                data += words.fresh(fresh)
+                if data:
+                    await events.send(data)
+
+            choices = await generation.run(on_fresh)
+        # Its receipts can be asked for from here on.
+        beginning = b"" if begun else words.begin(generation)
+        await events.send(beginning + words.end(generation, choices))
+        return words.whole(generation, choices)
+
+
+class Gone(Exception):
+    """The client left before its request was whole: nobody is to be answered."""
+
+
+Handle = Callable[[Exchange], Awaitable[None]]
+
+
+def answer_headers(generation: Generation, choices: tuple[Choice, ...]) -> dict[str, str]:
+    """Who drew it, under which receipts, for how many micro-credits."""
+    facts = network_facts(generation, choices)
+    return {
+        "x-assay-node": ", ".join(facts["nodes"]),
+        "x-assay-receipt": ", ".join(facts["receipts"]),
+        "x-assay-credit": str(facts["credit"]),
+    }
+
+
+def network_facts(generation: Generation, choices: tuple[Choice, ...]) -> dict[str, Any]:
+    """The `assay` object of an answer. `credit` is in micro-credits."""
+    nodes = [node.hex() for choice in choices for node in choice.completion.nodes]
+    verdicts = [one.completion.verdict for one in choices if one.completion.verdict is not None]
+    return {
+        "nodes": list(dict.fromkeys(nodes)),
+        "receipts": generation.receipt_ids(),
+        "credit": generation.cost,
+        "verdict": verdicts[0].outcome if verdicts else None,
+        "final": all(choice.completion.final for choice in choices),
+    }
+
+
+async def send_json(
+    send: Send, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
+) -> None:
+    """One whole answer. Escaped to ASCII, so any text of anybody's can be told."""
+    data = json.dumps(body, separators=(",", ":")).encode()
+    told = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
+    fixed = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(data)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": fixed + told})
+    await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+async def _unheard(fresh: Fresh) -> None:
+    """Nobody waits for the pieces of a whole answer."""
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str:
+    """The first of that name (lower case), or ""."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), "")

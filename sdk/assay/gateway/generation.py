@@ -1,0 +1,204 @@
+"""What a request draws: one answer for each choice, whatever API asked; and what it cost.
+
+`Asked` is a request in the network's own terms, made by each API's module. `draw` streams all its
+choices at once and tells each piece as it comes. Whatever ends it (the end, a failure, a client
+that left) every receipt that came is kept and its price is settled against the caller's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from assay.answers import Completion, Delta, JobFailed
+from assay.gateway.refusal import Refusal, refusal_of
+from assay.gateway.tool_calls import (
+    Call,
+    ChosenReader,
+    DemandedReader,
+    Piece,
+    PlainReader,
+    Reader,
+    Text,
+    Tool,
+)
+from assay_network.scopes import single_errors
+from assay_protocol.errors import AssayError
+from assay_protocol.limits import OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
+from assay_protocol.messages import Receipt, Ticket
+from assay_protocol.signing import peek
+from assay_protocol.tickets import job_price
+
+if TYPE_CHECKING:
+    from assay.catalogue import Model
+    from assay.direct import AsyncClient
+    from assay.records import ReceiptRecord
+    from assay_protocol.logprobs import TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`options` are what `assay.job_options.make_job` takes, without max_tokens."""
+
+    model: str
+    max_tokens: int
+    choices: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
+    messages: Sequence[dict[str, Any]] | None = None  # a chat, or else a prompt
+    prompt: str | tuple[int, ...] = ""
+    tools: tuple[Tool, ...] = ()
+    tools_demanded: bool = False
+    ignored: tuple[str, ...] = ()  # fields that have no effect, told in a header
+    license: str | None = None
+
+    def reader(self) -> Reader:
+        if not self.tools:
+            return PlainReader()
+        if self.tools_demanded:
+            return DemandedReader()
+        return ChosenReader(frozenset(tool.name for tool in self.tools))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One whole answer. `finish` is "stop", "length" or "tool_calls"."""
+
+    text: str
+    calls: Sequence[Call]
+    finish: str
+    completion: Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What one frame of an answer brought: pieces of text or calls, its tokens, and who drew it."""
+
+    choice: int
+    pieces: Sequence[Piece]
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...]
+    node: bytes
+
+
+OnFresh = Callable[[Fresh], Awaitable[None]]
+
+
+class Generation:
+    """One request under way: `run` it once."""
+
+    def __init__(
+        self, client: AsyncClient, asked: Asked, model: Model, prompt: tuple[int, ...]
+    ) -> None:
+        self.model, self.prompt, self.asked = model, prompt, asked
+        self.max_tokens = _room(model, prompt, asked)
+        self.receipts: list[ReceiptRecord] = []
+        self.completion_tokens = 0
+        self._client = client
+
+    @property
+    def most(self) -> int:
+        """Micro-credits all choices can cost together."""
+        summary = self.model.summary
+        doubled = 2 if self.asked.options.get("verify") == "quorum" else 1
+        one = len(self.prompt) * summary.price_in + self.max_tokens * summary.price_out
+        return self.asked.choices * doubled * -(-one // 1000)
+
+    @property
+    def cost(self) -> int:
+        """Micro-credits, by the receipts that came."""
+        return sum(map(price_of, self.receipts))
+
+    def receipt_ids(self) -> list[str]:
+        """What the receipts are asked for by, at GET /v1/receipts/{id}."""
+        return [receipt_id(record) for record in self.receipts]
+
+    async def run(self, on_fresh: OnFresh) -> tuple[Choice, ...]:
+        """All choices. Raises Refusal if one fails; what came is paid and its receipts are here."""
+        if self.asked.choices == 1:
+            return (await self._one(0, on_fresh),)
+        found: dict[int, Choice] = {}
+
+        async def one(index: int) -> None:
+            found[index] = await self._one(index, on_fresh)
+
+        try:
+            with single_errors():
+                async with trio.open_nursery() as nursery:
+                    for index in range(self.asked.choices):
+                        nursery.start_soon(one, index)
+        except BaseExceptionGroup as several:  # one reason is enough
+            refusals, others = several.split(Refusal)
+            if refusals is None or others is not None:
+                raise
+            raise _first(refusals) from several
+        return tuple(found[index] for index in range(self.asked.choices))
+
+    async def _one(self, index: int, on_fresh: OnFresh) -> Choice:
+        reader, said = self.asked.reader(), [""]
+        stream = self._client.draw(
+            self.model, self.prompt, max_tokens=self.max_tokens, **self.asked.options
+        )
+        node = b""
+
+        async def tell(pieces: Sequence[Piece], event: Delta | None) -> None:
+            said.extend(piece.text for piece in pieces if isinstance(piece, Text))
+            tokens, logprobs = ((), ()) if event is None else (event.tokens, event.logprobs)
+            await on_fresh(Fresh(index, pieces, tokens, logprobs, node))
+
+        try:
+            async with stream:
+                async for event in stream:
+                    if isinstance(event, Delta):
+                        node = event.node
+                        await tell(tuple(reader.push(event.text)), event)
+            if rest := tuple(reader.flush()):
+                await tell(rest, None)
+        except JobFailed as failure:
+            raise refusal_of(failure, charged=bool(failure.partial.receipts)) from failure
+        except AssayError as error:
+            raise refusal_of(error) from error
+        except ValueError as error:  # an option out of range, in make_job's words
+            raise Refusal(400, "invalid_value", str(error)) from error
+        finally:
+            if stream.text is not None:
+                self.receipts += [*stream.result.receipts, *stream.result.twins]
+                self.completion_tokens += len(stream.result.tokens)
+        finish = stream.result.finish_reason
+        if finish == "stop" and reader.calls:
+            finish = "tool_calls"
+        return Choice("".join(said), tuple(reader.calls), finish, stream.result)
+
+
+def receipt_id(record: ReceiptRecord) -> str:
+    """What a receipt is asked for by: its ticket, in hex."""
+    return peek(Ticket, record.ticket).ticket.hex()
+
+
+def _room(model: Model, prompt: tuple[int, ...], asked: Asked) -> int:
+    """Tokens the answer may have: what was asked, cut to what one job and the context hold."""
+    context = min(model.card.context, model.summary.context)
+    left = min(context, PROMPT_TOKENS_MAX) - len(prompt)
+    if left < 1:
+        raise Refusal(
+            400,
+            "context_length_exceeded",
+            f"the prompt has {len(prompt)} tokens; the model's context is {context}",
+            param="prompt" if asked.messages is None else "messages",
+        )
+    return min(asked.max_tokens, OUTPUT_TOKENS_MAX, left)
+
+
+def price_of(record: ReceiptRecord) -> int:
+    """Micro-credits of one receipt's job."""
+    return job_price(peek(Ticket, record.ticket), peek(Receipt, record.receipt).n_out)
+
+
+def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Refusal)
+    return error

@@ -1,0 +1,133 @@
+"""What the gateway tells beside answers: models, tokens, receipts, health; no embeddings yet."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any, Final
+
+from assay.gateway.chat_request import MODEL_CHARACTERS_MAX, read_messages
+from assay.gateway.exchange import Exchange
+from assay.gateway.fields import Fields
+from assay.gateway.generation import Asked, price_of
+from assay.gateway.refusal import Refusal, invalid, refusal_of
+from assay.gateway.tool_fields import openai_tools
+from assay_protocol.detokenizer import Detokenizer
+from assay_protocol.errors import AssayError
+from assay_protocol.limits import PROMPT_TOKENS_MAX
+from assay_protocol.messages import ModelSummary, Receipt, Ticket
+from assay_protocol.signing import peek
+
+_EMBEDDINGS: Final = frozenset(
+    {"model", "input", "encoding_format", "dimensions", "user", "verify", "node", "license"}
+)
+_TOKENIZE: Final = frozenset({"model", "prompt", "messages", "tools"})
+
+
+async def models(exchange: Exchange) -> None:
+    """GET /v1/models."""
+    found = await exchange.service.summaries()
+    listed = [_model(one, exchange.service.started) for one in found]
+    await exchange.reply({"object": "list", "data": listed})
+
+
+async def model(exchange: Exchange) -> None:
+    """GET /v1/models/{id}: with the license, which only the model's card tells."""
+    found = await exchange.service.model(exchange.parameter("model"))
+    told = _model(found.summary, exchange.service.started)
+    await exchange.reply({**told, "license": found.card.license})
+
+
+async def tokenize(exchange: Exchange) -> None:
+    """POST /tokenize: the tokens of a text, or of a chat under the model's template."""
+    fields = Fields(await exchange.body())
+    fields.only(_TOKENIZE)
+    name = fields.required_text("model", MODEL_CHARACTERS_MAX)
+    if fields.has("messages"):
+        tools = openai_tools(fields, flat=False)
+        asked = Asked(name, 1, messages=read_messages(fields), tools=tools)
+    else:
+        asked = Asked(name, 1, prompt=fields.required_text("prompt"))
+    found = await exchange.service.model(name)
+    tokens = await exchange.service.prompt_tokens(found, asked)
+    context = min(found.card.context, found.summary.context)
+    await exchange.reply({"count": len(tokens), "max_model_len": context, "tokens": tokens})
+
+
+async def detokenize(exchange: Exchange) -> None:
+    """POST /detokenize: the text tokens add to an answer; those that steer the model add none."""
+    fields = Fields(await exchange.body())
+    fields.only(frozenset({"model", "tokens"}))
+    found = await exchange.service.model(fields.required_text("model", MODEL_CHARACTERS_MAX))
+    tokens = fields.items("tokens", PROMPT_TOKENS_MAX)
+    if not all(type(one) is int for one in tokens):
+        raise invalid("tokens", "tokens must be a list of integers", "invalid_type")
+    text = Detokenizer(found.card.pieces)
+    try:
+        await exchange.reply({"prompt": text.push(tokens) + text.flush()})
+    except AssayError as error:
+        raise refusal_of(error) from error
+
+
+async def embeddings(exchange: Exchange) -> None:
+    """POST /v1/embeddings: refused, as long as no message of the network asks for one."""
+    fields = Fields(await exchange.body())
+    fields.only(_EMBEDDINGS)
+    fields.choice("encoding_format", ("float", "base64"))
+    if not fields.has("input"):
+        raise Refusal(400, "missing_required_parameter", "input is missing", param="input")
+    name = (await exchange.service.model(fields.required_text("model"))).summary.name
+    said = f"the network serves answers of {name!r}, and embeddings of no model yet"
+    raise Refusal(400, "embeddings_unsupported", said, param="model")
+
+
+async def receipt(exchange: Exchange) -> None:
+    """GET /v1/receipts/{id}: what the node signed, and all it takes to check it alone."""
+    name = exchange.parameter("receipt")
+    record = exchange.service.receipt(exchange.caller, name)
+    ticket, signed = peek(Ticket, record.ticket), peek(Receipt, record.receipt)
+    await exchange.reply(
+        {
+            "id": name,
+            "object": "receipt",
+            "node": ticket.node.hex(),
+            "model": ticket.model.hex(),
+            "coordinator": record.coordinator.hex(),
+            "class": signed.class_id,
+            "finish": signed.finish,
+            "prompt_tokens": signed.n_in,
+            "completion_tokens": signed.n_out,
+            "credit": price_of(record),
+            "root": signed.root.hex(),
+            # One record of the file that `assay verify` reads, without the length in front.
+            "record": base64.b64encode(record.encode()).decode(),
+        }
+    )
+
+
+async def healthz(exchange: Exchange) -> None:
+    """The process is there."""
+    await exchange.reply({"status": "ok"})
+
+
+async def readyz(exchange: Exchange) -> None:
+    """A request could be answered now, or why not."""
+    reason = await exchange.service.ready()
+    if reason is None:
+        await exchange.reply({"status": "ready"})
+    else:
+        await exchange.reply({"status": "not ready", "reason": reason}, 503)
+
+
+def _model(summary: ModelSummary, created: int) -> dict[str, Any]:
+    """`pricing` in micro-credits for 1000 tokens."""
+    return {
+        "id": summary.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "assay",
+        "max_model_len": summary.context,
+        "digest": summary.model.hex(),
+        "nodes": summary.nodes,
+        "free_slots": summary.free_slots,
+        "pricing": {"prompt": summary.price_in, "completion": summary.price_out},
+    }

@@ -1,0 +1,202 @@
+"""What all of the gateway's APIs share: one SDK client, the callers' accounts, what is kept.
+
+A request is made ready here (its model found, its prompt tokenized, the most it can cost set
+aside), then drawn, and settled whatever became of it. Models are remembered for a moment, so a
+request costs one question to the coordinator: that for its ticket.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from assay.gateway.admission import Admission
+from assay.gateway.api_keys import ApiKey
+from assay.gateway.generation import Asked, Generation, receipt_id
+from assay.gateway.kept_responses import KeptResponses
+from assay.gateway.refusal import Refusal, refusal_of
+from assay.gateway.settings import Settings
+from assay.gateway.tool_calls import spoken, told
+from assay_network.logs import get_logger
+from assay_protocol.errors import AssayError
+from assay_protocol.messages import ModelSummary
+
+if TYPE_CHECKING:
+    from assay.catalogue import Model
+    from assay.direct import AsyncClient
+    from assay.records import ReceiptRecord
+
+MODELS_SECONDS: Final = 2.0  # how old what the coordinator said of models may be
+MODELS_MAX: Final = 1_024
+READY_SECONDS: Final = 2.0
+RECEIPTS_BYTES_MAX: Final = 256 << 20
+_log = get_logger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptReceipt:
+    caller: str
+    record: ReceiptRecord
+
+
+class Service:
+    """One gateway's inside; `drain` makes it say that it is leaving."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        settings: Settings,
+        admission: Admission,
+        tasks: trio.Nursery,
+    ) -> None:
+        self.settings, self.admission, self.tasks = settings, admission, tasks
+        self.started = int(time.time())
+        self.draining = False
+        self._client = client
+        self._models: dict[str, tuple[float, Model]] = {}
+        self._summaries: tuple[float, tuple[ModelSummary, ...]] = (float("-inf"), ())
+        self._receipts: OrderedDict[str, _KeptReceipt] = OrderedDict()
+        self._receipt_bytes = 0
+        self.responses = KeptResponses(settings.responses)
+
+    # ---- models ----
+
+    async def summaries(self) -> tuple[ModelSummary, ...]:
+        """What the network serves; Refusal if the coordinator does not answer."""
+        at, known = self._summaries
+        if trio.current_time() - at > MODELS_SECONDS:
+            known = await _told(self._client.models())
+            self._summaries = trio.current_time(), known
+        return known
+
+    async def model(self, name: str) -> Model:
+        """The model of that name or digest; Refusal 404, or 503 where no node serves it now."""
+        known = self._models.get(name)
+        if known is not None and trio.current_time() - known[0] <= MODELS_SECONDS:
+            return known[1]
+        try:
+            model = await self._client.model(name)
+        except AssayError as error:
+            if error.code == "model_unknown":
+                raise _no_model(name) from error
+            raise refusal_of(error) from error
+        if len(self._models) >= MODELS_MAX:
+            self._models.clear()
+        self._models[name] = trio.current_time(), model
+        return model
+
+    async def ready(self) -> str | None:
+        """None if a request could be served now, else the reason why not."""
+        if self.draining:
+            return "draining"
+        reason: str | None = "timeout"
+        with trio.move_on_after(READY_SECONDS):
+            try:
+                models = await self._client.models()
+                reason = None if any(model.nodes for model in models) else "no_capacity"
+            except AssayError as error:
+                reason = error.code
+        return reason
+
+    # ---- answers ----
+
+    @asynccontextmanager
+    async def generation(self, asked: Asked, caller: ApiKey) -> AsyncIterator[Generation]:
+        """A request ready to be drawn; settled, and its receipts kept, when this is left."""
+        model = await self.model(asked.model)
+        self._check_offer(model, asked)
+        prompt = await self.prompt_tokens(model, asked)
+        if not prompt:
+            raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
+        made = Generation(self._client, asked, model, prompt)
+        reserved = made.most
+        self.admission.reserve(caller, reserved)
+        try:
+            with trio.fail_after(self.settings.answer_seconds):
+                yield made
+        except trio.TooSlowError:
+            charged = bool(made.receipts)
+            raise Refusal(504, "timeout", "the answer took too long", charged=charged) from None
+        finally:
+            self._keep(caller, made.receipts)
+            with trio.CancelScope(shield=True):
+                await self.admission.settle(caller, reserved, made.cost)
+
+    async def prompt_tokens(self, model: Model, asked: Asked) -> tuple[int, ...]:
+        """The prompt as the model reads it; Refusal if its template or tokenizer refuses."""
+        try:
+            if asked.messages is None:
+                if isinstance(asked.prompt, str):
+                    return await model.tokens_of_text(asked.prompt)
+                _check_tokens(asked.prompt, model.card.n_vocab)
+                return asked.prompt
+            messages, tools = list(asked.messages), [tool.as_told() for tool in asked.tools]
+            if "tools" in model.card.chat_template:
+                return await model.tokens_of_chat(messages, tools or None)
+            return await model.tokens_of_chat(_without_tools(messages, asked))
+        except AssayError as error:
+            raise refusal_of(error) from error
+
+    def receipt(self, caller: ApiKey, name: str) -> ReceiptRecord:
+        """A receipt of the caller's own; Refusal 404."""
+        kept = self._receipts.get(name)
+        if kept is None or kept.caller != caller.name:
+            raise Refusal(404, "receipt_not_found", "no such receipt of yours is kept here")
+        return kept.record
+
+    def _check_offer(self, model: Model, asked: Asked) -> None:
+        if asked.license is not None and model.card.license != asked.license:
+            said = f"the model's license is {model.card.license}"
+            raise Refusal(400, "license_mismatch", said, param="license")
+        if not model.summary.nodes:
+            raise Refusal(503, "no_capacity", "no node serves the model now", param="model")
+
+    def _keep(self, caller: ApiKey, records: list[ReceiptRecord]) -> None:
+        for record in records:
+            self._receipts[receipt_id(record)] = _KeptReceipt(caller.name, record)
+            self._receipt_bytes += _size(record)
+        while self._receipts and (
+            len(self._receipts) > self.settings.receipts or self._receipt_bytes > RECEIPTS_BYTES_MAX
+        ):
+            _, oldest = self._receipts.popitem(last=False)
+            self._receipt_bytes -= _size(oldest.record)
+
+
+async def _told(question: Any) -> Any:
+    try:
+        return await question
+    except AssayError as error:
+        raise refusal_of(error) from error
+
+
+def _no_model(name: str) -> Refusal:
+    said = f"the model {name[:128]!r} is not offered; see /v1/models"
+    return Refusal(404, "model_not_found", said, param="model")
+
+
+def _check_tokens(tokens: tuple[int, ...], n_vocab: int) -> None:
+    if not all(0 <= token < n_vocab for token in tokens):
+        raise Refusal(
+            400, "invalid_value", f"tokens of this model are 0 to {n_vocab - 1}", param="prompt"
+        )
+
+
+def _size(record: ReceiptRecord) -> int:
+    return len(record.prompt) + len(record.output) + len(record.grammar or b"") + 2_048
+
+
+def _without_tools(messages: list[dict[str, Any]], asked: Asked) -> list[dict[str, Any]]:
+    """The chat for a template that knows no tools: calls and their results are said in words."""
+    chat = [spoken(message) for message in messages]
+    if not asked.tools:
+        return chat
+    if chat[0]["role"] == "system":
+        first = {**chat[0], "content": chat[0]["content"] + "\n\n" + told(asked.tools)}
+        return [first, *chat[1:]]
+    return [{"role": "system", "content": told(asked.tools)}, *chat]
