@@ -86,11 +86,14 @@ def planned(scenario: Scenario, streams: Streams) -> Roster:
     return Roster(nodes, clients)
 
 
-def remembered(key: bytes, operator: bytes, verified: int, policy: Policy, now: int) -> NodeRow:
-    """What the coordinator's tables hold of a node that was here before."""
+def remembered(
+    key: bytes, operator: bytes, verified: int, policy: Policy, now: int, since: int | None = None
+) -> NodeRow:
+    """What the coordinator's tables hold of a node that was here before; `since` (else `now`): when
+    it became active."""
     row = fresh_row(key, operator, now)
     if verified >= policy.probation_audits:
-        row = moved(row, "active", now)
+        row = moved(row, "active", now if since is None else since)
     return replace(row, verified=verified)
 
 

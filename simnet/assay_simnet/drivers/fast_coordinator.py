@@ -34,6 +34,7 @@ from assay_coordinator.core.policy import Policy
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.signing import SIGNATURE_BYTES
+from assay_simnet.audit_policies import SCHEMES
 from assay_simnet.chain import Chain
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
@@ -98,7 +99,8 @@ class FastCoordinator:
     def __init__(self, world: CoordinatorWorld, policy: Policy, listed: Listed) -> None:
         self.world, self.listed = world, listed
         self.operator = world.identity("operator").public_key
-        self.policy = replace(policy, operators=frozenset({self.operator}))
+        self.scheme = SCHEMES[world.scenario.audits]
+        self.policy = replace(self.scheme.terms(policy), operators=frozenset({self.operator}))
         self.signer = world.identity("coordinator")
         self.region = world.scenario.network.coordinator
         self.tables, self.chain = Tables(), Chain(world)
@@ -124,6 +126,7 @@ class FastCoordinator:
             self.world.streams.secret(f"coordinator entropy {self.starts}"),
             verifier=self.world.verifier,
             tables=NoiseTables([calibration(self.listed.model)]),
+            oversight=self.scheme.oversight(self.policy),
         )
         self._carry_out(core, core.restore(self.world.now, self.tables.load(self.world.now)))
         return core
@@ -145,8 +148,9 @@ class FastCoordinator:
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
-        now = self.world.now
-        self.tables.save(remembered(node, operator, verified, self.policy, now))
+        now, policy = self.world.now, self.world.scenario.policy
+        since = now - self.scheme.age_us
+        self.tables.save(remembered(node, operator, verified, policy, now, since))
 
     def relearn(self) -> None:
         """Start over from what was remembered, before anybody joins."""
