@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -27,10 +26,10 @@ from assay_simnet.quantities import QuantityError
 from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source, parse, whole
 from assay_simnet.seeds import Streams
+from assay_simnet.toml_text import key_text, value_text
 
 RUNS_MAX: Final = 1_000_000
 POINTS_MAX: Final = 100_000  # all are read before any runs
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 SEED_BITS: Final = 48  # a seed is typed, and read by spreadsheets
 _NOT_SWEPT: Final = {"seed": "write replicates = N", "name": "", "schema": "", "sweep": ""}
 
@@ -214,23 +213,5 @@ def _toml(source: Source, given: dict[str, Any]) -> str:
     """Those tables as TOML, one line a key, with the file's question before them."""
     first = source.text.split("\n", 1)[0]
     lines = [first.rstrip()] if first.startswith("#") else []
-    lines += [f"{_key(key)} = {_value(entry)}" for key, entry in given.items()]
+    lines += [f"{key_text(key)} = {value_text(entry)}" for key, entry in given.items()]
     return "\n".join(lines) + "\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(one)}" for k, one in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return _quoted(value) if isinstance(value, str) else str(value)  # numbers, and dates
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _quoted(key)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

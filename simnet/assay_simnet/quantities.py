@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Final
 
 _TIMES: Final = {
@@ -41,6 +42,8 @@ def rate_per_s(text: object) -> float:
     """Events per second of "3 / s" or "120 / min"."""
     units = {f"/ {name}": size for name, size in _TIMES.items()}
     number, unit = _split(text, units, "a rate")
+    if unit == "/ s":
+        return number  # as it is written: `rate_text` is read back to the last bit
     return number * _TIMES["s"] / units[unit] if unit else 0.0
 
 
@@ -56,6 +59,38 @@ def share(value: object) -> float:
     if not 0.0 <= result <= 1.0:
         raise QuantityError(f"{value!r}: a share is from 0 to 1")
     return result
+
+
+def latency(given: object) -> str:
+    """ "world-5" as it is, or a time as its microseconds in text."""
+    return "world-5" if given == "world-5" else str(time_us(given))
+
+
+# ---- the same, written: what is read back is what was given ------------------------------------
+
+
+def time_text(us: int) -> str | int:
+    """In the largest unit that divides it."""
+    if us == 0:
+        return 0
+    unit = next(name for name, size in reversed(_TIMES.items()) if us % size == 0)
+    return f"{us // _TIMES[unit]} {unit}"
+
+
+def size_text(size: int) -> str | int:
+    return f"{size // 1_000}.{size % 1_000:03d} kB" if size else 0
+
+
+def rate_text(per_s: float) -> str:
+    """Decimal, as the format has no exponents."""
+    return f"{Decimal(repr(per_s)):f} / s"
+
+
+def latency_text(read: str) -> str | int:
+    return read if read == "world-5" else time_text(int(read))
+
+
+# ---- inside ------------------------------------------------------------------------------------
 
 
 def _split(text: object, units: dict[str, int], what: str) -> tuple[float, str]:

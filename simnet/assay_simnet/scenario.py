@@ -18,7 +18,7 @@ from assay_simnet import cheats, churn, traces
 from assay_simnet.arrivals import LAWS, LENGTHS
 from assay_simnet.evidence import CLASSES
 from assay_simnet.population import PROFILES, REGIONS, Profile, fits
-from assay_simnet.quantities import QuantityError, rate_per_s, share, size_bytes, time_us
+from assay_simnet.quantities import QuantityError, latency, rate_per_s, share, size_bytes, time_us
 from assay_simnet.schema import (
     ScenarioError,
     Source,
@@ -86,7 +86,7 @@ class Population:
 class Network:
     """What lies between them."""
 
-    latency: str = value(lambda given: _latency(given), "world-5", "or one time for all, one way")
+    latency: str = value(latency, "world-5", "or one time for all, one way")
     jitter: int = value(time_us, "2 ms", "mean of what is added, exponential")
     loss: float = value(share, 0, "share of messages that are sent again")
     coordinator: str = value(_REGION, "na", "its region")
@@ -212,7 +212,7 @@ _TABLES: Final[dict[str, type]] = {
     "workload": Workload,
     "checks": Checks,
 }
-_LISTS: Final[dict[str, tuple[str, type]]] = {
+LISTS: Final[dict[str, tuple[str, type]]] = {
     "adversary": ("adversaries", Adversary),
     "fault": ("faults", Fault),
 }
@@ -239,7 +239,7 @@ def read(source: Source) -> Scenario:
     for key, cls in _TABLES.items():
         if key in given:
             parts[key] = table(cls, source, (key,), given.pop(key))
-    for key, (name, cls) in _LISTS.items():
+    for key, (name, cls) in LISTS.items():
         listed = given.pop(key, [])
         if not isinstance(listed, list):
             raise source.error((key,), f"write [[{key}]], once for each")
@@ -247,7 +247,7 @@ def read(source: Source) -> Scenario:
     if "coordinator" in given:
         parts["policy"] = _policy(source, given.pop("coordinator"))
     parts["profiles"] = _profiles(source, given.pop("profile", {}))
-    top = (*_TABLES, *_LISTS, "coordinator", "profile")
+    top = (*_TABLES, *LISTS, "coordinator", "profile")
     for key, entry in given.items():
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
@@ -316,10 +316,6 @@ def _profiles(source: Source, given: object) -> dict[str, Profile]:
             except QuantityError as error:
                 raise source.error(at, f"{key}: {error}") from error
     return profiles
-
-
-def _latency(given: object) -> str:
-    return "world-5" if given == "world-5" else str(time_us(given))
 
 
 def _question(source: Source) -> str:
