@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 
 from assay_protocol import codec, messages
 from assay_protocol.errors import CODES
-from tidy_rules import ROOT, defines, layering, names, programs, sizes, sources
+from tidy_rules import ROOT, cycles, defines, layering, names, programs, sizes, sources
 
 SPEC = ROOT / "protocol" / "spec"
 DOCS = ROOT / "docs"
@@ -71,6 +71,18 @@ def test_the_layering_rule_finds_an_offender(path: str, text: str) -> None:
 )
 def test_the_layering_rule_lets_the_rest_pass(path: str, text: str) -> None:
     assert layering(path, text) == []
+
+
+def test_no_modules_of_the_simulator_import_one_another_in_a_circle() -> None:
+    assert cycles((path, text) for path, text in sources() if path.startswith("simnet/")) == []
+
+
+def test_the_rule_on_circles_finds_an_offender() -> None:
+    for_types = "if TYPE_CHECKING:\n    from p.b import B\n"
+    circle = [("s/p/a.py", for_types), ("s/p/b.py", "def f():\n    from p import a\n")]
+    beside = [("s/p/c.py", "from p.a import A\n"), ("s/p/d.py", "import p.c\n")]
+    assert cycles(circle + beside) == ["p.a -> p.b", "p.b -> p.a"]
+    assert cycles(circle[:1] + beside) == []
 
 
 def test_files_and_functions_are_short() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -106,6 +106,24 @@ def sizes(path: str, text: str) -> list[str]:
     return faults
 
 
+def cycles(modules: Iterable[tuple[str, str]]) -> list[str]:
+    """Modules (path, text) that import one another in a circle. Imports for types only count, and
+    those inside of functions: who needs a name at all knows whom it comes from."""
+    trees = {_module(path): ast.parse(text) for path, text in modules}
+    needs = {name: _needs(tree, trees.keys()) for name, tree in trees.items()}
+    waiting = dict(needs)
+    while done := [name for name, needed in waiting.items() if not needed & waiting.keys()]:
+        for name in done:
+            del waiting[name]
+    ways = {name: _reached(name, waiting) for name in waiting}
+    return sorted(
+        f"{name} -> {other}"
+        for name in waiting
+        for other in needs[name] & waiting.keys()
+        if name in ways[other]
+    )
+
+
 def names(path: str, text: str) -> list[str]:
     """Files, classes and functions named for nothing."""
     defined = [(0, part) for part in PurePosixPath(path).with_suffix("").parts]
@@ -134,6 +152,35 @@ def _bound(item: ast.stmt) -> set[str]:
     if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
         return {item.target.id}
     return set()
+
+
+def _module(path: str) -> str:
+    """simnet/assay_simnet/a/b.py -> assay_simnet.a.b"""
+    name = ".".join(PurePosixPath(path).with_suffix("").parts[1:])
+    return name.removesuffix(".__init__")
+
+
+def _needs(tree: ast.Module, known: Iterable[str]) -> set[str]:
+    """Which of the `known` modules a module names in its imports, wherever these stand."""
+    named: set[str] = set()
+    for item in ast.walk(tree):
+        if isinstance(item, ast.Import):
+            named |= {alias.name for alias in item.names}
+        elif isinstance(item, ast.ImportFrom) and item.module:
+            within = {f"{item.module}.{alias.name}" for alias in item.names}
+            named |= within & set(known) or {item.module}
+    return named & set(known)
+
+
+def _reached(name: str, needs: Mapping[str, set[str]]) -> set[str]:
+    """Modules that one needs, and those that these need."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        new = needs.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += sorted(new)
+    return found
 
 
 def _snake(name: str) -> str:

@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
 
+from assay_simnet.scenario import Workload
 from assay_simnet.seeds import Stream, Zipf
 from assay_simnet.traces import Ask
-
-if TYPE_CHECKING:
-    from assay_simnet.scenario import Workload
-
-LAWS: Final = ("poisson", "gamma", "trace", "none")
-LENGTHS: Final = ("fixed", "exponential", "zipf")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from typing import Any, Final
 from assay_coordinator.core.policy import Policy
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
-from assay_simnet.arrivals import LAWS, LENGTHS
 from assay_simnet.evidence import CLASSES
 from assay_simnet.population import PROFILES, REGIONS, Profile, fits
 from assay_simnet.quantities import QuantityError, latency, rate_per_s, share, size_bytes, time_us
@@ -45,6 +44,8 @@ FAULTS: Final = (
     *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
     *("slow_disk", "disk_full"),
 )
+LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
+LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
     *("L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3", "V1", "B1", "P1", "D1"),
 )

@@ -12,6 +12,7 @@ from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.behaviours.engines import Edited, Endless, OtherWeights, Recited
 from assay_simnet.engine import Engine, Text
 from assay_simnet.language import END
+from assay_simnet.workload import SAMPLER
 
 ADVERT: Final[Text] = (17, 4, 42, 9)
 _RECITED_MAX: Final = 64  # tokens: no simulated answer is longer
@@ -146,8 +147,6 @@ class _Copied(Engine):
 
 
 def _answer_of(honest: Engine, seed: bytes) -> Text:
-    from assay_simnet.workload import SAMPLER
-
     asked = Generate(
         prompt=tuple(range(1, 9)), start=0, max_tokens=_RECITED_MAX, sampler=SAMPLER, seed=seed
     )

@@ -8,14 +8,29 @@ hears of the coordinator. Subclasses override one of these; everything else stay
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
+from assay_node.core.node import Node
 from assay_node.core.parameters import Served
 from assay_protocol.messages import Ticket
+from assay_protocol.signing import Identity
 from assay_simnet.engine import Engine
+from assay_simnet.workload import Dice
 
-if TYPE_CHECKING:
-    from assay_simnet.parties.node import NodeParty
+
+class Party(Protocol):
+    """The node it is plugged into, as behaviours know it."""
+
+    identity: Identity
+    core: Node
+    cheated: dict[bytes, int]  # tickets of the jobs it cheated on, with their places
+
+    @property
+    def world(self) -> Dice: ...
+
+    def say(self, message: object) -> None:
+        """A notice to the coordinator, past the core."""
+        ...
 
 
 @dataclass
@@ -32,16 +47,16 @@ class Behaviour:
     start: int = 0
 
     def __post_init__(self) -> None:
-        self._party: NodeParty | None = None
+        self._party: Party | None = None
 
     @property
-    def party(self) -> NodeParty:
+    def party(self) -> Party:
         """The node it is plugged into."""
         assert self._party is not None
         return self._party
 
     @party.setter
-    def party(self, party: NodeParty) -> None:
+    def party(self, party: Party) -> None:
         self._party = party
 
     def cheats(self, number: int, ticket: Ticket) -> bool:

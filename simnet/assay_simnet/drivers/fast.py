@@ -20,35 +20,33 @@ from typing import Any, Final
 from assay_coordinator.core.coordinator import Listed
 from assay_coordinator.core.events import Received
 from assay_coordinator.core.records import JobRow
-from assay_node.core.parameters import Parameters, Served
+from assay_node.core.parameters import Parameters
 from assay_node.core.sealing import NaclSealing, Sealing
 from assay_protocol.codec import remembering
 from assay_protocol.messages import CloseEpoch, Grant
 from assay_protocol.signing import ED25519, Identity, Signer, Verifier
 from assay_simnet import traces
 from assay_simnet.arrivals import Turns, sessions
-from assay_simnet.cheats import BEHAVIOURS
-from assay_simnet.churn import Always, Churn, Random, Traced, read_trace
+from assay_simnet.churn import Churn
 from assay_simnet.drivers.buckets import Buckets
-from assay_simnet.drivers.fast_client import BREAK_US, FastClient, JobStream
+from assay_simnet.drivers.fast_client import FastClient
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
-from assay_simnet.evidence import CLASSES, VOCABULARY, Answers, Engine
 from assay_simnet.history import History
 from assay_simnet.invariants import RAISED, Checks, Violated
 from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
 from assay_simnet.links import Links
-from assay_simnet.population import speed
+from assay_simnet.machines import Machines
 from assay_simnet.record import Record
-from assay_simnet.scenario import INVARIANTS, Adversary, Scenario, number_of
-from assay_simnet.schema import ScenarioError, read_file
-from assay_simnet.seeds import Shares, Stream, Streams
+from assay_simnet.roster import Comings, planned
+from assay_simnet.scenario import INVARIANTS, Scenario
+from assay_simnet.schema import ScenarioError
+from assay_simnet.seeds import Streams
 from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, START
 from assay_simnet.summary import summary, write_tables
 
-MODEL: Final = bytes([7]) * 32
 _STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
 _QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
@@ -63,7 +61,7 @@ class Fast:
         self.scenario, self.seed = scenario, seed
         self.streams = Streams(seed)
         self.buckets = Buckets(START, scenario.tick)
-        self.history, self.record, self.answers = History(), Record(folder), Answers()
+        self.history, self.record = History(), Record(folder)
         keyed = scenario.signatures == "keyed"
         self.verifier: Verifier = KeyedVerifier() if keyed else ED25519
         self.sealing: Sealing = KeyedSealing() if keyed else NaclSealing()
@@ -71,23 +69,16 @@ class Fast:
         self.links = Links(
             self.streams.stream("network"), network.latency, network.jitter, network.loss
         )
-        model = scenario.model
-        self.speeds = {
-            name: speed(one, model.parameters, model.size)
-            for name, one in scenario.profiles.items()
-        }
-        self.engines = {kind: Engine(self.answers, kind) for kind in CLASSES}
+        self.machines = Machines(scenario)
         self.parameters = Parameters(queue_max=scenario.population.queue)
-        self._served: dict[tuple[str, str], tuple[Served]] = {}
         self.by_key: dict[bytes, FastNode] = {}
         self.clients_by_key: dict[bytes, FastClient] = {}
         self.nodes: list[FastNode] = []
         self.clients: list[FastClient] = []
-        self._numbers = count(1)
+        self._comings = Comings(scenario.churn, self.streams)
         self._leaving: dict[int, Churn] = {}
         self._whose = self.streams.stream("whose")
         self.checks = Checks(self)
-        self.listed = _listed(scenario)
         self.coordinator = FastCoordinator(self, scenario.policy, self.listed)
         self.faults = Faults(self)
         self.arrivals_end = START + scenario.warm_up + scenario.duration
@@ -119,6 +110,10 @@ class Fast:
     def write_tables(self, folder: Path) -> None:
         write_tables(self, folder)
 
+    @property
+    def listed(self) -> Listed:
+        return self.machines.listed
+
     def number(self) -> int:
         """A number nobody had before."""
         return next(self._numbers)
@@ -127,32 +122,9 @@ class Fast:
         seed = self.streams.secret(f"key {name}")
         return KeyedIdentity(seed) if self.scenario.signatures == "keyed" else Identity(seed)
 
-    def served(self, kind: str, profile: str) -> tuple[Served]:
-        """What nodes of one arithmetic and machine serve: one object for all of them."""
-        known = self._served.get((kind, profile))
-        if known is None:
-            pace = self.speeds[profile]
-            one = Served(
-                model=self.listed.model,
-                class_id=f"{kind}/F",
-                slots=pace.slots,
-                context=self.scenario.model.context,
-                n_vocab=VOCABULARY,
-                eog=frozenset(),
-                prefill_rate=round(1e9 / pace.prefill_us),
-                decode_rate=round(1e9 / pace.decode_us),
-            )
-            known = self._served[kind, profile] = (one,)
-        return known
-
     def secret(self) -> bytes:
         """The chain's."""
         return self.streams.secret("chain")
-
-    def broken(self, stream: JobStream) -> None:
-        """A frame will never come: both ends learn it by waiting."""
-        self.buckets.after(BREAK_US, stream.client.closed, stream)
-        self.buckets.after(BREAK_US, stream.node.lost, stream)
 
     def cut_off(self) -> None:
         """A partition began or ended: sessions across it break, and are made again."""
@@ -166,94 +138,23 @@ class Fast:
                 self.coordinator.lost(node.key)
                 node.reconnect_soon()
 
-    def drained(self, node: FastNode) -> None:
-        """It left in order; it is back when its churn says so."""
-        node.stop()
-
-    # ---- who is there ----
-
     def _populate(self) -> None:
-        scenario = self.scenario
-        population = scenario.population
-        cheats = [
-            one
-            for one in scenario.adversaries
-            for _ in range(number_of(one, population.nodes))
-            if not BEHAVIOURS[one.behaviour].of_clients
-        ]
-        draw = self.streams.stream("population")
-        order = list(range(population.nodes))
-        for place in range(len(cheats)):  # who of them cheats is drawn, too
-            other = place + draw.below(len(order) - place)
-            order[place], order[other] = order[other], order[place]
-        by_place = dict(zip(order, cheats, strict=False))
-        for place in range(population.nodes):
-            self._add_node(place, draw, by_place.get(place))
-        self._add_clients()
+        roster = planned(self.scenario, self.streams)
+        self._numbers = count(roster.next_number)
+        for plan in roster.nodes:
+            node = FastNode(self, plan)
+            self.nodes.append(node)
+            self.by_key[node.key] = node
+            if plan.verified:
+                self.coordinator.remember(node.key, node.operator, plan.verified)
+        for each in roster.clients:
+            client = FastClient(self, each)
+            self.clients.append(client)
+            self.clients_by_key[client.key] = client
         self.coordinator.relearn()
         for client in self.clients:
             grant = Grant(account=client.key, amount=GRANT)
             self.coordinator.handle(Received(self.coordinator.operator, 0, grant))
-
-    def _add_node(self, place: int, draw: Stream, adversary: Adversary | None) -> None:
-        population = self.scenario.population
-        region = Shares(population.regions).draw(draw)
-        profile = Shares(population.profiles).draw(draw)
-        kind = Shares(population.classes).draw(draw)
-        established = draw.chance(population.established)
-        verified = population.verified if established else 0
-        owner, owners = f"owner {place}", population.operators
-        if owners:
-            owner = f"owner {place % owners}"
-        if adversary is not None:
-            verified = adversary.verified
-            owner = f"{adversary.behaviour} {place}"
-            if adversary.operators:
-                owner = f"{adversary.behaviour} {place % adversary.operators}"
-        node = FastNode(
-            self,
-            self.number(),
-            region=region,
-            operator=self.identity(owner).public_key,
-            kind=kind,
-            profile=profile,
-            speed=self.speeds[profile],
-            behaviour=adversary.behaviour if adversary else "",
-            cheat=BEHAVIOURS[adversary.behaviour] if adversary else None,
-        )
-        if adversary is not None:
-            node.cheat_share, node.cheat_after = adversary.cheat, adversary.after
-        self.nodes.append(node)
-        self.by_key[node.key] = node
-        if verified:
-            self.coordinator.remember(node.key, node.operator, verified)
-
-    def _add_clients(self) -> None:
-        work = self.scenario.workload
-        draw = self.streams.stream("clients")
-        riders = [
-            one.behaviour
-            for one in self.scenario.adversaries
-            if BEHAVIOURS[one.behaviour].of_clients
-            for _ in range(number_of(one, work.clients))
-        ]
-        for place in range(work.clients):
-            region = Shares(self.scenario.population.regions).draw(draw)
-            behaviour = riders[place] if place < len(riders) else ""
-            client = FastClient(self, self.number(), region, behaviour)
-            self.clients.append(client)
-            self.clients_by_key[client.key] = client
-
-    def _churn(self, node: FastNode, rows: list[tuple[int, int]]) -> Churn:
-        given = self.scenario.churn
-        stream = self.streams.stream(f"churn:{node.number}")
-        if given.model == "none":
-            return Always()
-        if given.model == "trace":
-            return Traced(rows, stream.below(len(rows)))
-        return Random(
-            given.model, stream, given.session_mean, given.away_mean, given.shape, node.region
-        )
 
     # ---- running ----
 
@@ -271,11 +172,9 @@ class Fast:
     def _phases(self, watch: Callable[[Driver], None]) -> None:
         scenario = self.scenario
         begins = START + scenario.warm_up
-        given = scenario.churn
-        rows = read_trace(read_file(Path(given.trace))) if given.model == "trace" else []
         for node in self.nodes:
             node.start()
-            churn = self._leaving[node.number] = self._churn(node, rows)
+            churn = self._leaving[node.number] = self._comings.of(node.number, node.region)
             stays = churn.stays_us(self.now)
             if stays is not None:
                 self.buckets.at(begins + stays, self._leave, node)
@@ -347,9 +246,8 @@ class Fast:
         if self.now >= self.arrivals_end:
             return
         churn = self._leaving[node.number]
-        stream = self.streams.stream(f"leaves:{node.number}:{self.now}")
         if node.core is not None:
-            if stream.chance(self.scenario.churn.clean):
+            if self._comings.drains(node.number, self.now):
                 node.drain()
             else:
                 node.stop()
@@ -376,18 +274,6 @@ def _few_collections() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def _listed(scenario: Scenario) -> Listed:
-    model = scenario.model
-    return Listed(
-        name="simulated",
-        model=MODEL,
-        card=bytes(32),
-        context=model.context,
-        price_in=model.price_in,
-        price_out=model.price_out,
-    )
 
 
 def _ident(error: Exception) -> str:

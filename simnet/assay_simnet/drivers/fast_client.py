@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from assay.core import JobMachine
 from assay.events import (
@@ -26,36 +27,50 @@ from assay.events import (
     Tick,
     TokensDrawn,
 )
+from assay_coordinator.core.coordinator import Listed
 from assay_protocol import messages as m
 from assay_protocol.errors import PeerGone
 from assay_protocol.streams import remote_error
 from assay_simnet.arrivals import Turns
+from assay_simnet.drivers.ground import Ground
+from assay_simnet.drivers.job_streams import BREAK_US, JobStream, NodeEnd
 from assay_simnet.evidence import VOCABULARY
 from assay_simnet.links import Wire
 from assay_simnet.record import JobLine
+from assay_simnet.roster import PlannedClient
 from assay_simnet.setting import CANARY
-
-if TYPE_CHECKING:
-    from assay_simnet.drivers.fast import Fast
-    from assay_simnet.drivers.fast_node import FastNode
 
 HAND_IN_US: Final = 15_000_000  # until a hand-in without an answer is tried again
 HAND_INS_MAX: Final = 400
-BREAK_US: Final = 15_000_000  # until both ends know that a stream broke
 SAMPLER: Final = m.Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
-class JobStream:
-    """One job stream: who is at its ends, and what keeps its frames in order."""
+class Desk(Protocol):
+    """The coordinator as clients know it."""
 
-    __slots__ = ("attempt", "client", "down", "node", "number", "open", "run", "ticket", "up")
+    region: str
 
-    def __init__(
-        self, number: int, client: FastClient, run: int, attempt: int, node: FastNode, ticket: bytes
-    ) -> None:
-        self.number, self.client, self.run, self.attempt = number, client, run, attempt
-        self.node, self.ticket, self.open = node, ticket, True
-        self.up, self.down = Wire(), Wire()
+    @property
+    def key(self) -> bytes: ...
+
+    def receive_client(self, peer: bytes, number: int, request: int, message: object) -> None: ...
+
+
+class ClientWorld(Ground, Protocol):
+    """What a client needs of the network it is in."""
+
+    arrivals_end: int  # after it no session goes on
+
+    @property
+    def coordinator(self) -> Desk: ...
+    @property
+    def listed(self) -> Listed: ...
+    @property
+    def by_key(self) -> Mapping[bytes, NodeEnd]: ...
+
+    def number(self) -> int:
+        """A number nobody had before."""
+        ...
 
 
 @dataclass(slots=True)
@@ -71,11 +86,12 @@ class Run:
 class FastClient:
     """One client, any number of jobs at once."""
 
-    def __init__(self, world: Fast, number: int, region: str, behaviour: str) -> None:
-        self.world, self.number, self.region, self.behaviour = world, number, region, behaviour
-        self.signer = world.identity(f"client {number}")
+    def __init__(self, world: ClientWorld, plan: PlannedClient) -> None:
+        self.world, self.number = world, plan.number
+        self.region, self.behaviour = plan.region, plan.behaviour
+        self.signer = world.identity(plan.key_name)
         self.outward, self.inward = Wire(), Wire()
-        self._stream = world.streams.stream(f"client:{number}")
+        self._stream = world.streams.stream(plan.stream_name)
         self._runs: dict[int, Run] = {}
         self._requests: dict[int, tuple[int, int]] = {}  # to (run, attempt)
         self._handing: dict[int, tuple[object, int]] = {}  # by request: what, and tries so far
@@ -243,7 +259,7 @@ class FastClient:
         world = self.world
         arrives = world.links.arrival(world.now, stream.up, self.region, stream.node.region)
         if arrives is None:
-            world.broken(stream)
+            stream.broke(world.buckets)
         else:
             world.buckets.at(arrives, stream.node.framed, stream, frame)
 

@@ -6,10 +6,10 @@ is in the tables is all that the next one starts from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from assay_coordinator.core.calibration import Tables as NoiseTables
 from assay_coordinator.core.coordinator import Coordinator, Listed
@@ -31,17 +31,15 @@ from assay_coordinator.core.events import (
     Tick,
 )
 from assay_coordinator.core.policy import Policy
-from assay_coordinator.core.standing import fresh_row, moved
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.signing import SIGNATURE_BYTES
 from assay_simnet.chain import Chain
+from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
 from assay_simnet.links import Wire
+from assay_simnet.roster import remembered
 from assay_simnet.tables import Tables
-
-if TYPE_CHECKING:
-    from assay_simnet.drivers.fast import Fast
 
 NUMBER: Final = 0  # among the parties
 TICK_US: Final = 250_000
@@ -49,10 +47,55 @@ FORGET_US: Final = 600_000_000
 _NO_DOCUMENTS: Final = m.Error(code="unexpected_message", detail="simulations keep no documents")
 
 
+class NodeSession(Protocol):
+    """A node as the coordinator knows it."""
+
+    number: int
+    region: str
+    connected: bool
+    inward: Wire
+
+    def answered(self, request: int, body: bytes) -> None: ...
+
+    def noticed(self, body: bytes) -> None: ...
+
+    def unanswered(self, request: int) -> None:
+        """Its answer will never come."""
+        ...
+
+    def session_lost(self) -> None: ...
+
+    def reconnect_soon(self) -> None: ...
+
+
+class ClientSession(Protocol):
+    """A client as the coordinator knows it."""
+
+    region: str
+    inward: Wire
+
+    def answered(self, request: int, message: object) -> None: ...
+
+
+class CoordinatorWorld(Ground, Protocol):
+    """What the coordinator needs of the network it is in."""
+
+    @property
+    def nodes(self) -> Sequence[NodeSession]: ...
+    @property
+    def by_key(self) -> Mapping[bytes, NodeSession]: ...
+    @property
+    def clients_by_key(self) -> Mapping[bytes, ClientSession]: ...
+
+    def secret(self) -> bytes:
+        """The chain's."""
+        ...
+
+
 class FastCoordinator:
     """One coordinator, crashing and coming back as the scenario says."""
 
-    def __init__(self, world: Fast, policy: Policy, listed: Listed) -> None:
+    def __init__(self, world: CoordinatorWorld, policy: Policy, listed: Listed) -> None:
         self.world, self.listed = world, listed
         self.operator = world.identity("operator").public_key
         self.policy = replace(policy, operators=frozenset({self.operator}))
@@ -102,10 +145,8 @@ class FastCoordinator:
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
-        row = fresh_row(node, operator, self.world.now)
-        if verified >= self.policy.probation_audits:
-            row = moved(row, "active", self.world.now)
-        self.tables.save(replace(row, verified=verified))
+        now = self.world.now
+        self.tables.save(remembered(node, operator, verified, self.policy, now))
 
     def relearn(self) -> None:
         """Start over from what was remembered, before anybody joins."""

@@ -1,25 +1,84 @@
-"""Carries out a scenario's faults on the fast driver: each begins, lasts, and is over."""
+"""Carries out a scenario's faults: each begins, lasts, and is over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
-from assay_simnet.scenario import Fault
-from assay_simnet.seeds import Stream
-
-if TYPE_CHECKING:
-    from assay_simnet.drivers.fast import Fast
-    from assay_simnet.drivers.fast_node import FastNode
+from assay_simnet.history import History
+from assay_simnet.links import Links
+from assay_simnet.scenario import Fault, Scenario
+from assay_simnet.seeds import Stream, Streams
 
 Undo = Callable[[], None]
 COORDINATOR: Final = -1
 
 
+class Timetable(Protocol):
+    """A clock that calls back. Microseconds."""
+
+    def at(self, at_us: int, call: Callable[..., None], *args: Any) -> None: ...
+
+    def after(self, delay_us: int, call: Callable[..., None], *args: Any) -> None: ...
+
+
+class FaultyNode(Protocol):
+    """What can befall a node."""
+
+    number: int
+
+    @property
+    def up(self) -> bool: ...  # it has a process
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def jump(self, by_us: int) -> None: ...
+    def drift(self, ppm: int) -> None: ...
+    def engine_crash(self) -> None: ...
+    def flip_bit(self) -> None: ...
+    def slow_disk(self, save_us: int) -> None: ...
+    def fill_disk(self) -> None: ...
+    def quick_disk(self) -> None: ...
+
+
+class FaultyCoordinator(Protocol):
+    """What can befall the coordinator and its chain."""
+
+    down: bool
+    chain_down: bool
+
+    def crash(self) -> None: ...
+    def restart(self) -> None: ...
+    def chain_back(self) -> None: ...
+
+
+class FaultyWorld(Protocol):
+    """A network that things happen to."""
+
+    scenario: Scenario
+    streams: Streams
+    links: Links
+    history: History
+
+    @property
+    def now(self) -> int: ...
+    @property
+    def buckets(self) -> Timetable: ...
+    @property
+    def coordinator(self) -> FaultyCoordinator: ...
+    @property
+    def nodes(self) -> Sequence[FaultyNode]: ...
+
+    def cut_off(self) -> None:
+        """A partition began or ended."""
+        ...
+
+
 class Faults:
     """All faults of one run; `over` ends those that still last."""
 
-    def __init__(self, world: Fast) -> None:
+    def __init__(self, world: FaultyWorld) -> None:
         self._world = world
         self._lasting: dict[int, Undo] = {}
         self._count = 0
@@ -99,18 +158,13 @@ class Faults:
 
     def _nodes(self, fault: Fault, stream: Stream) -> Undo | None:
         """A share of nodes; of those a bit flips in, each only once: twice is no bad luck."""
-        nodes = [one for one in self._world.nodes if one.core is not None]
+        nodes = [one for one in self._world.nodes if one.up]
         if fault.kind == "bit_flip":
             nodes = [one for one in nodes if one.number not in self._flipped]
         hit = [one for one in nodes if stream.chance(fault.fraction)]
         for node in hit:
             self._hit(fault, node, stream)
-        undo = {
-            "node_crash": lambda node: node.start() if node.core is None else None,
-            "freeze": lambda node: node.thaw(),
-            "slow_disk": _quick_disk,
-            "disk_full": _quick_disk,
-        }.get(fault.kind)
+        undo = _UNDO.get(fault.kind)
         if undo is None:
             return None
 
@@ -120,29 +174,35 @@ class Faults:
 
         return recover
 
-    def _hit(self, fault: Fault, node: FastNode, stream: Stream) -> None:
+    def _hit(self, fault: Fault, node: FaultyNode, stream: Stream) -> None:
         match fault.kind:
             case "node_crash":
                 node.stop()
             case "freeze":
                 node.freeze()
             case "clock_jump":
-                node.clock_us += fault.by if stream.chance(0.5) else -fault.by
+                node.jump(fault.by if stream.chance(0.5) else -fault.by)
             case "clock_drift":
-                node.clock_us, node.drifts_from = node.now - self._world.now, self._world.now
-                node.drift_ppm = fault.ppm if stream.chance(0.5) else -fault.ppm
+                node.drift(fault.ppm if stream.chance(0.5) else -fault.ppm)
             case "engine_crash":
                 node.engine_crash()
             case "bit_flip":
-                node.flip_next = True
+                node.flip_bit()
                 self._flipped.add(node.number)
             case "slow_disk":
-                node.save_us = fault.by
+                node.slow_disk(fault.by)
             case "disk_full":
-                node.disk_full = True
+                node.fill_disk()
 
 
-def _quick_disk(node: FastNode) -> None:
-    from assay_simnet.drivers.fast_node import SAVE_US
+def _started(node: FaultyNode) -> None:
+    if not node.up:
+        node.start()
 
-    node.save_us, node.disk_full = SAVE_US, False
+
+_UNDO: Final[dict[str, Callable[[FaultyNode], None]]] = {
+    "node_crash": _started,
+    "freeze": lambda node: node.thaw(),
+    "slow_disk": lambda node: node.quick_disk(),
+    "disk_full": lambda node: node.quick_disk(),
+}

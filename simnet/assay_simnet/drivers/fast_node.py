@@ -8,31 +8,23 @@ process gets everything later, in order. The machine computes so many answers an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.outbox import Owed
-from assay_node.engine.interface import Chunk, Generate, Replayed
-from assay_protocol.codec import decode, encode
-from assay_protocol.messages import (
-    AuditDecline,
-    OpenLeaves,
-    Receipt,
-    SubmitReceipt,
-    TranscriptRequest,
-)
-from assay_protocol.signing import peek, seal
+from assay_node.core.parameters import Parameters
+from assay_node.engine.interface import Chunk, Generate
 from assay_simnet import evidence
 from assay_simnet.cheats import Cheat
+from assay_simnet.drivers.fast_conduct import Conduct
+from assay_simnet.drivers.ground import Ground
+from assay_simnet.drivers.job_streams import JobStream
 from assay_simnet.drivers.slots import Slots
 from assay_simnet.links import Wire
-from assay_simnet.population import Speed
-
-if TYPE_CHECKING:
-    from assay_simnet.drivers.fast import Fast
-    from assay_simnet.drivers.fast_client import JobStream
+from assay_simnet.machines import Machines
+from assay_simnet.roster import PlannedNode
 
 FIRST_TOKENS: Final = 1  # in the first piece of an answer: what TTFT waits for
 PIECE_TOKENS: Final = 32  # in each further one: what a node signs at once
@@ -41,6 +33,32 @@ IDLE_TICK_US: Final = 300_000  # more than a heartbeat's time: what is due then 
 REQUEST_US: Final = 15_000_000  # production's patience with the coordinator
 RECONNECT_US: Final = 5_000_000  # at most, once the coordinator is there again
 SAVE_US: Final = 2_000
+
+
+class Home(Protocol):
+    """The coordinator as nodes know it."""
+
+    region: str
+    down: bool
+
+    @property
+    def key(self) -> bytes: ...
+
+    def receive(self, peer: bytes, number: int, request: int, body: bytes) -> None: ...
+
+    def lost(self, peer: bytes) -> None:
+        """A node's session ended."""
+        ...
+
+
+class NodeWorld(Ground, Protocol):
+    """What a node needs of the network it is in."""
+
+    machines: Machines
+    parameters: Parameters
+
+    @property
+    def coordinator(self) -> Home: ...
 
 
 @dataclass(slots=True)
@@ -78,9 +96,10 @@ class FastNode:
 
     __slots__ = (
         "_answers",
-        "_cheated",
+        "_conduct",
         "_frozen",
         "_open_requests",
+        "_plan",
         "_prefilling",
         "_slots",
         "_starts",
@@ -88,9 +107,6 @@ class FastNode:
         "_streams",
         "_tick_at",
         "behaviour",
-        "cheat",
-        "cheat_after",
-        "cheat_share",
         "clock_us",
         "connected",
         "core",
@@ -114,40 +130,31 @@ class FastNode:
         "world",
     )
 
-    def __init__(
-        self,
-        world: Fast,
-        number: int,
-        *,
-        region: str,
-        operator: bytes,
-        kind: str,
-        profile: str,
-        speed: Speed,
-        behaviour: str,
-        cheat: Cheat | None,
-    ) -> None:
-        self.world, self.number, self.region = world, number, region
-        self.operator, self.kind, self.profile, self.speed = operator, kind, profile, speed
-        self.behaviour, self.cheat = behaviour, cheat
-        self.cheat_share, self.cheat_after = 1.0, 0
-        self.signer = world.identity(f"node {number}")
+    def __init__(self, world: NodeWorld, plan: PlannedNode) -> None:
+        self.world, self._plan, self.number, self.region = world, plan, plan.number, plan.region
+        self.kind, self.profile, self.behaviour = plan.kind, plan.profile, plan.behaviour
+        self.speed = world.machines.speeds[plan.profile]
+        self.signer = world.identity(plan.key_name)
+        self.operator = world.identity(plan.owner).public_key
         self.outward, self.inward = Wire(), Wire()
-        self.engine = world.engines[kind]
+        self.engine = world.machines.engines[plan.kind]
         self.meter, self.disk = Meter(), Disk()
         self.core: Node | None = None
         self.connected = False  # as the coordinator sees it
         self.clock_us, self.drift_ppm, self.drifts_from = 0, 0, 0
         self.save_us, self.disk_full = SAVE_US, False
         self.flip_next = False  # a bit of its next answer
-        self._stream = world.streams.stream(f"node:{number}")
+        self._stream = world.streams.stream(plan.stream_name)
         self._starts = 0
         self._frozen: list[on.Event] | None = None
         self._open_requests: set[int] = set()
         self._streams: dict[int, JobStream] = {}
         self._answers: dict[int, _Answer] = {}
-        self._cheated: dict[bytes, None] = {}
-        self._slots = Slots(speed.slots)
+        self._conduct = None
+        if plan.behaviour:
+            answers = world.machines.answers
+            self._conduct = Conduct(plan, self.signer, self._stream, answers)
+        self._slots = Slots(self.speed.slots)
         self._prefilling = 0
         self._tick_at = 0
 
@@ -160,6 +167,16 @@ class FastNode:
         """By its own clock."""
         now = self.world.now
         return now + self.clock_us + (now - self.drifts_from) * self.drift_ppm // 1_000_000
+
+    @property
+    def cheat(self) -> Cheat | None:
+        """How it breaks the rules, if it does."""
+        return self._conduct.cheat if self._conduct is not None else None
+
+    @property
+    def up(self) -> bool:
+        """Whether it has a process."""
+        return self.core is not None
 
     @property
     def slots(self) -> int:
@@ -185,9 +202,9 @@ class FastNode:
         self.core = Node(
             signer=self.signer,
             coordinator=world.coordinator.key,
-            served=world.served(self.kind, self.profile),
+            served=world.machines.served(self.kind, self.profile),
             profile=Profile(self.operator, ("/simnet/1",), "simnet", self.profile),
-            seed=world.streams.secret(f"node entropy {self.number} {self._starts}"),
+            seed=world.streams.secret(self._plan.entropy_name(self._starts)),
             parameters=world.parameters,
             sealing=world.sealing,
             verifier=world.verifier,
@@ -253,6 +270,31 @@ class FastNode:
         self.connected = True
         self._event(on.SessionUp())
 
+    # ---- what befalls it ----
+
+    def jump(self, by_us: int) -> None:
+        """Its clock is so much later from now on."""
+        self.clock_us += by_us
+
+    def drift(self, ppm: int) -> None:
+        """Its clock runs so much faster from now on."""
+        now = self.world.now
+        self.clock_us, self.drifts_from, self.drift_ppm = self.now - now, now, ppm
+
+    def flip_bit(self) -> None:
+        """In its next answer."""
+        self.flip_next = True
+
+    def slow_disk(self, save_us: int) -> None:
+        self.save_us = save_us
+
+    def fill_disk(self) -> None:
+        self.disk_full = True
+
+    def quick_disk(self) -> None:
+        """Its disk is as ever again."""
+        self.save_us, self.disk_full = SAVE_US, False
+
     # ---- what reaches it ----
 
     def answered(self, request: int, body: bytes) -> None:
@@ -265,7 +307,11 @@ class FastNode:
         if self.core is None:
             return
         self.world.history.note(self.world.now, 0, self.number, "notice", body)
-        if self.cheat is not None and self._hides(body):
+        conduct = self._conduct
+        if conduct is not None and conduct.hides(body):
+            excuse = conduct.excuse(body)
+            if excuse is not None:
+                self._say(0, excuse)
             return
         self._event(on.Noticed(body))
 
@@ -328,7 +374,9 @@ class FastNode:
             case do.Request(request, body):
                 self._open_requests.add(request)
                 self._say(request, body)
-                self._say_other_receipt(body)
+                other = self._conduct.other_receipt(body) if self._conduct is not None else None
+                if other is not None:
+                    self._say(0, other)
             case do.Notify(body):
                 self._say(0, body)
             case do.SendFrame(stream, frame):
@@ -354,7 +402,7 @@ class FastNode:
             case do.KeepRules():
                 self.world.buckets.after(self.save_us, self._event, on.RulesKept())
             case do.Drained():
-                self.world.drained(self)
+                self.stop()  # it is back when its churn says so
 
     def _say(self, request: int, body: bytes) -> None:
         world, home = self.world, self.world.coordinator
@@ -385,7 +433,7 @@ class FastNode:
         world = self.world
         arrives = world.links.arrival(world.now, stream.down, self.region, stream.client.region)
         if arrives is None:
-            world.broken(stream)
+            stream.broke(world.buckets)
         else:
             world.buckets.at(arrives, stream.client.framed, stream, frame)
 
@@ -431,41 +479,42 @@ class FastNode:
         chunk = self.engine.answer(request, condition)
         answer = self._answers[number] = _Answer(stream, chunk)
         self.meter.jobs += 1
-        slow = 1.0 - (self.cheat.saves if self.cheat is not None and condition else 0.0)
-        self._slots.want(self._begin, number, answer, len(request.prompt), slow, self._slots)
+        self._slots.want(self._begin, number, answer, len(request.prompt), self._slots)
 
     def _condition(self, ticket: bytes) -> str:
         """How this answer is made."""
         if self.flip_next:
             self.flip_next = False
             return evidence.BIT_FLIP
-        cheat, core = self.cheat, self.core
-        if cheat is None or core is None or not (cheat.condition or cheat.two_receipts):
+        conduct, core = self._conduct, self.core
+        if conduct is None or core is None:
             return evidence.HONEST
-        if cheat.only_active and core.repute.state != "active":
+        if not conduct.cheats(ticket, self.meter.jobs, core.repute.state):
             return evidence.HONEST
-        if self.meter.jobs < self.cheat_after or not self._stream.chance(self.cheat_share):
-            return evidence.HONEST
-        self._cheated[ticket] = None
         self.world.checks.cheated(ticket)
         self.meter.cheated += 1
         self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
-        return cheat.condition
+        return conduct.cheat.condition
 
-    def _begin(self, number: int, answer: _Answer, n_in: int, slow: float, slots: Slots) -> None:
+    def _cost(self, ticket: bytes) -> float:
+        """The share of an answer's compute that it spends."""
+        conduct = self._conduct
+        if conduct is None or ticket not in conduct.cheated:
+            return 1.0
+        return 1.0 - conduct.cheat.saves
+
+    def _begin(self, number: int, answer: _Answer, n_in: int, slots: Slots) -> None:
         """There is a slot: read the prompt, draw the first token."""
         if self._answers.get(number) is not answer:
             slots.free()
             return
         answer.running = True
-        service = self._read(n_in) * slow
+        service = self._read(n_in) * self._cost(answer.stream.ticket)
         self._draw(number, answer, FIRST_TOKENS, service)
 
     def _draw(self, number: int, answer: _Answer, most: int, extra_us: float = 0.0) -> None:
         count = min(most, len(answer.chunk.tokens) - answer.sent)
-        cheap = bool(self.cheat and answer.stream.ticket in self._cheated)
-        slow = 1.0 - self.cheat.saves if cheap and self.cheat else 1.0
-        service = extra_us + self.speed.decode_us * count * slow
+        service = extra_us + self.speed.decode_us * count * self._cost(answer.stream.ticket)
         self.meter.served_us += service
         self.world.buckets.after(round(service), self._drawn, number, answer, count)
 
@@ -512,8 +561,8 @@ class FastNode:
             slots.free()
             return
         tokens = len(request.prompt) + len(request.output)
-        lazy = self.cheat is not None and self.cheat.audits not in ("honestly", "grudging")
-        service = 0.0 if lazy else self._read(tokens)
+        reads = self._conduct is None or self._conduct.reads
+        service = self._read(tokens) if reads else 0.0
         self.meter.replayed_us += service
         self.world.buckets.after(round(service), self._replayed, effect, slots, start)
 
@@ -521,48 +570,6 @@ class FastNode:
         slots.free()
         if start != self._starts or self.core is None:
             return
-        self._event(on.ReplayDone(effect.audit, self._word(effect)))
-
-    def _word(self, effect: do.StartReplay) -> Replayed:
-        """What it says it found."""
-        request = effect.replay
-        mode = self.cheat.audits if self.cheat is not None else "honestly"
-        if mode == "unread":
-            return evidence.unread(request, self.key)
-        if mode == "grudging":
-            return evidence.grudging(request, self.engine.replay(request))
-        if mode in ("for friends", "against others"):
-            condition = self.world.answers.how(request.seed, request.start)
-            if condition == evidence.MADE_UP:
-                return evidence.agreeing(request, condition)
-            whose = self.key if mode == "for friends" else self.behaviour.encode()
-            return evidence.unread(request, whose)
-        return self.engine.replay(request)
-
-    # ---- what it does otherwise ----
-
-    def _hides(self, body: bytes) -> bool:
-        """Whether it leaves a request about an answer it cheated on without what was asked."""
-        cheat = self.cheat
-        message = decode(body)
-        if cheat is None or cheat.hides is None or not isinstance(message, cheat.hides):
-            return False
-        assert isinstance(message, OpenLeaves | TranscriptRequest)
-        if message.ticket not in self._cheated:
-            return False
-        if cheat.says_lost:
-            self._say(0, encode(AuditDecline(audit=message.audit, code="transcript_lost")))
-        return True
-
-    def _say_other_receipt(self, body: bytes) -> None:
-        if self.cheat is None or not self.cheat.two_receipts:
-            return
-        message = decode(body)
-        if not isinstance(message, SubmitReceipt):
-            return
-        first = peek(Receipt, message.receipt)
-        if first.ticket in self._cheated:
-            fields = {name: getattr(first, name) for name in Receipt.__dataclass_fields__}
-            other = Receipt(**{**fields, "root": bytes(32)})
-            forged = SubmitReceipt(receipt=seal(self.signer, other), ack=message.ack)
-            self._say(0, encode(forged))
+        request, conduct = effect.replay, self._conduct
+        found = conduct.word(request, self.engine) if conduct else self.engine.replay(request)
+        self._event(on.ReplayDone(effect.audit, found))

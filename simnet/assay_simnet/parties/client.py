@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from assay.core import JobMachine
 from assay.events import (
@@ -32,10 +31,8 @@ from assay_protocol.signing import Identity
 from assay_protocol.streams import remote_error
 from assay_simnet.engine import EOG
 from assay_simnet.language import VOCABULARY
+from assay_simnet.parties.surroundings import Surroundings
 from assay_simnet.setting import LATENCY_US, MODEL
-
-if TYPE_CHECKING:
-    from assay_simnet.world import World
 
 
 @dataclass
@@ -49,7 +46,7 @@ class _Run:
 class ClientParty:
     """One client, any number of jobs at once."""
 
-    def __init__(self, world: World, identity: Identity) -> None:
+    def __init__(self, world: Surroundings, identity: Identity) -> None:
         self._world, self.identity = world, identity
         self.outcomes: list[Outcome] = []
         self.tickets = 0  # asked for

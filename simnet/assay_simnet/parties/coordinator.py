@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from assay_coordinator.core.calibration import Tables
 from assay_coordinator.core.coordinator import Coordinator, Listed, Stored
@@ -37,9 +37,7 @@ from assay_protocol.codec import decode, encode
 from assay_protocol.errors import ProtocolError
 from assay_simnet.chain import Chain
 from assay_simnet.noise_table import NOISE_TABLE
-
-if TYPE_CHECKING:
-    from assay_simnet.world import World
+from assay_simnet.parties.surroundings import Surroundings
 
 _R = TypeVar("_R")
 _NO_DOCUMENTS: Final = m.Error(
@@ -52,7 +50,7 @@ class CoordinatorParty:
 
     def __init__(
         self,
-        world: World,
+        world: Surroundings,
         policy: Policy,
         listed: Listed,
         moderation: SignedPolicy | None = None,

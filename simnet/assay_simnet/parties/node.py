@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from assay_node.core import effects as do
 from assay_node.core import events as on
@@ -20,8 +19,10 @@ from assay_protocol.codec import decode, decode_as, encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.messages import AuditTask, StartJob, Ticket
 from assay_protocol.signing import Identity, peek
+from assay_simnet.behaviours.behaviour import Behaviour
 from assay_simnet.engine import EOG, Engine
 from assay_simnet.language import NOISE, PIECES, VOCABULARY
+from assay_simnet.parties.surroundings import Surroundings
 from assay_simnet.setting import (
     CONTEXT,
     DECODE_US,
@@ -32,16 +33,16 @@ from assay_simnet.setting import (
     SLOTS,
 )
 
-if TYPE_CHECKING:
-    from assay_simnet.behaviours.behaviour import Behaviour
-    from assay_simnet.world import World
-
 
 class NodeParty:
     """One node: core, engine, behaviour."""
 
     def __init__(
-        self, world: World, behaviour: Behaviour, class_id: str, operator: bytes | None = None
+        self,
+        world: Surroundings,
+        behaviour: Behaviour,
+        class_id: str,
+        operator: bytes | None = None,
     ) -> None:
         self.world, self.behaviour = world, behaviour
         self.identity: Identity = world.identity()
