@@ -15,6 +15,7 @@ _TIMES: Final = {
     "d": 86_400_000_000,
 }
 _SIZES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BITS: Final = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
 _FORM: Final = re.compile(r"\s*(-?[0-9][0-9_]*(?:\.[0-9]+)?)\s*(.*?)\s*")
 TIME_MAX_US: Final = 1_000 * 365 * _TIMES["d"]
 
@@ -36,6 +37,12 @@ def size_bytes(text: object) -> int:
     """Bytes of "12 GB"."""
     number, unit = _split(text, _SIZES, "a size")
     return round(number * _SIZES[unit]) if unit else 0
+
+
+def bits_per_s(text: object) -> float:
+    """Bits per second of "20 Mbit/s"; 0 may stand without a unit."""
+    number, unit = _split(text, _BITS, "a bandwidth")
+    return number * _BITS[unit] if unit else 0.0
 
 
 def rate_per_s(text: object) -> float:
@@ -84,6 +91,10 @@ def size_text(size: int) -> str | int:
 def rate_text(per_s: float) -> str:
     """Decimal, as the format has no exponents."""
     return f"{Decimal(repr(per_s)):f} / s"
+
+
+def bits_text(per_s: float) -> str | int:
+    return f"{Decimal(repr(per_s)):f} bit/s" if per_s else 0
 
 
 def latency_text(read: str) -> str | int:

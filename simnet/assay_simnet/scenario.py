@@ -16,8 +16,16 @@ from assay_coordinator.core.policy import Policy
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.evidence import CLASSES
-from assay_simnet.population import PROFILES, REGIONS, Profile, fits
-from assay_simnet.quantities import QuantityError, latency, rate_per_s, share, size_bytes, time_us
+from assay_simnet.population import NATS, PROFILES, REGIONS, Profile, fits
+from assay_simnet.quantities import (
+    QuantityError,
+    bits_per_s,
+    latency,
+    rate_per_s,
+    share,
+    size_bytes,
+    time_us,
+)
 from assay_simnet.schema import (
     ScenarioError,
     Source,
@@ -42,8 +50,9 @@ SHIPPED: Final = Path(__file__).with_name("scenarios")
 FAULTS: Final = (
     *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
     *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
-    *("slow_disk", "disk_full"),
+    *("slow_disk", "disk_full", "clog"),
 )
+SILENCE_US: Final = 30_000_000  # then production ends a session
 LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
 LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
@@ -53,6 +62,7 @@ _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
 _REGION_WEIGHTS: Final = weights(REGIONS, "region")
+_NAT_WEIGHTS: Final = weights(NATS, "kind of NAT")
 _CLASS_WEIGHTS: Final = weights(CLASSES, "class")
 
 
@@ -78,6 +88,9 @@ class Population:
     classes: dict[str, float] = value(  # noqa: RUF009
         _CLASS_WEIGHTS, dict.fromkeys(CLASSES, 1.0), "ways to compute the model, as recorded"
     )
+    nat: dict[str, float] = value(  # noqa: RUF009
+        _NAT_WEIGHTS, {"open": 1.0}, "cone, symmetric: no stranger can dial it"
+    )
     established: float = value(share, 1.0, "share of honest nodes with a record")
     verified: int = value(whole(0, 1 << 30), 400, "audits those have passed before")
     queue: int = value(whole(0, 100_000), 8, "jobs a node admits beyond its slots")
@@ -90,6 +103,8 @@ class Network:
     latency: str = value(latency, "world-5", "or one time for all, one way")
     jitter: int = value(time_us, "2 ms", "mean of what is added, exponential")
     loss: float = value(share, 0, "share of messages that are sent again")
+    up: float = value(bits_per_s, 0, 'of a node\'s line, like "20 Mbit/s"; 0: takes no time')
+    down: float = value(bits_per_s, 0)
     coordinator: str = value(_REGION, "na", "its region")
 
 
@@ -363,6 +378,9 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
             raise source.error((*at, "at"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
+        if fault.kind == "clog" and not 0 < fault.for_ <= SILENCE_US:
+            why = "a clog needs for, at most 30 s; after that sessions end, as in a partition"
+            raise source.error((*at, "for" if fault.for_ else "kind"), why)
         if fault.every and fault.every <= fault.for_:
             raise source.error((*at, "every"), "every: it comes again before it is over")
 

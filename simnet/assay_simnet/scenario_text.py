@@ -16,6 +16,8 @@ from assay_coordinator.core.policy import Policy
 from assay_simnet.population import PROFILES, Profile
 from assay_simnet.quantities import (
     TIME_MAX_US,
+    bits_per_s,
+    bits_text,
     latency,
     latency_text,
     rate_per_s,
@@ -33,6 +35,7 @@ _WRITTEN: Final[dict[Callable[[Any], Any], Callable[[Any], Any]]] = {
     time_us: time_text,
     size_bytes: size_text,
     rate_per_s: rate_text,
+    bits_per_s: bits_text,
     latency: latency_text,
 }
 
