@@ -1,4 +1,4 @@
-"""`simnet run|check|replay|list|init` over the drivers.
+"""`simnet run|check|replay|shrink|list|init` over the drivers.
 
 Exit codes: 0 all that was promised happened, 1 something did not, 2 wrong usage or a scenario that
 cannot be run (nothing is written then), 130 stopped by Ctrl-C, what was done is kept.
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ from assay_simnet.scenario import FAULTS, SHIPPED, Scenario, source_of, write
 from assay_simnet.schema import ScenarioError, Source, read_file
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
+from assay_simnet.shrink import TRIES
+from assay_simnet.shrink_command import may_shrink, shrink_into
 
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_SECONDS: Final = 0.5
@@ -43,7 +45,7 @@ _SMALL_SAYS: Final = "at the sizes that the scenario's [small] table says"
 
 
 def add_verbs(verbs: Any) -> None:
-    """The five verbs, each with `act` set to what it does."""
+    """The six verbs, each with `act` set to what it does."""
     run = verbs.add_parser("run", help="one scenario, one seed, its figures into a folder")
     run.add_argument("scenario", help="a file, or the name of a shipped one (simnet list)")
     run.add_argument("--seed", type=int, help="in place of the scenario's")
@@ -59,6 +61,7 @@ def add_verbs(verbs: Any) -> None:
     check.add_argument(
         "--workers", type=int, default=1, help="processes; results do not depend on it"
     )
+    check.add_argument("--shrink", action="store_true", help="make the first one found smaller")
     check.set_defaults(act=_check)
     again = verbs.add_parser("replay", help="one run again, told event by event")
     again.add_argument("scenario", help="a file, a shipped name, or a folder that `run` made")
@@ -68,6 +71,14 @@ def add_verbs(verbs: Any) -> None:
     again.add_argument("--until", default="", help="virtual time from the start, like '12.5 s'")
     again.add_argument("--node", type=int, action="append", default=[], help="only events of these")
     again.set_defaults(act=_replay)
+    shrink = verbs.add_parser("shrink", help="the smallest scenario that still breaks the same")
+    shrink.add_argument("scenario", help="a file, a shipped name, or a folder that `run` made")
+    shrink.add_argument("--small", action="store_true", help=_SMALL_SAYS)
+    shrink.add_argument("--seed", type=int)
+    for verb in (shrink, check):
+        verb.add_argument("--runs", type=int, default=TRIES, help="to shrink by, at most")
+        verb.add_argument("--to", type=Path, default=Path("shrunk.toml"), help="file to make")
+    shrink.set_defaults(act=_shrink)
     listed = verbs.add_parser("list", help="shipped scenarios, behaviours, faults, hardware")
     listed.set_defaults(act=_list)
     first = verbs.add_parser("init", help="write a scenario to start from")
@@ -190,18 +201,24 @@ class _Checked:
 
 def _check(args: argparse.Namespace) -> int:
     names = args.scenarios or sorted(path.stem for path in SHIPPED.glob("*.toml"))
-    read = [(name, _scenario(name, small=args.small)[0]) for name in names]  # before any runs
+    small = args.small
+    read = {_again(name, small=small): _scenario(name, small=small)[0] for name in names}
     tasks = [
-        _Task(_again(name, small=args.small), scenario, seed)
+        _Task(name, scenario, seed)
         for seed in _seeds(args.seeds)
-        for name, scenario in read
+        for name, scenario in read.items()
     ]
+    if args.shrink:
+        may_shrink(args.to, args.runs)
     done: dict[str, Tally] = {}
     ok = 0
     try:
         for checked in _all(tasks, args.workers):
             if checked.told:
                 sys.stdout.write(checked.told)
+                if args.shrink:
+                    broken = replace(read[checked.name], seed=checked.seed)
+                    shrink_into(args.to, broken, args.runs)
                 return 1
             ok += 1
             done[checked.name] = done.get(checked.name, Tally()) + checked.tally
@@ -255,6 +272,16 @@ def _replay(args: argparse.Namespace) -> int:
     until = START + time_us(args.until) if args.until else None
     world = open_driver(scenario, _seed(seed, scenario))
     return _tell(world, _again(name, small=small), until, frozenset(args.node))
+
+
+def _shrink(args: argparse.Namespace) -> int:
+    may_shrink(args.to, args.runs)
+    name, seed, small, path = args.scenario, args.seed, args.small, Path(args.scenario)
+    if path.is_dir():
+        name, found, _, small = _of_folder(path)
+        seed = found if seed is None else seed
+    scenario, _ = _scenario(name, small=small)
+    return shrink_into(args.to, replace(scenario, seed=_seed(seed, scenario)), args.runs)
 
 
 def _of_folder(folder: Path) -> tuple[str, int, str, bool]:

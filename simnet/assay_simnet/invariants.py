@@ -51,6 +51,7 @@ _CANARY: Final = pack_tokens(CANARY)
 _SLACK_US: Final = 60_000_000  # a verdict after its deadline waits for the next tick, and a restart
 _SAMPLE: Final = 16  # one client's message in so many is searched for a prompt
 _PROOFS: Final = 16  # leaves that are proven at the end
+RAISED: Final = "raised"  # what stands for an id where a core raised
 
 
 class Violated(Exception):

@@ -3,6 +3,11 @@
 Sessions and job streams are connections that keep order and send again what was lost, so a lost
 packet is a delay. What breaks a connection is a fault: while one of kind "loss" or a partition
 lasts, a message may never come, and its sender finds out by waiting.
+
+A node's line has two directions, each a queue: a message takes its bytes' time on it, and what
+comes later waits, whoever it is for. A clogged line lets nothing through until it clears. Only
+nodes have lines; coordinator and clients send and receive without one. A line serves messages in
+the order in which they were sent, also those that come in from places of different latency.
 """
 
 from __future__ import annotations
@@ -15,6 +20,44 @@ from assay_simnet.seeds import Stream
 
 RESEND_US: Final = 200_000  # the least time before a lost packet is sent again (Linux's RTO)
 RESENDS_MAX: Final = 8
+
+
+FRAMING_BYTES: Final = 70  # of each message: TCP/IP 40, Noise 18, yamux 12
+
+
+class Line:
+    """A node's way to the network. Rates are bits per second; 0: nothing takes any time."""
+
+    __slots__ = ("_down", "_down_free_us", "_up", "_up_free_us", "clogged_until_us")
+
+    def __init__(self, up: float = 0.0, down: float = 0.0) -> None:
+        self._up, self._down = _us_per_byte(up), _us_per_byte(down)
+        self._up_free_us, self._down_free_us = 0, 0
+        self.clogged_until_us = 0
+
+    def is_slow(self, now: int) -> bool:
+        """Whether what is sent now, or its answer, may be long on its way."""
+        return bool(self._up or self._down) or self.clogged_until_us > now
+
+    def out(self, now: int, size: int) -> int:
+        """When a message of so many bytes that is sent now has left."""
+        now = max(now, self.clogged_until_us)
+        if self._up:
+            spent = round(self._up * (size + FRAMING_BYTES))
+            now = self._up_free_us = max(now, self._up_free_us) + spent
+        return now
+
+    def into(self, at: int, size: int) -> int:
+        """When one that arrives at the line's end then has come in."""
+        at = max(at, self.clogged_until_us)
+        if self._down:
+            spent = round(self._down * (size + FRAMING_BYTES))
+            at = self._down_free_us = max(at, self._down_free_us) + spent
+        return at
+
+
+def _us_per_byte(bits_per_s: float) -> float:
+    return 8e6 / bits_per_s if bits_per_s else 0.0
 
 
 class Wire:
@@ -67,14 +110,28 @@ class Links:
                 return False
         return True
 
-    def arrival(self, now: int, wire: Wire, source: str, target: str) -> int | None:
-        """When a message of a connection arrives; None if never."""
+    def arrival(
+        self,
+        now: int,
+        wire: Wire,
+        source: str,
+        target: str,
+        size: int = 0,
+        *,
+        up: Line | None = None,
+        down: Line | None = None,
+    ) -> int | None:
+        """When a message of `size` bytes arrives; None if never. `up`: the sender's line, `down`:
+        the receiver's."""
         weather = self.weather
         if self._cut and not self.reaches(source, target):
             return None
         if weather.loss and self._stream.chance(weather.loss):
             return None
-        at = max(now + self._delay_us(source, target), wire.last_us)
+        left = now if up is None else up.out(now, size)
+        at = max(left + self._delay_us(source, target), wire.last_us)
+        if down is not None:
+            at = down.into(at, size)
         if weather.reorder and self._stream.chance(weather.reorder):
             return at + self._delay_us(source, target)  # and what follows may overtake it
         wire.last_us = at

@@ -7,6 +7,7 @@ from typing import Final
 from assay_coordinator.core.coordinator import Listed
 from assay_node.core.parameters import Served
 from assay_simnet.evidence import CLASSES, VOCABULARY, Answers, Engine
+from assay_simnet.links import Line
 from assay_simnet.population import Speed, speed
 from assay_simnet.scenario import Scenario
 
@@ -32,7 +33,13 @@ class Machines:
             price_in=model.price_in,
             price_out=model.price_out,
         )
+        self._profiles, self._network = scenario.profiles, scenario.network
         self._served: dict[tuple[str, str], tuple[Served]] = {}
+
+    def line(self, profile: str) -> Line:
+        """One more machine's, as fast as its profile says, or else the network."""
+        one, network = self._profiles[profile], self._network
+        return Line(1e6 * one.up_mbps or network.up, 1e6 * one.down_mbps or network.down)
 
     def served(self, kind: str, profile: str) -> tuple[Served]:
         """What nodes of one arithmetic and machine serve."""

@@ -23,12 +23,15 @@ MEMORY_SHARE: Final = 0.9  # of the memory that a model may fill; the rest is fo
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One kind of machine. Rates are tokens/s of one answer with the model that was measured."""
+    """One kind of machine. Rates are tokens/s of one answer with the model that was measured; those
+    of its line are Mbit/s, 0 where the scenario's network says."""
 
     memory_gb: float
     slots: int
     prefill_tps: float
     decode_tps: float
+    up_mbps: float = 0.0
+    down_mbps: float = 0.0
 
 
 PROFILES: Final[dict[str, Profile]] = {
@@ -62,6 +65,7 @@ WORLD_5: Final[dict[str, dict[str, int]]] = {
     "oceania": {"na": 85, "eu": 130, "asia": 60, "sa": 150, "oceania": 10},
 }
 REGIONS: Final = tuple(WORLD_5)
+NATS: Final = ("open", "cone", "symmetric")  # what stands before a node
 HOURS_AHEAD: Final = {"na": -6, "eu": 1, "asia": 8, "sa": -3, "oceania": 10}  # of UTC
 
 

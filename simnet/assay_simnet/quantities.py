@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Final
 
 _TIMES: Final = {
@@ -14,6 +15,7 @@ _TIMES: Final = {
     "d": 86_400_000_000,
 }
 _SIZES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BITS: Final = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
 _FORM: Final = re.compile(r"\s*(-?[0-9][0-9_]*(?:\.[0-9]+)?)\s*(.*?)\s*")
 TIME_MAX_US: Final = 1_000 * 365 * _TIMES["d"]
 
@@ -37,10 +39,18 @@ def size_bytes(text: object) -> int:
     return round(number * _SIZES[unit]) if unit else 0
 
 
+def bits_per_s(text: object) -> float:
+    """Bits per second of "20 Mbit/s"; 0 may stand without a unit."""
+    number, unit = _split(text, _BITS, "a bandwidth")
+    return number * _BITS[unit] if unit else 0.0
+
+
 def rate_per_s(text: object) -> float:
     """Events per second of "3 / s" or "120 / min"."""
     units = {f"/ {name}": size for name, size in _TIMES.items()}
     number, unit = _split(text, units, "a rate")
+    if unit == "/ s":
+        return number  # as it is written: `rate_text` is read back to the last bit
     return number * _TIMES["s"] / units[unit] if unit else 0.0
 
 
@@ -56,6 +66,42 @@ def share(value: object) -> float:
     if not 0.0 <= result <= 1.0:
         raise QuantityError(f"{value!r}: a share is from 0 to 1")
     return result
+
+
+def latency(given: object) -> str:
+    """ "world-5" as it is, or a time as its microseconds in text."""
+    return "world-5" if given == "world-5" else str(time_us(given))
+
+
+# ---- the same, written: what is read back is what was given ------------------------------------
+
+
+def time_text(us: int) -> str | int:
+    """In the largest unit that divides it."""
+    if us == 0:
+        return 0
+    unit = next(name for name, size in reversed(_TIMES.items()) if us % size == 0)
+    return f"{us // _TIMES[unit]} {unit}"
+
+
+def size_text(size: int) -> str | int:
+    return f"{size // 1_000}.{size % 1_000:03d} kB" if size else 0
+
+
+def rate_text(per_s: float) -> str:
+    """Decimal, as the format has no exponents."""
+    return f"{Decimal(repr(per_s)):f} / s"
+
+
+def bits_text(per_s: float) -> str | int:
+    return f"{Decimal(repr(per_s)):f} bit/s" if per_s else 0
+
+
+def latency_text(read: str) -> str | int:
+    return read if read == "world-5" else time_text(int(read))
+
+
+# ---- inside ------------------------------------------------------------------------------------
 
 
 def _split(text: object, units: dict[str, int], what: str) -> tuple[float, str]:

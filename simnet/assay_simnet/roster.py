@@ -32,6 +32,7 @@ class PlannedNode:
     kind: str  # of its arithmetic
     owner: str  # names its operator's key
     verified: int
+    reachable: bool = True  # for strangers: not behind a NAT
     behaviour: str = ""  # empty: honest
     cheat_share: float = 1.0  # of its answers
     cheat_after: int = 0  # honest answers first
@@ -81,7 +82,7 @@ class Roster:
 
 def planned(scenario: Scenario, streams: Streams) -> Roster:
     """Draws everybody, from streams of their own."""
-    nodes = tuple(_nodes(scenario, streams.stream("population")))
+    nodes = tuple(_behind(scenario, streams, _nodes(scenario, streams.stream("population"))))
     clients = tuple(_clients(scenario, streams.stream("clients"), 1 + len(nodes)))
     return Roster(nodes, clients)
 
@@ -151,6 +152,13 @@ def _nodes(scenario: Scenario, draw: Stream) -> list[PlannedNode]:
         adversary = by_place.get(place)
         nodes.append(_turned(honest, place, adversary) if adversary else honest)
     return nodes
+
+
+def _behind(scenario: Scenario, streams: Streams, nodes: list[PlannedNode]) -> list[PlannedNode]:
+    """Who of them is behind a NAT. Production neither relays nor punches holes: a node is dialled
+    where it says it is, so one that has no port forwarded is not reached, whatever its NAT does."""
+    draw, kinds = streams.stream("nat"), Shares(scenario.population.nat)
+    return [replace(one, reachable=kinds.draw(draw) == "open") for one in nodes]
 
 
 def _turned(node: PlannedNode, place: int, adversary: Adversary) -> PlannedNode:

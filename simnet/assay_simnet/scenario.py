@@ -17,8 +17,16 @@ from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.audit_policies import EPOCH_US, SCHEMES
 from assay_simnet.evidence import CLASSES
-from assay_simnet.population import PROFILES, REGIONS, Profile, fits
-from assay_simnet.quantities import QuantityError, rate_per_s, share, size_bytes, time_us
+from assay_simnet.population import NATS, PROFILES, REGIONS, Profile, fits
+from assay_simnet.quantities import (
+    QuantityError,
+    bits_per_s,
+    latency,
+    rate_per_s,
+    share,
+    size_bytes,
+    time_us,
+)
 from assay_simnet.schema import (
     ScenarioError,
     Source,
@@ -43,8 +51,9 @@ SHIPPED: Final = Path(__file__).with_name("scenarios")
 FAULTS: Final = (
     *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
     *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
-    *("slow_disk", "disk_full"),
+    *("slow_disk", "disk_full", "clog"),
 )
+SILENCE_US: Final = 30_000_000  # then production ends a session
 LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
 LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
@@ -54,6 +63,7 @@ _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
 _REGION_WEIGHTS: Final = weights(REGIONS, "region")
+_NAT_WEIGHTS: Final = weights(NATS, "kind of NAT")
 _CLASS_WEIGHTS: Final = weights(CLASSES, "class")
 
 
@@ -79,6 +89,9 @@ class Population:
     classes: dict[str, float] = value(  # noqa: RUF009
         _CLASS_WEIGHTS, dict.fromkeys(CLASSES, 1.0), "ways to compute the model, as recorded"
     )
+    nat: dict[str, float] = value(  # noqa: RUF009
+        _NAT_WEIGHTS, {"open": 1.0}, "cone, symmetric: no stranger can dial it"
+    )
     established: float = value(share, 1.0, "share of honest nodes with a record")
     verified: int = value(whole(0, 1 << 30), 400, "audits those have passed before")
     queue: int = value(whole(0, 100_000), 8, "jobs a node admits beyond its slots")
@@ -88,9 +101,11 @@ class Population:
 class Network:
     """What lies between them."""
 
-    latency: str = value(lambda given: _latency(given), "world-5", "or one time for all, one way")
+    latency: str = value(latency, "world-5", "or one time for all, one way")
     jitter: int = value(time_us, "2 ms", "mean of what is added, exponential")
     loss: float = value(share, 0, "share of messages that are sent again")
+    up: float = value(bits_per_s, 0, 'of a node\'s line, like "20 Mbit/s"; 0: takes no time')
+    down: float = value(bits_per_s, 0)
     coordinator: str = value(_REGION, "na", "its region")
 
 
@@ -217,7 +232,7 @@ _TABLES: Final[dict[str, type]] = {
     "workload": Workload,
     "checks": Checks,
 }
-_LISTS: Final[dict[str, tuple[str, type]]] = {
+LISTS: Final[dict[str, tuple[str, type]]] = {
     "adversary": ("adversaries", Adversary),
     "fault": ("faults", Fault),
 }
@@ -244,7 +259,7 @@ def read(source: Source) -> Scenario:
     for key, cls in _TABLES.items():
         if key in given:
             parts[key] = table(cls, source, (key,), given.pop(key))
-    for key, (name, cls) in _LISTS.items():
+    for key, (name, cls) in LISTS.items():
         listed = given.pop(key, [])
         if not isinstance(listed, list):
             raise source.error((key,), f"write [[{key}]], once for each")
@@ -252,7 +267,7 @@ def read(source: Source) -> Scenario:
     if "coordinator" in given:
         parts["policy"] = _policy(source, given.pop("coordinator"))
     parts["profiles"] = _profiles(source, given.pop("profile", {}))
-    top = (*_TABLES, *_LISTS, "coordinator", "profile")
+    top = (*_TABLES, *LISTS, "coordinator", "profile")
     for key, entry in given.items():
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
@@ -323,10 +338,6 @@ def _profiles(source: Source, given: object) -> dict[str, Profile]:
     return profiles
 
 
-def _latency(given: object) -> str:
-    return "world-5" if given == "world-5" else str(time_us(given))
-
-
 def _question(source: Source) -> str:
     first = source.text.split("\n", 1)[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""
@@ -373,6 +384,9 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
             raise source.error((*at, "at"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
+        if fault.kind == "clog" and not 0 < fault.for_ <= SILENCE_US:
+            why = "a clog needs for, at most 30 s; after that sessions end, as in a partition"
+            raise source.error((*at, "for" if fault.for_ else "kind"), why)
         if fault.every and fault.every <= fault.for_:
             raise source.error((*at, "every"), "every: it comes again before it is over")
 

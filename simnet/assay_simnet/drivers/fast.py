@@ -33,7 +33,7 @@ from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
 from assay_simnet.history import History
-from assay_simnet.invariants import Checks, Violated
+from assay_simnet.invariants import RAISED, Checks, Violated
 from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
 from assay_simnet.links import Links
 from assay_simnet.machines import Machines
@@ -47,7 +47,6 @@ from assay_simnet.setting import GRANT, START
 from assay_simnet.summary import summary, write_tables
 
 _STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
-RAISED: Final = "raised"  # what stands for an id where a core raised
 _QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
 REMEMBERED: Final = 32_768  # messages on their way, to be known again when they arrive

@@ -33,7 +33,7 @@ from assay_protocol.errors import PeerGone
 from assay_protocol.streams import remote_error
 from assay_simnet.arrivals import Turns
 from assay_simnet.drivers.ground import Ground
-from assay_simnet.drivers.job_streams import BREAK_US, JobStream, NodeEnd
+from assay_simnet.drivers.job_streams import BREAK_US, DIAL_US, JobStream, NodeEnd
 from assay_simnet.evidence import VOCABULARY
 from assay_simnet.links import Wire
 from assay_simnet.record import JobLine
@@ -253,13 +253,21 @@ class FastClient:
         ticket = known.machine.drawing.ticket
         stream = JobStream(world.number(), self, run, attempt, node, ticket)
         known.streams[attempt] = stream
-        arrives = world.links.arrival(world.now, stream.up, self.region, node.region)
+        if not node.reachable:
+            world.buckets.after(DIAL_US, self.closed, stream)
+            return
+        arrives = self._arrival(stream, len(first))
         if arrives is not None:
             world.buckets.at(arrives, node.opened, stream, first)
 
+    def _arrival(self, stream: JobStream, size: int) -> int | None:
+        links, node = self.world.links, stream.node
+        now, wire = self.world.now, stream.up
+        return links.arrival(now, wire, self.region, node.region, size, down=node.line)
+
     def _frame(self, stream: JobStream, frame: bytes) -> None:
         world = self.world
-        arrives = world.links.arrival(world.now, stream.up, self.region, stream.node.region)
+        arrives = self._arrival(stream, len(frame))
         if arrives is None:
             stream.broke(world.buckets)
         else:
@@ -268,7 +276,7 @@ class FastClient:
     def _close(self, stream: JobStream) -> None:
         world = self.world
         stream.open = False
-        arrives = world.links.arrival(world.now, stream.up, self.region, stream.node.region)
+        arrives = self._arrival(stream, 0)
         world.buckets.at(arrives or world.now + BREAK_US, stream.node.lost, stream)
 
     def _hand_in(self, body: object, tries: int = 0) -> None:

@@ -38,7 +38,7 @@ from assay_simnet.audit_policies import SCHEMES
 from assay_simnet.chain import Chain
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
-from assay_simnet.links import Wire
+from assay_simnet.links import Line, Wire
 from assay_simnet.roster import remembered
 from assay_simnet.tables import Tables
 
@@ -55,6 +55,7 @@ class NodeSession(Protocol):
     region: str
     connected: bool
     inward: Wire
+    line: Line
 
     def answered(self, request: int, body: bytes) -> None: ...
 
@@ -258,7 +259,7 @@ class FastCoordinator:
         node = world.by_key.get(peer)
         if node is not None:
             told = partial(node.answered, request)
-            if not self._send(node.region, node.inward, told, encode(message)):
+            if not self._send(node, told, encode(message)):
                 node.unanswered(request)
             return
         client = world.clients_by_key.get(peer)
@@ -271,11 +272,12 @@ class FastCoordinator:
     def _tell(self, peer: bytes, message: object) -> None:
         node = self.world.by_key.get(peer)
         if node is not None and node.connected:
-            self._send(node.region, node.inward, node.noticed, encode(message))
+            self._send(node, node.noticed, encode(message))
 
-    def _send(self, region: str, wire: Wire, call: Callable[[bytes], None], body: bytes) -> bool:
-        world = self.world
-        arrives = world.links.arrival(world.now, wire, self.region, region)
+    def _send(self, node: NodeSession, call: Callable[[bytes], None], body: bytes) -> bool:
+        world, size = self.world, len(body)
+        links, wire = world.links, node.inward
+        arrives = links.arrival(world.now, wire, self.region, node.region, size, down=node.line)
         if arrives is None:
             return False
         world.buckets.at(arrives, call, body)

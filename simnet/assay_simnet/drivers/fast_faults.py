@@ -37,6 +37,8 @@ class FaultyNode(Protocol):
     def drift(self, ppm: int) -> None: ...
     def engine_crash(self) -> None: ...
     def flip_bit(self) -> None: ...
+    def clog(self, until_us: int) -> None: ...
+    def unclog(self) -> None: ...
     def slow_disk(self, save_us: int) -> None: ...
     def fill_disk(self) -> None: ...
     def quick_disk(self) -> None: ...
@@ -189,10 +191,20 @@ class Faults:
             case "bit_flip":
                 node.flip_bit()
                 self._flipped.add(node.number)
+            case "clog":
+                self._swizzle(fault.for_, node, stream)
             case "slow_disk":
                 node.slow_disk(fault.by)
             case "disk_full":
                 node.fill_disk()
+
+    def _swizzle(self, lasts_us: int, node: FaultyNode, stream: Stream) -> None:
+        """Lines clog one after another in the first third, and clear in another order in the
+        last: FoundationDB's swizzle."""
+        third, now = lasts_us // 3, self._world.now
+        begins = stream.below(third + 1)
+        until = now + 2 * third + stream.below(third + 1)
+        self._world.buckets.after(begins, node.clog, until)
 
 
 def _started(node: FaultyNode) -> None:
@@ -203,6 +215,7 @@ def _started(node: FaultyNode) -> None:
 _UNDO: Final[dict[str, Callable[[FaultyNode], None]]] = {
     "node_crash": _started,
     "freeze": lambda node: node.thaw(),
+    "clog": lambda node: node.unclog(),
     "slow_disk": lambda node: node.quick_disk(),
     "disk_full": lambda node: node.quick_disk(),
 }

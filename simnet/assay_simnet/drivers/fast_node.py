@@ -118,11 +118,13 @@ class FastNode:
         "flip_next",
         "inward",
         "kind",
+        "line",
         "meter",
         "number",
         "operator",
         "outward",
         "profile",
+        "reachable",
         "region",
         "save_us",
         "signer",
@@ -137,6 +139,7 @@ class FastNode:
         self.signer = world.identity(plan.key_name)
         self.operator = world.identity(plan.owner).public_key
         self.outward, self.inward = Wire(), Wire()
+        self.line, self.reachable = world.machines.line(plan.profile), plan.reachable
         self.engine = world.machines.engines[plan.kind]
         self.meter, self.disk = Meter(), Disk()
         self.core: Node | None = None
@@ -281,6 +284,15 @@ class FastNode:
         now = self.world.now
         self.clock_us, self.drifts_from, self.drift_ppm = self.now - now, now, ppm
 
+    def clog(self, until_us: int) -> None:
+        """Nothing comes or goes until then; who waits for an answer waits as long as ever."""
+        self.line.clogged_until_us = until_us
+        for request in sorted(self._open_requests):
+            self.unanswered(request)
+
+    def unclog(self) -> None:
+        self.line.clogged_until_us = 0
+
     def flip_bit(self) -> None:
         """In its next answer."""
         self.flip_next = True
@@ -408,16 +420,18 @@ class FastNode:
         world, home = self.world, self.world.coordinator
         arrives = None
         if self.connected:
-            arrives = world.links.arrival(world.now, self.outward, self.region, home.region)
-        if arrives is None:
+            links, wire, size = world.links, self.outward, len(body)
+            arrives = links.arrival(world.now, wire, self.region, home.region, size, up=self.line)
+        if arrives is None or self.line.is_slow(world.now):
             self.unanswered(request)
+        if arrives is None:
             return
         world.buckets.at(arrives, home.receive, self.key, self.number, request, body)
         if world.links.twice():
             world.buckets.at(arrives, home.receive, self.key, self.number, request, body)
 
     def unanswered(self, request: int) -> None:
-        """No answer will come: it waits for as long as production does."""
+        """No answer may come in time: it waits for as long as production does."""
         if request:
             self.world.buckets.after(REQUEST_US, self._gave_up, request, self._starts)
 
@@ -431,7 +445,7 @@ class FastNode:
         if stream is None or not stream.open:
             return
         world = self.world
-        arrives = world.links.arrival(world.now, stream.down, self.region, stream.client.region)
+        arrives = self._arrival(stream, len(frame))
         if arrives is None:
             stream.broke(world.buckets)
         else:
@@ -441,10 +455,13 @@ class FastNode:
         stream = self._streams.pop(number, None)
         if stream is not None and stream.open:
             world = self.world
-            client = stream.client
-            arrives = world.links.arrival(world.now, stream.down, self.region, client.region)
+            arrives = self._arrival(stream, 0)
             if arrives is not None:
-                world.buckets.at(arrives, client.closed, stream)
+                world.buckets.at(arrives, stream.client.closed, stream)
+
+    def _arrival(self, stream: JobStream, size: int) -> int | None:
+        links, now, to = self.world.links, self.world.now, stream.client.region
+        return links.arrival(now, stream.down, self.region, to, size, up=self.line)
 
     # ---- its disk ----
 

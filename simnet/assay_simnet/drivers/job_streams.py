@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from assay_simnet.drivers.buckets import Buckets
-from assay_simnet.links import Wire
+from assay_simnet.links import Line, Wire
 
 BREAK_US: Final = 15_000_000  # until both ends know that a stream broke
+DIAL_US: Final = 10_000_000  # production's patience with a node that does not answer
 
 
 class ClientEnd(Protocol):
@@ -31,6 +32,8 @@ class NodeEnd(Protocol):
 
     number: int
     region: str
+    line: Line
+    reachable: bool  # strangers can dial it
 
     def opened(self, stream: JobStream, frame: bytes) -> None: ...
 
