@@ -27,7 +27,6 @@ from assay_simnet.quantities import QuantityError
 from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source, parse, whole
 from assay_simnet.seeds import Streams
-from assay_simnet.toml_text import key_text, value_text
 
 RUNS_MAX: Final = 1_000_000
 POINTS_MAX: Final = 100_000  # all are read before any runs
