@@ -47,12 +47,12 @@ flock 9  # two set-ups at once would both compile
 version=$(sed -n 's/.*llama-cpp-python==\([0-9.]*\).*/\1/p' pyproject.toml)
 shopt -s nullglob
 built() { wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl); ((${#wheels[@]})); }
-compile() {
+compile() {  # in a process of its own
     mkdir -p "$cache/wheels"
-    local fresh
     fresh=$(mktemp -d "$cache/wheels/build.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
-    CMAKE_ARGS=-DGGML_NATIVE=OFF "${pip[@]}" wheel --no-deps --no-cache-dir \
+    only="'-DCMAKE_PROJECT_llama.cpp_INCLUDE=$PWD/scripts/llama_only.cmake'"
+    CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF $only" "${pip[@]}" wheel --no-deps --no-cache-dir \
         --no-binary llama-cpp-python -w "$fresh" "llama-cpp-python==$version" || return
     mv "$fresh"/*.whl "$cache/wheels/"
 }

@@ -34,7 +34,7 @@ from end_to_end.scripted_network import FAUCET, POLICY, RawJob, granted, start_p
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 MODEL = scripted_card().digest
-VOTE_SECONDS = 20  # a command may take its time on a busy machine
+VOTE_SECONDS = 25  # a command may take its time on a busy machine
 CONTRACTS = {
     "window": 1,
     "demand_seconds": 1,
@@ -59,14 +59,18 @@ async def test_what_is_voted_is_obeyed(tmp_path: Path) -> None:
         await _bind(network)
         ticket = await granted(network, 4)
 
-        await _decide(network, "--deny", MODEL.hex(), "--description", "not this one")
+        denying = await _propose(network, "--deny", MODEL.hex(), "--description", "not this one")
+        allowing = await _propose(network, "--allow", MODEL.hex(), "--moderation", str(file))
+        for number in (denying, allowing):  # at once: what passed and is not queued expires
+            await _queue(network, number)
+        await _execute(network, denying)
         await _until_in_force(network, 1)
         assert await _refused_by_coordinator(network) == "model_denied"
         with pytest.raises(RemoteError, match="model_denied"):  # though the ticket is good
             await RawJob(ticket).whole()
         assert _delay(network, 1) <= HEARTBEAT_SECONDS + SLACK_SECONDS
 
-        await _decide(network, "--allow", MODEL.hex(), "--moderation", str(file))
+        await _execute(network, allowing)
         await _until_in_force(network, 3)
         with pytest.raises(RemoteError, match="prompt_refused"):
             await RawJob(await granted(network, 4)).whole()
@@ -122,25 +126,35 @@ async def _bind(network: RealNetwork) -> None:
     await chain.aclose()
 
 
-async def _decide(network: RealNetwork, *wishes: str) -> None:
-    """Propose, vote, queue, execute: each by the command."""
-    key = ["--key", str(network.folder / "node" / "node.key")]
-    voter = [*key, "--coordinator", network.address]
+async def _propose(network: RealNetwork, *wishes: str) -> str:
+    """Propose and vote, each by the command; the proposal's number."""
+    voter = [*_key(network), "--coordinator", network.address]
     models = ["--models", network.contracts["ModelRegistry"]]
     made = await _command(network, "propose", *wishes, *voter, *models)
     number = str(made["id"])
     await _until(network, number, "active")
     voted = await _command(network, "vote", number, "for", *voter)
     assert voted["yes"] == voted["weight"] >= voted["quorum"] > 0
+    return number
+
+
+async def _queue(network: RealNetwork, number: str) -> None:
+    """Wait until it passed; hand it to the timelock by the command."""
     await _until(network, number, "succeeded")
-    queued = await _command(network, "execute", number, *key)
+    queued = await _command(network, "execute", number, *_key(network))
     assert queued["state"] == "queued"
+
+
+async def _execute(network: RealNetwork, number: str) -> None:
     await trio.sleep(CONTRACTS["timelock_delay"] + 1)
-    executed = await _command(network, "execute", number, *key)
+    executed = await _command(network, "execute", number, *_key(network))
     assert executed["state"] == "executed"
-    assert [one["state"] for one in (await _command(network, "list"))["proposals"]][
-        -1
-    ] == "executed"
+    listed = (await _command(network, "list"))["proposals"]
+    assert [one["state"] for one in listed if str(one["id"]) == number] == ["executed"]
+
+
+def _key(network: RealNetwork) -> list[str]:
+    return ["--key", str(network.folder / "node" / "node.key")]
 
 
 async def _until(network: RealNetwork, number: str, state: str) -> None:

@@ -124,6 +124,7 @@ async def test_an_adapter_changes_its_own_answers_and_no_others(engine: LlamaEng
         assert (replayed.drawn, replayed.logits) == among[request]
 
 
+@pytest.mark.parametrize("engine", ROADS[:2], indirect=True)  # of saved states, not of formats
 async def test_a_preempted_answer_goes_on_with_its_adapter(engine: LlamaEngine) -> None:
     low = [replace(request, priority=PRIORITY_LOW) for request in _requests(A, 40)]
     high = [replace(request, priority=PRIORITY_HIGH) for request in _requests(None, 4)]
@@ -140,6 +141,7 @@ async def test_a_preempted_answer_goes_on_with_its_adapter(engine: LlamaEngine) 
     assert again == alone
 
 
+@pytest.mark.parametrize("engine", ROADS[:1], indirect=True)
 async def test_an_adapter_that_is_not_loaded_is_refused(engine: LlamaEngine) -> None:
     assert engine.info.adapters == (A, B)
     unknown = replace(_requests(A)[0], adapter=b"c" * 32)
