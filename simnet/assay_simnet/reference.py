@@ -14,6 +14,7 @@ from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.scenario import (
     FAULTS,
     Adversary,
+    Chain,
     Checks,
     Churn,
     Fault,
@@ -31,6 +32,7 @@ _TABLES: Final[tuple[tuple[str, type], ...]] = (
     ("[model]", Model),
     ("[population]", Population),
     ("[network]", Network),
+    ("[chain]", Chain),
     ("[churn]", Churn),
     ("[workload]", Workload),
     ("[[adversary]]", Adversary),

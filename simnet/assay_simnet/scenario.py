@@ -50,7 +50,7 @@ SHIPPED: Final = Path(__file__).with_name("scenarios")
 FAULTS: Final = (
     *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
     *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
-    *("slow_disk", "disk_full", "clog"),
+    *("slow_disk", "disk_full", "torn_disk", "clog", "commit_crash", "chain_reorg"),
 )
 SILENCE_US: Final = 30_000_000  # then production ends a session
 LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
@@ -106,6 +106,16 @@ class Network:
     up: float = value(bits_per_s, 0, 'of a node\'s line, like "20 Mbit/s"; 0: takes no time')
     down: float = value(bits_per_s, 0)
     coordinator: str = value(_REGION, "na", "its region")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """What rounds and epochs are posted on: a chain that others mine."""
+
+    block: int = value(time_us, "12 s", "between two blocks")
+    confirmations: int = value(
+        whole(0, 1_000), 0, "blocks above one that is taken for final; production's default is 12"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +177,12 @@ class Fault:
     at: int = value(time_us, says="when it begins, from the end of the warm-up")
     for_: int = value(time_us, 0, "how long; 0: at once, or until the safety phase ends")
     every: int = value(time_us, 0, "again and again, until the safety phase ends")
-    fraction: float = value(share, 1.0, "of nodes, or of messages")
+    fraction: float = value(share, 1.0, "of nodes, of messages, or of what a re-org's pool forgets")
     regions: tuple[str, ...] = value(some_of(REGIONS, "region"), [], "cut off by a partition")
     one_way: bool = value(flag, False, "only what leaves those regions is lost")
     by: int = value(time_us, "1 s", "delay, jump of clocks, or a disk's slowness")
     ppm: int = value(whole(0, 1_000_000), 200, "of drifting clocks")
+    depth: int = value(whole(1, 1_000), 3, "blocks that a re-org makes others")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +214,7 @@ class Scenario:
     model: Model = field(default_factory=Model)
     population: Population = field(default_factory=Population)
     network: Network = field(default_factory=Network)
+    chain: Chain = field(default_factory=Chain)
     churn: Churn = field(default_factory=Churn)
     workload: Workload = field(default_factory=Workload)
     checks: Checks = field(default_factory=Checks)
@@ -224,6 +236,7 @@ _TABLES: Final[dict[str, type]] = {
     "model": Model,
     "population": Population,
     "network": Network,
+    "chain": Chain,
     "churn": Churn,
     "workload": Workload,
     "checks": Checks,
@@ -351,6 +364,8 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("workload", "prompt_most"), why)
     if work.arrivals in ("poisson", "gamma") and work.rate <= 0:
         raise source.error(("workload", "rate"), "rate: more than 0 wanted")
+    if scenario.chain.block <= 0:
+        raise source.error(("chain", "block"), "block: more than 0 wanted")
     if scenario.tick <= 0 or scenario.tick > 1_000_000:
         raise source.error(("tick",), "tick: more than 0 and at most a second wanted")
     if scenario.churn.model == "trace" and scenario.churn.trace == "-":
@@ -378,6 +393,9 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
             raise source.error((*at, "at"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
+        if fault.kind == "chain_reorg" and fault.depth > scenario.chain.confirmations:
+            why = f"than chain.confirmations ({scenario.chain.confirmations}), what is final"
+            raise source.error((*at, "depth"), f"depth: deeper {why}, is undone")
         if fault.kind == "clog" and not 0 < fault.for_ <= SILENCE_US:
             why = "a clog needs for, at most 30 s; after that sessions end, as in a partition"
             raise source.error((*at, "for" if fault.for_ else "kind"), why)

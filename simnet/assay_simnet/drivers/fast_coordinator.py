@@ -7,7 +7,7 @@ is in the tables is all that the next one starts from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -16,7 +16,6 @@ from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.events import (
     CountVote,
     Effect,
-    EpochPosted,
     Event,
     Log,
     Lookup,
@@ -34,16 +33,20 @@ from assay_coordinator.core.policy import Policy
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.signing import SIGNATURE_BYTES
-from assay_simnet.chain import Chain
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
 from assay_simnet.links import Line, Wire
+from assay_simnet.mined_chain import MinedChain
+from assay_simnet.posts import Posts
 from assay_simnet.roster import remembered
 from assay_simnet.tables import Tables
 
 NUMBER: Final = 0  # among the parties
 TICK_US: Final = 250_000
 FORGET_US: Final = 600_000_000
+PASS_US: Final = 2_000_000  # production's pause between two looks at the chain
+SETTLE_PASSES_MAX: Final = 10_000
+GROUP_EVENTS: Final = 8  # events of one commit, where one is cut short
 _NO_DOCUMENTS: Final = m.Error(code="unexpected_message", detail="simulations keep no documents")
 
 
@@ -93,6 +96,15 @@ class CoordinatorWorld(Ground, Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Commit:
+    """A commit that will not end. `keeps`: its rows are on disk all the same."""
+
+    keeps: bool
+    events: int = 0
+    effects: list[Effect] = field(default_factory=list)
+
+
 class FastCoordinator:
     """One coordinator, crashing and coming back as the scenario says."""
 
@@ -102,10 +114,12 @@ class FastCoordinator:
         self.policy = replace(policy, operators=frozenset({self.operator}))
         self.signer = world.identity("coordinator")
         self.region = world.scenario.network.coordinator
-        self.tables, self.chain = Tables(), Chain(world)
+        chain = world.scenario.chain
+        self.tables = Tables()
+        self.posts = Posts(MinedChain(world.secret(), world.now, chain.block), chain.confirmations)
         self.down, self.starts, self.asked = False, 0, 0
-        self.chain_down = False
-        self._waiting: list[PostRound | PostEpoch] = []  # for the chain to be back
+        self.chain_down, self._passing = False, False
+        self._commit: _Commit | None = None
         self.core = self._start()
         world.buckets.after(TICK_US, self._tick)
         world.buckets.after(FORGET_US, self._forget)
@@ -132,12 +146,28 @@ class FastCoordinator:
     def crash(self) -> None:
         """The process is gone; sessions end."""
         self.world.checks.crashed(self.core)
+        self._die()
+
+    def crash_in_commit(self, *, keeps: bool) -> None:
+        """The process is gone when the next group of events is being committed: their rows are all
+        there, or none is (`keeps`), and nobody was told anything of what they caused."""
+        self.world.checks.crashed(self.core)
+        self._commit = _Commit(keeps)
+
+    def _die(self) -> None:
+        commit, self._commit = self._commit, None
+        if commit is not None and commit.keeps:
+            self._save(commit.effects)
+            self.world.checks.crashed(self.core)
         self.down = True
+        self.posts.restart()
         for node in self.world.nodes:
             node.session_lost()
 
     def restart(self) -> None:
         """A new process over the same tables."""
+        if not self.down:  # nothing was committed meanwhile
+            self._die()
         self.down = False
         self.core = self._start()
         self.world.checks.restarted(self.core)
@@ -179,15 +209,16 @@ class FastCoordinator:
         self.handle(PeerLost(peer))
 
     def handle(self, event: Event) -> None:
-        if not self.down:
-            self._carry_out(self.core, self.core.handle(self.world.now, event))
-
-    def chain_back(self) -> None:
-        """The chain takes transactions again."""
-        self.chain_down = False
-        waiting, self._waiting = self._waiting, []
-        for effect in waiting:
-            self._post(effect)
+        if self.down:
+            return
+        effects = self.core.handle(self.world.now, event)
+        if self._commit is None:
+            self._carry_out(self.core, effects)
+            return
+        self._commit.effects += effects
+        self._commit.events += 1
+        if self._commit.events == GROUP_EVENTS:
+            self._die()
 
     def _tick(self) -> None:
         self.handle(Tick())
@@ -212,15 +243,52 @@ class FastCoordinator:
         effects = self.core.handle(self.world.now, Received(peer, 1, forged))
         self.world.checks.forged(effects, number)
 
+    # ---- its chain ----
+
+    def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None:
+        """The chain's newest blocks become others, and what was in them is somewhere else."""
+        self.posts.chain.reorganise(self.world.now, depth, forgets)
+        self._look_at_chain()
+
+    def settle(self) -> None:
+        """The network has ended: the chain goes on alone until everything is posted."""
+        now = self.world.now
+        for _ in range(SETTLE_PASSES_MAX):
+            if not self.posts.open:
+                return
+            now += PASS_US
+            for told in self.posts.go(now):
+                self.handle(told)
+
+    def _look_at_chain(self) -> None:
+        """Passes from now on, until there is nothing to wait for."""
+        if not self._passing:
+            self._passing = True
+            self.world.buckets.after(0, self._pass)
+
+    def _pass(self) -> None:
+        self._passing = False
+        if self.down:
+            return  # what is open is asked for again by the next process
+        if self.chain_down:
+            self.posts.forget()
+        else:
+            for told in self.posts.go(self.world.now):
+                self._mined(told)
+        if self.posts.open:
+            self._passing = True
+            self.world.buckets.after(PASS_US, self._pass)
+
+    def _mined(self, told: Event) -> None:
+        self.world.history.note(self.world.now, NUMBER, NUMBER, type(told).__name__)
+        self.handle(told)
+
     # ---- what it does ----
 
     def _carry_out(self, core: Coordinator, effects: Iterable[Effect]) -> None:
         effects = list(effects)
         checks = self.world.checks
-        for effect in effects:
-            if isinstance(effect, Save):
-                self.tables.save(effect.row)
-                checks.saved(effect.row)
+        self._save(effects)
         for effect in effects:
             match effect:
                 case Reply(peer, request, message):
@@ -229,7 +297,8 @@ class FastCoordinator:
                 case Notify(peer, message):
                     self._tell(peer, message)
                 case PostEpoch() | PostRound():
-                    self._post(effect)
+                    self.posts.submit(self.world.now, effect)
+                    self._look_at_chain()
                 case (
                     Lookup(peer, request) | LookupVerdict(peer, request) | CountVote(peer, request)
                 ):
@@ -237,18 +306,11 @@ class FastCoordinator:
                 case Log():
                     self.world.record.logged(self.world.now, effect)
 
-    def _post(self, effect: PostRound | PostEpoch) -> None:
-        if self.chain_down:
-            self._waiting.append(effect)
-        elif isinstance(effect, PostEpoch):
-            self.world.buckets.after(0, self.handle, EpochPosted(effect.epoch))
-        else:
-            told, later_us = self.chain.post(effect)
-            self.world.buckets.after(later_us, self._mined, told)
-
-    def _mined(self, told: Event) -> None:
-        self.world.history.note(self.world.now, NUMBER, NUMBER, "RoundMined")
-        self.handle(told)
+    def _save(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Save):
+                self.tables.save(effect.row)
+                self.world.checks.saved(effect.row)
 
     def _answer(self, peer: bytes, request: int, message: object) -> None:
         world = self.world

@@ -41,6 +41,8 @@ class FaultyNode(Protocol):
     def unclog(self) -> None: ...
     def slow_disk(self, save_us: int) -> None: ...
     def fill_disk(self) -> None: ...
+    def tear(self, *, keeps: bool) -> None: ...
+    def mend(self) -> None: ...
     def quick_disk(self) -> None: ...
 
 
@@ -51,8 +53,9 @@ class FaultyCoordinator(Protocol):
     chain_down: bool
 
     def crash(self) -> None: ...
+    def crash_in_commit(self, *, keeps: bool) -> None: ...
     def restart(self) -> None: ...
-    def chain_back(self) -> None: ...
+    def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None: ...
 
 
 class FaultyWorld(Protocol):
@@ -125,8 +128,8 @@ class Faults:
     def _do(self, fault: Fault, stream: Stream) -> Undo | None:
         if fault.kind in ("loss", "duplicate", "reorder", "delay", "partition"):
             return self._network(fault)
-        if fault.kind in ("coordinator_crash", "chain_outage"):
-            return self._central(fault)
+        if fault.kind in ("coordinator_crash", "commit_crash", "chain_outage", "chain_reorg"):
+            return self._central(fault, stream)
         return self._nodes(fault, stream)
 
     def _network(self, fault: Fault) -> Undo:
@@ -148,15 +151,25 @@ class Faults:
         setattr(weather, name, value)
         return lambda: setattr(weather, name, type(value)(0))
 
-    def _central(self, fault: Fault) -> Undo | None:
+    def _central(self, fault: Fault, stream: Stream) -> Undo | None:
         coordinator = self._world.coordinator
-        if fault.kind == "chain_outage":
-            coordinator.chain_down = True
-            return coordinator.chain_back
-        if coordinator.down:
-            return None
-        coordinator.crash()
+        match fault.kind:
+            case "chain_outage":
+                coordinator.chain_down = True
+                return self._chain_back
+            case "chain_reorg":
+                coordinator.reorganise(fault.depth, lambda: stream.chance(fault.fraction))
+                return None
+            case _ if coordinator.down:
+                return None
+            case "commit_crash":
+                coordinator.crash_in_commit(keeps=stream.chance(0.5))
+            case _:
+                coordinator.crash()
         return coordinator.restart
+
+    def _chain_back(self) -> None:
+        self._world.coordinator.chain_down = False
 
     def _nodes(self, fault: Fault, stream: Stream) -> Undo | None:
         """A share of nodes; of those a bit flips in, each only once: twice is no bad luck."""
@@ -197,6 +210,8 @@ class Faults:
                 node.slow_disk(fault.by)
             case "disk_full":
                 node.fill_disk()
+            case "torn_disk":
+                node.tear(keeps=stream.chance(0.5))
 
     def _swizzle(self, lasts_us: int, node: FaultyNode, stream: Stream) -> None:
         """Lines clog one after another in the first third, and clear in another order in the
@@ -214,6 +229,7 @@ def _started(node: FaultyNode) -> None:
 
 _UNDO: Final[dict[str, Callable[[FaultyNode], None]]] = {
     "node_crash": _started,
+    "torn_disk": lambda node: node.mend(),
     "freeze": lambda node: node.thaw(),
     "clog": lambda node: node.unclog(),
     "slow_disk": lambda node: node.quick_disk(),

@@ -7,7 +7,7 @@ process gets everything later, in order. The machine computes so many answers an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from assay_node.core import effects as do
@@ -18,6 +18,7 @@ from assay_node.core.parameters import Parameters
 from assay_node.engine.interface import Chunk, Generate
 from assay_simnet import evidence
 from assay_simnet.cheats import Cheat
+from assay_simnet.drivers.disk import SAVE_US, Disk
 from assay_simnet.drivers.fast_conduct import Conduct
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.drivers.job_streams import JobStream
@@ -32,7 +33,6 @@ BUSY_TICK_US: Final = 1_000_000  # production looks four times as often
 IDLE_TICK_US: Final = 300_000  # more than a heartbeat's time: what is due then is due
 REQUEST_US: Final = 15_000_000  # production's patience with the coordinator
 RECONNECT_US: Final = 5_000_000  # at most, once the coordinator is there again
-SAVE_US: Final = 2_000
 
 
 class Home(Protocol):
@@ -59,14 +59,6 @@ class NodeWorld(Ground, Protocol):
 
     @property
     def coordinator(self) -> Home: ...
-
-
-@dataclass(slots=True)
-class Disk:
-    """What survives the process."""
-
-    owed: dict[bytes, Owed] = field(default_factory=dict)
-    used: dict[bytes, int] = field(default_factory=dict)  # by ticket: when it expires
 
 
 @dataclass(slots=True)
@@ -111,7 +103,6 @@ class FastNode:
         "connected",
         "core",
         "disk",
-        "disk_full",
         "drift_ppm",
         "drifts_from",
         "engine",
@@ -126,7 +117,6 @@ class FastNode:
         "profile",
         "reachable",
         "region",
-        "save_us",
         "signer",
         "speed",
         "world",
@@ -145,7 +135,6 @@ class FastNode:
         self.core: Node | None = None
         self.connected = False  # as the coordinator sees it
         self.clock_us, self.drift_ppm, self.drifts_from = 0, 0, 0
-        self.save_us, self.disk_full = SAVE_US, False
         self.flip_next = False  # a bit of its next answer
         self._stream = world.streams.stream(plan.stream_name)
         self._starts = 0
@@ -298,14 +287,24 @@ class FastNode:
         self.flip_next = True
 
     def slow_disk(self, save_us: int) -> None:
-        self.save_us = save_us
+        self.disk.save_us = save_us
 
     def fill_disk(self) -> None:
-        self.disk_full = True
+        self.disk.full = True
 
     def quick_disk(self) -> None:
         """Its disk is as ever again."""
-        self.save_us, self.disk_full = SAVE_US, False
+        self.disk.as_ever()
+
+    def tear(self, *, keeps: bool) -> None:
+        """Its power fails within the next commit; whether that is on disk all the same."""
+        self.disk.torn = keeps
+
+    def mend(self) -> None:
+        """The power is back, or never failed."""
+        self.disk.torn = None
+        if self.core is None:
+            self.start()
 
     # ---- what reaches it ----
 
@@ -412,7 +411,7 @@ class FastNode:
             case do.CloseEngine(engine):
                 self.world.buckets.after(SAVE_US, self._event, on.EngineClosed(engine))
             case do.KeepRules():
-                self.world.buckets.after(self.save_us, self._event, on.RulesKept())
+                self.world.buckets.after(self.disk.save_us, self._event, on.RulesKept())
             case do.Drained():
                 self.stop()  # it is back when its churn says so
 
@@ -466,23 +465,19 @@ class FastNode:
     # ---- its disk ----
 
     def _save(self, effect: do.SaveReceipt) -> None:
-        if self.disk_full:
+        if self.disk.full:
             failed = on.ReceiptNotSaved(effect.ticket, "disk_full")
-            self.world.buckets.after(self.save_us, self._event, failed)
+            self.world.buckets.after(self.disk.save_us, self._event, failed)
         else:
-            self.world.buckets.after(self.save_us, self._saved, effect, self._starts)
+            self.world.buckets.after(self.disk.save_us, self._saved, effect, self._starts)
 
     def _saved(self, effect: do.SaveReceipt, start: int) -> None:
         if start != self._starts or self.core is None:
             return  # the process died before its disk had it
-        owed = Owed(effect.ticket, effect.ticket_blob, effect.receipt, effect.ack)
-        self.disk.owed[effect.ticket] = owed
-        lifetime = self.world.scenario.policy.ticket_lifetime_us
-        self.disk.used[effect.ticket] = self.now + lifetime  # no ticket outlives that
-        if len(self.disk.used) % 256 == 0:
-            now = self.world.now
-            self.disk.used = {key: end for key, end in self.disk.used.items() if end > now}
-        self._event(on.ReceiptSaved(effect.ticket))
+        if self.disk.commit(effect, self.now, self.world.scenario.policy.ticket_lifetime_us):
+            self._event(on.ReceiptSaved(effect.ticket))
+        else:
+            self.stop()
 
     # ---- its machine ----
 
