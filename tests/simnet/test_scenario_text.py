@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_coordinator.core.policy import Policy
+from assay_simnet.grid import base
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import (
     TIME_MAX_US,
@@ -28,8 +29,8 @@ from assay_simnet.scenario import (
     Adversary,
     Fault,
     Scenario,
-    load,
     read,
+    source_of,
 )
 from assay_simnet.scenario_text import text_of
 from assay_simnet.schema import Source
@@ -46,7 +47,7 @@ def _again(one: Scenario) -> Scenario:
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.toml")))
 def test_a_shipped_scenario_reads_back(name: str) -> None:
-    one = load(name)
+    one = base(source_of(name))
     assert _again(one) == one
     assert _again(one).digest == one.digest
 
