@@ -52,6 +52,12 @@ FAULTS: Final = (
     *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
     *("slow_disk", "disk_full", "torn_disk", "clog", "commit_crash", "chain_reorg"),
 )
+NOT_LIVE: Final = {
+    "clog": "it has no lines",
+    "torn_disk": "its databases are in memory",
+    "commit_crash": "its databases are in memory",
+    "chain_reorg": "its chain takes nothing back",
+}
 SILENCE_US: Final = 30_000_000  # then production ends a session
 LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
 LENGTHS: Final = ("fixed", "exponential", "zipf")
@@ -364,6 +370,8 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("workload", "prompt_most"), why)
     if work.arrivals in ("poisson", "gamma") and work.rate <= 0:
         raise source.error(("workload", "rate"), "rate: more than 0 wanted")
+    if scenario.level == "live":
+        _check_live(source, scenario)
     if scenario.chain.block <= 0:
         raise source.error(("chain", "block"), "block: more than 0 wanted")
     if scenario.tick <= 0 or scenario.tick > 1_000_000:
@@ -393,6 +401,9 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
             raise source.error((*at, "at"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
+        if scenario.level == "live" and fault.kind in NOT_LIVE:
+            why = f"level live has no fault {fault.kind!r}: {NOT_LIVE[fault.kind]}"
+            raise source.error((*at, "kind"), why)
         if fault.kind == "chain_reorg" and fault.depth > scenario.chain.confirmations:
             why = f"than chain.confirmations ({scenario.chain.confirmations}), what is final"
             raise source.error((*at, "depth"), f"depth: deeper {why}, is undone")
@@ -401,6 +412,20 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
             raise source.error((*at, "for" if fault.for_ else "kind"), why)
         if fault.every and fault.every <= fault.for_:
             raise source.error((*at, "every"), "every: it comes again before it is over")
+
+
+def _check_live(source: Source, scenario: Scenario) -> None:
+    """What would be passed over in silence there."""
+    lines = [("network", key) for key in ("up", "down") if getattr(scenario.network, key)]
+    lines += [
+        ("profile", name) for name, one in scenario.profiles.items() if one.up_mbps or one.down_mbps
+    ]
+    if lines:
+        raise source.error(lines[0], "level live has no lines of a bandwidth")
+    if any(scenario.population.nat[name] for name in scenario.population.nat if name != "open"):
+        raise source.error(("population", "nat"), "level live has no NATs")
+    if scenario.chain != Chain():
+        raise source.error(("chain",), "level live has a chain of its own")
 
 
 def number_of(adversary: Adversary, population: int) -> int:

@@ -86,6 +86,22 @@ def test_bad_scenarios_say_where_and_why(more: str, place: str, why: str) -> Non
     assert why in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "line", "why"),
+    [
+        ('[[fault]]\nkind = "torn_disk"\nat = "1 s"\n', 13, "has no fault 'torn_disk'"),
+        ('[network]\ndown = "1 Mbit/s"\n', 13, "no lines"),
+        ("[profile.rtx4090-24g]\nup_mbps = 3\n", 12, "no lines"),
+        ("[population.nat]\nopen = 1\ncone = 1\n", 12, "no NATs"),
+        ("[chain]\nconfirmations = 1\n", 12, "a chain of its own"),
+    ],
+)
+def test_what_a_level_would_pass_over_in_silence_is_refused(more: str, line: int, why: str) -> None:
+    text = SMALL.replace("schema = 1\n", 'schema = 1\nlevel = "live"\n')
+    with pytest.raises(ScenarioError, match=f"small.toml:{line}: level live .*{why}"):
+        scenario(more, text)
+
+
 @pytest.mark.parametrize("text", ["schema = 2\n", "name = 3\nschema = 1\n", "schema = [\n", ""])
 def test_what_is_no_scenario_is_refused(text: str) -> None:
     with pytest.raises(ScenarioError):

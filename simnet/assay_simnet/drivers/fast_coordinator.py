@@ -245,6 +245,10 @@ class FastCoordinator:
 
     # ---- its chain ----
 
+    def chain_back(self) -> None:
+        """The chain can be asked again; the next pass finds it so."""
+        self.chain_down = False
+
     def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None:
         """The chain's newest blocks become others, and what was in them is somewhere else."""
         self.posts.chain.reorganise(self.world.now, depth, forgets)
