@@ -81,6 +81,18 @@ def test_a_bug_that_only_such_a_fault_shows_is_found_and_replayed(
     assert found[0] in capsys.readouterr().out
 
 
+def test_crashes_that_meet_are_crashes_all_the_same() -> None:
+    """A coordinator that dies while it is to die in its next commit, and is told twice to start."""
+    at = 'at = "20 s"\nevery = "30 s"\n'
+    both = "".join(
+        f'[[fault]]\nkind = "{kind}"\nfor = "{lasts} s"\n{at}'
+        for kind, lasts in (("commit_crash", 6), ("coordinator_crash", 3), ("commit_crash", 9))
+    )
+    world = ran(both, text=LONG)
+    assert world.coordinator.starts >= 5
+    assert world.record.begun == world.record.over
+
+
 @pytest.mark.parametrize(("torn", "kept"), [(None, True), (True, True), (False, False)])
 def test_a_commit_is_on_disk_as_a_whole_or_not_at_all(torn: bool | None, kept: bool) -> None:
     disk, receipt = Disk(torn=torn), SaveReceipt(bytes(16), b"receipt", None, b"ticket")

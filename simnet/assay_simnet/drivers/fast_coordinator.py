@@ -145,14 +145,16 @@ class FastCoordinator:
 
     def crash(self) -> None:
         """The process is gone; sessions end."""
-        self.world.checks.crashed(self.core)
+        if self._commit is None:
+            self.world.checks.crashed(self.core)
         self._die()
 
     def crash_in_commit(self, *, keeps: bool) -> None:
         """The process is gone when the next group of events is being committed: their rows are all
         there, or none is (`keeps`), and nobody was told anything of what they caused."""
-        self.world.checks.crashed(self.core)
-        self._commit = _Commit(keeps)
+        if self._commit is None:
+            self.world.checks.crashed(self.core)
+            self._commit = _Commit(keeps)
 
     def _die(self) -> None:
         commit, self._commit = self._commit, None
@@ -165,9 +167,11 @@ class FastCoordinator:
             node.session_lost()
 
     def restart(self) -> None:
-        """A new process over the same tables."""
-        if not self.down:  # nothing was committed meanwhile
-            self._die()
+        """A new process over the same tables; nothing if there is one since another crash."""
+        if self._commit is not None:
+            self._die()  # so little happened that its commit never began
+        if not self.down:
+            return
         self.down = False
         self.core = self._start()
         self.world.checks.restarted(self.core)
