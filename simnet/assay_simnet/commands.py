@@ -24,13 +24,14 @@ from assay_simnet.collecting import let_go, settle
 from assay_simnet.drivers.levels import open_driver
 from assay_simnet.events import EventLog, told
 from assay_simnet.exercised import Tally, tallied, tally_of
+from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.grid import base
 from assay_simnet.invariants import Violated
 from assay_simnet.pools import Here, Local, in_order
-from assay_simnet.population import PROFILES, REGIONS
+from assay_simnet.population import NATS, PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
 from assay_simnet.record import write_json
-from assay_simnet.scenario import FAULTS, SHIPPED, Scenario, source_of, write
+from assay_simnet.scenario import SHIPPED, Scenario, source_of, write
 from assay_simnet.schema import ScenarioError, Source, read_file
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
@@ -336,7 +337,9 @@ def _list(args: argparse.Namespace) -> int:
         lines.append(f"  {path.stem:24} {base(read_file(path)).question}")
     lines.append("behaviours")
     lines += [f"  {name:24} {cheat.does}" for name, cheat in BEHAVIOURS.items()]
-    lines += ["faults", "  " + ", ".join(FAULTS), "regions", "  " + ", ".join(REGIONS)]
+    lines.append("faults")
+    lines += [f"  {kind:24} {does}" for kind, does in FAULTS.items()]
+    lines += ["regions", "  " + ", ".join(REGIONS), "nat", "  " + ", ".join(NATS)]
     lines.append(
         "profiles (memory GB, slots, prefill and decode tokens/s of an 8B model in 4 bits)"
     )

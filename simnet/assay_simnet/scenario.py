@@ -16,6 +16,7 @@ from assay_coordinator.core.policy import Policy
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.evidence import CLASSES
+from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.population import NATS, PROFILES, REGIONS, Profile, fits
 from assay_simnet.quantities import (
     QuantityError,
@@ -47,11 +48,6 @@ from assay_simnet.seeds import ROOT_MAX
 SCHEMA: Final = 1
 LEVELS: Final = ("fast", "live", "epochs", "real")  # drivers/levels.py
 SHIPPED: Final = Path(__file__).with_name("scenarios")
-FAULTS: Final = (
-    *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
-    *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
-    *("slow_disk", "disk_full", "torn_disk", "clog", "commit_crash", "chain_reorg"),
-)
 NOT_LIVE: Final = {
     "clog": "it has no lines",
     "torn_disk": "its databases are in memory",
@@ -183,7 +179,7 @@ class Fault:
     at: int = value(time_us, says="when it begins, from the end of the warm-up")
     for_: int = value(time_us, 0, "how long; 0: at once, or until the safety phase ends")
     every: int = value(time_us, 0, "again and again, until the safety phase ends")
-    fraction: float = value(share, 1.0, "of nodes, of messages, or of what a re-org's pool forgets")
+    fraction: float = value(share, 1.0, "of nodes, messages, or what a re-org's pool forgets")
     regions: tuple[str, ...] = value(some_of(REGIONS, "region"), [], "cut off by a partition")
     one_way: bool = value(flag, False, "only what leaves those regions is lost")
     by: int = value(time_us, "1 s", "delay, jump of clocks, or a disk's slowness")

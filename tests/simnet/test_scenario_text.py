@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_coordinator.core.policy import Policy
+from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.grid import base
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import (
@@ -22,7 +23,6 @@ from assay_simnet.quantities import (
     time_us,
 )
 from assay_simnet.scenario import (
-    FAULTS,
     INVARIANTS,
     LISTS,
     SHIPPED,
