@@ -116,7 +116,9 @@ class FastCoordinator:
         self.region = world.scenario.network.coordinator
         chain = world.scenario.chain
         self.tables = Tables()
-        self.posts = Posts(MinedChain(world.secret(), world.now, chain.block), chain.confirmations)
+        self.posts = Posts(
+            MinedChain(world.secret(), world.buckets.now, chain.block), chain.confirmations
+        )
         self.down, self.starts, self.asked = False, 0, 0
         self.chain_down, self._passing = False, False
         self._commit: _Commit | None = None
@@ -140,7 +142,9 @@ class FastCoordinator:
             verifier=self.world.verifier,
             tables=NoiseTables([calibration(self.listed.model)]),
         )
-        self._carry_out(core, core.restore(self.world.now, self.tables.load(self.world.now)))
+        self._carry_out(
+            core, core.restore(self.world.buckets.now, self.tables.load(self.world.buckets.now))
+        )
         return core
 
     def crash(self) -> None:
@@ -180,7 +184,7 @@ class FastCoordinator:
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
-        now = self.world.now
+        now = self.world.buckets.now
         self.tables.save(remembered(node, operator, verified, self.policy, now))
 
     def relearn(self) -> None:
@@ -193,7 +197,7 @@ class FastCoordinator:
         """A message of a node, encoded."""
         if self.down:
             return
-        self.world.history.note(self.world.now, number, NUMBER, "message", body)
+        self.world.history.note(self.world.buckets.now, number, NUMBER, "message", body)
         self.world.checks.heard(body, number)
         message = decode(body)
         if isinstance(message, m.SubmitReceipt):
@@ -204,7 +208,7 @@ class FastCoordinator:
         """A message of a client: both ends are ours, so it is not encoded for the way."""
         if self.down:
             return
-        self.world.history.note(self.world.now, number, NUMBER, type(message).__name__)
+        self.world.history.note(self.world.buckets.now, number, NUMBER, type(message).__name__)
         self.world.checks.heard_client(message, number)
         self.handle(Received(peer, request, message))
 
@@ -215,7 +219,7 @@ class FastCoordinator:
     def handle(self, event: Event) -> None:
         if self.down:
             return
-        effects = self.core.handle(self.world.now, event)
+        effects = self.core.handle(self.world.buckets.now, event)
         if self._commit is None:
             self._carry_out(self.core, effects)
             return
@@ -229,7 +233,7 @@ class FastCoordinator:
         self.world.buckets.after(TICK_US, self._tick)
 
     def _forget(self) -> None:
-        self.tables.forget(self.world.now)
+        self.tables.forget(self.world.buckets.now)
         self.world.buckets.after(FORGET_US, self._forget)
 
     def _probe(self, peer: bytes, message: m.SubmitReceipt, number: int) -> None:
@@ -244,7 +248,7 @@ class FastCoordinator:
         damaged = bytearray(message.receipt)
         damaged[place // 8] ^= 1 << place % 8
         forged = m.SubmitReceipt(receipt=bytes(damaged), ack=message.ack)
-        effects = self.core.handle(self.world.now, Received(peer, 1, forged))
+        effects = self.core.handle(self.world.buckets.now, Received(peer, 1, forged))
         self.world.checks.forged(effects, number)
 
     # ---- its chain ----
@@ -255,12 +259,12 @@ class FastCoordinator:
 
     def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None:
         """The chain's newest blocks become others, and what was in them is somewhere else."""
-        self.posts.chain.reorganise(self.world.now, depth, forgets)
+        self.posts.chain.reorganise(self.world.buckets.now, depth, forgets)
         self._look_at_chain()
 
     def settle(self) -> None:
         """The network has ended: the chain goes on alone until everything is posted."""
-        now = self.world.now
+        now = self.world.buckets.now
         for _ in range(SETTLE_PASSES_MAX):
             if not self.posts.open:
                 return
@@ -281,23 +285,21 @@ class FastCoordinator:
         if self.chain_down:
             self.posts.forget()
         else:
-            for told in self.posts.go(self.world.now):
+            for told in self.posts.go(self.world.buckets.now):
                 self._mined(told)
         if self.posts.open:
             self._passing = True
             self.world.buckets.after(PASS_US, self._pass)
 
     def _mined(self, told: Event) -> None:
-        self.world.history.note(self.world.now, NUMBER, NUMBER, type(told).__name__)
+        self.world.history.note(self.world.buckets.now, NUMBER, NUMBER, type(told).__name__)
         self.handle(told)
 
     # ---- what it does ----
 
     def _carry_out(self, core: Coordinator, effects: Iterable[Effect]) -> None:
-        effects = list(effects)
         checks = self.world.checks
-        self._save(effects)
-        for effect in effects:
+        for effect in self._save(effects):
             match effect:
                 case Reply(peer, request, message):
                     checks.replied(message)
@@ -305,20 +307,26 @@ class FastCoordinator:
                 case Notify(peer, message):
                     self._tell(peer, message)
                 case PostEpoch() | PostRound():
-                    self.posts.submit(self.world.now, effect)
+                    self.posts.submit(self.world.buckets.now, effect)
                     self._look_at_chain()
                 case (
                     Lookup(peer, request) | LookupVerdict(peer, request) | CountVote(peer, request)
                 ):
                     self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
-                    self.world.record.logged(self.world.now, effect)
+                    self.world.record.logged(self.world.buckets.now, effect)
 
-    def _save(self, effects: Iterable[Effect]) -> None:
+    def _save(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Rows first; what is left is done after that."""
+        tables, checks = self.tables, self.world.checks
+        others: list[Effect] = []
         for effect in effects:
             if isinstance(effect, Save):
-                self.tables.save(effect.row)
-                self.world.checks.saved(effect.row)
+                tables.save(effect.row)
+                checks.saved(effect.row)
+            else:
+                others.append(effect)
+        return others
 
     def _answer(self, peer: bytes, request: int, message: object) -> None:
         world = self.world
@@ -331,7 +339,7 @@ class FastCoordinator:
         client = world.clients_by_key.get(peer)
         if client is None:
             return
-        arrives = world.links.arrival(world.now, client.inward, self.region, client.region)
+        arrives = world.links.arrival(world.buckets.now, client.inward, self.region, client.region)
         if arrives is not None:
             world.buckets.at(arrives, client.answered, request, message)
 
@@ -343,7 +351,9 @@ class FastCoordinator:
     def _send(self, node: NodeSession, call: Callable[[bytes], None], body: bytes) -> bool:
         world, size = self.world, len(body)
         links, wire = world.links, node.inward
-        arrives = links.arrival(world.now, wire, self.region, node.region, size, down=node.line)
+        arrives = links.arrival(
+            world.buckets.now, wire, self.region, node.region, size, down=node.line
+        )
         if arrives is None:
             return False
         world.buckets.at(arrives, call, body)

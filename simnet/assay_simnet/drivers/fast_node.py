@@ -157,8 +157,11 @@ class FastNode:
     @property
     def now(self) -> int:
         """By its own clock."""
-        now = self.world.now
-        return now + self.clock_us + (now - self.drifts_from) * self.drift_ppm // 1_000_000
+        now = self.world.buckets.now + self.clock_us
+        if not self.drift_ppm:
+            return now
+        since = self.world.buckets.now - self.drifts_from
+        return now + since * self.drift_ppm // 1_000_000
 
     @property
     def cheat(self) -> Cheat | None:
@@ -270,7 +273,7 @@ class FastNode:
 
     def drift(self, ppm: int) -> None:
         """Its clock runs so much faster from now on."""
-        now = self.world.now
+        now = self.world.buckets.now
         self.clock_us, self.drifts_from, self.drift_ppm = self.now - now, now, ppm
 
     def clog(self, until_us: int) -> None:
@@ -311,13 +314,13 @@ class FastNode:
     def answered(self, request: int, body: bytes) -> None:
         if request in self._open_requests:
             self._open_requests.discard(request)
-            self.world.history.note(self.world.now, 0, self.number, "answer", body)
+            self.world.history.note(self.world.buckets.now, 0, self.number, "answer", body)
             self._event(on.Answered(request, body))
 
     def noticed(self, body: bytes) -> None:
         if self.core is None:
             return
-        self.world.history.note(self.world.now, 0, self.number, "notice", body)
+        self.world.history.note(self.world.buckets.now, 0, self.number, "notice", body)
         conduct = self._conduct
         if conduct is not None and conduct.hides(body):
             excuse = conduct.excuse(body)
@@ -333,7 +336,7 @@ class FastNode:
         if not stream.open:
             return
         client = stream.client
-        self.world.history.note(self.world.now, client.number, self.number, "open", frame)
+        self.world.history.note(self.world.buckets.now, client.number, self.number, "open", frame)
         self._streams[stream.number] = stream
         answered = stream.ticket in self.disk.owed
         self._event(on.StreamOpened(stream.number, client.key, frame, answered))
@@ -342,7 +345,7 @@ class FastNode:
     def framed(self, stream: JobStream, frame: bytes) -> None:
         if stream.number in self._streams:
             client = stream.client.number
-            self.world.history.note(self.world.now, client, self.number, "frame", frame)
+            self.world.history.note(self.world.buckets.now, client, self.number, "frame", frame)
             self._event(on.StreamFrame(stream.number, frame))
 
     def lost(self, stream: JobStream) -> None:
@@ -352,8 +355,8 @@ class FastNode:
     # ---- time ----
 
     def _tick_within(self, delay_us: int) -> None:
-        due = self.world.now + delay_us
-        if self._tick_at <= self.world.now or due < self._tick_at:
+        due = self.world.buckets.now + delay_us
+        if self._tick_at <= self.world.buckets.now or due < self._tick_at:
             self._tick_at = due
             self.world.buckets.at(due, self._tick, due)
 
@@ -420,8 +423,10 @@ class FastNode:
         arrives = None
         if self.connected:
             links, wire, size = world.links, self.outward, len(body)
-            arrives = links.arrival(world.now, wire, self.region, home.region, size, up=self.line)
-        if arrives is None or self.line.is_slow(world.now):
+            arrives = links.arrival(
+                world.buckets.now, wire, self.region, home.region, size, up=self.line
+            )
+        if arrives is None or self.line.is_slow(world.buckets.now):
             self.unanswered(request)
         if arrives is None:
             return
@@ -459,7 +464,7 @@ class FastNode:
                 world.buckets.at(arrives, stream.client.closed, stream)
 
     def _arrival(self, stream: JobStream, size: int) -> int | None:
-        links, now, to = self.world.links, self.world.now, stream.client.region
+        links, now, to = self.world.links, self.world.buckets.now, stream.client.region
         return links.arrival(now, stream.down, self.region, to, size, up=self.line)
 
     # ---- its disk ----
@@ -505,7 +510,7 @@ class FastNode:
             return evidence.HONEST
         self.world.checks.cheated(ticket)
         self.meter.cheated += 1
-        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
+        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.buckets.now
         return conduct.cheat.condition
 
     def _cost(self, ticket: bytes) -> float:
