@@ -25,13 +25,14 @@ from assay_simnet.collecting import let_go, settle
 from assay_simnet.drivers.levels import open_driver
 from assay_simnet.events import EventLog, told
 from assay_simnet.exercised import Tally, tallied, tally_of
+from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.grid import base
 from assay_simnet.invariants import Violated
 from assay_simnet.pools import Here, Local, in_order
-from assay_simnet.population import PROFILES, REGIONS
+from assay_simnet.population import NATS, PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
 from assay_simnet.record import write_json
-from assay_simnet.scenario import FAULTS, SHIPPED, Scenario, source_of, write
+from assay_simnet.scenario import SHIPPED, Scenario, source_of, write
 from assay_simnet.schema import ScenarioError, Source, read_file
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
@@ -73,8 +74,8 @@ def add_verbs(verbs: Any) -> None:
     again.set_defaults(act=_replay)
     shrink = verbs.add_parser("shrink", help="the smallest scenario that still breaks the same")
     shrink.add_argument("scenario", help="a file, a shipped name, or a folder that `run` made")
-    shrink.add_argument("--small", action="store_true", help=_SMALL_SAYS)
     shrink.add_argument("--seed", type=int)
+    shrink.add_argument("--small", action="store_true", help=_SMALL_SAYS)
     for verb in (shrink, check):
         verb.add_argument("--runs", type=int, default=TRIES, help="to shrink by, at most")
         verb.add_argument("--to", type=Path, default=Path("shrunk.toml"), help="file to make")
@@ -201,24 +202,22 @@ class _Checked:
 
 def _check(args: argparse.Namespace) -> int:
     names = args.scenarios or sorted(path.stem for path in SHIPPED.glob("*.toml"))
-    small = args.small
-    read = {_again(name, small=small): _scenario(name, small=small)[0] for name in names}
-    tasks = [
-        _Task(name, scenario, seed)
-        for seed in _seeds(args.seeds)
-        for name, scenario in read.items()
-    ]
+    read = [(name, _scenario(name, small=args.small)[0]) for name in names]  # before any runs
     if args.shrink:
         may_shrink(args.to, args.runs)
+    tasks = [
+        _Task(_again(name, small=args.small), scenario, seed)
+        for seed in _seeds(args.seeds)
+        for name, scenario in read
+    ]
     done: dict[str, Tally] = {}
     ok = 0
     try:
-        for checked in _all(tasks, args.workers):
+        for task, checked in zip(tasks, _all(tasks, args.workers), strict=True):
             if checked.told:
                 sys.stdout.write(checked.told)
                 if args.shrink:
-                    broken = replace(read[checked.name], seed=checked.seed)
-                    shrink_into(args.to, broken, args.runs)
+                    shrink_into(args.to, replace(task.scenario, seed=task.seed), args.runs)
                 return 1
             ok += 1
             done[checked.name] = done.get(checked.name, Tally()) + checked.tally
@@ -344,7 +343,9 @@ def _list(args: argparse.Namespace) -> int:
         lines.append(f"  {path.stem:24} {base(read_file(path)).question}")
     lines.append("behaviours")
     lines += [f"  {name:24} {cheat.does}" for name, cheat in BEHAVIOURS.items()]
-    lines += ["faults", "  " + ", ".join(FAULTS), "regions", "  " + ", ".join(REGIONS)]
+    lines.append("faults")
+    lines += [f"  {kind:24} {does}" for kind, does in FAULTS.items()]
+    lines += ["regions", "  " + ", ".join(REGIONS), "nat", "  " + ", ".join(NATS)]
     lines.append(
         "profiles (memory GB, slots, prefill and decode tokens/s of an 8B model in 4 bits)"
     )

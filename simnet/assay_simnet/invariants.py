@@ -12,6 +12,7 @@ alike in its memory and in its rows is seen all the same.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -291,8 +292,10 @@ class Checks:
         core = world.coordinator.core
         cases, jobs = len(core.audits.cases), len(core.jobs.jobs)
         self._hold("B1", cases <= jobs, "more cases than jobs")
-        for key, node in core.registry.nodes.items():
-            self._hold("B1", node.auditing <= policy.audits_per_node, "too many audits", key)
+        audits = policy.audits_per_node
+        busy = [key for key, node in core.registry.nodes.items() if node.auditing > audits]
+        for key in busy:
+            self._hold("B1", False, "too many audits", key)
         for client in world.clients:
             tickets = core.jobs.open_tickets(client.key)
             most = policy.open_tickets_max
@@ -318,6 +321,11 @@ class Checks:
             ended = client.running == 0
             self._hold("P1", ended, "a client's job never ended", client.number)
         self._proofs()
+
+    def chain(self, wrong: Iterable[tuple[str, str]]) -> None:
+        """L5, V1: what the chain holds in the end. `wrong`: ids, and why they do not hold."""
+        for ident, why in wrong:
+            self._hold(ident, False, why)
 
     def _proofs(self) -> None:
         """L6: what can be proven against the last root is what stands in it."""

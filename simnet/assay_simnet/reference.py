@@ -11,9 +11,10 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from assay_simnet.cheats import BEHAVIOURS
+from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.scenario import (
-    FAULTS,
     Adversary,
+    Chain,
     Checks,
     Churn,
     Fault,
@@ -31,6 +32,7 @@ _TABLES: Final[tuple[tuple[str, type], ...]] = (
     ("[model]", Model),
     ("[population]", Population),
     ("[network]", Network),
+    ("[chain]", Chain),
     ("[churn]", Churn),
     ("[workload]", Workload),
     ("[[adversary]]", Adversary),
@@ -45,7 +47,8 @@ def reference() -> str:
     for title, cls in _TABLES:
         parts += ["", f"### `{title}`", "", "| key | default | |", "|---|---|---|"]
         parts += [_row(item) for item in fields(cls) if "read" in item.metadata]
-    parts += ["", "### Kinds of faults", "", ", ".join(f"`{kind}`" for kind in FAULTS)]
+    parts += ["", "### Kinds of faults", "", "| kind | does |", "|---|---|"]
+    parts += [f"| `{kind}` | {does} |" for kind, does in FAULTS.items()]
     parts += ["", "### Behaviours", "", "| behaviour | does |", "|---|---|"]
     parts += [f"| `{name}` | {cheat.does} |" for name, cheat in BEHAVIOURS.items()]
     return "\n".join([*parts, "", ENDS])

@@ -17,6 +17,7 @@ from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.audit_policies import EPOCH_US, SCHEMES
 from assay_simnet.evidence import CLASSES
+from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.population import NATS, PROFILES, REGIONS, Profile, fits
 from assay_simnet.quantities import (
     QuantityError,
@@ -48,11 +49,12 @@ from assay_simnet.seeds import ROOT_MAX
 SCHEMA: Final = 1
 LEVELS: Final = ("fast", "live", "epochs", "real")  # drivers/levels.py
 SHIPPED: Final = Path(__file__).with_name("scenarios")
-FAULTS: Final = (
-    *("coordinator_crash", "node_crash", "freeze", "clock_drift", "clock_jump", "partition"),
-    *("loss", "duplicate", "reorder", "delay", "chain_outage", "engine_crash", "bit_flip"),
-    *("slow_disk", "disk_full", "clog"),
-)
+NOT_LIVE: Final = {
+    "clog": "it has no lines",
+    "torn_disk": "its databases are in memory",
+    "commit_crash": "its databases are in memory",
+    "chain_reorg": "its chain takes nothing back",
+}
 SILENCE_US: Final = 30_000_000  # then production ends a session
 LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
 LENGTHS: Final = ("fixed", "exponential", "zipf")
@@ -107,6 +109,16 @@ class Network:
     up: float = value(bits_per_s, 0, 'of a node\'s line, like "20 Mbit/s"; 0: takes no time')
     down: float = value(bits_per_s, 0)
     coordinator: str = value(_REGION, "na", "its region")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """What rounds and epochs are posted on: a chain that others mine."""
+
+    block: int = value(time_us, "12 s", "between two blocks")
+    confirmations: int = value(
+        whole(0, 1_000), 0, "blocks above one that is taken for final; production's default is 12"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +180,12 @@ class Fault:
     at: int = value(time_us, says="when it begins, from the end of the warm-up")
     for_: int = value(time_us, 0, "how long; 0: at once, or until the safety phase ends")
     every: int = value(time_us, 0, "again and again, until the safety phase ends")
-    fraction: float = value(share, 1.0, "of nodes, or of messages")
+    fraction: float = value(share, 1.0, "of nodes, messages, or what a re-org's pool forgets")
     regions: tuple[str, ...] = value(some_of(REGIONS, "region"), [], "cut off by a partition")
     one_way: bool = value(flag, False, "only what leaves those regions is lost")
     by: int = value(time_us, "1 s", "delay, jump of clocks, or a disk's slowness")
     ppm: int = value(whole(0, 1_000_000), 200, "of drifting clocks")
+    depth: int = value(whole(1, 1_000), 3, "blocks that a re-org makes others")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +220,7 @@ class Scenario:
     model: Model = field(default_factory=Model)
     population: Population = field(default_factory=Population)
     network: Network = field(default_factory=Network)
+    chain: Chain = field(default_factory=Chain)
     churn: Churn = field(default_factory=Churn)
     workload: Workload = field(default_factory=Workload)
     checks: Checks = field(default_factory=Checks)
@@ -228,6 +242,7 @@ _TABLES: Final[dict[str, type]] = {
     "model": Model,
     "population": Population,
     "network": Network,
+    "chain": Chain,
     "churn": Churn,
     "workload": Workload,
     "checks": Checks,
@@ -355,6 +370,10 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("workload", "prompt_most"), why)
     if work.arrivals in ("poisson", "gamma") and work.rate <= 0:
         raise source.error(("workload", "rate"), "rate: more than 0 wanted")
+    if scenario.level == "live":
+        _check_live(source, scenario)
+    if scenario.chain.block <= 0:
+        raise source.error(("chain", "block"), "block: more than 0 wanted")
     if scenario.tick <= 0 or scenario.tick > 1_000_000:
         raise source.error(("tick",), "tick: more than 0 and at most a second wanted")
     if scenario.audits == "gonka" and scenario.level == "fast" and scenario.duration >= EPOCH_US:
@@ -384,11 +403,31 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
             raise source.error((*at, "at"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
+        if scenario.level == "live" and fault.kind in NOT_LIVE:
+            why = f"level live has no fault {fault.kind!r}: {NOT_LIVE[fault.kind]}"
+            raise source.error((*at, "kind"), why)
+        if fault.kind == "chain_reorg" and fault.depth > scenario.chain.confirmations:
+            why = f"than chain.confirmations ({scenario.chain.confirmations}), what is final"
+            raise source.error((*at, "depth"), f"depth: deeper {why}, is undone")
         if fault.kind == "clog" and not 0 < fault.for_ <= SILENCE_US:
             why = "a clog needs for, at most 30 s; after that sessions end, as in a partition"
             raise source.error((*at, "for" if fault.for_ else "kind"), why)
         if fault.every and fault.every <= fault.for_:
             raise source.error((*at, "every"), "every: it comes again before it is over")
+
+
+def _check_live(source: Source, scenario: Scenario) -> None:
+    """What would be passed over in silence there."""
+    lines = [("network", key) for key in ("up", "down") if getattr(scenario.network, key)]
+    lines += [
+        ("profile", name) for name, one in scenario.profiles.items() if one.up_mbps or one.down_mbps
+    ]
+    if lines:
+        raise source.error(lines[0], "level live has no lines of a bandwidth")
+    if any(scenario.population.nat[name] for name in scenario.population.nat if name != "open"):
+        raise source.error(("population", "nat"), "level live has no NATs")
+    if scenario.chain != Chain():
+        raise source.error(("chain",), "level live has a chain of its own")
 
 
 def number_of(adversary: Adversary, population: int) -> int:

@@ -180,11 +180,9 @@ def _first(key: str) -> Callable[[Scenario], str]:
     return lambda scenario: next(iter(getattr(scenario.population, key)))
 
 
-_calm: Final = replace(Network(), jitter=0)
-
-
-def _stills(scenario: Scenario) -> Scenario:
-    return replace(scenario, network=replace(_calm, coordinator=scenario.network.coordinator))
+def _still(scenario: Scenario) -> Scenario:
+    """Wide lines, and nothing lost on the way."""
+    return replace(scenario, network=Network(jitter=0, coordinator=scenario.network.coordinator))
 
 
 STEPS: Final[tuple[Step, ...]] = (
@@ -192,11 +190,12 @@ STEPS: Final[tuple[Step, ...]] = (
     _fewer("faults"),
     _fewer("adversaries"),
     _once(lambda scenario: replace(scenario, churn=Churn())),
-    _once(_stills),
+    _once(_still),
     _once(_part("network", loss=0.0)),
     _once(_part("network", jitter=0)),
     _once(_part("workload", surge_for=0)),
     _once(_part("workload", turns=1.0)),
+    _once(_part("population", nat={"open": 1.0})),
     _one_kind("population", "regions", lambda scenario: scenario.network.coordinator),
     _one_kind("population", "profiles", _first("profiles")),
     _one_kind("population", "classes", _first("classes")),

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from assay.core import JobMachine
+from assay_contracts.adapters.outbox_core import Estimate, Item, OutboxCore
 from assay_coordinator.core.events import Effect, Save
 from assay_coordinator.core.jobs import Job, Jobs
 from assay_coordinator.core.ledger import Ledger, Purse
 from assay_coordinator.core.lottery import Lottery
 from assay_coordinator.core.records import BalanceRow, CreditRow
-from assay_node.core.outbox import Outbox
+from assay_node.core.outbox import Outbox, Owed
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -108,3 +109,44 @@ def pays_and_refunds(patch: pytest.MonkeyPatch) -> None:
         return [*effects, *self._ledger.transfer(now, earned, available, 1, "refund", ticket)]
 
     patch.setattr(Jobs, "release", release)
+
+
+def posts_again(patch: pytest.MonkeyPatch) -> None:
+    """The outbox on chain: what a re-org took out of its block is signed anew, whatever waits."""
+    honest = OutboxCore._missing
+
+    def missing(self: OutboxCore, now: int, item: Item) -> Any:
+        if item.state != "mined" or item.key in self._sent_now:
+            return honest(self, now, item)
+        return [Estimate(item.key)]
+
+    patch.setattr(OutboxCore, "_missing", missing)
+
+
+def forgets_rounds(patch: pytest.MonkeyPatch) -> None:
+    """The lottery: after a restart, rounds that were closed and not posted are not posted."""
+    patch.setattr(Lottery, "unposted", lambda self: [])
+
+
+def starts_empty(patch: pytest.MonkeyPatch) -> None:
+    """A node's outbox: a new process overlooks every third receipt on its disk."""
+    honest = Outbox.restore
+
+    def restore(self: Outbox, owed: Owed) -> None:
+        if owed.ticket[0] % 3:
+            honest(self, owed)
+
+    patch.setattr(Outbox, "restore", restore)
+
+
+def gives_up(patch: pytest.MonkeyPatch) -> None:
+    """A node's outbox: a receipt whose hand-in had no answer in time is handed in no more."""
+    honest = Outbox.refused
+
+    def refused(self: Outbox, now: int, ticket: bytes, code: str) -> list[Any]:
+        if code == "timeout":
+            self._landed(ticket)
+            return []
+        return honest(self, now, ticket, code)
+
+    patch.setattr(Outbox, "refused", refused)

@@ -58,6 +58,19 @@ def test_a_time_without_its_unit_is_none(bad: object) -> None:
         ("[population.nat]\nopne = 1\n", "small.toml:11", "did you mean 'open'?"),
         ("[population.nat]\nopen = 0\n", "small.toml:11", "all weights are zero"),
         ("[profile.rtx4090-24g]\nup_mbps = 0\n", "small.toml:12", "a number from 0.001"),
+        ("[chain]\nconfirmation = 3\n", "small.toml:12", "did you mean 'confirmations'?"),
+        ("[chain]\nblock = 0\n", "small.toml:12", "more than 0"),
+        ("[chain]\nconfirmations = 1001\n", "small.toml:12", "whole number from 0 to 1,000"),
+        (
+            '[[fault]]\nkind = "chain_reorg"\nat = "1 s"\ndepth = 2\n',
+            "small.toml:14",
+            "deeper than chain.confirmations (0)",
+        ),
+        (
+            '[[fault]]\nkind = "chain_reorg"\nat = "1 s"\ndepth = 0\n',
+            "small.toml:14",
+            "whole number from 1",
+        ),
         ("[model]\ncontext = 100\n", "small.toml:", "more than the model's context"),
         ('[model]\nsize = "40 GB"\n', "small.toml:", "does not fit rtx4090-24g"),
         ("[profile.rtx409]\nslots = 2\n", "small.toml:", "did you mean"),
@@ -71,6 +84,22 @@ def test_bad_scenarios_say_where_and_why(more: str, place: str, why: str) -> Non
         scenario(more)
     assert str(caught.value).startswith(place)
     assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "why"),
+    [
+        ('[[fault]]\nkind = "torn_disk"\nat = "1 s"\n', 13, "has no fault 'torn_disk'"),
+        ('[network]\ndown = "1 Mbit/s"\n', 13, "no lines"),
+        ("[profile.rtx4090-24g]\nup_mbps = 3\n", 12, "no lines"),
+        ("[population.nat]\nopen = 1\ncone = 1\n", 12, "no NATs"),
+        ("[chain]\nconfirmations = 1\n", 12, "a chain of its own"),
+    ],
+)
+def test_what_a_level_would_pass_over_in_silence_is_refused(more: str, line: int, why: str) -> None:
+    text = SMALL.replace("schema = 1\n", 'schema = 1\nlevel = "live"\n')
+    with pytest.raises(ScenarioError, match=f"small.toml:{line}: level live .*{why}"):
+        scenario(more, text)
 
 
 @pytest.mark.parametrize("text", ["schema = 2\n", "name = 3\nschema = 1\n", "schema = [\n", ""])

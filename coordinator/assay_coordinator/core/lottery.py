@@ -46,12 +46,14 @@ class Lottery:
     def restore(
         self, now: int, last: int, undrawn: Iterable[RoundRow], jobs: Iterable[JobRow]
     ) -> None:
-        """`last` is the newest round closed; `jobs` are the entries of all that is not drawn."""
+        """`last` is the newest round closed; `jobs` are the entries of all that is not drawn. The
+        running round stays as old as it was: whoever restarts often would never close it."""
         self.running, self._opened_at, self._entries = last + 1, now, []
         self._closed = {row.number: (row, []) for row in undrawn}
         for job in jobs:
             entry = entry_of(job, UNDRAWN)
             if job.round == self.running:
+                self._opened_at = min(self._opened_at, job.booked_at)
                 self._entries.append(entry)
             else:
                 self._closed[job.round][1].append(entry)

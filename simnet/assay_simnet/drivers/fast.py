@@ -195,7 +195,9 @@ class Fast:
         self.coordinator.handle(Received(self.coordinator.operator, 0, CloseEpoch()))
         self._upto(self.now + _QUIET_US, watch)
         self.phase = "audit"
+        self.coordinator.settle()
         self.checks.end()
+        self.checks.chain(self.coordinator.posts.wrong())
 
     def _upto(self, until_us: int, watch: Callable[[Driver], None]) -> None:
         most = _EVENTS_PER_NODE_MAX * (len(self.nodes) + len(self.clients))

@@ -7,7 +7,7 @@ is in the tables is all that the next one starts from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -16,7 +16,6 @@ from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.events import (
     CountVote,
     Effect,
-    EpochPosted,
     Event,
     Log,
     Lookup,
@@ -35,16 +34,20 @@ from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.signing import SIGNATURE_BYTES
 from assay_simnet.audit_policies import SCHEMES
-from assay_simnet.chain import Chain
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
 from assay_simnet.links import Line, Wire
+from assay_simnet.mined_chain import MinedChain
+from assay_simnet.posts import Posts
 from assay_simnet.roster import remembered
 from assay_simnet.tables import Tables
 
 NUMBER: Final = 0  # among the parties
 TICK_US: Final = 250_000
 FORGET_US: Final = 600_000_000
+PASS_US: Final = 2_000_000  # production's pause between two looks at the chain
+SETTLE_PASSES_MAX: Final = 10_000
+GROUP_EVENTS: Final = 8  # events of one commit, where one is cut short
 _NO_DOCUMENTS: Final = m.Error(code="unexpected_message", detail="simulations keep no documents")
 
 
@@ -94,6 +97,15 @@ class CoordinatorWorld(Ground, Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Commit:
+    """A commit that will not end. `keeps`: its rows are on disk all the same."""
+
+    keeps: bool
+    events: int = 0
+    effects: list[Effect] = field(default_factory=list)
+
+
 class FastCoordinator:
     """One coordinator, crashing and coming back as the scenario says."""
 
@@ -104,10 +116,14 @@ class FastCoordinator:
         self.policy = replace(self.scheme.terms(policy), operators=frozenset({self.operator}))
         self.signer = world.identity("coordinator")
         self.region = world.scenario.network.coordinator
-        self.tables, self.chain = Tables(), Chain(world)
+        chain = world.scenario.chain
+        self.tables = Tables()
+        self.posts = Posts(
+            MinedChain(world.secret(), world.buckets.now, chain.block), chain.confirmations
+        )
         self.down, self.starts, self.asked = False, 0, 0
-        self.chain_down = False
-        self._waiting: list[PostRound | PostEpoch] = []  # for the chain to be back
+        self.chain_down, self._passing = False, False
+        self._commit: _Commit | None = None
         self.core = self._start()
         world.buckets.after(TICK_US, self._tick)
         world.buckets.after(FORGET_US, self._forget)
@@ -129,18 +145,40 @@ class FastCoordinator:
             tables=NoiseTables([calibration(self.listed.model)]),
             oversight=self.scheme.oversight(self.policy),
         )
-        self._carry_out(core, core.restore(self.world.now, self.tables.load(self.world.now)))
+        self._carry_out(
+            core, core.restore(self.world.buckets.now, self.tables.load(self.world.buckets.now))
+        )
         return core
 
     def crash(self) -> None:
         """The process is gone; sessions end."""
-        self.world.checks.crashed(self.core)
+        if self._commit is None:
+            self.world.checks.crashed(self.core)
+        self._die()
+
+    def crash_in_commit(self, *, keeps: bool) -> None:
+        """The process is gone when the next group of events is being committed: their rows are all
+        there, or none is (`keeps`), and nobody was told anything of what they caused."""
+        if self._commit is None:
+            self.world.checks.crashed(self.core)
+            self._commit = _Commit(keeps)
+
+    def _die(self) -> None:
+        commit, self._commit = self._commit, None
+        if commit is not None and commit.keeps:
+            self._save(commit.effects)
+            self.world.checks.crashed(self.core)
         self.down = True
+        self.posts.restart()
         for node in self.world.nodes:
             node.session_lost()
 
     def restart(self) -> None:
-        """A new process over the same tables."""
+        """A new process over the same tables; nothing if there is one since another crash."""
+        if self._commit is not None:
+            self._die()  # so little happened that its commit never began
+        if not self.down:
+            return
         self.down = False
         self.core = self._start()
         self.world.checks.restarted(self.core)
@@ -149,7 +187,7 @@ class FastCoordinator:
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
-        now, policy = self.world.now, self.world.scenario.policy
+        now, policy = self.world.buckets.now, self.world.scenario.policy
         since = now - self.scheme.age_us
         self.tables.save(remembered(node, operator, verified, policy, now, since))
 
@@ -163,7 +201,7 @@ class FastCoordinator:
         """A message of a node, encoded."""
         if self.down:
             return
-        self.world.history.note(self.world.now, number, NUMBER, "message", body)
+        self.world.history.note(self.world.buckets.now, number, NUMBER, "message", body)
         self.world.checks.heard(body, number)
         message = decode(body)
         if isinstance(message, m.SubmitReceipt):
@@ -174,7 +212,7 @@ class FastCoordinator:
         """A message of a client: both ends are ours, so it is not encoded for the way."""
         if self.down:
             return
-        self.world.history.note(self.world.now, number, NUMBER, type(message).__name__)
+        self.world.history.note(self.world.buckets.now, number, NUMBER, type(message).__name__)
         self.world.checks.heard_client(message, number)
         self.handle(Received(peer, request, message))
 
@@ -183,22 +221,23 @@ class FastCoordinator:
         self.handle(PeerLost(peer))
 
     def handle(self, event: Event) -> None:
-        if not self.down:
-            self._carry_out(self.core, self.core.handle(self.world.now, event))
-
-    def chain_back(self) -> None:
-        """The chain takes transactions again."""
-        self.chain_down = False
-        waiting, self._waiting = self._waiting, []
-        for effect in waiting:
-            self._post(effect)
+        if self.down:
+            return
+        effects = self.core.handle(self.world.buckets.now, event)
+        if self._commit is None:
+            self._carry_out(self.core, effects)
+            return
+        self._commit.effects += effects
+        self._commit.events += 1
+        if self._commit.events == GROUP_EVENTS:
+            self._die()
 
     def _tick(self) -> None:
         self.handle(Tick())
         self.world.buckets.after(TICK_US, self._tick)
 
     def _forget(self) -> None:
-        self.tables.forget(self.world.now)
+        self.tables.forget(self.world.buckets.now)
         self.world.buckets.after(FORGET_US, self._forget)
 
     def _probe(self, peer: bytes, message: m.SubmitReceipt, number: int) -> None:
@@ -213,19 +252,58 @@ class FastCoordinator:
         damaged = bytearray(message.receipt)
         damaged[place // 8] ^= 1 << place % 8
         forged = m.SubmitReceipt(receipt=bytes(damaged), ack=message.ack)
-        effects = self.core.handle(self.world.now, Received(peer, 1, forged))
+        effects = self.core.handle(self.world.buckets.now, Received(peer, 1, forged))
         self.world.checks.forged(effects, number)
+
+    # ---- its chain ----
+
+    def chain_back(self) -> None:
+        """The chain can be asked again; the next pass finds it so."""
+        self.chain_down = False
+
+    def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None:
+        """The chain's newest blocks become others, and what was in them is somewhere else."""
+        self.posts.chain.reorganise(self.world.buckets.now, depth, forgets)
+        self._look_at_chain()
+
+    def settle(self) -> None:
+        """The network has ended: the chain goes on alone until everything is posted."""
+        now = self.world.buckets.now
+        for _ in range(SETTLE_PASSES_MAX):
+            if not self.posts.open:
+                return
+            now += PASS_US
+            for told in self.posts.go(now):
+                self.handle(told)
+
+    def _look_at_chain(self) -> None:
+        """Passes from now on, until there is nothing to wait for."""
+        if not self._passing:
+            self._passing = True
+            self.world.buckets.after(0, self._pass)
+
+    def _pass(self) -> None:
+        self._passing = False
+        if self.down:
+            return  # what is open is asked for again by the next process
+        if self.chain_down:
+            self.posts.forget()
+        else:
+            for told in self.posts.go(self.world.buckets.now):
+                self._mined(told)
+        if self.posts.open:
+            self._passing = True
+            self.world.buckets.after(PASS_US, self._pass)
+
+    def _mined(self, told: Event) -> None:
+        self.world.history.note(self.world.buckets.now, NUMBER, NUMBER, type(told).__name__)
+        self.handle(told)
 
     # ---- what it does ----
 
     def _carry_out(self, core: Coordinator, effects: Iterable[Effect]) -> None:
-        effects = list(effects)
         checks = self.world.checks
-        for effect in effects:
-            if isinstance(effect, Save):
-                self.tables.save(effect.row)
-                checks.saved(effect.row)
-        for effect in effects:
+        for effect in self._save(effects):
             match effect:
                 case Reply(peer, request, message):
                     checks.replied(message)
@@ -233,26 +311,26 @@ class FastCoordinator:
                 case Notify(peer, message):
                     self._tell(peer, message)
                 case PostEpoch() | PostRound():
-                    self._post(effect)
+                    self.posts.submit(self.world.buckets.now, effect)
+                    self._look_at_chain()
                 case (
                     Lookup(peer, request) | LookupVerdict(peer, request) | CountVote(peer, request)
                 ):
                     self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
-                    self.world.record.logged(self.world.now, effect)
+                    self.world.record.logged(self.world.buckets.now, effect)
 
-    def _post(self, effect: PostRound | PostEpoch) -> None:
-        if self.chain_down:
-            self._waiting.append(effect)
-        elif isinstance(effect, PostEpoch):
-            self.world.buckets.after(0, self.handle, EpochPosted(effect.epoch))
-        else:
-            told, later_us = self.chain.post(effect)
-            self.world.buckets.after(later_us, self._mined, told)
-
-    def _mined(self, told: Event) -> None:
-        self.world.history.note(self.world.now, NUMBER, NUMBER, "RoundMined")
-        self.handle(told)
+    def _save(self, effects: Iterable[Effect]) -> list[Effect]:
+        """Rows first; what is left is done after that."""
+        tables, checks = self.tables, self.world.checks
+        others: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, Save):
+                tables.save(effect.row)
+                checks.saved(effect.row)
+            else:
+                others.append(effect)
+        return others
 
     def _answer(self, peer: bytes, request: int, message: object) -> None:
         world = self.world
@@ -265,7 +343,7 @@ class FastCoordinator:
         client = world.clients_by_key.get(peer)
         if client is None:
             return
-        arrives = world.links.arrival(world.now, client.inward, self.region, client.region)
+        arrives = world.links.arrival(world.buckets.now, client.inward, self.region, client.region)
         if arrives is not None:
             world.buckets.at(arrives, client.answered, request, message)
 
@@ -277,7 +355,9 @@ class FastCoordinator:
     def _send(self, node: NodeSession, call: Callable[[bytes], None], body: bytes) -> bool:
         world, size = self.world, len(body)
         links, wire = world.links, node.inward
-        arrives = links.arrival(world.now, wire, self.region, node.region, size, down=node.line)
+        arrives = links.arrival(
+            world.buckets.now, wire, self.region, node.region, size, down=node.line
+        )
         if arrives is None:
             return False
         world.buckets.at(arrives, call, body)

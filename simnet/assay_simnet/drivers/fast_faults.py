@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from assay_simnet.history import History
 from assay_simnet.links import Links
@@ -12,6 +12,7 @@ from assay_simnet.seeds import Stream, Streams
 
 Undo = Callable[[], None]
 COORDINATOR: Final = -1
+NOT_HERE: Final = "the scenario's reader refuses what its level cannot do"
 
 
 class Timetable(Protocol):
@@ -37,11 +38,19 @@ class FaultyNode(Protocol):
     def drift(self, ppm: int) -> None: ...
     def engine_crash(self) -> None: ...
     def flip_bit(self) -> None: ...
-    def clog(self, until_us: int) -> None: ...
-    def unclog(self) -> None: ...
     def slow_disk(self, save_us: int) -> None: ...
     def fill_disk(self) -> None: ...
     def quick_disk(self) -> None: ...
+
+
+@runtime_checkable
+class CuttableNode(Protocol):
+    """... where a level has lines, and commits that can be cut short."""
+
+    def clog(self, until_us: int) -> None: ...
+    def unclog(self) -> None: ...
+    def tear(self, *, keeps: bool) -> None: ...
+    def mend(self) -> None: ...
 
 
 class FaultyCoordinator(Protocol):
@@ -53,6 +62,14 @@ class FaultyCoordinator(Protocol):
     def crash(self) -> None: ...
     def restart(self) -> None: ...
     def chain_back(self) -> None: ...
+
+
+@runtime_checkable
+class CuttableCoordinator(Protocol):
+    """... where a level has commits that can be cut short, and a chain that takes blocks back."""
+
+    def crash_in_commit(self, *, keeps: bool) -> None: ...
+    def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None: ...
 
 
 class FaultyWorld(Protocol):
@@ -125,8 +142,8 @@ class Faults:
     def _do(self, fault: Fault, stream: Stream) -> Undo | None:
         if fault.kind in ("loss", "duplicate", "reorder", "delay", "partition"):
             return self._network(fault)
-        if fault.kind in ("coordinator_crash", "chain_outage"):
-            return self._central(fault)
+        if fault.kind in ("coordinator_crash", "commit_crash", "chain_outage", "chain_reorg"):
+            return self._central(fault, stream)
         return self._nodes(fault, stream)
 
     def _network(self, fault: Fault) -> Undo:
@@ -148,14 +165,22 @@ class Faults:
         setattr(weather, name, value)
         return lambda: setattr(weather, name, type(value)(0))
 
-    def _central(self, fault: Fault) -> Undo | None:
+    def _central(self, fault: Fault, stream: Stream) -> Undo | None:
         coordinator = self._world.coordinator
         if fault.kind == "chain_outage":
             coordinator.chain_down = True
             return coordinator.chain_back
+        if fault.kind == "chain_reorg":
+            assert isinstance(coordinator, CuttableCoordinator), NOT_HERE
+            coordinator.reorganise(fault.depth, lambda: stream.chance(fault.fraction))
+            return None
         if coordinator.down:
             return None
-        coordinator.crash()
+        if fault.kind == "commit_crash":
+            assert isinstance(coordinator, CuttableCoordinator), NOT_HERE
+            coordinator.crash_in_commit(keeps=stream.chance(0.5))
+        else:
+            coordinator.crash()
         return coordinator.restart
 
     def _nodes(self, fault: Fault, stream: Stream) -> Undo | None:
@@ -193,6 +218,9 @@ class Faults:
                 self._flipped.add(node.number)
             case "clog":
                 self._swizzle(fault.for_, node, stream)
+            case "torn_disk":
+                assert isinstance(node, CuttableNode), NOT_HERE
+                node.tear(keeps=stream.chance(0.5))
             case "slow_disk":
                 node.slow_disk(fault.by)
             case "disk_full":
@@ -201,6 +229,7 @@ class Faults:
     def _swizzle(self, lasts_us: int, node: FaultyNode, stream: Stream) -> None:
         """Lines clog one after another in the first third, and clear in another order in the
         last: FoundationDB's swizzle."""
+        assert isinstance(node, CuttableNode), NOT_HERE
         third, now = lasts_us // 3, self._world.now
         begins = stream.below(third + 1)
         until = now + 2 * third + stream.below(third + 1)
@@ -212,10 +241,21 @@ def _started(node: FaultyNode) -> None:
         node.start()
 
 
+def _mended(node: FaultyNode) -> None:
+    assert isinstance(node, CuttableNode), NOT_HERE
+    node.mend()
+
+
+def _cleared(node: FaultyNode) -> None:
+    assert isinstance(node, CuttableNode), NOT_HERE
+    node.unclog()
+
+
 _UNDO: Final[dict[str, Callable[[FaultyNode], None]]] = {
     "node_crash": _started,
+    "torn_disk": _mended,
     "freeze": lambda node: node.thaw(),
-    "clog": lambda node: node.unclog(),
+    "clog": _cleared,
     "slow_disk": lambda node: node.quick_disk(),
     "disk_full": lambda node: node.quick_disk(),
 }

@@ -7,7 +7,7 @@ process gets everything later, in order. The machine computes so many answers an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from assay_node.core import effects as do
@@ -18,6 +18,7 @@ from assay_node.core.parameters import Parameters
 from assay_node.engine.interface import Chunk, Generate
 from assay_simnet import evidence
 from assay_simnet.cheats import Cheat
+from assay_simnet.drivers.disk import SAVE_US, Disk
 from assay_simnet.drivers.fast_conduct import Conduct
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.drivers.job_streams import JobStream
@@ -32,7 +33,6 @@ BUSY_TICK_US: Final = 1_000_000  # production looks four times as often
 IDLE_TICK_US: Final = 300_000  # more than a heartbeat's time: what is due then is due
 REQUEST_US: Final = 15_000_000  # production's patience with the coordinator
 RECONNECT_US: Final = 5_000_000  # at most, once the coordinator is there again
-SAVE_US: Final = 2_000
 
 
 class Home(Protocol):
@@ -59,14 +59,6 @@ class NodeWorld(Ground, Protocol):
 
     @property
     def coordinator(self) -> Home: ...
-
-
-@dataclass(slots=True)
-class Disk:
-    """What survives the process."""
-
-    owed: dict[bytes, Owed] = field(default_factory=dict)
-    used: dict[bytes, int] = field(default_factory=dict)  # by ticket: when it expires
 
 
 @dataclass(slots=True)
@@ -111,7 +103,6 @@ class FastNode:
         "connected",
         "core",
         "disk",
-        "disk_full",
         "drift_ppm",
         "drifts_from",
         "engine",
@@ -126,7 +117,6 @@ class FastNode:
         "profile",
         "reachable",
         "region",
-        "save_us",
         "signer",
         "speed",
         "world",
@@ -145,7 +135,6 @@ class FastNode:
         self.core: Node | None = None
         self.connected = False  # as the coordinator sees it
         self.clock_us, self.drift_ppm, self.drifts_from = 0, 0, 0
-        self.save_us, self.disk_full = SAVE_US, False
         self.flip_next = False  # a bit of its next answer
         self._stream = world.streams.stream(plan.stream_name)
         self._starts = 0
@@ -168,8 +157,11 @@ class FastNode:
     @property
     def now(self) -> int:
         """By its own clock."""
-        now = self.world.now
-        return now + self.clock_us + (now - self.drifts_from) * self.drift_ppm // 1_000_000
+        now = self.world.buckets.now + self.clock_us
+        if not self.drift_ppm:
+            return now
+        since = self.world.buckets.now - self.drifts_from
+        return now + since * self.drift_ppm // 1_000_000
 
     @property
     def cheat(self) -> Cheat | None:
@@ -281,7 +273,7 @@ class FastNode:
 
     def drift(self, ppm: int) -> None:
         """Its clock runs so much faster from now on."""
-        now = self.world.now
+        now = self.world.buckets.now
         self.clock_us, self.drifts_from, self.drift_ppm = self.now - now, now, ppm
 
     def clog(self, until_us: int) -> None:
@@ -298,27 +290,37 @@ class FastNode:
         self.flip_next = True
 
     def slow_disk(self, save_us: int) -> None:
-        self.save_us = save_us
+        self.disk.save_us = save_us
 
     def fill_disk(self) -> None:
-        self.disk_full = True
+        self.disk.full = True
 
     def quick_disk(self) -> None:
         """Its disk is as ever again."""
-        self.save_us, self.disk_full = SAVE_US, False
+        self.disk.as_ever()
+
+    def tear(self, *, keeps: bool) -> None:
+        """Its power fails within the next commit; whether that is on disk all the same."""
+        self.disk.torn = keeps
+
+    def mend(self) -> None:
+        """The power is back, or never failed."""
+        self.disk.torn = None
+        if self.core is None:
+            self.start()
 
     # ---- what reaches it ----
 
     def answered(self, request: int, body: bytes) -> None:
         if request in self._open_requests:
             self._open_requests.discard(request)
-            self.world.history.note(self.world.now, 0, self.number, "answer", body)
+            self.world.history.note(self.world.buckets.now, 0, self.number, "answer", body)
             self._event(on.Answered(request, body))
 
     def noticed(self, body: bytes) -> None:
         if self.core is None:
             return
-        self.world.history.note(self.world.now, 0, self.number, "notice", body)
+        self.world.history.note(self.world.buckets.now, 0, self.number, "notice", body)
         conduct = self._conduct
         if conduct is not None and conduct.hides(body):
             excuse = conduct.excuse(body)
@@ -334,7 +336,7 @@ class FastNode:
         if not stream.open:
             return
         client = stream.client
-        self.world.history.note(self.world.now, client.number, self.number, "open", frame)
+        self.world.history.note(self.world.buckets.now, client.number, self.number, "open", frame)
         self._streams[stream.number] = stream
         answered = stream.ticket in self.disk.owed
         self._event(on.StreamOpened(stream.number, client.key, frame, answered))
@@ -343,7 +345,7 @@ class FastNode:
     def framed(self, stream: JobStream, frame: bytes) -> None:
         if stream.number in self._streams:
             client = stream.client.number
-            self.world.history.note(self.world.now, client, self.number, "frame", frame)
+            self.world.history.note(self.world.buckets.now, client, self.number, "frame", frame)
             self._event(on.StreamFrame(stream.number, frame))
 
     def lost(self, stream: JobStream) -> None:
@@ -353,8 +355,8 @@ class FastNode:
     # ---- time ----
 
     def _tick_within(self, delay_us: int) -> None:
-        due = self.world.now + delay_us
-        if self._tick_at <= self.world.now or due < self._tick_at:
+        due = self.world.buckets.now + delay_us
+        if self._tick_at <= self.world.buckets.now or due < self._tick_at:
             self._tick_at = due
             self.world.buckets.at(due, self._tick, due)
 
@@ -412,7 +414,7 @@ class FastNode:
             case do.CloseEngine(engine):
                 self.world.buckets.after(SAVE_US, self._event, on.EngineClosed(engine))
             case do.KeepRules():
-                self.world.buckets.after(self.save_us, self._event, on.RulesKept())
+                self.world.buckets.after(self.disk.save_us, self._event, on.RulesKept())
             case do.Drained():
                 self.stop()  # it is back when its churn says so
 
@@ -421,8 +423,10 @@ class FastNode:
         arrives = None
         if self.connected:
             links, wire, size = world.links, self.outward, len(body)
-            arrives = links.arrival(world.now, wire, self.region, home.region, size, up=self.line)
-        if arrives is None or self.line.is_slow(world.now):
+            arrives = links.arrival(
+                world.buckets.now, wire, self.region, home.region, size, up=self.line
+            )
+        if arrives is None or self.line.is_slow(world.buckets.now):
             self.unanswered(request)
         if arrives is None:
             return
@@ -460,29 +464,25 @@ class FastNode:
                 world.buckets.at(arrives, stream.client.closed, stream)
 
     def _arrival(self, stream: JobStream, size: int) -> int | None:
-        links, now, to = self.world.links, self.world.now, stream.client.region
+        links, now, to = self.world.links, self.world.buckets.now, stream.client.region
         return links.arrival(now, stream.down, self.region, to, size, up=self.line)
 
     # ---- its disk ----
 
     def _save(self, effect: do.SaveReceipt) -> None:
-        if self.disk_full:
+        if self.disk.full:
             failed = on.ReceiptNotSaved(effect.ticket, "disk_full")
-            self.world.buckets.after(self.save_us, self._event, failed)
+            self.world.buckets.after(self.disk.save_us, self._event, failed)
         else:
-            self.world.buckets.after(self.save_us, self._saved, effect, self._starts)
+            self.world.buckets.after(self.disk.save_us, self._saved, effect, self._starts)
 
     def _saved(self, effect: do.SaveReceipt, start: int) -> None:
         if start != self._starts or self.core is None:
             return  # the process died before its disk had it
-        owed = Owed(effect.ticket, effect.ticket_blob, effect.receipt, effect.ack)
-        self.disk.owed[effect.ticket] = owed
-        lifetime = self.world.scenario.policy.ticket_lifetime_us
-        self.disk.used[effect.ticket] = self.now + lifetime  # no ticket outlives that
-        if len(self.disk.used) % 256 == 0:
-            now = self.world.now
-            self.disk.used = {key: end for key, end in self.disk.used.items() if end > now}
-        self._event(on.ReceiptSaved(effect.ticket))
+        if self.disk.commit(effect, self.now, self.world.scenario.policy.ticket_lifetime_us):
+            self._event(on.ReceiptSaved(effect.ticket))
+        else:
+            self.stop()
 
     # ---- its machine ----
 
@@ -510,7 +510,7 @@ class FastNode:
             return evidence.HONEST
         self.world.checks.cheated(ticket)
         self.meter.cheated += 1
-        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
+        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.buckets.now
         return conduct.cheat.condition
 
     def _cost(self, ticket: bytes) -> float:

@@ -169,6 +169,18 @@ def test_a_restart_neither_tells_a_link_early_nor_uses_one_twice() -> None:
     assert [RoundNote.decode(data).root for data in notes] == [row.root for row in rows]
 
 
+def test_a_coordinator_that_restarts_often_still_closes_its_rounds() -> None:
+    world = world_of(ALL)
+    held = world.run_job(CLIENT)
+    for _ in range(3):
+        assert world.job(held).state == "pending"
+        world.pass_time(8)
+        restart(world)
+    world.pass_time(1)
+    assert world.job(held).verdict == "passed"
+    check_all(world)
+
+
 def test_what_is_mined_twice_or_never_closed_draws_nothing() -> None:
     world = world_of(replace(RARE, round_receipts=1))
     world.run_job(CLIENT)
