@@ -49,6 +49,11 @@ LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
     *("L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3", "V1", "B1", "P1", "D1"),
 )
+NOT_LIVE: Final = {
+    "duplicate": "its connections deliver once, as TCP's do",
+    "reorder": "its connections keep order, as TCP's do",
+    "slow_disk": "its databases take no virtual time",
+}
 _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
@@ -253,6 +258,8 @@ def read(source: Source) -> Scenario:
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
     scenario = replace(table(Scenario, source, (), given), **parts, question=_question(source))
+    if scenario.level == "live" and "tick" in given:
+        raise source.error(("tick",), "tick: level live has none, its time is exact")
     _check(source, scenario)
     return scenario
 
@@ -365,6 +372,9 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
         if fault.at + fault.for_ > scenario.duration:
             why = "it lasts longer than the safety phase (duration)"
             raise source.error((*at, "at"), why)
+        if scenario.level == "live" and fault.kind in NOT_LIVE:
+            why = f"level live has no fault {fault.kind!r}: {NOT_LIVE[fault.kind]}"
+            raise source.error((*at, "kind"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
         if fault.every and fault.every <= fault.for_:

@@ -83,6 +83,7 @@ class LiveCoordinator:
         self._watched: dict[Session, _Watched] = {}
         self._hand_ins = 0
         self._runtime: Runtime | None = None
+        self._unborn = self._make_core(bytes(32))  # what can be seen before the first start
 
     @property
     def key(self) -> bytes:
@@ -90,8 +91,7 @@ class LiveCoordinator:
 
     @property
     def core(self) -> Coordinator:
-        assert self._runtime is not None, "it was started"
-        return self._runtime.core
+        return self._unborn if self._runtime is None else self._runtime.core
 
     @property
     def settled(self) -> bool:

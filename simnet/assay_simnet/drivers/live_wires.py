@@ -41,12 +41,16 @@ class Wires:
     async def host(self, key: bytes, *listen: str) -> AsyncIterator[Host]:
         """A host of that key, which need not be one of Ed25519."""
         transports = [self._network.transport(key)]
-        async with open_host(key, listen, transports=transports, keys=named_keys(key)) as host:
-            yield host
+        keys = named_keys(key)
+        try:
+            async with open_host(key, listen, transports=transports, keys=keys) as host:
+                yield host
+        finally:
+            self._network.gone(key)
 
     def kill(self, key: bytes) -> None:
         """Its process is gone: every connection ends, at both ends."""
-        self._network.kill(key)
+        self._network.gone(key)
 
     def freeze(self, key: bytes) -> None:
         self._network.freeze(key)
