@@ -23,7 +23,7 @@ import trio
 from assay_coordinator.core.records import JobRow
 from assay_node.coordinator import Coordinator
 from assay_node.core.parameters import Parameters
-from assay_node.core.sealing import NaclSealing, Sealing
+from assay_node.core.sealing import Sealing
 from assay_protocol.messages import CloseEpoch, Grant
 from assay_protocol.signing import ED25519, Identity, Signer, Verifier
 from assay_simnet.determinism import halting, run_virtual
@@ -44,6 +44,7 @@ from assay_simnet.record import Record
 from assay_simnet.roster import planned, remembered
 from assay_simnet.scenario import Scenario
 from assay_simnet.schema import ScenarioError
+from assay_simnet.seeded_sealing import SeededSealing
 from assay_simnet.seeds import Streams
 from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, SECOND, START
@@ -63,7 +64,9 @@ class Live:
         self.history, self.record = History(), Record(folder)
         keyed = scenario.signatures == "keyed"
         self.verifier: Verifier = KeyedVerifier() if keyed else ED25519
-        self.sealing: Sealing = KeyedSealing() if keyed else NaclSealing()
+        self.sealing: Sealing = (
+            KeyedSealing() if keyed else SeededSealing(self.streams.secret("sealing"))
+        )
         network = scenario.network
         self.links = Links(
             self.streams.stream("network"), network.latency, network.jitter, network.loss
