@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_protocol.extras import report_missing
-from assay_simnet.commands import INTERRUPTED, PROGRESS_SECONDS, commit, source_of
+from assay_simnet.commands import INTERRUPTED, PROGRESS_SECONDS, commit
 from assay_simnet.events import parting
 from assay_simnet.grid import Plan
 from assay_simnet.pools import WORKERS_MAX, Here, Local, Pool, Ray, in_order
 from assay_simnet.report import write_report
+from assay_simnet.scenario import source_of
 from assay_simnet.schema import ScenarioError
 from assay_simnet.sweep import Row, Rows, Task, compute
 

@@ -9,10 +9,8 @@ what they send, keeps what they save and lets their machines take time. Phases:
 
 from __future__ import annotations
 
-import gc
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +26,7 @@ from assay_protocol.signing import ED25519, Identity, Signer, Verifier
 from assay_simnet import traces
 from assay_simnet.arrivals import Turns, sessions
 from assay_simnet.churn import Churn
+from assay_simnet.collecting import few_collections
 from assay_simnet.drivers.buckets import Buckets
 from assay_simnet.drivers.fast_client import FastClient
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
@@ -52,7 +51,6 @@ RAISED: Final = "raised"  # what stands for an id where a core raised
 _QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
 REMEMBERED: Final = 32_768  # messages on their way, to be known again when they arrive
-_COLLECTED: Final = (200_000, 20, 100)  # thresholds of collections: cycles are rare here
 
 
 class Fast:
@@ -163,7 +161,7 @@ class Fast:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
         known = 0 if self.scenario.checks.bytes else REMEMBERED
         try:
-            with remembering(known), _few_collections():
+            with remembering(known), few_collections():
                 self._phases(watch or (lambda _: None))
         except (Violated, ScenarioError):
             raise
@@ -262,19 +260,6 @@ class Fast:
         stays = self._leaving[node.number].stays_us(self.now)
         if stays is not None:
             self.buckets.after(stays, self._leave, node)
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Spare the collector a walk over all parties every few thousand events."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _ident(error: Exception) -> str:

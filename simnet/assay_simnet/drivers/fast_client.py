@@ -96,6 +96,7 @@ class FastClient:
         self._requests: dict[int, tuple[int, int]] = {}  # to (run, attempt)
         self._handing: dict[int, tuple[object, int]] = {}  # by request: what, and tries so far
         self._next = 0
+        self.begun = 0  # jobs
 
     @property
     def key(self) -> bytes:
@@ -160,6 +161,7 @@ class FastClient:
         )
         line.then = (asks, pauses) if asks else None
         self._runs[run] = Run(machine, line)
+        self.begun += 1
         self.world.record.begun += 1
         self._handle(run, Begin())
 
