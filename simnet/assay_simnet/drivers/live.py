@@ -26,6 +26,7 @@ from assay_node.core.parameters import Parameters
 from assay_node.core.sealing import Sealing
 from assay_protocol.messages import CloseEpoch, Grant
 from assay_protocol.signing import ED25519, Identity, Signer, Verifier
+from assay_simnet.collecting import few_collections
 from assay_simnet.determinism import halting, run_virtual
 from assay_simnet.drivers.agenda import Agenda
 from assay_simnet.drivers.fast_faults import Faults
@@ -148,7 +149,7 @@ class Live:
     def run(self, watch: Callable[[Driver], None] | None = None) -> None:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
         try:
-            with _silent_logs():
+            with _silent_logs(), few_collections():
                 run_virtual(self._whole, watch or (lambda _: None), seed=self.seed, start_us=START)
         except (Violated, ScenarioError):
             raise
