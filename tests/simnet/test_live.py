@@ -20,9 +20,11 @@ from assay_protocol.messages import ReceiptBooked
 from assay_simnet.cli import main
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.drivers.live import Live
+from assay_simnet.exercised import tally_of
+from assay_simnet.grid import base
 from assay_simnet.invariants import Violated
 from assay_simnet.record import JobLine
-from assay_simnet.scenario import NOT_LIVE
+from assay_simnet.scenario import NOT_LIVE, source_of
 from assay_simnet.schema import ScenarioError
 from assay_simnet.summary import summary
 from simnet.scenario_texts import SMALL, scenario
@@ -190,6 +192,24 @@ def test_free_riders_and_hoarders_end_too() -> None:
     world = ran('[coordinator]\nreceipt_grace = "1 min"\n' + "".join(riders), text=text)
     assert sum(bool(client.behaviour) for client in world.clients) == 2
     assert world.record.begun == world.record.over
+
+
+def test_the_shipped_scenario_at_its_small_size_goes_through_what_it_asks() -> None:
+    world = Live(base(source_of("live-baseline"), small=True), 0)
+    world.run()
+    figures = tally_of(world.summary())
+    assert min(figures.jobs, figures.audits, figures.cheated, figures.faults, figures.epochs) >= 1
+
+
+def test_a_replay_tells_a_node_s_messages_and_stops_where_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.toml").write_text(LIVE)
+    command = ["replay", str(tmp_path / "small.toml"), "--seed", "1"]
+    assert main([*command, "--until", "14 s", "--node", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "at 14.000 s:" in told
+    assert "#2 -> coordinator" in told
 
 
 @pytest.mark.parametrize("kind", NOT_LIVE)

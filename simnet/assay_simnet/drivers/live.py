@@ -31,7 +31,8 @@ from assay_simnet.determinism import halting, run_virtual
 from assay_simnet.drivers.agenda import Agenda
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.live_client import LiveClient
-from assay_simnet.drivers.live_coordinator import NUMBER, LiveCoordinator
+from assay_simnet.drivers.live_coordinator import LiveCoordinator
+from assay_simnet.drivers.live_ground import NUMBER
 from assay_simnet.drivers.live_node import LiveNode
 from assay_simnet.drivers.live_wires import Wires
 from assay_simnet.drivers.traffic import Traffic

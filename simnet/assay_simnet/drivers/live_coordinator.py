@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -31,11 +31,9 @@ from assay_protocol.errors import AssayError
 from assay_protocol.links import SESSION
 from assay_simnet.determinism import halting
 from assay_simnet.drivers.live_chain import LiveChain
-from assay_simnet.drivers.live_ground import LiveGround
+from assay_simnet.drivers.live_ground import NUMBER, LiveGround
 from assay_simnet.evidence import calibration
 from assay_simnet.forging import forged_receipt
-
-NUMBER: Final = 0  # among the parties
 
 
 class CoordinatorWorld(LiveGround, Protocol):
