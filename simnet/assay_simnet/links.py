@@ -129,11 +129,11 @@ class Links:
         if weather.loss and self._stream.chance(weather.loss):
             return None
         left = now if up is None else up.out(now, size)
-        at = max(left + self._delay_us(source, target), wire.last_us)
+        at = max(left + self.delay_us(source, target), wire.last_us)
         if down is not None:
             at = down.into(at, size)
         if weather.reorder and self._stream.chance(weather.reorder):
-            return at + self._delay_us(source, target)  # and what follows may overtake it
+            return at + self.delay_us(source, target)  # and what follows may overtake it
         wire.last_us = at
         return at
 
@@ -141,7 +141,8 @@ class Links:
         """Whether a message comes a second time."""
         return bool(self.weather.duplicate) and self._stream.chance(self.weather.duplicate)
 
-    def _delay_us(self, source: str, target: str) -> int:
+    def delay_us(self, source: str, target: str) -> int:
+        """How long one message takes, drawn anew: jitter, and what is sent again."""
         delay = self._us[source, target] + self.weather.delay_us
         if self._jitter_us:
             delay += round(self._stream.exponential(self._jitter_us))

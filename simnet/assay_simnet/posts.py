@@ -47,6 +47,8 @@ LEDGER: Final = bytes(19) + b"\x02"
 EPOCHS_LANE: Final = "epochs"
 GAS: Final = 21_000
 STEPS_MAX: Final = 20_000  # of one pass
+PASS_US: Final = 2_000_000  # production's pause between two looks at the chain
+SETTLE_PASSES_MAX: Final = 10_000
 Told = EpochPosted | RoundMined
 
 

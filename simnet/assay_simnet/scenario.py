@@ -49,18 +49,20 @@ from assay_simnet.seeds import ROOT_MAX
 SCHEMA: Final = 1
 LEVELS: Final = ("fast", "live", "epochs", "real")  # drivers/levels.py
 SHIPPED: Final = Path(__file__).with_name("scenarios")
-NOT_LIVE: Final = {
-    "clog": "it has no lines",
-    "torn_disk": "its databases are in memory",
-    "commit_crash": "its databases are in memory",
-    "chain_reorg": "its chain takes nothing back",
-}
 SILENCE_US: Final = 30_000_000  # then production ends a session
 LAWS: Final = ("poisson", "gamma", "trace", "none")  # of arrivals (arrivals.py)
 LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
     *("L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3", "V1", "B1", "P1", "D1"),
 )
+NOT_LIVE: Final = {
+    "clog": "it has no lines",
+    "torn_disk": "its databases are in memory",
+    "commit_crash": "its databases are in memory",
+    "duplicate": "its connections deliver once, as TCP's do",
+    "reorder": "its connections keep order, as TCP's do",
+    "slow_disk": "its databases take no virtual time",
+}
 _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
@@ -287,6 +289,8 @@ def read(source: Source) -> Scenario:
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
     scenario = replace(table(Scenario, source, (), given), **parts, question=_question(source))
+    if scenario.level == "live" and "tick" in given:
+        raise source.error(("tick",), "tick: level live has none, its time is exact")
     _check(source, scenario)
     return scenario
 

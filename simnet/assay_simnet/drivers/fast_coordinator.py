@@ -32,21 +32,19 @@ from assay_coordinator.core.events import (
 from assay_coordinator.core.policy import Policy
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
-from assay_protocol.signing import SIGNATURE_BYTES
 from assay_simnet.audit_policies import SCHEMES
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
+from assay_simnet.forging import forged_receipt
 from assay_simnet.links import Line, Wire
 from assay_simnet.mined_chain import MinedChain
-from assay_simnet.posts import Posts
+from assay_simnet.posts import PASS_US, SETTLE_PASSES_MAX, Posts
 from assay_simnet.roster import remembered
 from assay_simnet.tables import Tables
 
 NUMBER: Final = 0  # among the parties
 TICK_US: Final = 250_000
 FORGET_US: Final = 600_000_000
-PASS_US: Final = 2_000_000  # production's pause between two looks at the chain
-SETTLE_PASSES_MAX: Final = 10_000
 GROUP_EVENTS: Final = 8  # events of one commit, where one is cut short
 _NO_DOCUMENTS: Final = m.Error(code="unexpected_message", detail="simulations keep no documents")
 
@@ -246,12 +244,7 @@ class FastCoordinator:
         share = self.world.scenario.checks.probe
         if not share or self.asked % share:
             return
-        place = 8 * (self.asked % len(message.receipt)) + self.asked % 8
-        if self.asked % (2 * share):
-            place %= 8 * SIGNATURE_BYTES
-        damaged = bytearray(message.receipt)
-        damaged[place // 8] ^= 1 << place % 8
-        forged = m.SubmitReceipt(receipt=bytes(damaged), ack=message.ack)
+        forged = forged_receipt(message, self.asked, share)
         effects = self.core.handle(self.world.buckets.now, Received(peer, 1, forged))
         self.world.checks.forged(effects, number)
 

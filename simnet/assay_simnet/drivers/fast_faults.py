@@ -62,14 +62,14 @@ class FaultyCoordinator(Protocol):
     def crash(self) -> None: ...
     def restart(self) -> None: ...
     def chain_back(self) -> None: ...
+    def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None: ...
 
 
 @runtime_checkable
 class CuttableCoordinator(Protocol):
-    """... where a level has commits that can be cut short, and a chain that takes blocks back."""
+    """... where a level has commits that can be cut short."""
 
     def crash_in_commit(self, *, keeps: bool) -> None: ...
-    def reorganise(self, depth: int, forgets: Callable[[], bool]) -> None: ...
 
 
 class FaultyWorld(Protocol):
@@ -171,7 +171,6 @@ class Faults:
             coordinator.chain_down = True
             return coordinator.chain_back
         if fault.kind == "chain_reorg":
-            assert isinstance(coordinator, CuttableCoordinator), NOT_HERE
             coordinator.reorganise(fault.depth, lambda: stream.chance(fault.fraction))
             return None
         if coordinator.down:

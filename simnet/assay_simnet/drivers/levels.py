@@ -23,5 +23,9 @@ def open_driver(scenario: Scenario, seed: int, folder: Path | None = None) -> Dr
             from assay_simnet.drivers.fast import Fast
 
             return Fast(scenario, seed, folder)
+        case "live":
+            from assay_simnet.drivers.live import Live
+
+            return Live(scenario, seed, folder)
         case level:
             raise ScenarioError(f"level {level!r} is not built yet")
