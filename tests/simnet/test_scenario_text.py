@@ -77,7 +77,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 @st.composite
 def faults(draw: st.DrawFn) -> Fault:
-    at, lasts = draw(st.integers(0, 10**7)), draw(st.integers(0, 10**7))
+    at, lasts = draw(st.integers(0, 10**7)), draw(st.integers(1, 10**7))
     return Fault(
         kind=draw(st.sampled_from([kind for kind in FAULTS if kind != "partition"])),
         at=at,
@@ -88,6 +88,7 @@ def faults(draw: st.DrawFn) -> Fault:
         one_way=draw(st.booleans()),
         by=draw(TIMES),
         ppm=draw(st.integers(0, 1_000_000)),
+        depth=draw(st.integers(1, 1_000)),
     )
 
 
@@ -120,8 +121,10 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             latency=draw(st.sampled_from(["world-5", "0", "12000", "17"])),
             jitter=draw(TIMES),
             loss=draw(SHARES),
+            up=draw(st.floats(0, 1e12)),
         ),
         workload=replace(base.workload, rate=draw(st.floats(1e-9, 1e9)), think=draw(TIMES)),
+        chain=replace(base.chain, block=draw(st.integers(1, 10**9)), confirmations=1_000),
         model=replace(base.model, size=draw(st.integers(0, 7 * 10**9))),
         checks=replace(
             base.checks,
