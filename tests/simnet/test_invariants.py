@@ -9,9 +9,9 @@ import pytest
 from assay_protocol.hashing import pack_tokens
 from assay_simnet.cli import main
 from assay_simnet.drivers.fast import Fast
-from assay_simnet.drivers.fast_client import CANARY
 from assay_simnet.invariants import Violated
 from assay_simnet.keyed import KeyedVerifier
+from assay_simnet.setting import CANARY
 from simnet.planted_bugs import (
     Patch,
     credits_twice,
