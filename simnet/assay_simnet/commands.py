@@ -207,7 +207,7 @@ def _check(args: argparse.Namespace) -> int:
         may_shrink(args.to, args.runs)
     tasks = [
         _Task(_again(name, small=args.small), scenario, seed)
-        for seed in _seeds(args.seeds)
+        for seed in seeds_of(args.seeds)
         for name, scenario in read
     ]
     done: dict[str, Tally] = {}
@@ -410,7 +410,8 @@ def _seed(given: int | None, scenario: Scenario) -> int:
     return next(iter(_range(seed, seed)))
 
 
-def _seeds(text: str) -> Iterable[int]:
+def seeds_of(text: str) -> Iterable[int]:
+    """FIRST..LAST, or one number. Raises ScenarioError."""
     first, dots, last = text.partition("..")
     try:
         return _range(int(first), int(last if dots else first))

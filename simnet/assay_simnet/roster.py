@@ -7,7 +7,7 @@ population at every level, down to who of them cheats.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class PlannedClient:
     number: int
     region: str
     behaviour: str = ""
+    buys_from: int = 0  # the number of its own owner's node; 0: it is anybody's client
 
     @property
     def key_name(self) -> str:
@@ -84,7 +85,15 @@ def planned(scenario: Scenario, streams: Streams) -> Roster:
     """Draws everybody, from streams of their own."""
     nodes = tuple(_behind(scenario, streams, _nodes(scenario, streams.stream("population"))))
     clients = tuple(_clients(scenario, streams.stream("clients"), 1 + len(nodes)))
-    return Roster(nodes, clients)
+    buyers = tuple(_buyers(nodes, 1 + len(nodes) + len(clients)))
+    return Roster(nodes, clients + buyers)
+
+
+def _buyers(nodes: Sequence[PlannedNode], first: int) -> Iterator[PlannedClient]:
+    """Clients of nodes' own owners."""
+    selling = (node for node in nodes if node.behaviour and BEHAVIOURS[node.behaviour].buys)
+    for number, node in enumerate(selling, first):
+        yield PlannedClient(number, node.region, node.behaviour, node.number)
 
 
 def remembered(

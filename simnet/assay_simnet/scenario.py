@@ -430,8 +430,9 @@ def _check_live(source: Source, scenario: Scenario) -> None:
         raise source.error(lines[0], "level live has no lines of a bandwidth")
     if any(scenario.population.nat[name] for name in scenario.population.nat if name != "open"):
         raise source.error(("population", "nat"), "level live has no NATs")
-    if scenario.chain != Chain():
-        raise source.error(("chain",), "level live has a chain of its own")
+    for index, one in enumerate(scenario.adversaries):
+        if cheats.BEHAVIOURS[one.behaviour].buys:
+            raise source.error(("adversary", index), f"level live has no {one.behaviour}")
 
 
 def number_of(adversary: Adversary, population: int) -> int:

@@ -93,7 +93,6 @@ def test_bad_scenarios_say_where_and_why(more: str, place: str, why: str) -> Non
         ('[network]\ndown = "1 Mbit/s"\n', 13, "no lines"),
         ("[profile.rtx4090-24g]\nup_mbps = 3\n", 12, "no lines"),
         ("[population.nat]\nopen = 1\ncone = 1\n", 12, "no NATs"),
-        ("[chain]\nconfirmations = 1\n", 12, "a chain of its own"),
     ],
 )
 def test_what_a_level_would_pass_over_in_silence_is_refused(more: str, line: int, why: str) -> None:

@@ -28,6 +28,7 @@ from assay_simnet.drivers.fast_client import FastClient
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
+from assay_simnet.drivers.fast_wash import WashClient
 from assay_simnet.drivers.traffic import Traffic
 from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
@@ -143,8 +144,13 @@ class Fast:
             self.by_key[node.key] = node
             if plan.verified:
                 self.coordinator.remember(node.key, node.operator, plan.verified)
+        sellers = {node.number: node for node in self.nodes}
         for each in roster.clients:
             client = FastClient(self, each)
+            if each.buys_from:
+                seller = sellers[each.buys_from]
+                client = buyer = WashClient(self, each, seller)
+                seller.sells_to(buyer)
             self.clients.append(client)
             self.clients_by_key[client.key] = client
         self.coordinator.relearn()

@@ -18,6 +18,7 @@ from assay.events import (
     Event,
     Granted,
     HandIn,
+    Job,
     OpenStream,
     Received,
     Refused,
@@ -146,8 +147,7 @@ class FastClient:
 
     def _ask(self, asks: deque[Ask], pauses: deque[int]) -> None:
         ask = asks.popleft()
-        verify = self.world.scenario.workload.verify
-        job = job_of(ask, self._stream, self.world.listed, verify)
+        job = self._job(ask)
         self._next += 1
         run, now = self._next, self.world.buckets.now
         machine = JobMachine(
@@ -165,6 +165,10 @@ class FastClient:
         self.begun += 1
         self.world.record.begun += 1
         self._handle(run, Begin())
+
+    def _job(self, ask: Ask) -> Job:
+        verify = self.world.scenario.workload.verify
+        return job_of(ask, self._stream, self.world.listed, verify)
 
     def _handle(self, run: int, event: Event) -> None:
         known = self._runs.get(run)

@@ -15,7 +15,7 @@ from assay_protocol.messages import (
 )
 from assay_protocol.signing import Signer, peek, seal
 from assay_simnet import evidence
-from assay_simnet.cheats import BEHAVIOURS
+from assay_simnet.cheats import BEHAVIOURS, Buyer
 from assay_simnet.roster import PlannedNode
 from assay_simnet.seeds import Stream
 
@@ -29,14 +29,22 @@ class Engine(Protocol):
 class Conduct:
     """One such node's. It chooses by the node's own stream of chance."""
 
-    __slots__ = ("_answers", "_draw", "_plan", "_signer", "cheat", "cheated")
+    __slots__ = ("_answers", "_draw", "_plan", "_signer", "buyer", "cheat", "cheated")
 
     def __init__(
         self, plan: PlannedNode, signer: Signer, draw: Stream, answers: evidence.Answers
     ) -> None:
         self._plan, self._signer, self._draw, self._answers = plan, signer, draw, answers
         self.cheat = BEHAVIOURS[plan.behaviour]
+        self.buyer: Buyer | None = None  # its owner's, who buys from it
         self.cheated: dict[bytes, None] = {}  # tickets whose answers are not what was promised
+
+    def wastes(self, ticket: bytes) -> bool:
+        """Whether its own buyer takes any answer: that costs no work, and nobody is cheated."""
+        if self.buyer is None or not self.buyer.never_looks(ticket):
+            return False
+        self.cheated[ticket] = None
+        return True
 
     def cheats(self, ticket: bytes, jobs: int, state: str) -> bool:
         """Whether it cheats on this answer, its `jobs`-th; `state` is its standing."""
@@ -44,6 +52,8 @@ class Conduct:
         if not (cheat.condition or cheat.two_receipts):
             return False
         if cheat.only_active and state != "active":
+            return False
+        if self.buyer is not None and (self.buyer.bought(ticket) or not self.buyer.armed):
             return False
         if jobs < plan.cheat_after or not self._draw.chance(plan.cheat_share):
             return False

@@ -17,7 +17,7 @@ from assay_node.core.outbox import Owed
 from assay_node.core.parameters import Parameters
 from assay_node.engine.interface import Chunk, Generate
 from assay_simnet import evidence
-from assay_simnet.cheats import Cheat
+from assay_simnet.cheats import Buyer, Cheat
 from assay_simnet.drivers.disk import SAVE_US, Disk
 from assay_simnet.drivers.fast_conduct import Conduct
 from assay_simnet.drivers.ground import Ground
@@ -176,6 +176,11 @@ class FastNode:
     @property
     def draining(self) -> bool:
         return self.core is not None and self.core.draining
+
+    def sells_to(self, buyer: Buyer) -> None:
+        """Its owner has a client, too."""
+        assert self._conduct is not None
+        self._conduct.buyer = buyer
 
     @property
     def slots(self) -> int:
@@ -510,6 +515,8 @@ class FastNode:
         conduct, core = self._conduct, self.core
         if conduct is None or core is None:
             return evidence.HONEST
+        if conduct.wastes(ticket):
+            return conduct.cheat.condition
         if not conduct.cheats(ticket, self.meter.jobs, core.repute.state):
             return evidence.HONEST
         self.world.checks.cheated(ticket)

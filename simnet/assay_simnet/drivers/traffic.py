@@ -90,9 +90,9 @@ class Traffic:
 
     def _session(self, turns: Turns, coming: Iterator[Turns]) -> None:
         if turns.asks[0].session:  # a trace's own: one client each
-            place = sum(turns.asks[0].session.encode()) % len(self._clients)
+            place = sum(turns.asks[0].session.encode()) % self._scenario.workload.clients
         else:
-            place = self._whose.below(len(self._clients))
+            place = self._whose.below(self._scenario.workload.clients)
         self._clients[place].begin(turns)
         self._next(coming)
 
