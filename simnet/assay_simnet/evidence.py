@@ -48,9 +48,8 @@ _GOLDEN: Final = 0.6180339887  # fractions of its multiples are spread evenly: r
 _GAPS: Final = tuple(1.01 * gap_of(code) for code in range(256))  # amid what has this code
 
 _LENGTH: Final = math.sqrt(DIMENSIONS * int(_STEPS) ** 2)  # of every undisturbed sketch
-_ANSWERS_KNOWN: Final = (
-    8_192  # an answer's tokens are wanted where it is made and where it is checked
-)
+# Answers whose tokens are not made again where they are checked, a second after they were given.
+_ANSWERS_KNOWN: Final = 1_024
 _LENGTHS_KNOWN: Final = 1_024
 
 Reals = NDArray[np.float64]

@@ -45,10 +45,6 @@ class PlannedNode:
     def stream_name(self) -> str:
         return f"node:{self.number}"
 
-    def entropy_name(self, start: int) -> str:
-        """Of its process, which may be started more than once."""
-        return f"node entropy {self.number} {start}"
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedClient:
@@ -79,6 +75,11 @@ class Roster:
     def next_number(self) -> int:
         """The first that nobody has."""
         return 1 + len(self.nodes) + len(self.clients)
+
+
+def entropy_name(node: int, start: int) -> str:
+    """Names the secret of a node's process, which may be started more than once."""
+    return f"node entropy {node} {start}"
 
 
 def planned(scenario: Scenario, streams: Streams) -> Roster:

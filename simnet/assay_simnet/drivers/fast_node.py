@@ -25,7 +25,7 @@ from assay_simnet.drivers.job_streams import JobStream
 from assay_simnet.drivers.slots import Slots
 from assay_simnet.links import Wire
 from assay_simnet.machines import Machines
-from assay_simnet.roster import PlannedNode
+from assay_simnet.roster import PlannedNode, entropy_name
 
 FIRST_TOKENS: Final = 1  # in the first piece of an answer: what TTFT waits for
 PIECE_TOKENS: Final = 32  # in each further one: what a node signs at once
@@ -91,7 +91,6 @@ class FastNode:
         "_conduct",
         "_frozen",
         "_open_requests",
-        "_plan",
         "_prefilling",
         "_slots",
         "_starts",
@@ -123,7 +122,7 @@ class FastNode:
     )
 
     def __init__(self, world: NodeWorld, plan: PlannedNode) -> None:
-        self.world, self._plan, self.number, self.region = world, plan, plan.number, plan.region
+        self.world, self.number, self.region = world, plan.number, plan.region
         self.kind, self.profile, self.behaviour = plan.kind, plan.profile, plan.behaviour
         self.speed = world.machines.speeds[plan.profile]
         self.signer = world.identity(plan.key_name)
@@ -208,7 +207,7 @@ class FastNode:
             coordinator=world.coordinator.key,
             served=world.machines.served(self.kind, self.profile),
             profile=Profile(self.operator, ("/simnet/1",), "simnet", self.profile),
-            seed=world.streams.secret(self._plan.entropy_name(self._starts)),
+            seed=world.streams.secret(entropy_name(self.number, self._starts)),
             parameters=world.parameters,
             sealing=world.sealing,
             verifier=world.verifier,
