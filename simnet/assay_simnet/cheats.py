@@ -32,6 +32,12 @@ class Cheat:
         """Whether its jobs are not what was promised, so that paying them is a fraud."""
         return bool(self.condition)
 
+    @property
+    def counted(self) -> bool:
+        """Whether level "epochs" can count it: what it does shows in how its jobs end."""
+        answers = self.harms or self.two_receipts
+        return answers and not self.of_clients and self.audits in ("honestly", "for friends")
+
 
 BEHAVIOURS: Final[dict[str, Cheat]] = {
     "lazy": Cheat(does="runs no model: makes answers up", condition="made_up", saves=1.0),

@@ -13,8 +13,10 @@ _TIMES: Final = {
     "h": 3_600_000_000,
     "d": 86_400_000_000,
 }
+_MONEY: Final = {"credits": 1_000_000, "micro": 1}
 _SIZES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _FORM: Final = re.compile(r"\s*(-?[0-9][0-9_]*(?:\.[0-9]+)?)\s*(.*?)\s*")
+MONEY_MAX: Final = 10**18  # micro-credits
 TIME_MAX_US: Final = 1_000 * 365 * _TIMES["d"]
 
 
@@ -35,6 +37,15 @@ def size_bytes(text: object) -> int:
     """Bytes of "12 GB"."""
     number, unit = _split(text, _SIZES, "a size")
     return round(number * _SIZES[unit]) if unit else 0
+
+
+def micro_credits(text: object) -> int:
+    """Micro-credits of "0.17 credits" or "250 micro"; 0 may stand without a unit."""
+    number, unit = _split(text, _MONEY, "an amount")
+    value = round(number * _MONEY[unit]) if unit else 0
+    if value > MONEY_MAX:
+        raise QuantityError(f"{text!r}: an amount is at most {MONEY_MAX // 1_000_000:,} credits")
+    return value
 
 
 def rate_per_s(text: object) -> float:
