@@ -221,7 +221,7 @@ class Epochs:
     def _flow(self, present: Reals, per_s: float) -> Flow:
         if present.sum() < 1:
             nothing = np.zeros(len(self.profiles))
-            return Flow(nothing, nothing, 1.0)
+            return Flow(nothing, 1.0)
         return self.dispatch.spread(present, per_s)
 
     def _day(self, number: int, mean: Reals) -> Day:
