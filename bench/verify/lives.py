@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from assay_coordinator.core import settlement
 from assay_coordinator.core.evidence import FRESH, Levels, combined, unpack
 from assay_coordinator.core.findings import Bound, Finding
-from assay_coordinator.core.inquiry import alarmed, proven
+from assay_coordinator.core.oversight import alarmed, proven
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.quorum import Decision, conclude, decide
 from assay_coordinator.core.standing import fresh_row, moved

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_simnet import scenario as scenarios
+from assay_simnet.audit_policies import SCHEMES
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.chrome import ChromeTrace
 from assay_simnet.drivers.levels import open_driver
@@ -117,6 +118,9 @@ def _run(args: argparse.Namespace) -> int:
         return 1
     sys.stdout.write((folder / "summary.json").read_text())
     sys.stderr.write(f"{status}: {folder} ({cpu:.1f} CPU-s)\n")
+    if unpromised := SCHEMES[scenario.audits].unpromised:
+        names = ", ".join(unpromised)
+        sys.stderr.write(f"not checked, as {scenario.audits} does not promise it: {names}\n")
     return INTERRUPTED if status == "interrupted" else 0
 
 
@@ -147,6 +151,8 @@ def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
         "seed": seed,
         "commit": commit(),
         "python": platform.python_version(),
+        "audits": SCHEMES[scenario.audits].says,
+        "not_checked": list(SCHEMES[scenario.audits].unpromised),
         "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
         "rates": "measured by others, see population.py; batching is assumed",
     }

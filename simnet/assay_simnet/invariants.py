@@ -37,6 +37,7 @@ from assay_protocol.hashing import job_seed, pack_tokens
 from assay_protocol.leaf_file import LeafFile
 from assay_protocol.lottery import is_drawn, link_before, round_seed, round_tree
 from assay_protocol.signing import peek
+from assay_simnet.audit_policies import SCHEMES
 from assay_simnet.evidence import answer_tokens
 from assay_simnet.seen import Seen
 from assay_simnet.setting import CANARY
@@ -76,7 +77,8 @@ class Checks:
 
     def __init__(self, world: Seen) -> None:
         self._world = world
-        self._of = frozenset(world.scenario.checks.of)
+        unpromised = SCHEMES[world.scenario.audits].unpromised
+        self.of = frozenset(world.scenario.checks.of) - frozenset(unpromised)
         self._tickets: dict[bytes, int] = {}  # what happened to each: bits
         self._sums: Counter[tuple[str, bytes]] = Counter()
         self._earned: Counter[bytes] = Counter()
@@ -331,7 +333,7 @@ class Checks:
             self._hold("L6", not more, "more than the leaf can be proven", leaf.account)
 
     def _hold(self, ident: str, holds: bool, why: str, who: bytes | int | None = None) -> None:
-        if holds or ident not in self._of:
+        if holds or ident not in self.of:
             return
         if isinstance(who, bytes):
             party = self._world.by_key.get(who)

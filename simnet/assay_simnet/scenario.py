@@ -16,6 +16,7 @@ from assay_coordinator.core.policy import Policy
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.arrivals import LAWS, LENGTHS
+from assay_simnet.audit_policies import EPOCH_US, SCHEMES
 from assay_simnet.economy import Economy, Vote
 from assay_simnet.evidence import CLASSES
 from assay_simnet.machines import MACHINES, Machine
@@ -187,6 +188,9 @@ class Scenario:
     heal: int = value(time_us, "2 h", "at most, until all that was begun has ended")
     tick: int = value(time_us, "1 ms", "what is due within one tick happens at its end")
     signatures: str = value(one_of(("keyed", "ed25519"), "kind"), "keyed")
+    audits: str = value(
+        one_of(SCHEMES, "scheme"), "assay", "whose rules: assay (production's), boinc or gonka"
+    )
     slo_ttft: int = value(time_us, "2 s", "goodput: a first token by then")
     slo_tpot: int = value(time_us, "100 ms", "and every further one within this, in the mean")
     model: Model = field(default_factory=Model)
@@ -353,6 +357,8 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("workload", "rate"), "rate: more than 0 wanted")
     if scenario.tick <= 0 or scenario.tick > 1_000_000:
         raise source.error(("tick",), "tick: more than 0 and at most a second wanted")
+    if scenario.audits == "gonka" and scenario.level == "fast" and scenario.duration >= EPOCH_US:
+        raise source.error(("duration",), "duration: less than one of Gonka's epochs, 24 h, wanted")
     if scenario.churn.model == "trace" and scenario.churn.trace == "-":
         raise source.error(("churn", "model"), "trace: which file? (churn.trace)")
     if scenario.churn.model == "pareto" and scenario.churn.shape <= 1:

@@ -24,8 +24,8 @@ from assay_coordinator.core.evidence import (
     weakest,
 )
 from assay_coordinator.core.findings import Bound, Finding
-from assay_coordinator.core.inquiry import proven
 from assay_coordinator.core.jobs import Job
+from assay_coordinator.core.oversight import proven
 from assay_coordinator.core.policy import SECOND, Policy
 from assay_coordinator.core.quorum import conclude, decide
 from assay_coordinator.core.registry import Registry

@@ -43,6 +43,7 @@ from assay_coordinator.core.jobs import Equivocation, Jobs
 from assay_coordinator.core.ledger import MINT, Ledger, Purse
 from assay_coordinator.core.links import Links
 from assay_coordinator.core.lottery import Lottery
+from assay_coordinator.core.oversight import Assay, Oversight
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import (
     BalanceRow,
@@ -110,6 +111,7 @@ class Coordinator:
         verifier: Verifier = ED25519,
         tables: Tables | None = None,
         moderation: SignedPolicy | None = None,
+        oversight: Oversight | None = None,
     ) -> None:
         self.policy, self.catalogue = policy, catalogue
         self.tables = tables or Tables()
@@ -121,8 +123,16 @@ class Coordinator:
         self.epochs = Epochs(self.ledger, policy.fee_bps)
         self.scheduler = Scheduler(policy, self.registry, self._entropy)
         self.lottery = Lottery(policy, Links(_links_secret(signer), policy.links))
+        self.oversight = oversight or Assay(policy)
         self.jobs = Jobs(
-            policy, self.ledger, self.registry, self.epochs, self._entropy, verifier, self.lottery
+            policy,
+            self.ledger,
+            self.registry,
+            self.epochs,
+            self._entropy,
+            verifier,
+            self.lottery,
+            self.oversight,
         )
         self.issuing = Issuing(
             policy,
@@ -137,11 +147,18 @@ class Coordinator:
             self.jobs,
             self.lottery,
             self.rules,
+            self.oversight,
         )
         self.issuing.calibration = self.tables.newest.version or None
         self.audits = Audits(policy, self.registry, self._entropy, self.tables, verifier)
         self.settlement = Settlement(
-            policy, self.ledger, self.registry, self.epochs, self.jobs, self.audits
+            policy,
+            self.ledger,
+            self.registry,
+            self.epochs,
+            self.jobs,
+            self.audits,
+            self.oversight,
         )
 
     def restore(self, now: int, stored: Stored) -> list[Effect]:

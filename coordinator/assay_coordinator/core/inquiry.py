@@ -13,19 +13,14 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import replace
-from typing import Final
 
 from assay_coordinator.core.audits import Audits
 from assay_coordinator.core.events import Effect, Log, Notify, Save
-from assay_coordinator.core.evidence import ALARM, CONVICTION, combined, unpack
 from assay_coordinator.core.jobs import Jobs
 from assay_coordinator.core.policy import Policy
-from assay_coordinator.core.records import NodeRow
 from assay_coordinator.core.registry import Node, Registry
-from assay_coordinator.core.standing import CLOSED, moved
+from assay_coordinator.core.standing import moved
 from assay_protocol.messages import StandingChanged
-
-JOBS_LEAST: Final = 2  # one may be a machine's fault
 
 
 class Inquiries:
@@ -86,14 +81,3 @@ class Inquiries:
         fields = (("node", node.key.hex()), ("state", state), ("reason", reason))
         notice = StandingChanged(state=state, reason=reason)
         return [Save(node.row), Notify(node.key, notice), Log("standing", fields)]
-
-
-def alarmed(row: NodeRow) -> bool:
-    """Whether evidence calls for an inquiry into a node that still serves."""
-    return row.state not in CLOSED and combined(unpack(row.detectors)) >= ALARM
-
-
-def proven(policy: Policy, row: NodeRow) -> bool:
-    """Whether a quorum's findings, of two jobs at least whatever the policy says, convict."""
-    jobs = max(JOBS_LEAST, policy.convicting_jobs)
-    return row.disproved >= jobs or combined(unpack(row.proof)) >= CONVICTION

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from assay_coordinator.core.jobs import Job, Jobs
     from assay_coordinator.core.ledger import Ledger
     from assay_coordinator.core.lottery import Lottery
+    from assay_coordinator.core.oversight import Oversight
     from assay_coordinator.core.policy import Policy
     from assay_coordinator.core.registry import Node, Registry
     from assay_coordinator.core.rules import Rules
@@ -50,8 +51,10 @@ class Issuing:
         jobs: Jobs,
         lottery: Lottery,
         rules: Rules,
+        oversight: Oversight,
     ) -> None:
         self._policy, self._catalogue = policy, catalogue
+        self._oversight = oversight
         self._signer, self._verifier, self._entropy = signer, verifier, entropy
         self._registry, self._scheduler, self._ledger = registry, scheduler, ledger
         self._epochs, self._jobs, self._lottery = epochs, jobs, lottery
@@ -87,7 +90,7 @@ class Issuing:
         effects = self._jobs.issue(now, ticket, blob, level)
         node.issued[job.model] += 1
         route = m.Route(node=node.key, addresses=node.addresses)
-        standing = self._standing(node, job.model)
+        standing = self._standing(now, node, job.model)
         return effects, m.TicketGrant(ticket=blob, route=route, standing=standing)
 
     def check_progress(self, ticket: bytes, blob: bytes) -> None:
@@ -146,10 +149,10 @@ class Issuing:
             raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
         return node
 
-    def _standing(self, node: Node, model: bytes) -> m.Standing:
+    def _standing(self, now: int, node: Node, model: bytes) -> m.Standing:
         """What the client may judge the node by; see Standing's own words for what it promises."""
         row, offer = node.row, node.offers[model]
-        numerator, denominator = self._policy.audit_due(row.verified)
+        numerator, denominator = self._oversight.rate(now, row, 0, 0)
         return m.Standing(
             state=row.state,
             audits_passed=row.verified,

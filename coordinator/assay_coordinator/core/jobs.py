@@ -28,6 +28,7 @@ from assay_coordinator.core.epochs import Earning, Epochs
 from assay_coordinator.core.events import Effect, Save
 from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
 from assay_coordinator.core.lottery import UNDRAWN, Draw, Lottery
+from assay_coordinator.core.oversight import Oversight
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import JobRow
 from assay_coordinator.core.registry import Node, Registry
@@ -137,9 +138,10 @@ class Jobs:
         entropy: Entropy,
         verifier: Verifier,
         lottery: Lottery,
+        oversight: Oversight,
     ) -> None:
         self._policy, self._ledger, self._registry = policy, ledger, registry
-        self._lottery = lottery
+        self._lottery, self._oversight = lottery, oversight
         self._epochs, self._entropy, self._verifier = epochs, entropy, verifier
         self.jobs: dict[bytes, Job] = {}
         self._deadlines: list[tuple[int, bytes]] = []
@@ -257,7 +259,7 @@ class Jobs:
 
     def _enter(self, now: int, job: Job, node: Node) -> None:
         """Into the running round. What is certain to be audited is not kept waiting for it."""
-        job.numerator, job.denominator = self._rate(job, node)
+        job.numerator, job.denominator = self._rate(now, job, node)
         receipt = digest(job.receipt_blob)
         entry = DrawEntry(
             ticket=job.ticket.ticket,
@@ -273,14 +275,14 @@ class Jobs:
             job.state, job.drawn_at = "drawn", now
             job.draw_seed = self._entropy.keyed(b"auditor", receipt)
 
-    def _rate(self, job: Job, node: Node) -> tuple[int, int]:
+    def _rate(self, now: int, job: Job, node: Node) -> tuple[int, int]:
         """The chance that the job is audited: the client's wish comes before the node's record."""
         if job.verify == "none":
             return 0, 1
         if job.verify == "now" or node.row.state == "inquiry":
             return 1, 1
         at_risk = self._ledger.balance("escrow", node.key)
-        return self._policy.audit_due_for(node.row.verified, job.charged, at_risk)
+        return self._oversight.rate(now, node.row, job.charged, at_risk)
 
     def draw(self, now: int, draw: Draw) -> tuple[Job | None, list[Effect]]:
         """Carry out what the lottery says of a pending job; the job if it is to be audited."""

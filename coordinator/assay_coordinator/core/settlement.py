@@ -23,9 +23,10 @@ from assay_coordinator.core.evidence import (
     weakest,
 )
 from assay_coordinator.core.findings import Finding
-from assay_coordinator.core.inquiry import Inquiries, alarmed, proven
+from assay_coordinator.core.inquiry import Inquiries
 from assay_coordinator.core.jobs import Job, Jobs, audit_pay
 from assay_coordinator.core.ledger import TREASURY, Ledger
+from assay_coordinator.core.oversight import ACCUSED, Oversight, Sanction
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import NodeRow
 from assay_coordinator.core.registry import Node, Registry
@@ -33,8 +34,6 @@ from assay_coordinator.core.standing import CLOSED, moved, weakened
 from assay_coordinator.core.verdicts import Verdict, verdict_row
 from assay_protocol.messages import StandingChanged
 from assay_protocol.splits import AUDITOR
-
-_ACCUSED = ("failed", "unequal")  # outcomes that begin an inquiry
 
 
 class Settlement:
@@ -48,7 +47,9 @@ class Settlement:
         epochs: Epochs,
         jobs: Jobs,
         audits: Audits,
+        oversight: Oversight,
     ) -> None:
+        self._oversight = oversight
         self._policy, self._ledger, self._registry = policy, ledger, registry
         self._epochs, self._jobs, self._audits = epochs, jobs, audits
         self.inquiries = Inquiries(policy, registry, jobs, audits)
@@ -86,12 +87,13 @@ class Settlement:
     def _follow(self, now: int, verdict: Verdict) -> tuple[list[Effect], list[Verdict]]:
         """What a settled verdict means for the node beyond its job."""
         node = self._registry.nodes[verdict.case.job.ticket.node]
-        if proven(self._policy, node.row):
+        sanction, outcome = self._oversight.sanction(node.row, verdict.outcome), verdict.outcome
+        if sanction is Sanction.CONVICTION:
             return self.convict(now, node, "quorum")
         effects: list[Effect] = []
-        accused = verdict.outcome in _ACCUSED and node.row.state not in CLOSED
-        if accused or alarmed(node.row):
-            effects += self.inquiries.begin(now, node, verdict.outcome if accused else "alarm")
+        if sanction is Sanction.INQUIRY:
+            reason = outcome if outcome in ACCUSED else "alarm"
+            effects += self.inquiries.begin(now, node, reason)
         if self.inquiries.over(node):
             effects += self.inquiries.conclude(now, node)
         return effects, []
@@ -99,10 +101,11 @@ class Settlement:
     def _apply(self, now: int, verdict: Verdict) -> list[Effect]:
         job, outcome = verdict.case.job, verdict.outcome
         node = self._registry.nodes[job.ticket.node]
+        before = node.row
         effects: list[Effect] = [_log(verdict), Save(verdict_row(now, verdict))]
         if outcome == "passed":
             effects += self._passed(now, job, node, verdict)
-        elif outcome in _ACCUSED:
+        elif outcome in ACCUSED:
             effects += self._failed(now, job, node, verdict)
         elif outcome == "withheld":
             effects += self._withheld(now, job, node)
@@ -111,6 +114,10 @@ class Settlement:
             effects += self._pay(now, job, verdict.sided)
         else:  # nobody could say that the work was done
             effects += self._jobs.refund(now, job, outcome)
+        kept = self._oversight.kept(before, node.row, outcome)
+        if kept is not node.row:
+            node.row = kept
+            effects.append(Save(kept))
         return effects + self._blame(now, verdict.against)
 
     def _passed(self, now: int, job: Job, node: Node, verdict: Verdict) -> list[Effect]:

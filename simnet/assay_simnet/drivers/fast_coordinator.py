@@ -35,6 +35,7 @@ from assay_coordinator.core.standing import fresh_row, moved
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.signing import SIGNATURE_BYTES
+from assay_simnet.audit_policies import SCHEMES
 from assay_simnet.chain import Chain
 from assay_simnet.evidence import calibration
 from assay_simnet.links import Wire
@@ -55,7 +56,8 @@ class FastCoordinator:
     def __init__(self, world: Fast, policy: Policy, listed: Listed) -> None:
         self.world, self.listed = world, listed
         self.operator = world.identity("operator").public_key
-        self.policy = replace(policy, operators=frozenset({self.operator}))
+        self.scheme = SCHEMES[world.scenario.audits]
+        self.policy = replace(self.scheme.terms(policy), operators=frozenset({self.operator}))
         self.signer = world.identity("coordinator")
         self.region = world.scenario.network.coordinator
         self.tables, self.chain = Tables(), Chain(world)
@@ -81,6 +83,7 @@ class FastCoordinator:
             self.world.streams.secret(f"coordinator entropy {self.starts}"),
             verifier=self.world.verifier,
             tables=NoiseTables([calibration(self.listed.model)]),
+            oversight=self.scheme.oversight(self.policy),
         )
         self._carry_out(core, core.restore(self.world.now, self.tables.load(self.world.now)))
         return core
@@ -103,8 +106,8 @@ class FastCoordinator:
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
         row = fresh_row(node, operator, self.world.now)
-        if verified >= self.policy.probation_audits:
-            row = moved(row, "active", self.world.now)
+        if verified >= self.world.scenario.policy.probation_audits:
+            row = moved(row, "active", self.world.now - self.scheme.age_us)
         self.tables.save(replace(row, verified=verified))
 
     def relearn(self) -> None:

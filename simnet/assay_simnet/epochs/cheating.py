@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_coordinator.core.inquiry import JOBS_LEAST
+from assay_coordinator.core.oversight import JOBS_LEAST
 from assay_coordinator.core.policy import Policy
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.epochs.chances import Reals, Wholes
