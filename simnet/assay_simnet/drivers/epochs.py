@@ -34,6 +34,7 @@ from assay_simnet.epochs.lives import lives
 from assay_simnet.epochs.outcome import Line, Outcome, summary, write_tables
 from assay_simnet.epochs.owners import YEAR_US, Owners
 from assay_simnet.epochs.purses import Booked, Purses, exact_sum
+from assay_simnet.epochs.regimes import INVALID, regime
 from assay_simnet.epochs.standings import Standings
 from assay_simnet.epochs.votes import span_us
 from assay_simnet.history import History
@@ -64,8 +65,11 @@ class Epochs:
         self.asks = asks.sample(scenario.workload, scenario.model, self.streams.stream("workload"))
         n_in, n_out = self.asks.mean
         ticket = asks.ticket(scenario.model, n_in, n_out)
-        policy = scenario.policy
-        self.standings = Standings(policy, self.asks.prices, ticket, policy.audit_due_for)
+        self.rules = regime(scenario.audits, scenario.policy)
+        self.policy = policy = self.rules.policy
+        self.standings = Standings(
+            policy, self.asks.prices, ticket, self.rules.due, grows=self.rules.by_audits
+        )
         self._populate(n_in, n_out)
         self._gather()
         size = scenario.population.nodes
@@ -107,7 +111,7 @@ class Epochs:
             chances,
         )
         known = chances.of("established").random(size) < given.established
-        self.records = np.where(known, given.verified, 0).astype(np.int64)
+        self.records: Wholes = np.where(known, given.verified, 0).astype(np.int64)
         self.was_on = np.zeros(size, bool)
         self.on: Flags = chances.of("active").random(size) < self.economy.active
         self.barred = np.zeros(size, bool)  # convicted
@@ -128,8 +132,8 @@ class Epochs:
             stream = self.streams.stream(f"lives:{place}")
             cheat = BEHAVIOURS[given.behaviour]
             condition = cheat.condition or "made_up"
-            lasting = lives(scenario.policy, condition, given.cheat, self.asks.n_out, stream)
-            gang = Gang(given, nodes, scenario.policy, lasting, self.standings)
+            lasting = lives(self.rules, condition, given.cheat, self.asks.n_out, stream)
+            gang = Gang(given, nodes, self.rules, lasting, self.standings)
             gang.begin(np.arange(many), self.chances.of(f"begin:{place}"))
             self.gangs.append(gang)
             self.gang_of[nodes] = place
@@ -157,7 +161,7 @@ class Epochs:
     def run(self, watch: Callable[[Driver], None] | None = None) -> None:
         """All epochs. Raises Violated; `watch` is called after each."""
         self.phase = "safety"
-        span = span_us(self.scenario.governance, self.scenario.policy.epoch_us)
+        span = span_us(self.scenario.governance, self.policy.epoch_us)
         voting = min(self.whole, -(-span // self.economy.epoch))
         while self.done < self.whole:
             if self.done == self.whole - voting:
@@ -226,7 +230,7 @@ class Epochs:
 
     def _day(self, number: int, mean: Reals) -> Day:
         """Everybody's jobs, and nothing that came of them yet."""
-        size, policy = len(self.profile), self.scenario.policy
+        size, policy = len(self.profile), self.policy
         chance = self.chances.of("jobs", number)
         jobs = np.zeros(size, np.int64)
         for place in range(len(self.profiles)):
@@ -249,7 +253,7 @@ class Epochs:
 
     def _paces(self, jobs: Wholes) -> Wholes:
         """Where the tables have those who do so many jobs in an epoch."""
-        policy_epochs = self.there * self.economy.epoch / self.scenario.policy.epoch_us
+        policy_epochs = self.there * self.economy.epoch / self.policy.epoch_us
         known = np.arange(int(jobs.max(initial=0)) + 1)
         return self.standings.paces(known / max(1e-9, policy_epochs))[jobs]
 
@@ -279,7 +283,7 @@ class Epochs:
         grown[bare] += tables.look(tables.extra, paces[bare], self.records[bare])
         self.came[bare] = False
         audits = np.minimum(jobs, rounded(grown, self.chances.of("audits", number)))
-        records = self.records + audits
+        records = self.records + (audits if self.rules.by_audits else self.on)
         kept = rounded(tables.look(tables.kept, paces, records), self.chances.of("held", number))
         day.records, day.audits, day.held = records, audits, np.minimum(kept, jobs)
 
@@ -291,7 +295,7 @@ class Epochs:
         bps = self.economy.publisher_bps
         shares = (Share(account=_PUBLISHER, role=PUBLISHER, bps=bps),) if bps else ()
         split = (ModelSplit(model=asks.MODEL, shares=shares),) if shares else ()
-        return price, Splits(Pricing(fee_bps=self.scenario.policy.fee_bps, splits=split))
+        return price, Splits(Pricing(fee_bps=self.policy.fee_bps, splits=split))
 
     def _move_price(self, used: float) -> None:
         """The operator moves the list price towards the utilisation it wants."""
@@ -306,7 +310,7 @@ class Epochs:
     def _auditors(self, day: Day, price: int) -> Wholes:
         """What audits pay, by the weights of production's draw (choice.py): the experienced first,
         where a sample of candidates holds one; each weighs its record up to a bound."""
-        policy, tables = self.scenario.policy, self.standings
+        policy, tables = self.policy, self.standings
         owed = tables.look(tables.pay, day.paces, day.records) * day.audits
         weights = np.clip(day.records, 1, policy.auditor_weight_max).astype(np.float64)
         weights *= self.on & ~self.barred
@@ -365,6 +369,10 @@ class Epochs:
     def _convict(self, number: int) -> int:
         """Keys that are gone for good; after `rejoin` their owners come with fresh ones."""
         economy, gone = self.economy, 0
+        if self.rules.follows == INVALID:  # out for the day, and it was not completed
+            for gang in self.gangs:
+                self.records[gang.nodes] -= gang.convicted
+            return sum(int(gang.convicted.sum()) for gang in self.gangs)
         for place, gang in enumerate(self.gangs):
             fresh = gang.nodes[gang.convicted & ~self.barred[gang.nodes]]
             gone += len(fresh)

@@ -11,6 +11,8 @@ by production's rules and this policy's numbers,
                  back is audited, too
     signs twice  the first ticket it signs two receipts for convicts
 
+and by others' rules (regimes.py): a streak ends and begins anew, or it is out until the day ends.
+
 What auditors do otherwise than honestly is modelled for rings alone: a member passes what a friend
 made up, and 5 % of that (`reaudit_bps`) is shown to a second auditor.
 """
@@ -24,16 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_coordinator.core.oversight import JOBS_LEAST
-from assay_coordinator.core.policy import Policy
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.epochs.chances import Reals, Wholes
-from assay_simnet.epochs.lives import Lives
+from assay_simnet.epochs.lives import NEVER, Lives
+from assay_simnet.epochs.regimes import INVALID, STREAK, Regime
 from assay_simnet.epochs.standings import STAGES, Standings
 from assay_simnet.scenario import Adversary
 
 _ENDS: Final = np.cumsum(STAGES)  # jobs since escrow was empty, at the end of each stage
 EVENTS_MAX: Final = 8  # inquiries of one node in one epoch that are followed
-_NEVER: Final = 1 << 40
 
 Flags = NDArray[np.bool_]
 
@@ -59,12 +60,15 @@ class Gang:
     """All adversaries of one `[[adversary]]`. Arrays have a place for each of them."""
 
     def __init__(
-        self, given: Adversary, nodes: Wholes, policy: Policy, lives: Lives, tables: Standings
+        self, given: Adversary, nodes: Wholes, rules: Regime, lives: Lives, tables: Standings
     ) -> None:
         self.given, self.nodes, self.cheat = given, nodes, BEHAVIOURS[given.behaviour]
-        self._policy, self._lives, self._tables = policy, lives, tables
+        self._rules, self._policy, self._lives, self._tables = rules, rules.policy, lives, tables
+        self.streak = rules.follows == STREAK and not self.cheat.two_receipts
+        self._round = rules.round(given.cheat, lives.seen, waits=self.cheat.only_active)
+        self.going_round = np.zeros(len(nodes), bool)  # from one streak to the next
         self.done = np.zeros(len(nodes), np.int64)  # jobs
-        self.left = np.full(len(nodes), _NEVER)  # audits, or jobs, until it is noticed
+        self.left = np.full(len(nodes), NEVER)  # audits, or jobs, until it is noticed
         self.held_bad = np.zeros(len(nodes), np.int64)
         self.disproved = np.zeros(len(nodes), np.int64)  # jobs found wrong since it became active
         self.filled = np.zeros(len(nodes), np.int64)  # jobs since escrow was empty
@@ -78,7 +82,8 @@ class Gang:
 
     def begin(self, who: Wholes, chance: np.random.Generator) -> None:
         """Fresh keys, or a fresh start: when they will be noticed is drawn. `who`: places here."""
-        if self.cheat.two_receipts or self.cheat.hides is not None:
+        hides = self.cheat.hides is not None and self._rules.follows != INVALID
+        if self.cheat.two_receipts or hides:
             self.left[who] = chance.geometric(max(1e-9, self.given.cheat), len(who))
         else:
             known = self._lives.audits
@@ -94,9 +99,12 @@ class Gang:
         """One epoch of those that serve; how many of their jobs others have to do, as they were
         stopped. Nothing is in `day` before `put`."""
         self.cheated_now = np.zeros(len(self.nodes), np.int64)
+        if self._rules.follows == INVALID and not self.cheat.two_receipts:
+            self.convicted[:] = False
+            self.begin(np.arange(len(self.nodes)), chance)
         here = np.flatnonzero(on[self.nodes] & ~self.convicted & (day.jobs[self.nodes] > 0))
         self._them = them = _Them(self, day, here)
-        active = np.arange(len(here))
+        active = them.go_round(np.arange(len(here)), chance)
         for _ in range(EVENTS_MAX + len(STAGES)):
             if not len(active):
                 break
@@ -121,7 +129,8 @@ class _Them:
         self.served, self.audits, self.refunded, self.before, self.bad, self.bad_back = np.zeros(
             (6, len(here)), np.int64
         )
-        self.since, self.since_bad = np.zeros((2, len(here)), np.int64)  # the last event
+        # since the last event: jobs, those of them that it might have cheated on, and did
+        self.since, self.since_free, self.since_bad = np.zeros((3, len(here)), np.int64)
         self.records = day.records[self.at].copy()
         self.paces = day.paces[self.at]
         self.carried = day.held_before[self.at].copy()
@@ -134,7 +143,8 @@ class _Them:
         gang, tables = self.gang, self.gang._tables
         rest, records, paces = self.rest[who], self.records[who], self.paces[who]
         lead = np.minimum(rest, self._lead(who))
-        mid = tables.after(paces, records, lead.astype(float))
+        led = tables.after(paces, records, lead.astype(float))
+        mid = led if gang._rules.by_audits else records.astype(np.float64)
         jobs = rest - lead
         stage, within = self._stage(who, lead, mid)
         jobs = np.where(within, np.minimum(jobs, _ENDS[stage] - gang.filled[self.here[who]]), jobs)
@@ -155,15 +165,32 @@ class _Them:
         gang.filled[self.here[who]] += upto
         self.rest[who] = rest - lead - upto
         self._late(who[hit], chance)
-        self.records[who] = np.floor(mid).astype(np.int64) + audits
-        self.audits[who] += np.floor(mid).astype(np.int64) - records + audits
+        audits += np.floor(led).astype(np.int64) - records
+        self.audits[who] += audits
+        if gang._rules.by_audits:
+            self.records[who] += audits
         self._event(who[hit], chance)
+        who = self.go_round(who, chance) if gang.streak else who
         return who[self.rest[who] > 0]
+
+    def go_round(self, who: Wholes, chance: np.random.Generator) -> Wholes:
+        """The rest of the epoch of those that go from streak to streak; who is left."""
+        gang, rounds = self.gang, self.gang._round
+        these = who[gang.going_round[self.here[who]]]
+        rest = self.rest[these]
+        bad = chance.binomial(rest, rounds.bad)
+        self._note(these, np.zeros_like(rest), rest, bad)
+        back = chance.binomial(bad, rounds.refunded)
+        self.bad_back[these] += back
+        self.refunded[these] += back
+        self.audits[these] += chance.binomial(rest, rounds.audited)
+        self.rest[these] = 0
+        return who[~gang.going_round[self.here[who]]]
 
     def _late(self, who: Wholes, chance: np.random.Generator) -> None:
         """What it does until the round of the job that gives it away is drawn. Jobs of a node in
         probation wait for no round."""
-        proven = self.records[who] >= self.gang._policy.probation_audits
+        proven = self.records[who] >= self.gang._rules.proven
         meanwhile = chance.poisson(self.whole[who] * self.day.round_share * proven)
         jobs = np.minimum(self.rest[who], meanwhile)
         nothing = np.zeros_like(jobs)
@@ -174,10 +201,10 @@ class _Them:
         """How far escrow has filled since it was empty, and whether it still fills. What is done in
         probation is audited and leaves nothing there."""
         gang, here = self.gang, self.here[who]
-        proven = self.records[who] >= gang._policy.probation_audits
+        proven = self.records[who] >= gang._rules.proven
         gang.filled[here] += np.where(proven, lead, 0)
         stage = np.minimum(np.searchsorted(_ENDS, gang.filled[here], "right"), len(STAGES) - 1)
-        within = (gang.filled[here] < _ENDS[-1]) & (records >= gang._policy.probation_audits)
+        within = (gang.filled[here] < _ENDS[-1]) & (records >= gang._rules.proven)
         return stage, within
 
     def honestly(self, who: Wholes) -> None:
@@ -185,7 +212,7 @@ class _Them:
         tables, rest = self.gang._tables, self.rest[who]
         end = tables.after(self.paces[who], self.records[who], rest.astype(float))
         audits = np.minimum(rest, np.floor(end).astype(np.int64) - self.records[who])
-        self.records[who] += audits
+        self.records[who] += audits * self.gang._rules.by_audits
         self.audits[who] += audits
         nothing = np.zeros_like(rest)
         self._note(who, rest, nothing, nothing)
@@ -196,13 +223,15 @@ class _Them:
         gang, tables = self.gang, self.gang._tables
         lead = np.maximum(0, gang.given.after - gang.done[self.here[who]])
         if gang.cheat.only_active:
-            fresh = self.records[who] < gang._policy.probation_audits
-            records = np.minimum(self.records[who], gang._policy.probation_audits)
+            fresh = self.records[who] < gang._rules.proven
+            records = np.minimum(self.records[who], gang._rules.proven)
             paces = self.paces[who]
-            there = np.full(len(who), gang._policy.probation_audits)
+            there = np.full(len(who), gang._rules.proven)
             wait = tables.look(tables.reach, paces, there) - tables.look(
                 tables.reach, paces, records
             )
+            if not gang._rules.by_audits:
+                wait = self.rest[who].astype(np.float64)  # not before the next epoch
             lead = np.maximum(lead, np.where(fresh, np.ceil(wait), 0).astype(np.int64))
         return lead.astype(np.int64)
 
@@ -214,6 +243,7 @@ class _Them:
         gang.done[here] += lead + upto
         self.served[who] += lead + upto
         self.since[who] += lead + upto
+        self.since_free[who] += upto
         self.since_bad[who] += bad
         self.bad[who] += bad
 
@@ -226,11 +256,19 @@ class _Them:
         kept = kept.astype(np.int64)
         own = np.minimum(kept, self.since[who] - 1)
         old = np.minimum(self.carried[who], np.maximum(0, kept - own))
-        share = self.since_bad[who] / np.maximum(1, self.since[who])
-        bad = chance.binomial(np.minimum(own, policy.inquiry_jobs_max), np.minimum(1.0, share))
-        bad = np.minimum(bad, self.since_bad[who] - 1)
+        looked = np.minimum(np.minimum(own, policy.inquiry_jobs_max), self.since_free[who] - 1)
+        bad = np.minimum(chance.binomial(looked, gang.given.cheat), self.since_bad[who] - 1)
         old_bad = self.carried_bad[who] * old // np.maximum(1, self.carried[who])
-        if gang.cheat.two_receipts:
+        if gang.streak:
+            self.bad_back[who] += 1
+            self.refunded[who] += 1
+            self.audits[who] += 1
+            self.records[who] = 0
+            gang.going_round[here] = True
+            return
+        if gang._rules.follows == INVALID:
+            old, old_bad = np.zeros((2, len(who)), np.int64)
+        if gang.cheat.two_receipts or gang._rules.follows == INVALID:
             wrong, old_wrong, gone = bad, old_bad, np.ones(len(who), bool)
         elif gang.cheat.hides is not None:
             wrong, old_wrong, gone = bad, old_bad, np.zeros(len(who), bool)
@@ -241,7 +279,7 @@ class _Them:
             failed = lives.failed[chance.integers(len(lives.failed), size=len(who))]
             wrong = chance.binomial(bad, lives.found)
             old_wrong = chance.binomial(old_bad, lives.found)
-            again = self.records[who] >= policy.probation_audits
+            again = self.records[who] >= gang._rules.proven
             known = np.where(again, 0, gang.disproved[here])
             known = gang.disproved[here] = known + failed + wrong + old_wrong
             gone = known >= max(JOBS_LEAST, policy.convicting_jobs)
@@ -262,7 +300,7 @@ class _Them:
         )
         gang.convicted[here] |= gone
         self.rest[who] = np.where(gone, 0, self.rest[who])
-        self.since[who] = self.since_bad[who] = 0
+        self.since[who] = self.since_free[who] = self.since_bad[who] = 0
         gang.filled[here] = 0
         gang.begin(here, chance)
 
@@ -276,8 +314,8 @@ class _Them:
         )
         self.held = np.where(gang.convicted[self.here], 0, np.maximum(0, held))
         open_bad = self.bad + gang.held_bad[self.here] - self.bad_back
-        share = np.minimum(1.0, self.since_bad / np.maximum(1, self.since))
-        held_bad = np.minimum(chance.binomial(self.held, share), open_bad)
+        free = np.minimum(self.held, self.since_free)
+        held_bad = np.minimum(chance.binomial(free, gang.given.cheat), open_bad)
         gang.cheated += int(self.bad.sum())
         gang.refunded += int(self.bad_back.sum())
         gang.paid += int((open_bad - held_bad).sum())
@@ -286,6 +324,8 @@ class _Them:
 
     def put(self, day: Day) -> None:
         at = self.at
+        if not self.gang._rules.by_audits:
+            self.records += 1  # the epoch is completed
         day.jobs[at], day.audits[at], day.records[at] = self.served, self.audits, self.records
         day.refunded[at], day.refunded_before[at] = self.refunded, self.before
         day.held[at] = self.held

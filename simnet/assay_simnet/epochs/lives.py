@@ -30,69 +30,84 @@ from assay_coordinator.core.token_evidence import token_ratios
 from assay_protocol.limits import LEAF_TOKENS
 from assay_simnet.epochs.asks import MODEL
 from assay_simnet.epochs.chances import Wholes
+from assay_simnet.epochs.regimes import INQUIRY, INVALID, Regime, Sequential
 from assay_simnet.evidence import MADE_UP, calibration, recorded
 from assay_simnet.seeds import Stream
 
 LIVES: Final = 256  # of each adversary
 AUDITS_MAX: Final = 2_000  # of a life; after so many it is taken never to be noticed
 WORDS: Final = 512  # of one way to answer
+NEVER: Final = 1 << 40
+_HONEST: Final = "flash > plain"
 _MILLI: Final = 1_000
 _BOUND: Final = Bound(auditor=b"", class_id="", audit=b"", commitment=b"", statement=b"")
 
 
 @dataclass(frozen=True)
 class Lives:
-    """Of one adversary. `audits`: of each life, until the inquiry; `failed`: whether it began with
-    a job found wrong, not with an alarm; `found`: the share of its cheated jobs that two auditors
-    who replay them whole find wrong."""
+    """Of one adversary. `audits`: of each life, until something befalls it; `failed`: jobs found
+    wrong until then (none where an alarm came first); `found`: the share of its cheated jobs that
+    two auditors who replay them whole find wrong; `seen`: the same of one audit as they are."""
 
     audits: Wholes
     failed: Wholes
     found: float
+    seen: float
 
 
-def lives(policy: Policy, condition: str, cheat: float, n_out: Wholes, stream: Stream) -> Lives:
+def lives(rules: Regime, condition: str, cheat: float, n_out: Wholes, stream: Stream) -> Lives:
     """`condition` is an answer's in evidence.py, `cheat` the share of answers that are so made;
     `n_out`: lengths of answers."""
-    if condition == MADE_UP:  # each audit of one is a failed job
-        lasts = [
-            1 + int(np.log(1 - stream.uniform()) / np.log1p(-cheat)) if cheat < 1 else 1
-            for _ in range(LIVES)
-        ]
-        return Lives(np.array(lasts), np.ones(LIVES, np.int64), 1.0)
-    bad = _words(condition, n_out, stream, parts=True)
-    good = _words("flash > plain", n_out, stream, parts=True)
-    wholly = _words(condition, n_out, stream, parts=False)
-    audits, failed = [], []
-    for _ in range(LIVES):
-        lasted, how = _life(policy, bad, good, cheat, stream)
-        audits.append(lasted)
-        failed.append(how)
-    found = sum(word.wrong for word in wholly) / len(wholly)
-    return Lives(np.array(audits, np.int64), np.array(failed, np.int64), found)
+    if condition == MADE_UP:
+        bad = wholly = [Finding(_BOUND, b"", replayed=LEAF_TOKENS, hard=True)]
+    else:
+        bad = _words(condition, n_out, stream, parts=True)
+        wholly = _words(condition, n_out, stream, parts=False)
+    good = _words(_HONEST, n_out, stream, parts=True)
+    lasted = [_life(rules, bad, good, cheat, stream) for _ in range(LIVES)]
+    return Lives(
+        np.array([audits for audits, _ in lasted], np.int64),
+        np.array([failed for _, failed in lasted], np.int64),
+        _wrong(wholly),
+        _wrong(bad),
+    )
 
 
 def _life(
-    policy: Policy, bad: list[Finding], good: list[Finding], cheat: float, stream: Stream
+    rules: Regime, bad: list[Finding], good: list[Finding], cheat: float, stream: Stream
 ) -> tuple[int, int]:
-    """Audits until the inquiry, and whether a failed job began it."""
-    detectors = FRESH
+    """Audits until something befalls it, and jobs found wrong until then."""
+    detectors, test, failed = FRESH, Sequential(), 0
     for count in range(1, AUDITS_MAX):
         word = stream.pick(bad if stream.chance(cheat) else good)
-        wanted = 1 + stream.chance(policy.reaudit_bps / 10_000)
-        words = [word]
-        decision = decide(words, wanted, policy.replays_max, _alike)
-        while decision is None and len(words) < policy.replays_max:
-            words.append(word)
-            decision = decide(words, wanted, policy.replays_max, _alike)
-        outcome = (decision or conclude(words, _alike)).outcome
-        if outcome == "failed":
-            return count, 1
-        said = word.ratios if len(words) > 1 else capped(word.ratios, WORD_CAP)
+        wanted = 1 + stream.chance(rules.policy.reaudit_bps / 10_000)
+        outcome, backed = _outcome(rules.policy, word, wanted)
+        failed += outcome == "failed"
+        if rules.follows == INVALID:
+            if test.over(outcome == "failed"):
+                return count, failed
+            continue
+        if failed:
+            return count, failed
+        said = word.ratios if backed else capped(word.ratios, WORD_CAP)
         detectors = accumulate(detectors, said)
-        if combined(detectors) >= ALARM:
+        if rules.follows == INQUIRY and combined(detectors) >= ALARM:
             return count, 0
-    return AUDITS_MAX * 1_000, 0
+    return NEVER, 0
+
+
+def _outcome(policy: Policy, word: Finding, wanted: int) -> tuple[str, bool]:
+    """By production's quorum, and whether several were asked."""
+    words = [word]
+    decision = decide(words, wanted, policy.replays_max, _alike)
+    while decision is None and len(words) < policy.replays_max:
+        words.append(word)
+        decision = decide(words, wanted, policy.replays_max, _alike)
+    return (decision or conclude(words, _alike)).outcome, len(words) > 1
+
+
+def _wrong(words: list[Finding]) -> float:
+    return sum(word.wrong for word in words) / len(words)
 
 
 def _words(condition: str, n_out: Wholes, stream: Stream, *, parts: bool) -> list[Finding]:

@@ -47,9 +47,12 @@ Due = Callable[[int, int, int], tuple[int, int]]  # record, price, at risk -> th
 class Standings:
     """The tables of one policy."""
 
-    def __init__(self, policy: Policy, prices: Wholes, ticket: Ticket, due: Due) -> None:
-        """`prices`: of some jobs, in an order of no meaning. `due`: the rate of one job."""
-        self.policy = policy
+    def __init__(
+        self, policy: Policy, prices: Wholes, ticket: Ticket, due: Due, *, grows: bool = True
+    ) -> None:
+        """`prices`: of some jobs, in an order of no meaning. `due`: the rate of one job. `grows`:
+        whether audits add to records."""
+        self.policy, self._grows = policy, grows
         self.records = _flat(due)
         pays = _Pays(policy, ticket)
         some = prices[: _SAMPLES * (len(prices) // _SAMPLES)].reshape(_SAMPLES, -1)
@@ -111,7 +114,10 @@ class Standings:
         return np.minimum(places, PACES - 1)
 
     def after(self, paces: Wholes, records: Wholes, jobs: Reals) -> Reals:
-        """The mean record after so many more jobs, all of them done well."""
+        """The mean record after so many more jobs, all of them done well; where audits add nothing,
+        what it would be if they did."""
+        if not self._grows:
+            return records + jobs * self.look(self.rate, paces, records)
         known = np.minimum(records, self.records)
         width = self.records + 1
         flat = paces * width
