@@ -10,6 +10,7 @@ thousand nodes would have it. Every run is a process of its own, so that its mem
     simpy_ratio      messages a CPU-second of a smaller network's run over what SimPy (a process and
                      a Store for each party) needs to carry the very same messages at the same times
                      between parties that do nothing with them
+    epochs_cpu_s, epochs_mb   a year of `--owners` nodes at level "epochs" (economy.py)
 
 The last line is JSON.
 """
@@ -33,12 +34,14 @@ from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
+from economy import economy
 
 SECOND_US: Final = 1_000_000
 WARM_UP_S: Final = 75  # everybody has joined after ten; then a heartbeat each, and nothing else
 JOINED_S, IDLE_UNTIL_S = 10, 70
 WORK_S: Final = 120
 SEED: Final = 1
+DAYS: Final = 365
 TEXT: Final = """# What does the fast driver cost?
 schema = 1
 name = "bench"
@@ -158,6 +161,7 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
     runs = [apart("fast", n, args.small_jobs) for n in sizes]
     runs.append(apart("fast", args.nodes, args.jobs))
     simpy_run = apart("simpy", args.simpy_nodes, args.small_jobs)
+    year = apart("epochs", args.owners, 0)
     last = runs[-1]
     return {
         "nodes": last["nodes"],
@@ -170,6 +174,8 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
         "simpy_ratio": simpy_run["ratio"],
         "messages_per_s": simpy_run["ours_per_s"],
         "simpy_messages_per_s": simpy_run["simpy_per_s"],
+        "epochs_cpu_s": year["epochs_cpu_s"],
+        "epochs_mb": year["epochs_mb"],
     }
 
 
@@ -178,15 +184,18 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=100_000)
     parser.add_argument("--jobs", type=int, default=12_000)
     parser.add_argument("--small-jobs", type=int, default=3_000, help="in the smaller networks")
+    parser.add_argument("--owners", type=int, default=1_000_000, help="of the year of epochs")
     parser.add_argument("--simpy-nodes", type=int, default=3_000)
     parser.add_argument(
-        "--part", choices=("fast", "simpy"), help="one measurement, in this process"
+        "--part", choices=("fast", "simpy", "epochs"), help="one measurement, in this process"
     )
     args = parser.parse_args()
     if args.part == "fast":
         found = fast(args.nodes, args.jobs)
     elif args.part == "simpy":
         found = against_simpy(args.nodes, args.jobs)
+    elif args.part == "epochs":
+        found = economy(args.nodes, DAYS)
     else:
         found = figures(args)
     sys.stdout.write(json.dumps(found) + "\n")

@@ -246,6 +246,7 @@ def load(name: str | Path) -> Scenario:
 def read(source: Source) -> Scenario:
     """The scenario of a text. Raises ScenarioError."""
     given = parse(source)
+    given.pop("sweep", None)  # grid.py reads it
     schema = given.pop("schema", None)
     if schema != SCHEMA:
         raise source.error(("schema",), f"schema = {SCHEMA} wanted, there is {schema!r}")
