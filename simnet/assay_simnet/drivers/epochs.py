@@ -147,6 +147,10 @@ class Epochs:
         return START + self.done * self.economy.epoch
 
     @property
+    def span_us(self) -> int:
+        return span_us(self.scenario.governance, self.policy.epoch_us)
+
+    @property
     def events(self) -> int:
         return self.history.events
 
@@ -161,8 +165,7 @@ class Epochs:
     def run(self, watch: Callable[[Driver], None] | None = None) -> None:
         """All epochs. Raises Violated; `watch` is called after each."""
         self.phase = "safety"
-        span = span_us(self.scenario.governance, self.policy.epoch_us)
-        voting = min(self.whole, -(-span // self.economy.epoch))
+        voting = min(self.whole, -(-self.span_us // self.economy.epoch))
         while self.done < self.whole:
             if self.done == self.whole - voting:
                 self.span_began = self.purses.earned.copy()

@@ -286,7 +286,10 @@ class _Them:
             missed = np.rint(self.day.suspension * self.whole[who]).astype(np.int64)
             self.rest[who] = np.maximum(0, self.rest[who] - missed)
             self.records[who] = 0
-        self.audits[who] += np.minimum(policy.inquiry_jobs_max, own + old)
+        asked = np.minimum(policy.inquiry_jobs_max, own + old)
+        least = max(JOBS_LEAST, policy.convicting_jobs)  # found wrong, they end the inquiry
+        enough = -(-asked * least // np.maximum(1, wrong + old_wrong))
+        self.audits[who] += np.where(gone, np.minimum(asked, enough), asked)
         self.refunded[who] += 1 + np.where(gone, own, wrong)
         taken = np.where(gone, old, old_wrong)
         self.before[who] += taken

@@ -57,6 +57,8 @@ class Ran(Protocol):
     outcome: Outcome
 
     @property
+    def span_us(self) -> int: ...  # whose earnings vote
+    @property
     def now(self) -> int: ...
     @property
     def events(self) -> int: ...
@@ -239,7 +241,10 @@ def _governance(run: Ran) -> dict[str, Any]:
         return {}
     price, rules = run.prices()
     fee = 1 - rules.divide(MODEL, price).node / price
-    weights = run.purses.earned - run.span_began
+    # the span may end within one of our epochs: what was earned in it is a part of theirs
+    whole = -(-run.span_us // run.economy.epoch) * run.economy.epoch
+    earned = (run.purses.earned - run.span_began) * min(1.0, run.span_us / whole)
+    weights = np.rint(earned).astype(np.int64)
     chance = run.chances.of("votes")
     return capture(run.scenario.governance, weights, fee, chance)
 

@@ -93,7 +93,7 @@ class Standings:
                 stays = (policy.holdback_epochs + phases) * (1 - rate)[:, None]
                 held = np.minimum(policy.holdback_jobs, jobs * stays)
                 means = np.minimum(last, np.rint(4 * (held + jobs * waiting))).astype(np.int64)
-                found = np.take_along_axis(by_mean, means, 1).mean(1)
+                found = np.minimum(1.0, np.take_along_axis(by_mean, means, 1).mean(1))
                 rate = (rate + found) / 2
             pay = np.take_along_axis(pay_by_mean, means, 1).mean(1)
             self.rate[pace] = np.interp(records, grid, rate)
