@@ -64,6 +64,8 @@ def _figures(level: str, behaviour: str, more: str, seed: int) -> dict[str, Any]
         ("lazy", "cheat = 0.1", 0.25, 8.0),
         ("traitor", "after = 40", 0.2, 6.0),
         ("ring", "", 0.1, 10.0),
+        ("withholder", "", 0.1, 8.0),
+        ("hotter", "", 0.1, 5.0),
     ],
 )
 def test_both_levels_agree(behaviour: str, more: str, fraud: float, cheats: float) -> None:

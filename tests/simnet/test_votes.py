@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from assay_contracts.deploy.plan import LOCAL
 from assay_protocol.signing import Identity
+from assay_simnet.drivers.levels import open_driver
 from assay_simnet.economy import Vote
 from assay_simnet.epochs.votes import capture, least, passed
+from assay_simnet.scenario import load
 from contracts.electorate import (
     ABSTAIN,
     AGAINST,
@@ -88,6 +90,16 @@ def test_the_least_cartel_passes_and_one_member_less_does_not(
     assert sum(richest[: found.leaves]) * 10_000 >= sum(parts) * LOCAL.quorum_bps * (1 - 1e-9) or (
         turnout * (1 - against) > 0
     )
+
+
+def test_the_shipped_vote_needs_what_honest_voters_leave() -> None:
+    """With turnout t, against, a cartel of c passes from c = (1 - c) t on, if the quorum is met."""
+    run = open_driver(load("governance-capture"), 1)
+    run.run()
+    share = run.summary()["governance"]["cartel_share"]
+    turnout = run.scenario.governance.turnout
+    assert share["p50"] == pytest.approx(turnout / (1 + turnout), abs=0.02)
+    assert share["p5"] <= share["p50"] <= share["p95"]
 
 
 def test_without_honest_votes_the_quorum_is_what_is_needed() -> None:

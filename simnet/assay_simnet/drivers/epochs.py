@@ -251,6 +251,7 @@ class Epochs:
             held_before=self.purses.held,
             held=nothing,
             round_share=policy.round_us / max(1.0, self.there * self.economy.epoch),
+            stage_share=policy.audit_stage_us / max(1.0, self.there * self.economy.epoch),
             suspension=policy.suspension_us / max(1.0, self.there * self.economy.epoch),
         )
 

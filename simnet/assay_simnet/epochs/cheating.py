@@ -34,7 +34,7 @@ from assay_simnet.epochs.standings import STAGES, Standings
 from assay_simnet.scenario import Adversary
 
 _ENDS: Final = np.cumsum(STAGES)  # jobs since escrow was empty, at the end of each stage
-EVENTS_MAX: Final = 8  # inquiries of one node in one epoch that are followed
+EVENTS_MAX: Final = 24  # inquiries of one node in one epoch that are followed
 
 Flags = NDArray[np.bool_]
 
@@ -53,6 +53,7 @@ class Day:
     held_before: Wholes
     held: Wholes
     round_share: float  # of an epoch, that a round of the lottery waits
+    stage_share: float  # ... and that a stage of an audit may take
     suspension: float  # of the jobs of an epoch, those a suspended node misses
 
 
@@ -136,6 +137,7 @@ class _Them:
         self.carried = day.held_before[self.at].copy()
         self.carried_bad = gang.held_bad[here].copy()
         self.whole = np.maximum(1, self.rest)
+        self.pending = np.zeros(len(here), np.int64)  # done since the job that gave it away
         self.held = np.zeros(len(here), np.int64)
 
     def go_on(self, who: Wholes, chance: np.random.Generator) -> Wholes:
@@ -188,14 +190,18 @@ class _Them:
         return who[~gang.going_round[self.here[who]]]
 
     def _late(self, who: Wholes, chance: np.random.Generator) -> None:
-        """What it does until the round of the job that gives it away is drawn. Jobs of a node in
-        probation wait for no round."""
+        """What it does until the round of the job that gives it away is drawn, and, where it shows
+        nothing, until the auditor's time is up. Jobs of a node in probation wait for no round."""
         proven = self.records[who] >= self.gang._rules.proven
-        meanwhile = chance.poisson(self.whole[who] * self.day.round_share * proven)
+        cheat = self.gang.cheat
+        silent = cheat.hides is not None and not cheat.says_lost
+        waits = self.day.round_share + silent * self.day.stage_share
+        meanwhile = chance.poisson(self.whole[who] * waits * proven)
         jobs = np.minimum(self.rest[who], meanwhile)
         nothing = np.zeros_like(jobs)
         self._note(who, nothing, jobs, chance.binomial(jobs, self.gang.given.cheat))
         self.rest[who] -= jobs
+        self.pending[who] = jobs
 
     def _stage(self, who: Wholes, lead: Wholes, records: Reals) -> tuple[Wholes, Flags]:
         """How far escrow has filled since it was empty, and whether it still fills. What is done in
@@ -254,7 +260,7 @@ class _Them:
         gang, policy, here = self.gang, self.gang._policy, self.here[who]
         kept = np.rint(gang._tables.look(gang._tables.kept, self.paces[who], self.records[who]))
         kept = kept.astype(np.int64)
-        own = np.minimum(kept, self.since[who] - 1)
+        own = np.minimum(kept + self.pending[who], self.since[who] - 1)
         old = np.minimum(self.carried[who], np.maximum(0, kept - own))
         looked = np.minimum(np.minimum(own, policy.inquiry_jobs_max), self.since_free[who] - 1)
         bad = np.minimum(chance.binomial(looked, gang.given.cheat), self.since_bad[who] - 1)
