@@ -8,7 +8,7 @@ small world; these are the ones whose evidence was recorded, and those that only
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from assay_protocol.messages import OpenLeaves, TranscriptRequest
 
@@ -26,6 +26,7 @@ class Cheat:
     two_receipts: bool = False  # signs a second receipt for tickets it cheats on
     only_active: bool = False  # cheats only while its jobs are drawn by the lottery
     of_clients: bool = False
+    buys: bool = False  # its owner has a client, too, which buys from it (fast_wash.py)
 
     @property
     def harms(self) -> bool:
@@ -36,7 +37,25 @@ class Cheat:
     def counted(self) -> bool:
         """Whether level "epochs" can count it: what it does shows in how its jobs end."""
         answers = self.harms or self.two_receipts
-        return answers and not self.of_clients and self.audits in ("honestly", "for friends")
+        alone = not self.of_clients and not self.buys
+        return answers and alone and self.audits in ("honestly", "for friends")
+
+
+class Buyer(Protocol):
+    """The client of a node's own owner, who buys from it."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether strangers are to be cheated from now on."""
+        ...
+
+    def bought(self, ticket: bytes) -> bool:
+        """Whether the job is its own."""
+        ...
+
+    def never_looks(self, ticket: bytes) -> bool:
+        """Whether the job is its own, and any answer will do."""
+        ...
 
 
 BEHAVIOURS: Final[dict[str, Cheat]] = {
@@ -87,6 +106,12 @@ BEHAVIOURS: Final[dict[str, Cheat]] = {
     "equivocator": Cheat(does="signs two receipts for one ticket", two_receipts=True),
     "lazy_auditor": Cheat(does="replays nothing and calls every answer right", audits="unread"),
     "griefing_auditor": Cheat(does="calls every answer wrong", audits="grudging"),
+    "wash_trader": Cheat(
+        does="buys a record and escrow from itself, then makes strangers' answers up",
+        condition="made_up",
+        saves=1.0,
+        buys=True,
+    ),
     "free_rider": Cheat(
         does="takes answers, acknowledges nothing, hands in no receipt", of_clients=True
     ),

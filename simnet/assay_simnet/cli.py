@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """The console script."""
     try:
         from assay_simnet.commands import act, add_verbs
+        from assay_simnet.policy_study import add_comparison
         from assay_simnet.study import add_studies
     except ModuleNotFoundError as error:
         return report_missing("simnet", "simnet", error)
@@ -22,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     add_verbs(verbs)
     add_studies(verbs)
+    add_comparison(verbs)
     text = "real processes, a real model: chats, a cheat caught, a node killed, credit verified"
     demo = verbs.add_parser("demo", help=text, description=text)
     demo.add_argument("--report", type=Path, default=Path("demo-report.json"))

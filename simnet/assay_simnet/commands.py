@@ -182,7 +182,7 @@ def _check(args: argparse.Namespace) -> int:
     names = args.scenarios or sorted(path.stem for path in SHIPPED.glob("*.toml"))
     for name in names:
         _scenario(name)  # all are read before any runs
-    tasks = [_Task(name, seed) for seed in _seeds(args.seeds) for name in names]
+    tasks = [_Task(name, seed) for seed in seeds_of(args.seeds) for name in names]
     done = 0
     try:
         for checked in _all(tasks, args.workers):
@@ -362,7 +362,8 @@ def _seed(given: int | None, scenario: Scenario) -> int:
     return next(iter(_range(seed, seed)))
 
 
-def _seeds(text: str) -> Iterable[int]:
+def seeds_of(text: str) -> Iterable[int]:
+    """FIRST..LAST, or one number. Raises ScenarioError."""
     first, dots, last = text.partition("..")
     try:
         return _range(int(first), int(last if dots else first))

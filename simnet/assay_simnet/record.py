@@ -130,6 +130,7 @@ class Record:
         self.begun = 0
         self.finished: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
+        self.delivered: Counter[str] = Counter()  # whole answers, by the client's behaviour
         self.tokens = 0
         self.honest: list[JobLine] = []  # delivered to honest clients
         self.jobs = Table(folder, "jobs", JOB_COLUMNS)
@@ -144,8 +145,9 @@ class Record:
         if line.code:
             self.codes[line.code] += 1
         self.tokens += line.tokens
-        delivered = not line.behaviour and line.finish in ("stop", "length")
-        if delivered and len(self.honest) < _KEPT_TIMES:
+        delivered = line.finish in ("stop", "length")
+        self.delivered[line.behaviour] += delivered
+        if delivered and not line.behaviour and len(self.honest) < _KEPT_TIMES:
             self.honest.append(line)
         self.jobs.add(line.row())
         for one in self.listeners:

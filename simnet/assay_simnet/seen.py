@@ -52,6 +52,7 @@ class SeenClient(Protocol):
     """A client and all its jobs."""
 
     number: int
+    behaviour: str  # empty: honest; a node's, if its owner is its client, too
 
     @property
     def key(self) -> bytes: ...

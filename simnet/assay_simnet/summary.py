@@ -13,7 +13,7 @@ from typing import Any
 from assay_protocol.splits import ROLES
 from assay_simnet.record import JobLine, Table, gini, percentiles
 from assay_simnet.seen import Seen, SeenNode
-from assay_simnet.setting import START
+from assay_simnet.setting import GRANT, START
 
 NODE_COLUMNS = (
     *("node", "behaviour", "region", "profile", "kind", "state", "jobs", "verified", "failed"),
@@ -138,8 +138,13 @@ def _group(world: Seen, nodes: list[SeenNode]) -> dict[str, Any]:
         for node in nodes
         if node.key.hex() in stopped and node.meter.first_cheat_us
     ]
+    name, standing = nodes[0].behaviour, _standing(world, nodes)
+    spent = _spent(world, name)
     return {
-        **_standing(world, nodes),
+        **standing,
+        "own_jobs": world.record.delivered[name],
+        "spent": spent,
+        "net": standing["earned"] + standing["held"] - spent,
         "cheated": sum(node.meter.cheated for node in nodes),
         "stopped": sum(node.key.hex() in stopped for node in nodes),
         "detection_s": percentiles(waits),
@@ -147,12 +152,16 @@ def _group(world: Seen, nodes: list[SeenNode]) -> dict[str, Any]:
 
 
 def _standing(world: Seen, nodes: Iterable[SeenNode]) -> dict[str, Any]:
+    """`held`: what escrow comes to once it is released, with what is then found left out."""
+    core = world.coordinator.core
     states: defaultdict[str, int] = defaultdict(int)
-    earned = jobs = count = 0
+    earned = jobs = count = held = 0
     for node in nodes:
-        known = world.coordinator.core.registry.nodes.get(node.key)
+        known = core.registry.nodes.get(node.key)
         states[known.row.state if known else "unseen"] += 1
         earned, jobs, count = earned + _earned(world, node), jobs + node.meter.jobs, count + 1
+        unpaid = core.jobs.unpaid(node.key)
+        held += sum(core.epochs.splits.divide(one.ticket.model, one.charged).node for one in unpaid)
     per_job = round(earned / jobs, 3) if jobs else 0.0
     return {
         "nodes": count,
@@ -160,7 +169,16 @@ def _standing(world: Seen, nodes: Iterable[SeenNode]) -> dict[str, Any]:
         "jobs": jobs,
         "earned": earned,
         "earned_per_job": per_job,
+        "held": held,
     }
+
+
+def _spent(world: Seen, behaviour: str) -> int:
+    """What clients of that behaviour are the poorer for: bought, and not refunded."""
+    balance = world.coordinator.core.ledger.balance
+    keys = [client.key for client in world.clients if client.behaviour == behaviour]
+    left = sum(balance("available", key) + balance("reserved", key) for key in keys)
+    return GRANT * len(keys) - left
 
 
 def _earned(world: Seen, node: SeenNode) -> int:

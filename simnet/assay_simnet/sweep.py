@@ -38,7 +38,7 @@ _PERCENTILES: Final = ("p50", "p95", "p99")
 _LATENCIES: Final = tuple(
     f"latency.{name}.{p}" for name in ("ttft_s", "tpot_s", "e2e_s") for p in _PERCENTILES
 )
-_STANDING: Final = ("nodes", "states", "jobs", "earned", "earned_per_job")
+_STANDING: Final = ("nodes", "states", "jobs", "earned", "earned_per_job", "held")
 # Paths into summary.json. A table of what happened to happen (states, finishes, errors) is one
 # cell, as JSON: every row has the same columns.
 FIGURES: Final = (
@@ -51,7 +51,8 @@ FIGURES: Final = (
 )
 OF_BEHAVIOUR: Final = (
     *_STANDING,
-    *("cheated", "stopped", *(f"detection_s.{p}" for p in _PERCENTILES)),
+    *("own_jobs", "spent", "net", "cheated", "stopped"),
+    *(f"detection_s.{p}" for p in _PERCENTILES),
 )
 
 

@@ -47,6 +47,17 @@ def test_boincs_rate_is_a_chance_and_falls_with_the_record(one: int, other: int)
     assert 0 < boinc_rate(more) <= boinc_rate(less) <= 1
 
 
+@given(COUNTS, COUNTS, st.integers(1, 10**9), st.integers(0, 10**9))
+def test_ours_is_a_chance_that_falls_with_the_record_and_with_what_is_at_risk(
+    one: int, other: int, price: int, more: int
+) -> None:
+    rules = SCHEMES["assay"].oversight(Policy())
+    less, better = (row(verified=count) for count in sorted((one, other)))
+    chance = Fraction(*rules.rate(NOW, better, price, price + more))
+    assert 0 < chance <= Fraction(*rules.rate(NOW, less, price, price + more)) <= 1
+    assert chance <= Fraction(*rules.rate(NOW, better, price, price))
+
+
 @given(PERCENT, PERCENT, COUNTS, COUNTS)
 def test_gonkas_rate_is_a_chance_and_falls_with_reputation_and_traffic(
     one: int, other: int, some: int, many: int

@@ -148,6 +148,7 @@ class Jobs:
         # by node, and apart those never audited: they must not push out what is at risk
         self._held: dict[tuple[bytes, bool], deque[bytes]] = {}
         self._unpaid: dict[bytes, dict[bytes, None]] = {}  # tickets in escrow by node
+        self._waived: dict[bytes, int] = {}  # of escrow, by node: pay that no audit can cost it
         self._open: dict[bytes, int] = {}  # issued tickets by client
         self.booked = 0
 
@@ -158,7 +159,7 @@ class Jobs:
             job = Job.of_row(row)
             self._add(job)
             if job.state in UNPAID:
-                self._unpaid.setdefault(job.ticket.node, {})[job.ticket.ticket] = None
+                self._add_unpaid(job)
         held = [job for job in self.jobs.values() if job.state == "held"]
         for job in sorted(held, key=lambda job: (job.held_epoch, job.ticket.issued_at)):
             self._held.setdefault(_queue(job), deque()).append(job.ticket.ticket)
@@ -249,7 +250,7 @@ class Jobs:
         effects += self._ledger.transfer(
             now, reserved, Purse("escrow", ticket.node), price, "charge", ticket.ticket
         )
-        self._unpaid.setdefault(ticket.node, {})[ticket.ticket] = None
+        self._add_unpaid(job)
         self.booked += 1
         effects.append(Save(self._registry.update(node, jobs=node.row.jobs + 1)))
         self._enter(now, job, node)
@@ -276,12 +277,16 @@ class Jobs:
             job.draw_seed = self._entropy.keyed(b"auditor", receipt)
 
     def _rate(self, now: int, job: Job, node: Node) -> tuple[int, int]:
-        """The chance that the job is audited: the client's wish comes before the node's record."""
+        """The chance that the job is audited: the client's wish comes before the node's record.
+
+        Pay of jobs that nobody will audit is not at risk: a client of the node's own owner could
+        put any sum there, and get it back after a conviction.
+        """
         if job.verify == "none":
             return 0, 1
         if job.verify == "now" or node.row.state == "inquiry":
             return 1, 1
-        at_risk = self._ledger.balance("escrow", node.key)
+        at_risk = self._ledger.balance("escrow", node.key) - self._waived.get(node.key, 0)
         return self._oversight.rate(now, node.row, job.charged, at_risk)
 
     def draw(self, now: int, draw: Draw) -> tuple[Job | None, list[Effect]]:
@@ -395,13 +400,23 @@ class Jobs:
             client = job.ticket.client
             self._open[client] = self._open.get(client, 0) + 1
 
+    def _add_unpaid(self, job: Job) -> None:
+        node = job.ticket.node
+        self._unpaid.setdefault(node, {})[job.ticket.ticket] = None
+        if job.verify == "none":
+            self._waived[node] = self._waived.get(node, 0) + job.charged
+
     def _settle(self, job: Job, state: str, verdict: str) -> None:
         assert job.state in UNPAID
         job.state, job.verdict = state, verdict
+        if job.verify == "none":
+            self._waived[job.ticket.node] -= job.charged
         unpaid = self._unpaid[job.ticket.node]
         del unpaid[job.ticket.ticket]
         if not unpaid:
             del self._unpaid[job.ticket.node]
+            left = self._waived.pop(job.ticket.node, 0)
+            assert left == 0, "what is waived is unpaid"
 
     def _set_deadline(self, job: Job, at: int) -> None:
         job.deadline_at = at

@@ -34,6 +34,7 @@ from assay_simnet.drivers.fast_client import BREAK_US, FastClient, JobStream
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
+from assay_simnet.drivers.fast_wash import WashClient
 from assay_simnet.evidence import CLASSES, VOCABULARY, Answers, Engine
 from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
@@ -241,9 +242,16 @@ class Fast:
         for place in range(work.clients):
             region = Shares(self.scenario.population.regions).draw(draw)
             behaviour = riders[place] if place < len(riders) else ""
-            client = FastClient(self, self.number(), region, behaviour)
-            self.clients.append(client)
-            self.clients_by_key[client.key] = client
+            self._add_client(FastClient(self, self.number(), region, behaviour))
+        for node in self.nodes:
+            if node.cheat is not None and node.cheat.buys:
+                buyer = WashClient(self, self.number(), node)
+                node.buyer = buyer
+                self._add_client(buyer)
+
+    def _add_client(self, client: FastClient) -> None:
+        self.clients.append(client)
+        self.clients_by_key[client.key] = client
 
     def _churn(self, node: FastNode, rows: list[tuple[int, int]]) -> Churn:
         given = self.scenario.churn
@@ -337,9 +345,9 @@ class Fast:
 
     def _session(self, turns: Turns, coming: Iterator[Turns]) -> None:
         if turns.asks[0].session:  # a trace's own: one client each
-            place = sum(turns.asks[0].session.encode()) % len(self.clients)
+            place = sum(turns.asks[0].session.encode()) % self.scenario.workload.clients
         else:
-            place = self._whose.below(len(self.clients))
+            place = self._whose.below(self.scenario.workload.clients)
         self.clients[place].begin(turns)
         self._arrive(coming)
 

@@ -25,7 +25,7 @@ from assay_protocol.messages import (
 )
 from assay_protocol.signing import peek, seal
 from assay_simnet import evidence
-from assay_simnet.cheats import Cheat
+from assay_simnet.cheats import Buyer, Cheat
 from assay_simnet.drivers.slots import Slots
 from assay_simnet.links import Wire
 from assay_simnet.population import Speed
@@ -88,6 +88,7 @@ class FastNode:
         "_streams",
         "_tick_at",
         "behaviour",
+        "buyer",
         "cheat",
         "cheat_after",
         "cheat_share",
@@ -131,6 +132,7 @@ class FastNode:
         self.operator, self.kind, self.profile, self.speed = operator, kind, profile, speed
         self.behaviour, self.cheat = behaviour, cheat
         self.cheat_share, self.cheat_after = 1.0, 0
+        self.buyer: Buyer | None = None  # its owner's, who buys from it
         self.signer = world.identity(f"node {number}")
         self.outward, self.inward = Wire(), Wire()
         self.engine = world.engines[kind]
@@ -444,6 +446,12 @@ class FastNode:
             return evidence.HONEST
         if cheat.only_active and core.repute.state != "active":
             return evidence.HONEST
+        if self.buyer is not None:
+            if self.buyer.never_looks(ticket):
+                self._cheated[ticket] = None  # it costs no work, and nobody is cheated
+                return cheat.condition
+            if self.buyer.bought(ticket) or not self.buyer.armed:
+                return evidence.HONEST
         if self.meter.jobs < self.cheat_after or not self._stream.chance(self.cheat_share):
             return evidence.HONEST
         self._cheated[ticket] = None

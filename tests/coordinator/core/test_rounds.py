@@ -226,6 +226,21 @@ def test_what_is_never_audited_does_not_push_out_what_is_at_risk() -> None:
     check_all(world)
 
 
+def test_what_is_never_audited_is_not_at_risk() -> None:
+    """A node's own owner may put any sum into its escrow by such jobs, and loses none of it."""
+    policy = replace(SLOW, audit_bps_min=100, gain_bps=8_000)
+    bare, padded = world_of(policy, node(10)), world_of(policy, node(10))
+    for _ in range(3):
+        padded.run_job(CLIENT, n_out=8, verify="none")
+    restart(padded)
+    plain, other = (world.job(world.run_job(CLIENT, n_out=8)) for world in (bare, padded))
+    assert padded.balance("escrow", other.node) > plain.charged == other.charged > 0
+    alone = policy.gain_bps * 10 // 9 + 1  # of one who has nothing else at risk
+    assert (plain.numerator, plain.denominator) == (alone, 10_000)
+    assert (other.numerator, other.denominator) == (plain.numerator, plain.denominator)
+    check_all(padded)
+
+
 def test_now_is_audited_before_its_round() -> None:
     world = world_of(RARE)
     held = world.run_job(CLIENT, verify="now")
