@@ -15,6 +15,7 @@ thousand nodes would have it. Every run is a process of its own, so that its mem
                      a Store for each party) needs to carry the very same messages at the same times
                      between parties that do nothing with them
     live_*           of the live driver: simnet_live.py
+    epochs_cpu_s, epochs_mb   a year of `--owners` nodes at level "epochs" (economy.py)
 
 The last line is JSON.
 """
@@ -39,12 +40,14 @@ from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
+from economy import economy
 
 SECOND_US: Final = 1_000_000
 WARM_UP_S: Final = 75  # everybody has joined after ten; then a heartbeat each, and nothing else
 JOINED_S, IDLE_UNTIL_S = 10, 70
 WORK_S: Final = 120
 SEED: Final = 1
+DAYS: Final = 365
 TEXT: Final = """# What does the fast driver cost?
 schema = 1
 name = "bench"
@@ -180,6 +183,7 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
         if n <= args.per_node_most
     ]
     simpy_run = apart("simpy", args.simpy_nodes, args.small_jobs)
+    year = apart("epochs", args.owners, 0)
     last = runs[-1]
     return {
         "nodes": last["nodes"],
@@ -201,6 +205,8 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
             apart("live", args.live_idle_hosts, 0),
             apart("live-beats", args.live_idle_hosts, 0),
         ),
+        "epochs_cpu_s": year["epochs_cpu_s"],
+        "epochs_mb": year["epochs_mb"],
     }
 
 
@@ -211,10 +217,11 @@ def main() -> None:
     parser.add_argument("--small-jobs", type=int, default=3_000, help="in the smaller networks")
     parser.add_argument("--per-node", type=int, default=3, help="jobs, where load is the same")
     parser.add_argument("--per-node-most", type=int, default=10_000, help="nodes, then")
+    parser.add_argument("--owners", type=int, default=1_000_000, help="of the year of epochs")
     parser.add_argument("--simpy-nodes", type=int, default=3_000)
     parser.add_argument(
         "--part",
-        choices=("fast", "simpy", "live", "live-beats"),
+        choices=("fast", "simpy", "live", "live-beats", "epochs"),
         help="one measurement, in this process",
     )
     parser.add_argument("--live-hosts", type=int, default=2_000)
@@ -228,6 +235,8 @@ def main() -> None:
         found = simnet_live.idle(args.nodes)
     elif args.part == "live-beats":
         found = simnet_live.idle(args.nodes, beat="")
+    elif args.part == "epochs":
+        found = economy(args.nodes, DAYS)
     else:
         found = figures(args)
     sys.stdout.write(json.dumps(found) + "\n")

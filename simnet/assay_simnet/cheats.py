@@ -33,6 +33,13 @@ class Cheat:
         """Whether its jobs are not what was promised, so that paying them is a fraud."""
         return bool(self.condition)
 
+    @property
+    def counted(self) -> bool:
+        """Whether level "epochs" can count it: what it does shows in how its jobs end."""
+        answers = self.harms or self.two_receipts
+        alone = not self.of_clients and not self.buys
+        return answers and alone and self.audits in ("honestly", "for friends")
+
 
 class Buyer(Protocol):
     """The client of a node's own owner, who buys from it."""

@@ -14,9 +14,11 @@ _TIMES: Final = {
     "h": 3_600_000_000,
     "d": 86_400_000_000,
 }
+_MONEY: Final = {"credits": 1_000_000, "micro": 1}
 _SIZES: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BITS: Final = {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9}
 _FORM: Final = re.compile(r"\s*(-?[0-9][0-9_]*(?:\.[0-9]+)?)\s*(.*?)\s*")
+MONEY_MAX: Final = 10**18  # micro-credits
 TIME_MAX_US: Final = 1_000 * 365 * _TIMES["d"]
 
 
@@ -43,6 +45,15 @@ def bits_per_s(text: object) -> float:
     """Bits per second of "20 Mbit/s"; 0 may stand without a unit."""
     number, unit = _split(text, _BITS, "a bandwidth")
     return number * _BITS[unit] if unit else 0.0
+
+
+def micro_credits(text: object) -> int:
+    """Micro-credits of "0.17 credits" or "250 micro"; 0 may stand without a unit."""
+    number, unit = _split(text, _MONEY, "an amount")
+    value = round(number * _MONEY[unit]) if unit else 0
+    if value > MONEY_MAX:
+        raise QuantityError(f"{text!r}: an amount is at most {MONEY_MAX // 1_000_000:,} credits")
+    return value
 
 
 def rate_per_s(text: object) -> float:
@@ -95,6 +106,10 @@ def rate_text(per_s: float) -> str:
 
 def bits_text(per_s: float) -> str | int:
     return f"{Decimal(repr(per_s)):f} bit/s" if per_s else 0
+
+
+def money_text(amount: int) -> str | int:
+    return f"{amount} micro" if amount else 0
 
 
 def latency_text(read: str) -> str | int:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from typing import Any, Final
 
 from assay_simnet.cheats import BEHAVIOURS
+from assay_simnet.economy import Economy, Vote
 from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.scenario import (
     Adversary,
@@ -38,6 +39,8 @@ _TABLES: Final[tuple[tuple[str, type], ...]] = (
     ("[[adversary]]", Adversary),
     ("[[fault]]", Fault),
     ("[checks]", Checks),
+    ("[economy]", Economy),
+    ("[governance]", Vote),
 )
 
 
@@ -64,12 +67,17 @@ def _shown(written: Any) -> str:
     if written is MISSING:
         return "(must be there)"
     if isinstance(written, dict):
-        return "`{ " + ", ".join(f'"{key}" = {value:g}' for key, value in written.items()) + " }`"
+        pairs = (f'"{key}" = {_bare(value)}' for key, value in written.items())
+        return "`{ " + ", ".join(pairs) + " }`"
     if isinstance(written, list):
         return "`[" + ", ".join(f'"{one}"' for one in written) + "]`"
     if isinstance(written, bool):
         return f"`{str(written).lower()}`"
-    return f'`"{written}"`' if isinstance(written, str) else f"`{written:g}`"
+    return f"`{_bare(written)}`"
+
+
+def _bare(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
 
 
 if __name__ == "__main__":

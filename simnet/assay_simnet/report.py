@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from assay_simnet.results import read_json
+from assay_simnet.economy_report import economy_page
+from assay_simnet.results import at, read_json
 from assay_simnet.run_report import run_page
 from assay_simnet.schema import ScenarioError
 from assay_simnet.sweep_report import sweep_page
@@ -21,7 +22,9 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     if (folder / "sweep.json").is_file():
         page = sweep_page(folder, read_json(folder / "sweep.json"))
     elif (folder / "manifest.json").is_file():
-        page = run_page(folder, read_json(folder / "manifest.json"))
+        manifest = read_json(folder / "manifest.json")
+        economy = at(manifest, "parameters.level") == "epochs"
+        page = (economy_page if economy else run_page)(folder, manifest)
     else:
         raise ScenarioError(f"{folder}: neither a run (manifest.json) nor a sweep (sweep.json)")
     path = out or folder / NAME

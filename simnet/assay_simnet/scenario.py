@@ -10,14 +10,16 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from assay_coordinator.core.policy import Policy
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.audit_policies import EPOCH_US, SCHEMES
+from assay_simnet.economy import Economy, Vote
 from assay_simnet.evidence import CLASSES
 from assay_simnet.fault_kinds import FAULTS
+from assay_simnet.machine_costs import MACHINES, Machine
 from assay_simnet.population import NATS, PROFILES, REGIONS, Profile, fits
 from assay_simnet.quantities import (
     QuantityError,
@@ -63,8 +65,11 @@ NOT_LIVE: Final = {
     "reorder": "its connections keep order, as TCP's do",
     "slow_disk": "its databases take no virtual time",
 }
+EPOCHS_MAX: Final = 100_000
+TREE_NODES_MAX: Final = 10_000  # of a root of credit at level "epochs"
 _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
+_T = TypeVar("_T", Profile, Machine)
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
 _REGION_WEIGHTS: Final = weights(REGIONS, "region")
 _NAT_WEIGHTS: Final = weights(NATS, "kind of NAT")
@@ -226,10 +231,13 @@ class Scenario:
     churn: Churn = field(default_factory=Churn)
     workload: Workload = field(default_factory=Workload)
     checks: Checks = field(default_factory=Checks)
+    economy: Economy = field(default_factory=Economy)
+    governance: Vote = field(default_factory=Vote)
     adversaries: tuple[Adversary, ...] = ()
     faults: tuple[Fault, ...] = ()
     policy: Policy = field(default_factory=Policy)
     profiles: dict[str, Profile] = field(default_factory=lambda: dict(PROFILES))
+    machines: dict[str, Machine] = field(default_factory=lambda: dict(MACHINES))
     question: str = ""  # the file's first comment
 
     @property
@@ -248,6 +256,8 @@ _TABLES: Final[dict[str, type]] = {
     "churn": Churn,
     "workload": Workload,
     "checks": Checks,
+    "economy": Economy,
+    "governance": Vote,
 }
 LISTS: Final[dict[str, tuple[str, type]]] = {
     "adversary": ("adversaries", Adversary),
@@ -269,6 +279,7 @@ def source_of(name: str | Path) -> Source:
 def read(source: Source) -> Scenario:
     """The scenario of a text. Raises ScenarioError."""
     given = parse(source)
+    given.pop("sweep", None)  # grid.py reads it
     schema = given.pop("schema", None)
     if schema != SCHEMA:
         raise source.error(("schema",), f"schema = {SCHEMA} wanted, there is {schema!r}")
@@ -283,8 +294,9 @@ def read(source: Source) -> Scenario:
         parts[name] = tuple(table(cls, source, (key, i), one) for i, one in enumerate(listed))
     if "coordinator" in given:
         parts["policy"] = _policy(source, given.pop("coordinator"))
-    parts["profiles"] = _profiles(source, given.pop("profile", {}))
-    top = (*_TABLES, *LISTS, "coordinator", "profile")
+    parts["profiles"] = _changed(source, "profile", PROFILES, given.pop("profile", {}))
+    parts["machines"] = _changed(source, "machine", MACHINES, given.pop("machine", {}))
+    top = (*_TABLES, *LISTS, "coordinator", "profile", "machine")
     for key, entry in given.items():
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
@@ -334,27 +346,28 @@ def _policy_most(key: str) -> int:
     return 1 << 62 if key.endswith("_us") else 1 << 31
 
 
-def _profiles(source: Source, given: object) -> dict[str, Profile]:
+def _changed(source: Source, what: str, listed: dict[str, _T], given: object) -> dict[str, _T]:
+    """What is listed by profile, with the numbers that [profile.NAME] or [machine.NAME] change."""
     if not isinstance(given, dict):
-        raise source.error(("profile",), "write [profile.NAME]")
-    profiles = dict(PROFILES)
-    known = {item.name for item in fields(Profile)}
+        raise source.error((what,), f"write [{what}.NAME]")
+    found = dict(listed)
     for name, changes in given.items():
-        if name not in profiles:
-            raise source.error(("profile", name), unknown(name, profiles, "profile"))
+        if name not in found:
+            raise source.error((what, name), unknown(name, found, "profile"))
         if not isinstance(changes, dict):
-            raise source.error(("profile", name), f"write [profile.{name}]")
+            raise source.error((what, name), f"write [{what}.{name}]")
+        known = {item.name for item in fields(found[name])}
         for key, entry in changes.items():
-            at = ("profile", name, key)
+            at = (what, name, key)
             if key not in known:
                 raise source.error(at, unknown(key, known))
             read = whole(1, 4_096) if key == "slots" else number(1e-3, 1e9)
             try:
                 changed: dict[str, Any] = {key: read(entry)}
-                profiles[name] = replace(profiles[name], **changed)
+                found[name] = replace(found[name], **changed)
             except QuantityError as error:
                 raise source.error(at, f"{key}: {error}") from error
-    return profiles
+    return found
 
 
 def _question(source: Source) -> str:
@@ -397,6 +410,31 @@ def _check(source: Source, scenario: Scenario) -> None:
     if nodes > scenario.population.nodes:
         raise source.error(("adversary", 0), "there are more adversaries than nodes")
     _check_faults(source, scenario)
+    if scenario.level == "epochs":
+        _check_epochs(source, scenario)
+
+
+def _check_epochs(source: Source, scenario: Scenario) -> None:
+    """What level "epochs" does not model is refused, not ignored."""
+    economy, policy = scenario.economy, scenario.policy
+    if scenario.faults:
+        raise source.error(("fault", 0), 'level "epochs" has no faults')
+    if scenario.workload.arrivals not in ("poisson", "gamma"):
+        raise source.error(("workload", "arrivals"), 'level "epochs" wants "poisson" or "gamma"')
+    for index, one in enumerate(scenario.adversaries):
+        if not cheats.BEHAVIOURS[one.behaviour].counted:
+            known = ", ".join(sorted(n for n, c in cheats.BEHAVIOURS.items() if c.counted))
+            why = f'level "epochs" does not count {one.behaviour!r}; it counts {known}'
+            raise source.error(("adversary", index, "behaviour"), why)
+    holds = (policy.holdback_epochs + 1) * policy.epoch_us
+    if not holds <= economy.epoch <= scenario.duration:
+        why = f"an epoch is from {holds / 3.6e9:g} h, when held pay is out, to the whole duration"
+        raise source.error(("economy", "epoch"), why)
+    if scenario.duration // economy.epoch > EPOCHS_MAX:
+        raise source.error(("duration",), f"more than {EPOCHS_MAX:,} epochs")
+    if economy.tree_every and scenario.population.nodes > TREE_NODES_MAX:
+        why = f"tree_every: roots are of at most {TREE_NODES_MAX:,} nodes"
+        raise source.error(("economy", "tree_every"), why)
 
 
 def _check_faults(source: Source, scenario: Scenario) -> None:

@@ -8,18 +8,22 @@ as shares are drawn in it, and is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final
 
 from assay_coordinator.core.policy import Policy
-from assay_simnet.population import PROFILES, Profile
+from assay_simnet.economy import power_prices
+from assay_simnet.machine_costs import MACHINES
+from assay_simnet.population import PROFILES
 from assay_simnet.quantities import (
     TIME_MAX_US,
     bits_per_s,
     bits_text,
     latency,
     latency_text,
+    micro_credits,
+    money_text,
     rate_per_s,
     rate_text,
     size_bytes,
@@ -37,6 +41,8 @@ _WRITTEN: Final[dict[Callable[[Any], Any], Callable[[Any], Any]]] = {
     rate_per_s: rate_text,
     bits_per_s: bits_text,
     latency: latency_text,
+    micro_credits: money_text,
+    power_prices: lambda given: {region: money_text(amount) for region, amount in given.items()},
 }
 
 
@@ -52,7 +58,9 @@ def text_of(scenario: Scenario, said: str = "") -> str:
             for one in given:
                 lines += ["", f"[[{listed[item.name]}]]", *_entries(one)]
         elif item.name == "profiles":
-            lines += _profiles(given)
+            lines += _changed("profile", PROFILES, given)
+        elif item.name == "machines":
+            lines += _changed("machine", MACHINES, given)
         elif item.name == "policy":
             lines += _table("coordinator", list(_policy(given)))
         elif is_dataclass(given):
@@ -97,14 +105,15 @@ def _policy(policy: Policy) -> Iterator[str]:
             yield f"{item.name} = {given}"
 
 
-def _profiles(profiles: dict[str, Profile]) -> list[str]:
+def _changed(what: str, usual_ones: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """A table for each that is not as usual."""
     lines: list[str] = []
-    for name, one in profiles.items():
-        usual = PROFILES[name]
+    for name, one in given.items():
+        usual = usual_ones[name]
         changed = [
             f"{item.name} = {getattr(one, item.name)}"
             for item in fields(one)
             if getattr(one, item.name) != getattr(usual, item.name)
         ]
-        lines += _table(f"profile.{key_text(name)}", changed)
+        lines += _table(f"{what}.{key_text(name)}", changed)
     return lines

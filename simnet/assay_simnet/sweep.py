@@ -56,13 +56,31 @@ OF_BEHAVIOUR: Final = (
 )
 
 
+# Of level "epochs", in place of those above.
+OF_EPOCHS: Final = (
+    *("phase", "virtual_s", "events", "jobs.begun", "jobs.ended", "jobs.per_s", "utilisation"),
+    *("verification.audits", "verification.per_job", "verification.compute_share"),
+    *(f"honest.{name}" for name in _STANDING),
+    *("frauds", "undetected_fraud", "credit_gini", "treasury", "epochs"),
+    *(f"economy.price.{name}" for name in ("first", "last", "least", "most")),
+    *(f"economy.active.{name}" for name in ("first", "last", "least", "most")),
+    *("economy.active_by_profile", "economy.entered", "economy.left", "economy.clients_paid"),
+    *("economy.nodes_earned", "economy.costs", "economy.subsidy", "economy.subsidy_share"),
+    *("economy.audits_share_of_fees", "economy.unmet_epochs", "economy.met_at_end"),
+    *("economy.margin_at_end", "economy.profit", "economy.profit_by_profile"),
+    *(f"governance.{name}" for name in ("leaves", "earned", "proposers", "quorum")),
+    *(f"governance.cartel_share.{p}" for p in ("p5", "p50", "p95")),
+    *("governance.cartel_leaves", "governance.wash_fee"),
+)
+
+
 @dataclass(frozen=True)
 class Task:
     """One run, whole: a worker on another machine needs nothing else."""
 
     run: Run
     name: str
-    behaviours: tuple[str, ...]
+    paths: tuple[str, ...]  # into summary.json
     commit: str  # of the code that is to run it
 
 
@@ -99,14 +117,14 @@ def _computed(task: Task) -> Row:
         ident, why = error.ident, error.why
     figures = world.summary()
     cells = [*_head(run), "violated" if ident else "done", ident, world.history.digest]
-    cells += [_cell(at(figures, path)) for path in _paths(task.behaviours)]
+    cells += [_cell(at(figures, path)) for path in task.paths]
     return Row(run.number, _line(cells), f"{ident}: {why}" if ident else "")
 
 
 def columns(plan: Plan) -> tuple[str, ...]:
     """Of sweep.csv."""
     head = ("run", *plan.keys, "replicate", "seed", "status", "violation", "trace_digest")
-    return (*head, *_paths(plan.behaviours))
+    return (*head, *_paths(plan))
 
 
 class Rows:
@@ -153,7 +171,7 @@ class Rows:
         """What is still to run."""
         for number in range(self.done, len(self.plan)):
             run = self.plan.run(number)
-            yield Task(run, self.plan.source.name, self.plan.behaviours, self._commit)
+            yield Task(run, self.plan.source.name, _paths(self.plan), self._commit)
 
     def add(self, row: Row) -> None:
         """On disk when it returns."""
@@ -234,9 +252,10 @@ def _about(plan: Plan, commit: str) -> dict[str, Any]:
 _commit: Final = cache(commit_here)
 
 
-def _paths(behaviours: tuple[str, ...]) -> tuple[str, ...]:
-    of = (f"adversaries.{name}.{figure}" for name in behaviours for figure in OF_BEHAVIOUR)
-    return (*FIGURES, *of)
+def _paths(plan: Plan) -> tuple[str, ...]:
+    named = plan.behaviours
+    of = (f"adversaries.{name}.{figure}" for name in named for figure in OF_BEHAVIOUR)
+    return (*(OF_EPOCHS if plan.base.level == "epochs" else FIGURES), *of)
 
 
 def _head(run: Run) -> list[str]:

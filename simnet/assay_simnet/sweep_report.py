@@ -33,6 +33,16 @@ METRICS: Final = {
     "honest.earned_per_job": "Honest nodes' micro-credits a job",
     "credit_gini": "Gini of credit",
     "treasury": "Treasury, micro-credits",
+    # of level "epochs"
+    "verification.per_job": "Audits a job",
+    "economy.price.last": "Price of a job at the end, micro-credits",
+    "economy.active.last": "Active nodes at the end",
+    "economy.met_at_end": "Demand met at the end, share",
+    "economy.margin_at_end": "Owners' profit at the end, share of costs",
+    "economy.subsidy_share": "Subsidies, share of owners' income",
+    "economy.audits_share_of_fees": "Audits' pay, share of fees",
+    "economy.unmet_epochs": "Epochs with unmet demand, share",
+    "governance.cartel_share.p50": "Cartel that passes a vote, share of credit",
 }
 OF_BEHAVIOUR: Final = {
     "earned_per_job": "micro-credits a job",
@@ -102,7 +112,8 @@ def sweep_page(folder: Path, about: dict[str, Any]) -> str:
         behaviours, whole = list(about["behaviours"]), int(about["runs"])
     except (KeyError, TypeError, ValueError) as error:
         raise ScenarioError(f"{folder / 'sweep.json'}: no whole sweep.json ({error})") from error
-    found = _Found(keys, _metrics(behaviours))
+    told = {name: says for name, says in _metrics(behaviours).items() if name in columns}
+    found = _Found(keys, told)
     for row in _rows(folder / "sweep.csv", columns):
         _count(found, row)
     shown = [(name, about.get(name)) for name in ("seed", "replicates", "commit")]

@@ -27,5 +27,9 @@ def open_driver(scenario: Scenario, seed: int, folder: Path | None = None) -> Dr
             from assay_simnet.drivers.live import Live
 
             return Live(scenario, seed, folder)
+        case "epochs":
+            from assay_simnet.drivers.epochs import Epochs
+
+            return Epochs(scenario, seed, folder)
         case level:
             raise ScenarioError(f"level {level!r} is not built yet")

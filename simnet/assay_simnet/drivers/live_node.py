@@ -36,7 +36,7 @@ from assay_simnet.drivers.fast_conduct import Conduct
 from assay_simnet.drivers.fast_node import RECONNECT_US, Meter
 from assay_simnet.drivers.live_engine import LiveEngine
 from assay_simnet.drivers.live_ground import NUMBER, LiveGround
-from assay_simnet.roster import PlannedNode
+from assay_simnet.roster import PlannedNode, entropy_name
 
 _IN_MEMORY = Path(":memory:")
 
@@ -204,7 +204,7 @@ class LiveNode:
                 "simnet",
                 self.profile,
             ),
-            seed=ground.streams.secret(plan.entropy_name(self._starts)),
+            seed=ground.streams.secret(entropy_name(self.number, self._starts)),
             parameters=ground.parameters,
             sealing=ground.sealing,
             verifier=ground.verifier,
