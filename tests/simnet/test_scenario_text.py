@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from assay_coordinator.core.policy import Policy
 from assay_simnet.fault_kinds import FAULTS
 from assay_simnet.grid import base
+from assay_simnet.machine_costs import MACHINES
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import (
+    MONEY_MAX,
     TIME_MAX_US,
     rate_per_s,
     rate_text,
@@ -135,6 +137,13 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         faults=tuple(draw(st.lists(faults(), max_size=3))),
         policy=replace(base.policy, **policy),
         profiles={**PROFILES, "apple-m1-8g": changed},
+        machines={**MACHINES, "a40-48g": replace(MACHINES["a40-48g"], price=draw(WEIGHTS))},
+        economy=replace(
+            base.economy,
+            upkeep=draw(st.integers(0, MONEY_MAX)),
+            growth=draw(st.floats(-0.99, 100.0)),
+            power=dict.fromkeys(REGIONS, draw(st.integers(0, MONEY_MAX))),
+        ),
         question=draw(st.sampled_from(["", "What?", 'a "b" # c = [d]'])),
     )
 
@@ -147,7 +156,7 @@ def test_any_scenario_reads_back(one: Scenario) -> None:
 
 def test_no_part_of_a_scenario_is_forgotten() -> None:
     """A new table that `text_of` would pass over in silence."""
-    known = {"policy", "profiles", "question", *(name for name, _ in LISTS.values())}
+    known = {"policy", "profiles", "machines", "question", *(name for name, _ in LISTS.values())}
     for item in fields(Scenario):
         read_here = "read" in item.metadata
         assert read_here or item.name in known or is_dataclass(getattr(scenario(), item.name))

@@ -193,7 +193,7 @@ class LiveNode:
         self._disk.close()
 
     def _make_core(self) -> _Core:
-        ground, plan = self._ground, self._plan
+        ground = self._ground
         core = _Core(
             signer=self.signer,
             coordinator=ground.home.key,
