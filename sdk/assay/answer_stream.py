@@ -173,6 +173,7 @@ class AnswerStream:
             logprobs=tuple(self._logprobs),
             final=outcome.error is None and started.job.verify != "now",
             twins=twins,
+            attempts=outcome.attempts,
         )
         self.answered.set()
         started.keep(receipts + twins)

@@ -57,6 +57,7 @@ class Completion:
     final: bool = True
     verdict: Verdict | None = None
     twins: tuple[ReceiptRecord, ...] = ()
+    attempts: int = 1  # tickets that were asked for
 
 
 class JobFailed(AssayError):

@@ -24,12 +24,12 @@ from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.chrome import ChromeTrace
 from assay_simnet.drivers.levels import open_driver
 from assay_simnet.events import EventLog, told
-from assay_simnet.grid import base
+from assay_simnet.grid import at_level, base
 from assay_simnet.invariants import Violated
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
 from assay_simnet.record import write_json
-from assay_simnet.scenario import FAULTS, SHIPPED, Scenario
+from assay_simnet.scenario import FAULTS, LEVELS, SHIPPED, Scenario
 from assay_simnet.schema import ScenarioError, Source, read_file
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
@@ -37,6 +37,14 @@ from assay_simnet.setting import START
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_SECONDS: Final = 0.5
 INTERRUPTED: Final = 130
+_OF_VIRTUAL: Final = {
+    "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
+    "rates": "measured by others, see population.py; batching is assumed",
+}
+_OF_REAL: Final = {
+    "evidence": "SmolLM2-135M ran, by llama.cpp",
+    "rates": "this machine's; its processes and clients share it",
+}
 
 
 def add_verbs(verbs: Any) -> None:
@@ -44,6 +52,7 @@ def add_verbs(verbs: Any) -> None:
     run = verbs.add_parser("run", help="one scenario, one seed, its figures into a folder")
     run.add_argument("scenario", help="a file, or the name of a shipped one (simnet list)")
     run.add_argument("--seed", type=int, help="in place of the scenario's")
+    run.add_argument("--level", choices=LEVELS, help="in place of the scenario's")
     run.add_argument("--out", type=Path, help="folder to make; runs/NAME-SEED if left out")
     run.add_argument("--events", action="store_true", help="every event, for `simnet diff`")
     run.add_argument("--trace", action="store_true", help="trace.json for chrome://tracing")
@@ -83,7 +92,7 @@ def act(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    scenario, source = _scenario(args.scenario)
+    scenario, source = _scenario(args.scenario, args.level)
     seed = _seed(args.seed, scenario)
     folder = args.out or Path("runs") / f"{scenario.name}-{seed}"
     if folder.exists() and any(folder.iterdir()):
@@ -147,8 +156,7 @@ def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
         "seed": seed,
         "commit": commit(),
         "python": platform.python_version(),
-        "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
-        "rates": "measured by others, see population.py; batching is assumed",
+        **(_OF_REAL if scenario.level == "real" else _OF_VIRTUAL),
     }
 
 
@@ -336,9 +344,11 @@ class _Progress:
         self._to.flush()
 
 
-def _scenario(name: str) -> tuple[Scenario, Source]:
+def _scenario(name: str, level: str | None = None) -> tuple[Scenario, Source]:
     """A [sweep] table is for `simnet sweep` to read; here it is left out."""
     source = source_of(name)
+    if level is not None:
+        source = at_level(source, level)
     return base(source), source
 
 

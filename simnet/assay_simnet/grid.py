@@ -141,6 +141,13 @@ def base(source: Source) -> Scenario:
     return read(_Point(source.name, _toml(source, given), source, ()))
 
 
+def at_level(source: Source, level: str) -> Source:
+    """The same scenario at another level. Raises ScenarioError where the file is no TOML."""
+    given = parse(source)
+    given["level"] = level
+    return _Point(source.name, _toml(source, given), source, ())
+
+
 def cell(value: Any) -> str:
     """A swept value as a table shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

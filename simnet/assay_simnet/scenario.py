@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from assay_coordinator.core.policy import Policy
+from assay_node.core.parameters import Parameters
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.evidence import CLASSES
@@ -49,6 +51,11 @@ LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
     *("L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3", "V1", "B1", "P1", "D1"),
 )
+REAL_NODES_MAX: Final = 16
+REAL_CLIENTS_MAX: Final = 64
+REAL_CONTEXT_MAX: Final = 2_048  # of SmolLM2-135M
+REAL_CHEAT: Final = "quant_q2"  # behaviours/cheaper_model.py
+REAL_FAULTS: Final = ("coordinator_crash", "node_crash", "freeze")  # drivers/real_faults.py
 _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
@@ -357,6 +364,43 @@ def _check(source: Source, scenario: Scenario) -> None:
     if nodes > scenario.population.nodes:
         raise source.error(("adversary", 0), "there are more adversaries than nodes")
     _check_faults(source, scenario)
+    if scenario.level == "real":
+        for where, why in _not_real(scenario):
+            raise source.error(where, f"level real: {why}")
+
+
+def _not_real(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What processes on one machine cannot do, and where the file asks for it."""
+    people, network, work = scenario.population, scenario.network, scenario.workload
+    if people.nodes > REAL_NODES_MAX:
+        yield ("population", "nodes"), f"each node is a process; at most {REAL_NODES_MAX}"
+    if work.clients > REAL_CLIENTS_MAX:
+        yield ("workload", "clients"), f"at most {REAL_CLIENTS_MAX} clients"
+    if len(people.regions) > 1:
+        yield ("population", "regions"), "all is on one machine; one region at most"
+    if people.queue != Parameters().queue_max:
+        why = f"a node's queue is {Parameters().queue_max}, which is no setting"
+        yield ("population", "queue"), why
+    if scenario.model.context > REAL_CONTEXT_MAX:
+        why = f"the test model has {REAL_CONTEXT_MAX:,} tokens of context"
+        yield ("model", "context"), why
+    if network.loss:
+        yield ("network", "loss"), "loopback loses nothing"
+    if scenario.churn.model != "none":
+        yield ("churn", "model"), "nobody comes or goes; node_crash is a fault"
+    if scenario.policy.links != Policy().links:
+        yield ("coordinator", "links"), "links is no key of the production policy file"
+    for index, one in enumerate(scenario.adversaries):
+        place = ("adversary", index)
+        if one.behaviour != REAL_CHEAT:
+            why = f"{one.behaviour} has no process of its own; {REAL_CHEAT} has"
+            yield (*place, "behaviour"), why
+        elif one.cheat < 1 or one.after:
+            yield place, "a process that serves a cheaper model does so from its first job on"
+    for index, fault in enumerate(scenario.faults):
+        if fault.kind not in REAL_FAULTS:
+            why = f"{fault.kind} cannot be done to processes; {', '.join(REAL_FAULTS)} can"
+            yield ("fault", index, "kind"), why
 
 
 def _check_faults(source: Source, scenario: Scenario) -> None:
