@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
@@ -317,13 +317,30 @@ def _profiles(source: Source, given: object) -> dict[str, Profile]:
             at = ("profile", name, key)
             if key not in known:
                 raise source.error(at, unknown(key, known))
-            read = whole(1, 4_096) if key == "slots" else number(1e-3, 1e9)
+            read: Callable[[Any], Any] = _PROFILE_READS.get(key, number(1e-3, 1e12))
             try:
                 changed: dict[str, Any] = {key: read(entry)}
                 profiles[name] = replace(profiles[name], **changed)
             except QuantityError as error:
                 raise source.error(at, f"{key}: {error}") from error
     return profiles
+
+
+def _decode_shares(given: object) -> tuple[float, ...]:
+    """None grows: more answers at once make none of them faster."""
+    if not isinstance(given, list):
+        raise QuantityError(f"{given!r}: a list of shares wanted, for 2, 3, ... answers at once")
+    shares = tuple(share(one) for one in given)
+    if list(shares) != sorted(shares, reverse=True) or not all(shares):
+        raise QuantityError(f"{given!r}: shares above 0 wanted, none above the one before")
+    return shares
+
+
+_PROFILE_READS: Final[dict[str, Callable[[Any], Any]]] = {
+    "slots": whole(1, 4_096),
+    "decode_shares": _decode_shares,
+    "request_ms": number(0.0, 60_000.0),
+}
 
 
 def _latency(given: object) -> str:
@@ -349,6 +366,8 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("workload", "rate"), "rate: more than 0 wanted")
     if scenario.tick <= 0 or scenario.tick > 1_000_000:
         raise source.error(("tick",), "tick: more than 0 and at most a second wanted")
+    if 1_000_000 % scenario.tick:
+        raise source.error(("tick",), "tick: so much wanted that a second is a whole number of it")
     if scenario.churn.model == "trace" and scenario.churn.trace == "-":
         raise source.error(("churn", "model"), "trace: which file? (churn.trace)")
     if scenario.churn.model == "pareto" and scenario.churn.shape <= 1:

@@ -509,12 +509,17 @@ class FastNode:
             slots.free()
             return
         answer.running = True
-        service = self._read(n_in) * self._cost(answer.stream.ticket)
-        self._draw(number, answer, FIRST_TOKENS, service)
+        cost, together = self._cost(answer.stream.ticket), self._slots.taken
+        service = self._read(n_in) * cost + self.speed.first_us(together) * cost
+        self._take(number, answer, FIRST_TOKENS, service)
 
-    def _draw(self, number: int, answer: _Answer, most: int, extra_us: float = 0.0) -> None:
+    def _draw(self, number: int, answer: _Answer, most: int) -> None:
         count = min(most, len(answer.chunk.tokens) - answer.sent)
-        service = extra_us + self.speed.decode_us * count * self._cost(answer.stream.ticket)
+        service = self.speed.draw_us(count, self._slots.taken) * self._cost(answer.stream.ticket)
+        self._take(number, answer, count, service)
+
+    def _take(self, number: int, answer: _Answer, count: int, service: float) -> None:
+        """So many tokens in so much of the machine's time."""
         self.meter.served_us += service
         self.world.buckets.after(round(service), self._drawn, number, answer, count)
 
@@ -530,7 +535,7 @@ class FastNode:
     def _read(self, tokens: int) -> float:
         """Microseconds until a prompt is read: those read at one time share the machine."""
         self._prefilling += 1
-        service = self.speed.prefill_us * tokens * self._prefilling
+        service = self.speed.read_us(tokens, self._prefilling)
         self.world.buckets.after(round(service), self._has_read)
         return service
 
