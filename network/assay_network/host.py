@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
 import trio
+from libp2p.crypto.keys import KeyPair
 from libp2p.network.exceptions import SwarmException
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
@@ -62,18 +63,20 @@ async def open_host(
     *,
     muxer: Literal["fast", "stock"] = "fast",
     transports: list[Any] | None = None,
+    keys: KeyPair | None = None,
     connections_max: int = CONNECTIONS_MAX,
 ) -> AsyncIterator[Host]:
     """Run a host with the identity of `seed` (32 bytes) on the multiaddresses `listen`.
 
-    Without addresses the host only dials. `transports` replaces TCP (see memory.py).
+    Without addresses the host only dials. `transports` replaces TCP, and `keys` those of `seed`
+    (see memory.py).
     Raises AssayError("config_invalid") for an address that cannot be read,
     AssayError("port_in_use") when one cannot be listened on. Leaving closes every connection.
     """
     silence_libp2p()
     addresses = [_read_address(text) for text in listen]
     swarm = build_swarm(
-        identity.keypair(seed),
+        keys or identity.keypair(seed),
         muxer=muxer,
         transports=transports,
         connections_max=connections_max,

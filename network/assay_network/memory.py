@@ -1,12 +1,13 @@
 """A network inside one process for tests and simulation: real hosts, real muxer, virtual time.
 
 Only sockets and encryption are replaced: a dial gives both ends a FastYamux connection over a pipe
-with latency, bandwidth and loss. With trio.testing.MockClock a run takes no real time and two runs
-with the same seed have the same timings. Identities are trusted here: a transport is given its key.
+with latency, bandwidth and loss. With trio.testing.MockClock a run takes no real time; in
+assay_simnet's run_virtual two runs with the same seed have the same timings. Identities are trusted
+here: a transport is given its key.
 
 Faults: `kill` ends connections at once (a crashed process), `freeze` stops all delivery to and
-from a peer with nobody told (a hung process), `block` does so between two peers (a network
-partition).
+from a peer with nobody told (a hung process), `block` does so between two peers, and `reaches`
+between any, one way or both (a network partition).
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ import contextlib
 import math
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import trio
-import trio.testing
 from libp2p.abc import IListener, ITransport
 from libp2p.connection_types import ConnectionType
+from libp2p.crypto.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from libp2p.crypto.keys import KeyPair
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.transport.exceptions import OpenConnectionError
 from multiaddr import Multiaddr
@@ -40,7 +42,6 @@ RETRANSMIT_SECONDS: Final = 0.2  # TCP's first retransmission; each further one 
 RETRANSMITS_MAX: Final = 8
 REFUSED_SECONDS: Final = 0.01
 SECURITY: Final = "/memory"
-_Result = TypeVar("_Result")
 
 
 class MemoryNetwork:
@@ -52,10 +53,15 @@ class MemoryNetwork:
         latency: Measure = lambda a, b: 0.0,
         bandwidth: Measure = lambda a, b: math.inf,
         loss: Measure = lambda a, b: 0.0,
+        reaches: Callable[[bytes, bytes], bool] = lambda a, b: True,
         seed: int = 0,
     ) -> None:
-        """`latency` in seconds one way, `bandwidth` in bytes/s, `loss` a chance per message."""
-        self.latency, self.bandwidth, self.loss = latency, bandwidth, loss
+        """`latency` in seconds one way, `bandwidth` in bytes/s, `loss` a chance per message.
+
+        `reaches` says whether anything passes from one peer to another now; call `changed` when it
+        says otherwise.
+        """
+        self.latency, self.bandwidth, self.loss, self.reaches = latency, bandwidth, loss, reaches
         self.seed = seed
         self.bytes_sent = 0
         self.messages_sent = 0
@@ -80,6 +86,13 @@ class MemoryNetwork:
         for end in [end for end in self.ends if public_key in (end.local, end.remote)]:
             end.kill()
 
+    def gone(self, public_key: bytes) -> None:
+        """The peer's process is no more: its connections end, and nobody listens in its place."""
+        self.kill(public_key)
+        mine = [at for at, one in self.listeners.items() if one.transport.public_key == public_key]
+        for at in mine:
+            del self.listeners[at]
+
     def freeze(self, public_key: bytes) -> None:
         """The peer neither sends nor receives; nobody is told."""
         self._frozen.add(public_key)
@@ -87,7 +100,7 @@ class MemoryNetwork:
     def thaw(self, public_key: bytes) -> None:
         """Undo `freeze`; what was under way arrives."""
         self._frozen.discard(public_key)
-        self._wake()
+        self.changed()
 
     def block(self, one: bytes, other: bytes) -> None:
         """Nothing passes between two peers; they are not told."""
@@ -96,13 +109,20 @@ class MemoryNetwork:
     def unblock(self, one: bytes, other: bytes) -> None:
         """Undo `block`; what was under way arrives."""
         self._blocked.discard(frozenset((one, other)))
-        self._wake()
+        self.changed()
 
-    def is_cut(self, one: bytes, other: bytes) -> bool:
-        """Whether nothing passes between the two at present."""
-        if one in self._frozen or other in self._frozen:
+    def changed(self) -> None:
+        """What was held back may arrive now."""
+        for end in self.ends:
+            end.wake()
+
+    def is_cut(self, source: bytes, target: bytes) -> bool:
+        """Whether nothing passes from one to the other at present."""
+        if source in self._frozen or target in self._frozen:
             return True
-        return frozenset((one, other)) in self._blocked
+        if self._blocked and frozenset((source, target)) in self._blocked:
+            return True
+        return not self.reaches(source, target)
 
     def chance(self, local: bytes, remote: bytes) -> random.Random:
         """The randomness of one end of a new connection.
@@ -114,22 +134,26 @@ class MemoryNetwork:
         number = self._pairs[local, remote]
         return random.Random(f"{self.seed}/{local.hex()}/{remote.hex()}/{number}")
 
-    def _wake(self) -> None:
-        for end in self.ends:
-            end.wake()
+
+def named_keys(name: bytes) -> KeyPair:
+    """Keys of a host known by any 32 bytes: in memory a name is believed, and nothing is signed."""
+    return KeyPair(_NameKey(name), _Name(name))
 
 
-def run_virtual(function: Callable[..., Awaitable[_Result]], *args: Any, seed: int = 0) -> _Result:
-    """`trio.run` in virtual time, the same every time: no real waiting, seeded scheduling.
+class _Name(Ed25519PublicKey):  # type: ignore[misc]  # libp2p is untyped
+    def __init__(self, name: bytes) -> None:
+        self._name = name
 
-    trio tosses a coin for the order of tasks that are ready at the same instant, on purpose and
-    from a generator of its own; how frames are joined into messages depends on it.
-    """
-    from trio._core import _run as scheduler  # the coin has no public name
+    def to_bytes(self) -> bytes:
+        return self._name
 
-    scheduler._r.seed(seed)
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    return trio.run(function, *args, clock=clock)
+
+class _NameKey(Ed25519PrivateKey):  # type: ignore[misc]  # libp2p is untyped
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+
+    def get_public_key(self) -> _Name:
+        return _Name(self._name)
 
 
 class MemoryTransport(ITransport):  # type: ignore[misc]  # libp2p is untyped
@@ -147,7 +171,7 @@ class MemoryTransport(ITransport):  # type: ignore[misc]  # libp2p is untyped
             await trio.sleep(REFUSED_SECONDS)
             raise OpenConnectionError(f"nobody listens on {maddr}")
         theirs = listener.transport.public_key
-        if network.is_cut(self.public_key, theirs):
+        if network.is_cut(self.public_key, theirs) or network.is_cut(theirs, self.public_key):
             await trio.sleep_forever()
         if identity.peer_text(theirs) != maddr.value_for_protocol("p2p"):
             raise OpenConnectionError(f"another peer answers on {maddr}")
@@ -241,7 +265,7 @@ class _End:
         await trio.lowlevel.checkpoint()
         while not self._closed:
             arrival = math.inf
-            if self._inbox and not self._network.is_cut(self.local, self.remote):
+            if self._inbox and not self._network.is_cut(self.remote, self.local):
                 arrival = self._inbox[0][0]
                 if arrival <= trio.current_time():
                     _, data = self._inbox.popleft()

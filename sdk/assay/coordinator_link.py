@@ -113,6 +113,11 @@ class CoordinatorLink:
             self._outbox_empty = trio.Event()
             self._outbox_changed.set()
 
+    @property
+    def waiting(self) -> int:
+        """What was handed in and is not answered yet."""
+        return len(self._outbox)
+
     async def flush(self) -> None:
         """Wait, for at most FLUSH_SECONDS, until everything handed in was answered."""
         with shielded(FLUSH_SECONDS):

@@ -142,9 +142,12 @@ def base(source: Source) -> Scenario:
 
 
 def at_level(source: Source, level: str) -> Source:
-    """The same scenario at another level. Raises ScenarioError where the file is no TOML."""
+    """The same scenario at another level; only fast has a tick. Raises ScenarioError where the file
+    is no TOML."""
     given = parse(source)
     given["level"] = level
+    if level != "fast":
+        given.pop("tick", None)
     return _Point(source.name, _toml(source, given), source, ())
 
 

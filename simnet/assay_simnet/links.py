@@ -74,9 +74,9 @@ class Links:
             return None
         if weather.loss and self._stream.chance(weather.loss):
             return None
-        at = max(now + self._delay_us(source, target), wire.last_us)
+        at = max(now + self.delay_us(source, target), wire.last_us)
         if weather.reorder and self._stream.chance(weather.reorder):
-            return at + self._delay_us(source, target)  # and what follows may overtake it
+            return at + self.delay_us(source, target)  # and what follows may overtake it
         wire.last_us = at
         return at
 
@@ -84,7 +84,8 @@ class Links:
         """Whether a message comes a second time."""
         return bool(self.weather.duplicate) and self._stream.chance(self.weather.duplicate)
 
-    def _delay_us(self, source: str, target: str) -> int:
+    def delay_us(self, source: str, target: str) -> int:
+        """How long one message takes, drawn anew: jitter, and what is sent again."""
         delay = self._us[source, target] + self.weather.delay_us
         if self._jitter_us:
             delay += round(self._stream.exponential(self._jitter_us))

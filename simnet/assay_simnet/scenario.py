@@ -56,6 +56,11 @@ REAL_CLIENTS_MAX: Final = 64
 REAL_CONTEXT_MAX: Final = 2_048  # of SmolLM2-135M
 REAL_CHEAT: Final = "quant_q2"  # behaviours/cheaper_model.py
 REAL_FAULTS: Final = ("coordinator_crash", "node_crash", "freeze")  # drivers/real_faults.py
+NOT_LIVE: Final = {
+    "duplicate": "its connections deliver once, as TCP's do",
+    "reorder": "its connections keep order, as TCP's do",
+    "slow_disk": "its databases take no virtual time",
+}
 _NOT_IN_FILES: Final = frozenset({"operators", "epoch_policy"})
 _REGION: Final = one_of(REGIONS, "region")
 _PROFILE_WEIGHTS: Final = weights(PROFILES, "profile")
@@ -260,6 +265,9 @@ def read(source: Source) -> Scenario:
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
     scenario = replace(table(Scenario, source, (), given), **parts, question=_question(source))
+    if scenario.level in ("live", "real") and "tick" in given:
+        why = f"tick: level {scenario.level} has none, its time is exact"
+        raise source.error(("tick",), why)
     _check(source, scenario)
     return scenario
 
@@ -428,6 +436,9 @@ def _check_faults(source: Source, scenario: Scenario) -> None:
         if fault.at + fault.for_ > scenario.duration:
             why = "it lasts longer than the safety phase (duration)"
             raise source.error((*at, "at"), why)
+        if scenario.level == "live" and fault.kind in NOT_LIVE:
+            why = f"level live has no fault {fault.kind!r}: {NOT_LIVE[fault.kind]}"
+            raise source.error((*at, "kind"), why)
         if fault.kind == "partition" and not fault.regions:
             raise source.error((*at, "kind"), "a partition needs regions = [...]")
         if fault.every and fault.every <= fault.for_:

@@ -13,8 +13,9 @@ from nacl.signing import SigningKey
 from assay_network import fastyamux
 from assay_network.frames import Frames
 from assay_network.host import Host, open_host
-from assay_network.memory import HANDSHAKE_ROUND_TRIPS, MemoryNetwork, run_virtual
+from assay_network.memory import HANDSHAKE_ROUND_TRIPS, MemoryNetwork
 from assay_protocol.errors import AssayError, PeerGone
+from assay_simnet.determinism import run_virtual
 
 SEEDS = [bytes([number]) * 32 for number in range(1, 6)]
 KEYS = [bytes(SigningKey(seed).verify_key) for seed in SEEDS]

@@ -27,5 +27,9 @@ def open_driver(scenario: Scenario, seed: int, folder: Path | None = None) -> Dr
             from assay_simnet.drivers.real_run import Real
 
             return Real(scenario, seed, folder)
+        case "live":
+            from assay_simnet.drivers.live import Live
+
+            return Live(scenario, seed, folder)
         case level:
             raise ScenarioError(f"level {level!r} is not built yet")
