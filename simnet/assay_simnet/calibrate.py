@@ -43,7 +43,7 @@ schema = 1
 name = "calibration"
 level = "real"
 warm_up = "1 s"
-duration = "30 s"
+duration = "40 s"
 signatures = "ed25519"
 [model]
 context = 1024
@@ -55,7 +55,9 @@ rate = "1 / s"
 clients = 1
 lengths = "fixed"
 prompt_tokens = {SHORT}
+prompt_most = {SHORT}
 answer_tokens = {SHORT}
+answer_most = {SHORT}
 verify = "none"
 """
 
@@ -108,10 +110,9 @@ def measure_path(seed: int = 1) -> JobPath:
     """By real processes; takes a minute. Raises Violated."""
     world = Real(read(Source("calibration", _SERIAL)), seed)
     world.run()
-    lines: list[JobLine] = [line for line in world.record.honest if line.attempts == 1]
-    later = lines[2:]  # the first ones dial
-    ttft = median(line.ttft_us for line in later)
-    return JobPath(ttft, median(line.tpot_us for line in later), len(later))
+    alone = _alone(world.record.honest)[2:]  # the first ones dial
+    ttft = median(line.ttft_us for line in alone)
+    return JobPath(ttft, median(line.tpot_us for line in alone), len(alone))
 
 
 def snippet(engine: EngineSpeed, path: JobPath, slots: int) -> str:
@@ -215,6 +216,18 @@ class _Draws:
 
     def _seed(self) -> bytes:
         return self._count.to_bytes(32, "big")
+
+
+def _alone(lines: Sequence[JobLine]) -> list[JobLine]:
+    """Jobs that had the node to themselves."""
+    begins = sorted(line.begun_us for line in lines)
+    found, free_at = [], 0
+    for line in sorted(lines, key=lambda one: one.begun_us):
+        follows = begins[begins.index(line.begun_us) + 1 :]
+        if line.begun_us > free_at and not (follows and follows[0] < line.ended_us):
+            found.append(line)
+        free_at = max(free_at, line.ended_us)
+    return found
 
 
 def _falling(shares: Sequence[float]) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.chrome import ChromeTrace
 from assay_simnet.drivers.levels import open_driver
 from assay_simnet.events import EventLog, told
-from assay_simnet.grid import at_level, base
+from assay_simnet.grid import at_level, base, on_machine
 from assay_simnet.invariants import Violated
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
@@ -53,6 +53,7 @@ def add_verbs(verbs: Any) -> None:
     run.add_argument("scenario", help="a file, or the name of a shipped one (simnet list)")
     run.add_argument("--seed", type=int, help="in place of the scenario's")
     run.add_argument("--level", choices=LEVELS, help="in place of the scenario's")
+    run.add_argument("--machine", type=Path, help="keys that `simnet calibrate` wrote")
     run.add_argument("--out", type=Path, help="folder to make; runs/NAME-SEED if left out")
     run.add_argument("--events", action="store_true", help="every event, for `simnet diff`")
     run.add_argument("--trace", action="store_true", help="trace.json for chrome://tracing")
@@ -92,7 +93,7 @@ def act(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    scenario, source = _scenario(args.scenario, args.level)
+    scenario, source = _scenario(args.scenario, args.level, args.machine)
     seed = _seed(args.seed, scenario)
     folder = args.out or Path("runs") / f"{scenario.name}-{seed}"
     if folder.exists() and any(folder.iterdir()):
@@ -344,11 +345,15 @@ class _Progress:
         self._to.flush()
 
 
-def _scenario(name: str, level: str | None = None) -> tuple[Scenario, Source]:
+def _scenario(
+    name: str, level: str | None = None, machine: Path | None = None
+) -> tuple[Scenario, Source]:
     """A [sweep] table is for `simnet sweep` to read; here it is left out."""
     source = source_of(name)
     if level is not None:
         source = at_level(source, level)
+    if machine is not None:
+        source = on_machine(source, read_file(machine))
     return base(source), source
 
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.quantities import QuantityError
 from assay_simnet.scenario import Scenario, read
-from assay_simnet.schema import Source, parse, whole
+from assay_simnet.schema import Source, parse, unknown, whole
 from assay_simnet.seeds import Streams
 
 RUNS_MAX: Final = 1_000_000
@@ -33,6 +33,7 @@ POINTS_MAX: Final = 100_000  # all are read before any runs
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 SEED_BITS: Final = 48  # a seed is typed, and read by spreadsheets
 _NOT_SWEPT: Final = {"seed": "write replicates = N", "name": "", "schema": "", "sweep": ""}
+_OF_MACHINES: Final = ("model", "network", "profile")
 
 Path = tuple[str | int, ...]
 
@@ -151,6 +152,17 @@ def at_level(source: Source, level: str) -> Source:
     return _Point(source.name, _toml(source, given), source, ())
 
 
+def on_machine(source: Source, machine: Source) -> Source:
+    """The same scenario with the keys of another file, as `simnet calibrate` writes it. Raises
+    ScenarioError where it says more than what machine and network are like."""
+    given, keys = parse(source), parse(machine)
+    for name, entry in keys.items():
+        if name not in _OF_MACHINES or not isinstance(entry, dict):
+            raise machine.error((name,), unknown(name, _OF_MACHINES, "table of a machine"))
+        _merge(given.setdefault(name, {}), entry)
+    return _Point(source.name, _toml(source, given), source, ())
+
+
 def cell(value: Any) -> str:
     """A swept value as a table shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
@@ -212,6 +224,14 @@ def _path(source: Source, given: Any, key: str, at: Path) -> Path:
         else:
             raise source.error(at, f"{key}: {'.'.join(map(str, path))} is no table")
     return tuple(path)
+
+
+def _merge(given: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, entry in more.items():
+        if isinstance(entry, dict) and isinstance(given.get(key), dict):
+            _merge(given[key], entry)
+        else:
+            given[key] = entry
 
 
 def _put(given: Any, path: Path, value: Any) -> None:

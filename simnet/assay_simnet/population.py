@@ -19,6 +19,8 @@ from typing import Final
 
 MEASURED_BYTES: Final = 4_920_000_000  # of the file that was measured
 MEASURED_PARAMETERS: Final = 8.03e9
+PIECE_TOKENS: Final = 32  # what a node signs at once
+SHARED_PIECE_TOKENS: Final = 4
 MEMORY_SHARE: Final = 0.9  # of the memory that a model may fill; the rest is for caches
 
 
@@ -87,6 +89,12 @@ class Speed:
     def read_us(self, tokens: int, together: int) -> float:
         """To read a prompt. `together`: prompts that share the machine, this one among them."""
         return self.prefill_us * tokens * together
+
+    @property
+    def piece_tokens(self) -> int:
+        """Of an answer's further pieces. Where answers slow one another down, how many there are
+        is looked at more often."""
+        return SHARED_PIECE_TOKENS if self.decode_shares else PIECE_TOKENS
 
     def first_us(self, together: int) -> float:
         """To the first token, once the prompt is read."""

@@ -27,7 +27,6 @@ from assay_simnet.machines import Machines
 from assay_simnet.roster import PlannedNode
 
 FIRST_TOKENS: Final = 1  # in the first piece of an answer: what TTFT waits for
-PIECE_TOKENS: Final = 32  # in each further one: what a node signs at once
 BUSY_TICK_US: Final = 1_000_000  # production looks four times as often
 IDLE_TICK_US: Final = 300_000  # more than a heartbeat's time: what is due then is due
 REQUEST_US: Final = 15_000_000  # production's patience with the coordinator
@@ -545,7 +544,7 @@ class FastNode:
     def _next(self, number: int) -> None:
         answer = self._answers.get(number)
         if answer is not None:
-            self._draw(number, answer, PIECE_TOKENS)
+            self._draw(number, answer, self.speed.piece_tokens)
 
     def _stop(self, number: int) -> None:
         answer = self._answers.pop(number, None)

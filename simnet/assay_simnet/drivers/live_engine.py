@@ -23,7 +23,7 @@ from assay_node.engine.interface import (
 )
 from assay_protocol.errors import AssayError
 from assay_simnet import evidence
-from assay_simnet.drivers.fast_node import FIRST_TOKENS, PIECE_TOKENS, Meter
+from assay_simnet.drivers.fast_node import FIRST_TOKENS, Meter
 from assay_simnet.population import Speed
 
 
@@ -104,6 +104,10 @@ class LiveEngine:
         return service
 
     @property
+    def piece_tokens(self) -> int:
+        return self._speed.piece_tokens
+
+    @property
     def _taken(self) -> int:
         return self._speed.slots - self._slots.value
 
@@ -133,7 +137,7 @@ class _Pieces:
         left = len(self._answer.tokens) - self._sent
         if not left:
             raise StopAsyncIteration
-        engine, count = self._engine, min(PIECE_TOKENS, left)
+        engine, count = self._engine, min(self._engine.piece_tokens, left)
         if not self._sent:
             count = FIRST_TOKENS
             engine.served(await engine.read(self._n_in, self._cost, self._crashed))
