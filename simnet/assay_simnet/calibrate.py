@@ -18,7 +18,7 @@ from typing import Final
 
 import trio
 
-from assay_node.engine.interface import Engine, Generate
+from assay_node.engine.interface import Engine, Generate, Replay
 from assay_node.engine.library import engines
 from assay_node.engine.supervisor import open_llama_engine
 from assay_node.engine.trials import choose
@@ -71,6 +71,8 @@ class EngineSpeed:
     request_us: float  # to a first token, beyond the prompt's
     shares: tuple[float, ...]  # 2, 3, ... answers at once
     together: float  # two prompts at once take so much longer than one
+    redraw_us: float  # an answer token in an audit, beyond reading it
+    step_tokens: int  # of a prompt, computed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,20 @@ async def measure_engine(slots: int) -> EngineSpeed:
         short = median([await draws.first_us(SHORT) for _ in range(REPEATS)])
         long = median([await draws.first_us(LONG) for _ in range(REPEATS)])
         rates = [await draws.token_us(at_once) for at_once in range(1, slots + 1)]
+        audit = median([await draws.replay_us(SHORT, SHORT) for _ in range(REPEATS)])
         both = median([await draws.firsts_us(LONG) for _ in range(REPEATS)])
     prefill, decode = (long - short) / (LONG - SHORT), rates[0]
     shares = _falling([decode / each for each in rates[1:]])
-    return EngineSpeed(prefill, decode, short - SHORT * prefill, shares, both / long)
+    request = short - SHORT * prefill
+    return EngineSpeed(
+        prefill_us=prefill,
+        decode_us=decode,
+        request_us=request,
+        shares=shares,
+        together=both / long,
+        redraw_us=max(0.0, audit - request - 2 * SHORT * prefill) / SHORT,
+        step_tokens=profile.chunk,
+    )
 
 
 def measure_path(seed: int = 1) -> JobPath:
@@ -140,6 +152,8 @@ slots = {slots}
 prefill_tps = {1e6 / engine.prefill_us:.1f}
 decode_tps = {1e6 / path.tpot_us:.2f}
 decode_shares = [{shares}]
+redraw_ms = {engine.redraw_us / 1e3:.3f}
+step_tokens = {engine.step_tokens}
 request_ms = {max(1.0, engine.request_us) / 1e3:.3f}
 parameters = {PARAMETERS:.4g}
 size_gb = {size / 1e9:.6f}
@@ -187,6 +201,14 @@ class _Draws:
             nursery.start_soon(one)
             nursery.start_soon(one)
         return max(ended) - began * 1e6
+
+    async def replay_us(self, n_in: int, n_out: int) -> float:
+        """An audit of an answer."""
+        prompt, output = self._prompt(n_in), self._prompt(n_out)
+        request = Replay(prompt, output, 0, self._sampler, self._seed())
+        began = trio.current_time()
+        await self._engine.replay(request)
+        return (trio.current_time() - began) * 1e6
 
     async def token_us(self, at_once: int) -> float:
         """The median time of a token of one answer, where so many are decoded."""

@@ -36,6 +36,8 @@ class Profile:
     # last, together they get no faster. None: each decodes as fast as one alone.
     decode_shares: tuple[float, ...] = ()
     request_ms: float = 0.0  # to a first token, beyond the prompt's; 0: as any other token's
+    redraw_ms: float = 0.0  # of an answer's token in an audit, beyond reading it
+    step_tokens: int = 0  # of a prompt, computed at once; 0: as fine as you like (pace.py)
     parameters: float = MEASURED_PARAMETERS  # of the model that was measured
     size_gb: float = MEASURED_BYTES / 1e9
 
@@ -60,7 +62,9 @@ PROFILES: Final[dict[str, Profile]] = {
     "a100-sxm-80g": Profile(80, 32, 5_863.92, 133.38),
     "h100-pcie-80g": Profile(80, 32, 7_760.16, 144.49),
     # Measured by us, with SmolLM2-135M in Q4_1: one thread of a virtual machine's AMD EPYC.
-    "cpu-thread": Profile(8, 4, 238.4, 136.4, (0.385, 0.278, 0.224), 0.001, 134.5e6, 0.098_362),
+    "cpu-thread": Profile(
+        8, 4, 238.4, 136.4, (0.385, 0.278, 0.224), 0.001, 5.6, 48, 134.5e6, 0.098_362
+    ),
 }
 
 # One way, milliseconds, between the middles of regions: rounded by us, of the size that public
@@ -85,6 +89,8 @@ class Speed:
     decode_us: float
     decode_shares: tuple[float, ...] = ()
     request_us: float = 0.0
+    redraw_us: float = 0.0
+    step_tokens: int = 0
 
     def read_us(self, tokens: int, together: int) -> float:
         """To read a prompt. `together`: prompts that share the machine, this one among them."""
@@ -114,8 +120,15 @@ def speed(profile: Profile, parameters: float, size_bytes: int) -> Speed:
     """`parameters`: how many numbers the model has, active ones where not all are."""
     prefill = profile.prefill_tps * profile.parameters / parameters
     decode = profile.decode_tps * profile.size_gb * 1e9 / size_bytes
-    shares, request_us = profile.decode_shares, profile.request_ms * 1e3
-    return Speed(profile.slots, 1e6 / prefill, 1e6 / decode, shares, request_us)
+    return Speed(
+        slots=profile.slots,
+        prefill_us=1e6 / prefill,
+        decode_us=1e6 / decode,
+        decode_shares=profile.decode_shares,
+        request_us=profile.request_ms * 1e3,
+        redraw_us=profile.redraw_ms * 1e3,
+        step_tokens=profile.step_tokens,
+    )
 
 
 def fits(profile: Profile, size_bytes: int) -> bool:

@@ -348,6 +348,8 @@ _PROFILE_READS: Final[dict[str, Callable[[Any], Any]]] = {
     "slots": whole(1, 4_096),
     "decode_shares": _decode_shares,
     "request_ms": number(0.0, 60_000.0),
+    "redraw_ms": number(0.0, 60_000.0),
+    "step_tokens": whole(0, 131_072),
 }
 
 
