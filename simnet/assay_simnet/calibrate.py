@@ -33,9 +33,9 @@ from assay_simnet.scenario import read
 from assay_simnet.schema import Source
 
 PROFILE: Final = "cpu-thread"
-SHORT, LONG = 32, 288  # prompt tokens
+SHORT, LONG = 32, 96  # prompt tokens
 DECODED: Final = 96  # tokens of each answer that is timed
-REPEATS: Final = 7
+REPEATS: Final = 15
 LEGS: Final = 4  # messages one after another before a first token: two to and from the coordinator
 PARAMETERS: Final = 134.5e6  # of SmolLM2-135M
 _SERIAL: Final = f"""# What does a job take, one at a time?
