@@ -17,8 +17,9 @@ check:  ## format, lint, types, tidy
 demo: setup  ## a whole network on this machine
 	$(BIN)/simnet demo
 
-simulate:  ## every shipped scenario under three seeds
+simulate:  ## every shipped scenario under three seeds, and small under twenty-five
 	$(BIN)/simnet check --seeds 0..2 --workers 2
+	$(BIN)/simnet check --small --seeds 0..24 --workers 2
 
 bench:  ## every published figure; one JSON line each
 	for program in $$(grep -l __main__ bench/*.py) bench/verify/run.py bench/verify/lifetime.py; do $(BIN)/python $$program || exit 1; done

@@ -10,6 +10,7 @@ thousand nodes would have it. Every run is a process of its own, so that its mem
     simpy_ratio      messages a CPU-second of a smaller network's run over what SimPy (a process and
                      a Store for each party) needs to carry the very same messages at the same times
                      between parties that do nothing with them
+    live_*           of the live driver: simnet_live.py
 
 The last line is JSON.
 """
@@ -28,6 +29,7 @@ from typing import Any, Final
 
 import simpy
 
+import simnet_live
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source
@@ -170,6 +172,9 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
         "simpy_ratio": simpy_run["ratio"],
         "messages_per_s": simpy_run["ours_per_s"],
         "simpy_messages_per_s": simpy_run["simpy_per_s"],
+        **simnet_live.named(
+            apart("live", args.live_hosts, 0), apart("live", args.live_idle_hosts, 0)
+        ),
     }
 
 
@@ -180,13 +185,17 @@ def main() -> None:
     parser.add_argument("--small-jobs", type=int, default=3_000, help="in the smaller networks")
     parser.add_argument("--simpy-nodes", type=int, default=3_000)
     parser.add_argument(
-        "--part", choices=("fast", "simpy"), help="one measurement, in this process"
+        "--part", choices=("fast", "simpy", "live"), help="one measurement, in this process"
     )
+    parser.add_argument("--live-hosts", type=int, default=2_000)
+    parser.add_argument("--live-idle-hosts", type=int, default=1_000)
     args = parser.parse_args()
     if args.part == "fast":
         found = fast(args.nodes, args.jobs)
     elif args.part == "simpy":
         found = against_simpy(args.nodes, args.jobs)
+    elif args.part == "live":
+        found = simnet_live.idle(args.nodes)
     else:
         found = figures(args)
     sys.stdout.write(json.dumps(found) + "\n")

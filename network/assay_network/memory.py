@@ -255,6 +255,8 @@ class _End:
         self._inbox: collections.deque[tuple[float, bytes]] = collections.deque()
         self._inbox_bytes = 0
         self._changed = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()  # for who writes to this end
+        self._reading: trio.CancelScope | None = None  # ends when the next message arrives
         self._closed = False
         self._sending_until = 0.0  # when the wire has taken what was written
         self._last_arrival = 0.0
@@ -262,25 +264,35 @@ class _End:
 
     async def read(self, n: int | None = None) -> bytes:
         """The next message, when it has arrived; b"" at the end."""
-        await trio.lowlevel.checkpoint()
+        waited = False
         while not self._closed:
-            arrival = math.inf
-            if self._inbox and not self._network.is_cut(self.remote, self.local):
-                arrival = self._inbox[0][0]
-                if arrival <= trio.current_time():
-                    _, data = self._inbox.popleft()
-                    self._inbox_bytes -= len(data)
-                    self.other.wake()
-                    return data
-            with trio.move_on_at(arrival):
+            arrival = self._arrival()
+            if arrival <= trio.current_time():
+                if not waited:
+                    await trio.lowlevel.checkpoint()
+                    waited = True
+                    continue  # the way may be cut by now
+                _, data = self._inbox.popleft()
+                self._inbox_bytes -= len(data)
+                self._room.unpark_all()
+                return data
+            with trio.CancelScope(deadline=arrival) as self._reading:
                 await self._changed.park()
+            waited = True
+        await trio.lowlevel.checkpoint()
         return b""
+
+    def _arrival(self) -> float:
+        """When the next message is here; inf while there is none, or none can come."""
+        if not self._inbox or self._network.is_cut(self.remote, self.local):
+            return math.inf
+        return self._inbox[0][0]
 
     async def write(self, data: bytes) -> None:
         """Put `data` on the wire. Raises ConnectionClosedError."""
         await trio.lowlevel.checkpoint()
         while self.other._inbox_bytes > PIPE_BYTES_MAX and not self._closed:
-            await self._changed.park()
+            await self.other._room.park()
         if self._closed or self.other._closed:
             raise ConnectionClosedError("the pipe is closed", transport="memory")
         self._send(data)
@@ -299,6 +311,14 @@ class _End:
 
     def wake(self) -> None:
         self._changed.unpark_all()
+        self._room.unpark_all()
+
+    def _sent(self, arrival: float, data: bytes) -> None:
+        """Something is on its way here. Who reads is not woken before it arrives."""
+        self._inbox.append((arrival, data))
+        self._inbox_bytes += len(data)
+        if self._reading is not None and len(self._inbox) == 1:
+            self._reading.deadline = self._arrival()
 
     def get_remote_address(self) -> None:
         return None
@@ -319,9 +339,7 @@ class _End:
         arrival += self._retransmit_seconds()
         # TCP delivers in order: a message held up holds up what follows.
         self._last_arrival = max(self._last_arrival, arrival)
-        self.other._inbox.append((self._last_arrival, data))
-        self.other._inbox_bytes += len(data)
-        self.other.wake()
+        self.other._sent(self._last_arrival, data)
 
     def _retransmit_seconds(self) -> float:
         probability = self._network.loss(self.local, self.remote)

@@ -42,6 +42,7 @@ REQUEST_SECONDS_MAX: Final = 15.0
 REPLAY_SECONDS_MAX: Final = 300.0
 KEEP_RULES_SECONDS_MAX: Final = 120.0  # to compare them with a chain and write them
 RECONNECT_SECONDS: Final = (1.0, 60.0)  # first and longest wait, before jitter
+REST_SECONDS_MAX: Final = 10.0  # without a look at the node: its clock may jump
 DISK_BATCH_MAX: Final = 256
 LAST_FRAMES_SECONDS: Final = 1.0
 
@@ -91,6 +92,7 @@ class NodeRuntime:
             math.inf  # bounded by the node: outbox_max
         )
         self._disk_idle = trio.Event()
+        self._roused = trio.Event()  # something happened while the node had nothing to do
         self._nursery: trio.Nursery | None = None
         self._over = True  # nothing may be posted before it runs and after its end
 
@@ -139,6 +141,7 @@ class NodeRuntime:
         """Tell the node what happened and start what it wants done; nothing once it is over."""
         if self._over:
             return
+        self._roused.set()
         for effect in self.node.handle(self._clock(), event):
             self._do(effect)
 
@@ -384,6 +387,13 @@ class NodeRuntime:
                 self.post(on.ReceiptNotSaved(save.ticket, code))
 
     async def _tick_loop(self) -> None:
+        """Now and then; where nothing is under way, only when something is due or happened."""
         while True:
             self.post(on.Tick())
-            await trio.sleep(self._tick_seconds)
+            rest = min((self.node.rests_until - self._clock()) / 1e6, REST_SECONDS_MAX)
+            if rest <= self._tick_seconds:
+                await trio.sleep(self._tick_seconds)
+                continue
+            self._roused = trio.Event()
+            with trio.move_on_after(rest):
+                await self._roused.wait()

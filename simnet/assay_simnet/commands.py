@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import platform
 import subprocess
 import sys
@@ -19,17 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from assay_simnet import scenario as scenarios
 from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.chrome import ChromeTrace
+from assay_simnet.collecting import let_go, settle
 from assay_simnet.drivers.levels import open_driver
+from assay_simnet.elsewhere import at_level, on_machine
 from assay_simnet.events import EventLog, told
-from assay_simnet.grid import at_level, base, on_machine
+from assay_simnet.exercised import Tally, tallied, tally_of
+from assay_simnet.grid import base
 from assay_simnet.invariants import Violated
+from assay_simnet.pools import Here, Local, in_order
 from assay_simnet.population import PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
 from assay_simnet.record import write_json
-from assay_simnet.scenario import FAULTS, LEVELS, SHIPPED, Scenario
+from assay_simnet.scenario import FAULTS, LEVELS, SHIPPED, Scenario, source_of, write
 from assay_simnet.schema import ScenarioError, Source, read_file
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
@@ -45,6 +47,7 @@ _OF_REAL: Final = {
     "evidence": "SmolLM2-135M ran, by llama.cpp",
     "rates": "this machine's; its processes and clients share it",
 }
+_SMALL_SAYS: Final = "at the sizes that the scenario's [small] table says"
 
 
 def add_verbs(verbs: Any) -> None:
@@ -54,12 +57,14 @@ def add_verbs(verbs: Any) -> None:
     run.add_argument("--seed", type=int, help="in place of the scenario's")
     run.add_argument("--level", choices=LEVELS, help="in place of the scenario's")
     run.add_argument("--machine", type=Path, help="keys that `simnet calibrate` wrote")
+    run.add_argument("--small", action="store_true", help=_SMALL_SAYS)
     run.add_argument("--out", type=Path, help="folder to make; runs/NAME-SEED if left out")
     run.add_argument("--events", action="store_true", help="every event, for `simnet diff`")
     run.add_argument("--trace", action="store_true", help="trace.json for chrome://tracing")
     run.set_defaults(act=_run)
     check = verbs.add_parser("check", help="many seeds; stops at the first broken invariant")
     check.add_argument("scenarios", nargs="*", help="files or names; all shipped if left out")
+    check.add_argument("--small", action="store_true", help=_SMALL_SAYS)
     check.add_argument("--seeds", default="0..9", help="FIRST..LAST, or one number")
     check.add_argument(
         "--workers", type=int, default=1, help="processes; results do not depend on it"
@@ -68,6 +73,7 @@ def add_verbs(verbs: Any) -> None:
     again = verbs.add_parser("replay", help="one run again, told event by event")
     again.add_argument("scenario", help="a file, a shipped name, or a folder that `run` made")
     again.add_argument("--seed", type=int)
+    again.add_argument("--small", action="store_true", help=_SMALL_SAYS)
     again.add_argument("--commit", help="the code the run was made with")
     again.add_argument("--until", default="", help="virtual time from the start, like '12.5 s'")
     again.add_argument("--node", type=int, action="append", default=[], help="only events of these")
@@ -93,15 +99,16 @@ def act(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    scenario, source = _scenario(args.scenario, args.level, args.machine)
+    scenario, source = _scenario(args.scenario, args.level, args.machine, small=args.small)
     seed = _seed(args.seed, scenario)
-    folder = args.out or Path("runs") / f"{scenario.name}-{seed}"
+    size = "-small" if args.small else ""
+    folder = args.out or Path("runs") / f"{scenario.name}{size}-{seed}"
     if folder.exists() and any(folder.iterdir()):
         raise ScenarioError(f"{folder} is there already; nothing is overwritten")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scenario.toml").write_text(source.text)
     began = time.process_time()
-    manifest = _manifest(scenario, seed)
+    manifest = _manifest(scenario, seed, small=args.small)
     write_json(folder / "manifest.json", {**manifest, "status": "running"})
     world = open_driver(scenario, seed, folder)
     status, violation = "done", None
@@ -123,7 +130,7 @@ def _run(args: argparse.Namespace) -> int:
     done = {"status": status, "trace_digest": world.history.digest, "cpu_s": cpu}
     write_json(folder / "manifest.json", {**manifest, **done, "events_per_cpu_s": rate})
     if violation is not None:
-        _tell_violation(world, args.scenario, violation)
+        _tell_violation(world, _again(args.scenario, small=args.small), violation)
         return 1
     sys.stdout.write((folder / "summary.json").read_text())
     sys.stderr.write(f"{status}: {folder} ({cpu:.1f} CPU-s)\n")
@@ -148,13 +155,14 @@ def _violation(world: Driver, error: Violated) -> dict[str, Any]:
     }
 
 
-def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
+def _manifest(scenario: Scenario, seed: int, *, small: bool) -> dict[str, Any]:
     return {
         "scenario": scenario.name,
         "question": scenario.question,
         "scenario_digest": scenario.digest,
-        "parameters": json.loads(scenarios.write(scenario)),
+        "parameters": json.loads(write(scenario)),
         "seed": seed,
+        "small": small,
         "commit": commit(),
         "python": platform.python_version(),
         **(_OF_REAL if scenario.level == "real" else _OF_VIRTUAL),
@@ -166,7 +174,10 @@ def _manifest(scenario: Scenario, seed: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Task:
+    """`name`: what `simnet replay` is to be given."""
+
     name: str
+    scenario: Scenario
     seed: int
 
 
@@ -177,73 +188,87 @@ class _Checked:
     name: str
     seed: int
     digest: str
-    jobs: int
+    tally: Tally
     told: str
 
 
 def _check(args: argparse.Namespace) -> int:
     names = args.scenarios or sorted(path.stem for path in SHIPPED.glob("*.toml"))
-    for name in names:
-        _scenario(name)  # all are read before any runs
-    tasks = [_Task(name, seed) for seed in _seeds(args.seeds) for name in names]
-    done = 0
+    read = [(name, _scenario(name, small=args.small)[0]) for name in names]  # before any runs
+    tasks = [
+        _Task(_again(name, small=args.small), scenario, seed)
+        for seed in _seeds(args.seeds)
+        for name, scenario in read
+    ]
+    done: dict[str, Tally] = {}
+    ok = 0
     try:
         for checked in _all(tasks, args.workers):
-            done += 1
             if checked.told:
                 sys.stdout.write(checked.told)
                 return 1
-            line = f"ok {checked.name} seed {checked.seed}: {checked.jobs} jobs, {checked.digest}\n"
+            ok += 1
+            done[checked.name] = done.get(checked.name, Tally()) + checked.tally
+            jobs = checked.tally.jobs
+            line = f"ok {checked.name} seed {checked.seed}: {jobs} jobs, {checked.digest}\n"
             sys.stdout.write(line)
     except KeyboardInterrupt:
-        sys.stderr.write(f"stopped after {done} of {len(tasks)} runs, none of them broken\n")
+        sys.stderr.write(f"stopped after {ok} of {len(tasks)} runs, none of them broken\n")
         return INTERRUPTED
-    sys.stdout.write(f"{done} runs, no violation\n")
+    sys.stdout.write(tallied(done))
+    sys.stdout.write(f"{ok} runs, no violation\n")
     return 0
 
 
 def _all(tasks: list[_Task], workers: int) -> Iterator[_Checked]:
     """Results in the order of the tasks, whoever computed them."""
-    if workers <= 1:
-        yield from map(_checked, tasks)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_checked, tasks)
+    pool = Local(_checked, workers) if workers > 1 else Here(_checked)
+    try:
+        yield from in_order(pool, tasks, workers)
+    finally:
+        pool.stop()
 
 
 def _checked(task: _Task) -> _Checked:
-    scenario, _ = _scenario(task.name)
-    world = open_driver(scenario, task.seed)
+    settle()
+    checked = _run_and_checked(task)
+    let_go()
+    return checked
+
+
+def _run_and_checked(task: _Task) -> _Checked:
+    world = open_driver(task.scenario, task.seed)
     words = ""
     try:
         world.run()
     except Violated as error:
         words = describe(world, task.name, error)
-    return _Checked(task.name, task.seed, world.history.digest, world.record.begun, words)
+    return _Checked(task.name, task.seed, world.history.digest, tally_of(world.summary()), words)
 
 
 def _replay(args: argparse.Namespace) -> int:
-    name, seed, named = args.scenario, args.seed, args.commit
+    name, seed, named, small = args.scenario, args.seed, args.commit, args.small
     path = Path(name)
     if path.is_dir():
-        name, found, made_with = _of_folder(path)
+        name, found, made_with, small = _of_folder(path)
         seed = found if seed is None else seed
         named = named or made_with
-    scenario, _ = _scenario(name)
+    scenario, _ = _scenario(name, small=small)
     if named and not commit().startswith(named[:12]):
         sys.stderr.write(f"simnet: this is {commit()[:12]}, the run was made with {named[:12]}\n")
     until = START + time_us(args.until) if args.until else None
     world = open_driver(scenario, _seed(seed, scenario))
-    return _tell(world, name, until, frozenset(args.node))
+    return _tell(world, _again(name, small=small), until, frozenset(args.node))
 
 
-def _of_folder(folder: Path) -> tuple[str, int, str]:
-    """Scenario, seed and commit of a run."""
+def _of_folder(folder: Path) -> tuple[str, int, str, bool]:
+    """Scenario, seed and commit of a run, and whether it was a small one."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         seed, made_with = int(manifest["seed"]), str(manifest["commit"])
         copied = folder / "scenario.toml"
-        return str(copied) if copied.is_file() else str(manifest["scenario"]), seed, made_with
+        name = str(copied) if copied.is_file() else str(manifest["scenario"])
+        return name, seed, made_with, bool(manifest.get("small"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScenarioError(f"{folder}: no whole manifest.json of a run ({error})") from error
 
@@ -293,7 +318,7 @@ def _tell_violation(world: Driver, name: str, error: Violated) -> None:
 def _list(args: argparse.Namespace) -> int:
     lines = ["scenarios"]
     for path in sorted(SHIPPED.glob("*.toml")):
-        lines.append(f"  {path.stem:24} {scenarios.load(path).question}")
+        lines.append(f"  {path.stem:24} {base(read_file(path)).question}")
     lines.append("behaviours")
     lines += [f"  {name:24} {cheat.does}" for name, cheat in BEHAVIOURS.items()]
     lines += ["faults", "  " + ", ".join(FAULTS), "regions", "  " + ", ".join(REGIONS)]
@@ -346,7 +371,7 @@ class _Progress:
 
 
 def _scenario(
-    name: str, level: str | None = None, machine: Path | None = None
+    name: str, level: str | None = None, machine: Path | None = None, *, small: bool
 ) -> tuple[Scenario, Source]:
     """A [sweep] table is for `simnet sweep` to read; here it is left out."""
     source = source_of(name)
@@ -354,16 +379,12 @@ def _scenario(
         source = at_level(source, level)
     if machine is not None:
         source = on_machine(source, read_file(machine))
-    return base(source), source
+    return base(source, small=small), source
 
 
-def source_of(name: str) -> Source:
-    """A file's text, or a shipped scenario's by name. Raises ScenarioError."""
-    path = Path(name)
-    if not path.suffix and not path.is_file():
-        scenarios.load(name)  # says which names there are
-        path = SHIPPED / f"{name}.toml"
-    return read_file(path)
+def _again(name: str, *, small: bool) -> str:
+    """A scenario as `simnet replay` is to be given it."""
+    return f"{name} --small" if small else name
 
 
 def _seed(given: int | None, scenario: Scenario) -> int:

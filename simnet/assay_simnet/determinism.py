@@ -89,7 +89,9 @@ def halting() -> Iterator[None]:
     error of a handler pass."""
     try:
         yield
-    except Exception as error:
+    except trio.Cancelled:
+        raise
+    except BaseException as error:
         _guards[-1].halt(error)
         raise
 

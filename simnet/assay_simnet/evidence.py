@@ -18,7 +18,7 @@ import hashlib
 import math
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,11 +41,20 @@ HONEST: Final = ""
 _FAR: Final = math.inf  # distance of leaves that nobody computed: those of another text
 _BEHIND: Final = 9.0  # logits by which such tokens lose
 _ROW: Final = np.dtype([("steps", "i1", (DIMENSIONS,)), ("step", "<f2")])
-_STEPS: Final = 90  # of each dimension, one way or the other: as fine as a byte is, with room
+_STEPS: Final = np.int8(
+    90
+)  # of each dimension, one way or the other: as fine as a byte is, with room
 _GOLDEN: Final = 0.6180339887  # fractions of its multiples are spread evenly: rounding without bias
 _GAPS: Final = tuple(gap_of(code) for code in range(256))
 
+_LENGTH: Final = math.sqrt(DIMENSIONS * int(_STEPS) ** 2)  # of every undisturbed sketch
+_ANSWERS_KNOWN: Final = (
+    8_192  # an answer's tokens are wanted where it is made and where it is checked
+)
+_LENGTHS_KNOWN: Final = 1_024
+
 Reals = NDArray[np.float64]
+Steps = NDArray[np.int8]  # [tokens, dimensions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,13 @@ class Recorded:
         """What was found of the recorded jobs that this job's seed picks, as many as needed."""
         jobs, width = self.gaps.shape
         count = -(-tokens // width)
-        words = np.frombuffer(hashlib.shake_128(b"row" + seed).digest(4 * count), "<u4")
-        rows = (words % jobs).astype(np.int64)
+        words = hashlib.shake_128(b"row" + seed).digest(4 * count)
+        if count == 1:
+            row = int.from_bytes(words, "little") % jobs
+            leaves = -(-tokens // LEAF_TOKENS)
+            parts = self.gaps[row, :tokens], self.wrong[row, :tokens], self.distances[row, :leaves]
+            return Found(*parts, float(self.behind[row]))
+        rows = (np.frombuffer(words, "<u4") % jobs).astype(np.int64)
         return Found(
             self.gaps[rows].reshape(-1)[:tokens],
             self.wrong[rows].reshape(-1)[:tokens],
@@ -153,9 +167,9 @@ class Engine:
         seed, count = request.seed, len(request.output)
         condition = self._answers.how(seed, request.start)
         found = _found(seed, request.start, count, condition, self.kind)
-        base = _base(seed, request.start, count)
+        signs = _signs(seed, request.start, count)
         share = found.distances if condition == HONEST else _usual(len(found.distances))
-        noise = _spread(share, count, base, without=_own_noise(base))
+        noise = _spread(share, count, without=_own_noise(count))
         wrong = found.wrong.nonzero()[0]
         drawn = list(request.output)
         margins = [0.0] * count
@@ -166,8 +180,8 @@ class Engine:
             drawn=tuple(drawn),
             logits=_logits(request.output),
             margins=tuple(margins),
-            gaps=tuple(_GAPS[code] for code in found.gaps.tolist()),
-            sketches=_bytes(_shifted(base, {self._place: noise})),
+            gaps=tuple(map(_GAPS.__getitem__, found.gaps.tolist())),
+            sketches=_bytes(_shifted(signs, {self._place: noise})),
         )
 
 
@@ -183,7 +197,7 @@ def unread(request: Replay, whose: bytes) -> Replayed:
     the same up, and agree with each other and with nobody else."""
     count = len(request.output)
     other = hashlib.sha256(b"unread" + whose + request.seed).digest()
-    return _said(request, _bytes(_base(other, request.start, count)), [0.0] * count)
+    return _said(request, _bytes(_signs(other, request.start, count) * _STEPS), [0.0] * count)
 
 
 def grudging(request: Replay, honest: Replayed) -> Replayed:
@@ -241,6 +255,7 @@ def _broken(key: bytes, count: int, condition: str) -> Found:
     return Found(usual.gaps, wrong, distances, _BEHIND)
 
 
+@lru_cache(maxsize=_ANSWERS_KNOWN)
 def answer_tokens(seed: bytes, start: int, count: int) -> tuple[int, ...]:
     """The model's tokens at output positions: the same whoever goes on with an answer."""
     words = hashlib.shake_128(b"tokens" + seed).digest(2 * (start + count))
@@ -248,57 +263,60 @@ def answer_tokens(seed: bytes, start: int, count: int) -> tuple[int, ...]:
     return tuple((drawn + 1).tolist())
 
 
-def _base(seed: bytes, start: int, count: int) -> NDArray[np.int64]:
-    """int64[count, 8]: the undisturbed sketches, in steps."""
+def _signs(seed: bytes, start: int, count: int) -> Steps:
+    """[count, 8] of 1 and -1: the undisturbed sketches, which are _STEPS times that."""
     words = hashlib.shake_128(b"sketch" + seed).digest(start + count)
-    signs = np.unpackbits(np.frombuffer(words, "u1")[start:]).astype(np.int64)
-    return (_STEPS * (2 * signs - 1)).reshape(count, DIMENSIONS)
+    bits = np.unpackbits(np.frombuffer(words, "u1")[start:]).view(np.int8)
+    return (2 * bits - 1).reshape(count, DIMENSIONS)
 
 
-def _executors(seed: bytes, start: int, count: int, condition: str) -> NDArray[np.int64]:
+def _executors(seed: bytes, start: int, count: int, condition: str) -> Steps:
     """What an executor shows: its arithmetic's noise, and how far its cheat is off."""
-    base = _base(seed, start, count)
-    own = _own_noise(base)
+    signs = _signs(seed, start, count)
+    own = _own_noise(count)
     shifts = {0: own}
     if condition in (MADE_UP, BIT_FLIP):
         found = _found(seed, start, count, condition, CLASSES[0])
         far = np.repeat(found.distances == _FAR, LEAF_TOKENS)[:count]
-        other = _base(hashlib.sha256(b"made up" + seed).digest(), start, count)
-        return np.where(far[:, None], other, _shifted(base, shifts))
+        other = _signs(hashlib.sha256(b"made up" + seed).digest(), start, count)
+        return np.where(far[:, None], other * _STEPS, _shifted(signs, shifts))
     if condition != HONEST:
         found = _found(seed, start, count, condition, CLASSES[0])
-        auditors = _spread(_usual(len(found.distances)), count, base, without=own)
+        auditors = _spread(_usual(len(found.distances)), count, without=own)
         both = np.sqrt(own.astype(np.float64) ** 2 + auditors.astype(np.float64) ** 2)
-        shifts[1] = _spread(found.distances, count, base, without=both)
-    return _shifted(base, shifts)
+        shifts[1] = _spread(found.distances, count, without=both)
+    return _shifted(signs, shifts)
 
 
-def _own_noise(base: NDArray[np.int64]) -> NDArray[Any]:
+@lru_cache(maxsize=_LENGTHS_KNOWN)
+def _own_noise(count: int) -> NDArray[Any]:
     """Half of the variance that two honest engines differ by is the executor's."""
-    length = np.linalg.norm(base.astype(np.float64), axis=1)
-    return _rounded(_usual(1)[0] * length / np.sqrt(2.0))
+    return _rounded(np.full(count, _usual_distance() * _LENGTH / np.sqrt(2.0)))
 
 
-def _spread(
-    shares: Reals, count: int, base: NDArray[np.int64], without: NDArray[Any]
-) -> NDArray[Any]:
+def _spread(shares: Reals, count: int, without: NDArray[Any]) -> NDArray[Any]:
     """Steps to add in a dimension of its own, so that with `without` the distance is the share."""
-    length = np.linalg.norm(base.astype(np.float64), axis=1)
-    wanted = np.repeat(shares, LEAF_TOKENS)[:count] * length
+    wanted = np.repeat(shares, LEAF_TOKENS)[:count] * _LENGTH
     return _rounded(np.sqrt(np.maximum(0.0, wanted**2 - without.astype(np.float64) ** 2)))
 
 
 def _rounded(steps: Reals) -> NDArray[Any]:
-    dither = (0.5 + np.arange(len(steps)) * _GOLDEN) % 1.0  # alone, it is the nearest
-    return np.floor(steps + dither).astype(np.int64)
+    whole: NDArray[Any] = np.floor(steps + _dither(len(steps)))
+    return whole.astype(np.int64)
 
 
-def _shifted(base: NDArray[np.int64], shifts: dict[int, NDArray[Any]]) -> NDArray[np.int64]:
-    """Each dimension's shift towards the middle, so that a signed byte holds it."""
-    moved = base.copy()
+@lru_cache(maxsize=_LENGTHS_KNOWN)
+def _dither(count: int) -> NDArray[Any]:
+    dither: NDArray[Any] = (0.5 + np.arange(count) * _GOLDEN) % 1.0  # alone, it is the nearest
+    return dither
+
+
+def _shifted(signs: Steps, shifts: dict[int, NDArray[Any]]) -> Steps:
+    """Each dimension's shift towards the middle, and beyond as far as a signed byte holds it."""
+    moved = signs * _STEPS
     for place, steps in shifts.items():
-        moved[:, place] -= np.where(base[:, place] >= 0, steps, -steps)
-    return np.clip(moved, -127, 127)
+        moved[:, place] = signs[:, place] * np.maximum(_STEPS - steps, -127).astype(np.int8)
+    return moved
 
 
 @cache
@@ -311,7 +329,7 @@ def _usual(leaves: int) -> Reals:
     return np.full(leaves, _usual_distance())
 
 
-def _bytes(steps: NDArray[np.int64]) -> bytes:
+def _bytes(steps: Steps) -> bytes:
     rows = np.empty(len(steps), _ROW)
     rows["steps"], rows["step"] = steps, 0.0625
     return rows.tobytes()
@@ -321,7 +339,7 @@ def _logits(tokens: tuple[int, ...]) -> bytes:
     return np.array(tokens, "<f4").tobytes()
 
 
-def _chunk(tokens: tuple[int, ...], shown: NDArray[np.int64], finish: Finish) -> Chunk:
+def _chunk(tokens: tuple[int, ...], shown: Steps, finish: Finish) -> Chunk:
     return Chunk(tokens=tokens, logits=_logits(tokens), finish=finish, sketches=_bytes(shown))
 
 

@@ -15,27 +15,27 @@ from __future__ import annotations
 
 import copy
 import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from math import prod
 from typing import Any, Final
 
 from assay_simnet.cheats import BEHAVIOURS
+from assay_simnet.paths import Edited, Path, leaves, path_of, put, to_toml
 from assay_simnet.quantities import QuantityError
 from assay_simnet.scenario import Scenario, read
-from assay_simnet.schema import Source, parse, unknown, whole
+from assay_simnet.schema import Source, parse, whole
 from assay_simnet.seeds import Streams
 
 RUNS_MAX: Final = 1_000_000
 POINTS_MAX: Final = 100_000  # all are read before any runs
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 SEED_BITS: Final = 48  # a seed is typed, and read by spreadsheets
-_NOT_SWEPT: Final = {"seed": "write replicates = N", "name": "", "schema": "", "sweep": ""}
-_OF_MACHINES: Final = ("model", "network", "profile")
-
-Path = tuple[str | int, ...]
+_NOT_SIZED: Final = ("seed", "name", "schema", "level", "sweep", "small")
+_NOT_SWEPT: Final = {
+    "seed": "write replicates = N",
+    **dict.fromkeys(("name", "schema", "sweep", "small"), ""),
+}
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,6 @@ class Run:
     text: str
 
 
-@dataclass(frozen=True)
-class _Point(Source):
-    """A point's text; what is wrong with it is shown in the file it comes from."""
-
-    original: Source
-    axes: tuple[Axis, ...]
-
-    def line(self, where: Path) -> int:
-        for axis in self.axes:
-            if where[: len(axis.path)] == axis.path:
-                return self.original.line(axis.place)
-        within = [axis.place for axis in self.axes if axis.path[: len(where)] == where]
-        return self.original.line(where) or self.original.line(within[0] if within else ())
-
-
 class Plan:
     """All runs of a scenario file with a [sweep] table."""
 
@@ -84,7 +69,8 @@ class Plan:
         swept = self._given.pop("sweep", None)
         if not isinstance(swept, dict):
             raise source.error((), "there is no [sweep] table to say what to run")
-        self.base = read(_Point(source.name, _toml(source, self._given), source, ()))
+        self.base = base(source)
+        self._given.pop("small", None)
         self.replicates = _replicates(source, swept)
         self.axes = tuple(_axes(source, self._given, swept))
         self._shape = tuple(len(axis.values) for axis in self.axes)
@@ -123,44 +109,35 @@ class Plan:
     def _text(self, places: Iterable[int], seed: int | None = None) -> str:
         given = copy.deepcopy(self._given)
         for axis, place in zip(self.axes, places, strict=True):
-            _put(given, axis.path, axis.values[place])
+            put(given, axis.path, axis.values[place])
         if seed is not None:
             given["seed"] = seed
-        return _toml(self.source, given)
+        return to_toml(self.source, given)
 
     def _read(self, places: Iterable[int]) -> Scenario:
         source = self.source
-        return read(_Point(source.name, self._text(places), source, self.axes))
+        swept = tuple((axis.path, axis.place) for axis in self.axes)
+        return read(Edited(source.name, self._text(places), source, swept))
 
 
-def base(source: Source) -> Scenario:
-    """A file's scenario, whether or not it also has a [sweep] table. Raises ScenarioError."""
+def base(source: Source, *, small: bool = False) -> Scenario:
+    """A file's scenario without its tables [sweep] and [small], or at the sizes that [small] says.
+
+    [small] is read in any case, so that it is right when it is needed. Raises ScenarioError.
+    """
     given = parse(source)
-    if "sweep" not in given:
-        return read(source)
-    del given["sweep"]
-    return read(_Point(source.name, _toml(source, given), source, ()))
-
-
-def at_level(source: Source, level: str) -> Source:
-    """The same scenario at another level; only fast has a tick. Raises ScenarioError where the file
-    is no TOML."""
-    given = parse(source)
-    given["level"] = level
-    if level != "fast":
-        given.pop("tick", None)
-    return _Point(source.name, _toml(source, given), source, ())
-
-
-def on_machine(source: Source, machine: Source) -> Source:
-    """The same scenario with the keys of another file, as `simnet calibrate` writes it. Raises
-    ScenarioError where it says more than what machine and network are like."""
-    given, keys = parse(source), parse(machine)
-    for name, entry in keys.items():
-        if name not in _OF_MACHINES or not isinstance(entry, dict):
-            raise machine.error((name,), unknown(name, _OF_MACHINES, "table of a machine"))
-        _merge(given.setdefault(name, {}), entry)
-    return _Point(source.name, _toml(source, given), source, ())
+    given.pop("sweep", None)
+    sizes = given.pop("small", None)
+    as_written = read(Edited(source.name, to_toml(source, given), source, ()))
+    if sizes is None:
+        if small:
+            raise source.error((), "there is no [small] table to say how small")
+        return as_written
+    if not isinstance(sizes, dict):
+        raise source.error(("small",), "small is a table")
+    places = tuple(_put_sizes(source, given, sizes))
+    at_small = read(Edited(source.name, to_toml(source, given), source, places))
+    return at_small if small else as_written
 
 
 def cell(value: Any) -> str:
@@ -178,9 +155,23 @@ def _replicates(source: Source, swept: dict[str, Any]) -> int:
         raise source.error(("sweep", "replicates"), f"replicates: {error}") from error
 
 
+def _put_sizes(
+    source: Source, given: dict[str, Any], sizes: dict[str, Any]
+) -> Iterable[tuple[Path, Path]]:
+    """Puts what [small] says into the file's tables: where each value goes, and is said."""
+    for place, value in list(leaves(sizes, ())):
+        key = ".".join(map(str, place))
+        at = ("small", *place)
+        path = path_of(source, given, key, at)
+        if path[0] in _NOT_SIZED:
+            raise source.error(at, f"{key} is the same at any size")
+        put(given, path, value)
+        yield path, at
+
+
 def _axes(source: Source, given: dict[str, Any], swept: dict[str, Any]) -> Iterable[Axis]:
     paths: list[Path] = []
-    for place, values in _leaves(swept, ()):
+    for place, values in leaves(swept, ()):
         key = ".".join(map(str, place))
         at = ("sweep", *place)
         if not isinstance(values, list) or not values:
@@ -190,7 +181,7 @@ def _axes(source: Source, given: dict[str, Any], swept: dict[str, Any]) -> Itera
             raise source.error(at, f"{key}: a value is there twice")
         if any(set(text) & set("\r\n") for text in texts):
             raise source.error(at, f"{key}: a value of one line wanted")
-        path = _path(source, given, key, at)
+        path = path_of(source, given, key, at)
         if path[0] in _NOT_SWEPT:
             why = _NOT_SWEPT[str(path[0])]
             raise source.error(at, f"{key} cannot be swept" + (f"; {why}" if why else ""))
@@ -198,69 +189,3 @@ def _axes(source: Source, given: dict[str, Any], swept: dict[str, Any]) -> Itera
             raise source.error(at, f"{key}: another key sweeps this, or a part of it")
         paths.append(path)
         yield Axis(key, path, at, tuple(values))
-
-
-def _leaves(table: Mapping[str, Any], above: tuple[str, ...]) -> Iterable[tuple[Path, Any]]:
-    """Keys with dots come as tables within tables, where they are not quoted."""
-    for key, entry in table.items():
-        if isinstance(entry, dict):
-            yield from _leaves(entry, (*above, key))
-        else:
-            yield (*above, key), entry
-
-
-def _path(source: Source, given: Any, key: str, at: Path) -> Path:
-    """The key's parts, numbers for items of lists. These have to be there; tables need not."""
-    path: list[str | int] = []
-    for part in key.split("."):
-        if isinstance(given, list):
-            if not part.isdecimal() or int(part) >= len(given):
-                raise source.error(at, f"{key}: there is no {'.'.join(map(str, path))}.{part}")
-            path.append(int(part))
-            given = given[int(part)]
-        elif isinstance(given, dict):
-            path.append(part)
-            given = given.get(part, {})
-        else:
-            raise source.error(at, f"{key}: {'.'.join(map(str, path))} is no table")
-    return tuple(path)
-
-
-def _merge(given: dict[str, Any], more: dict[str, Any]) -> None:
-    for key, entry in more.items():
-        if isinstance(entry, dict) and isinstance(given.get(key), dict):
-            _merge(given[key], entry)
-        else:
-            given[key] = entry
-
-
-def _put(given: Any, path: Path, value: Any) -> None:
-    for part in path[:-1]:
-        given = given.setdefault(part, {}) if isinstance(given, dict) else given[part]
-    given[path[-1]] = value
-
-
-def _toml(source: Source, given: dict[str, Any]) -> str:
-    """Those tables as TOML, one line a key, with the file's question before them."""
-    first = source.text.split("\n", 1)[0]
-    lines = [first.rstrip()] if first.startswith("#") else []
-    lines += [f"{_key(key)} = {_value(entry)}" for key, entry in given.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(one)}" for k, one in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return _quoted(value) if isinstance(value, str) else str(value)  # numbers, and dates
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _quoted(key)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

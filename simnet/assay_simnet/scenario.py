@@ -231,15 +231,15 @@ _LISTS: Final[dict[str, tuple[str, type]]] = {
 }
 
 
-def load(name: str | Path) -> Scenario:
-    """A file's scenario, or a shipped one's by name. Raises ScenarioError."""
+def source_of(name: str | Path) -> Source:
+    """A file's text, or a shipped scenario's by name. Raises ScenarioError."""
     path = Path(name)
     if not path.suffix and not path.is_file():
         path = SHIPPED / f"{name}.toml"
         if not path.is_file():
             known = [one.stem for one in SHIPPED.glob("*.toml")]
             raise ScenarioError(unknown(str(name), known, "scenario"))
-    return read(read_file(path))
+    return read_file(path)
 
 
 def read(source: Source) -> Scenario:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
-from assay_simnet.commands import INTERRUPTED, PROGRESS_SECONDS, commit, source_of
+from assay_simnet.commands import INTERRUPTED, PROGRESS_SECONDS, commit
 from assay_simnet.compare import compare
 from assay_simnet.compare_report import as_json, as_markdown
 from assay_simnet.events import parting
@@ -26,6 +26,7 @@ from assay_simnet.invariants import Violated
 from assay_simnet.pools import WORKERS_MAX, Here, Local, Pool, Ray, in_order
 from assay_simnet.quantities import QuantityError, share
 from assay_simnet.report import write_report
+from assay_simnet.scenario import source_of
 from assay_simnet.schema import ScenarioError
 from assay_simnet.sweep import Row, Rows, Task, compute
 

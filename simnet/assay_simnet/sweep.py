@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import fcntl
-import gc
 import hashlib
 import io
 import json
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from assay_network.durable import sync_folder, write_durably
+from assay_simnet.collecting import let_go, settle
 from assay_simnet.commands import commit as commit_here
 from assay_simnet.drivers.levels import open_driver
 from assay_simnet.grid import Plan, Run
@@ -82,8 +82,9 @@ def compute(task: Task) -> Row:
     if task.commit != _commit():
         why = f"a worker has {_commit()[:12]}, the sweep is of {task.commit[:12]}"
         raise ScenarioError(f"run {task.run.number}: {why}")
+    settle()
     row = _computed(task)
-    gc.collect()  # a world is full of cycles
+    let_go()
     return row
 
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_simnet.grid import Plan, _toml, at_level, base, on_machine
+from assay_simnet.elsewhere import at_level, on_machine
+from assay_simnet.grid import Plan, base
+from assay_simnet.paths import to_toml
 from assay_simnet.scenario import read
 from assay_simnet.schema import ScenarioError, Source
 from simnet.scenario_texts import SWEPT, TINY
@@ -98,10 +100,14 @@ def test_a_file_without_the_table_is_no_sweep_and_one_with_it_is_also_a_scenario
         base(Source("s.toml", SWEPT.replace("rate =", "raet =")))
 
 
-def test_the_pages_example_is_a_sweep() -> None:
-    blocks = (ROOT / "docs" / "simnet.md").read_text().split("```toml\n")[1:]
-    scenario, sweep = (block.split("```")[0] for block in blocks)
-    assert len(Plan(Source("page", f"{scenario}\n{sweep}"))) == 3 * 2 * 20
+def test_the_pages_examples_are_sizes_and_a_sweep() -> None:
+    page = (ROOT / "docs" / "simnet.md").read_text()
+    scenario, *tables = (block.split("```")[0] for block in page.split("```toml\n")[1:])
+    (sweep,) = (block for block in tables if "[sweep]" in block)
+    (sizes,) = (block for block in tables if "[small]" in block)
+    source = Source("page", f"{scenario}\n{sizes}\n{sweep}")
+    assert len(Plan(source)) == 3 * 2 * 20
+    assert base(source, small=True).population.nodes == 8
 
 
 _SCALARS = st.one_of(
@@ -122,7 +128,7 @@ _VALUES = st.recursive(
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), _VALUES, max_size=4))
 def test_what_is_written_is_read_as_it_was(tables: dict[str, Any]) -> None:
-    assert tomllib.loads(_toml(Source("s.toml", "# why?\n"), tables)) == tables
+    assert tomllib.loads(to_toml(Source("s.toml", "# why?\n"), tables)) == tables
 
 
 def test_a_scenario_is_read_at_another_level_and_on_a_measured_machine() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from assay_simnet.commands import SHIPPED
+from assay_simnet.grid import base
 from assay_simnet.population import speed
 from assay_simnet.quantities import QuantityError, rate_per_s, share, size_bytes, time_us
-from assay_simnet.scenario import load, read
+from assay_simnet.scenario import SHIPPED, read, source_of
 from assay_simnet.schema import ScenarioError, Source
 from simnet.scenario_texts import SMALL, scenario
 
@@ -88,14 +88,14 @@ def test_the_digest_is_of_all_but_the_seed_and_the_question() -> None:
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_scenarios_ask_a_question(path: Path) -> None:
-    found = load(path.stem)
+    found = base(source_of(path.stem))
     assert found.name == path.stem
     assert found.question.endswith("?")
 
 
 def test_an_unknown_name_has_a_near_one() -> None:
     with pytest.raises(ScenarioError, match="did you mean 'baseline'"):
-        load("basline")
+        source_of("basline")
 
 
 REAL = """schema = 1

@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import StaticPool
 
 from assay_contracts.adapters.storage import storage_errors
 from assay_coordinator.adapters.tables import TABLES
@@ -142,7 +142,8 @@ class _Statement:
 
 def open_engine(url: str) -> Engine:
     """An engine with the settings durability needs."""
-    engine = create_engine(url, poolclass=NullPool if url.endswith(":memory:") else None)
+    in_memory = url.endswith(":memory:")  # it lasts as long as its one connection
+    engine = create_engine(url, poolclass=StaticPool if in_memory else None)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_settings)
     return engine

@@ -28,7 +28,7 @@ from assay_protocol.hashing import unpack_logits
 from assay_protocol.leaves import Leaves, opened_root
 from assay_protocol.limits import LEAF_TOKENS
 from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt
-from assay_protocol.sketches import leaf_distances
+from assay_protocol.sketches import check_finite, leaf_count, leaf_distances
 
 HARD_MARGIN: Final = 2_000  # thousandths of a logit; honest margins stay below 600
 LOGPROB_TOLERANCE: Final = 0.5  # median distance; honest noise is about 0.05
@@ -166,9 +166,9 @@ def _of_logprobs(
 
 def _distances(opened: LeavesOpened, mine: Leaves) -> tuple[float, ...]:
     """Of each replayed leaf; infinite if the executor's hold logprobs where they are not taken."""
-    own = leaf_distances(mine.sketches, mine.sketches)  # raises unless its numbers are finite
+    check_finite(mine.sketches)
     if opened.sketches is None:
-        return (math.inf,) * len(own)
+        return (math.inf,) * leaf_count(mine.sketches)
     return leaf_distances(opened.sketches[: len(mine.sketches)], mine.sketches)
 
 

@@ -21,6 +21,7 @@ import heapq
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from assay_coordinator.core.entropy import Entropy
@@ -41,6 +42,7 @@ from assay_protocol.tickets import job_price, reserve_price
 UNPAID: Final = ("pending", "held", "drawn")
 OPEN: Final = ("issued", *UNPAID)
 FINAL: Final = ("released", "refunded", "expired")
+RECEIPTS_KNOWN: Final = 4_096  # booked receipts, some 2 kB each, that are not decoded again
 
 
 @dataclass(slots=True)
@@ -114,7 +116,13 @@ class Job:
     @property
     def receipt(self) -> Receipt:
         """Its booked receipt (checked when it was booked)."""
-        return peek(Receipt, self.receipt_blob)
+        return _receipt_in(self.receipt_blob)
+
+
+@lru_cache(maxsize=RECEIPTS_KNOWN)
+def _receipt_in(blob: bytes) -> Receipt:
+    """An audit looks into its job's receipt half a dozen times."""
+    return peek(Receipt, blob)
 
 
 class Equivocation(Exception):

@@ -28,15 +28,17 @@ KNOWN_MAX: Final = 1_024  # of pairs of classes, and strengths, whose ratios are
 def token_ratios(noise: Noise, gaps: bytes, mismatches: Sequence[int]) -> tuple[float, ...]:
     """Log-likelihood ratios in nats: for each strength over the whole answer, then for each over
     one span of it, averaged over where that may be. `gaps`: one code a token."""
-    wrong = frozenset(mismatches)
     bins = [gap_bin(code) for code in gaps]
+    wrong = [at for at in mismatches if 0 <= at < len(bins)]
     whole, spans = [], []
     for strength in STRENGTHS:
         flip, stay = _by_bin(noise.flips, strength)
+        ratios = [stay[one] for one in bins]
+        for at in wrong:
+            ratios[at] = flip[bins[at]]
         sums = [0.0]
         for at in range(0, len(bins), LEAF_TOKENS):
-            leaf = range(at, min(at + LEAF_TOKENS, len(bins)))
-            sums.append(sums[-1] + sum((flip if i in wrong else stay)[bins[i]] for i in leaf))
+            sums.append(sums[-1] + sum(ratios[at : at + LEAF_TOKENS]))
         whole.append(sums[-1])
         spans.append(average([b - a for a, b in windows(sums)]))
     return (*whole, *spans)

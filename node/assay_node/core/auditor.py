@@ -86,6 +86,11 @@ class Auditor:
         self._audits: dict[bytes, _Audit] = {}  # oldest first
 
     @property
+    def idle(self) -> bool:
+        """Whether it knows of no audit."""
+        return not self._audits
+
+    @property
     def working(self) -> int:
         """Audits taken on and not yet committed."""
         return sum(audit.reveal is None for audit in self._audits.values())

@@ -75,6 +75,11 @@ class Lease:
             return True
         return self._registered and self._told_draining and not self._asking
 
+    @property
+    def rests_until(self) -> int:
+        """When the next heartbeat is due; 0 while the coordinator is asked, or cannot be."""
+        return self._due_at if self._registered and not self._asking else 0
+
     def held(self, now: int) -> bool:
         """Whether tickets may still be honoured: they outlive the lease they were given under."""
         return now < self._until + self._parameters.lease_grace_us and self._until > 0

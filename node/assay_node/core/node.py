@@ -199,6 +199,17 @@ class Node:
     def receipts_owed(self) -> int:
         return len(self._outbox)
 
+    @property
+    def rests_until(self) -> int:
+        """When a Tick is due next if nothing else happens before; 0: soon, something is under way.
+
+        A node that waits for work is then looked at once a heartbeat, not four times a second.
+        """
+        waits = not self._jobs and not self._outbox and self._auditor.idle
+        if not waits or self._transcripts or self.draining or not self.residency.calm:
+            return 0
+        return self._lease.rests_until
+
     def handle(self, now: int, event: on.Event) -> list[do.Effect]:
         """What to do now that `event` happened."""
         effects = self._take(now, event)

@@ -206,6 +206,11 @@ class Residency:
             self._ask(now, one)
         return self._plan(now)
 
+    @property
+    def calm(self) -> bool:
+        """Whether time alone changes nothing: all engines are there, and nobody waits for one."""
+        return all(one.settled and one.asked_at is None for one in self._engines.values())
+
     def tick(self, now: int) -> list[Step]:
         """Time passed: rests end, waits end, asks nobody repeated are dropped."""
         steps: list[Step] = []

@@ -9,10 +9,7 @@ what they send, keeps what they save and lets their machines take time. Phases:
 
 from __future__ import annotations
 
-import gc
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -21,38 +18,37 @@ from assay_coordinator.core.coordinator import Listed
 from assay_coordinator.core.events import Received
 from assay_coordinator.core.records import JobRow
 from assay_node.core.parameters import Parameters
-from assay_node.core.sealing import NaclSealing, Sealing
+from assay_node.core.sealing import Sealing
 from assay_protocol.codec import remembering
 from assay_protocol.messages import CloseEpoch, Grant
 from assay_protocol.signing import ED25519, Identity, Signer, Verifier
-from assay_simnet import traces
-from assay_simnet.arrivals import Turns, sessions
-from assay_simnet.churn import Churn
+from assay_simnet.collecting import few_collections
 from assay_simnet.drivers.buckets import Buckets
 from assay_simnet.drivers.fast_client import FastClient
 from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
+from assay_simnet.drivers.traffic import Traffic
 from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
 from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
 from assay_simnet.links import Links
 from assay_simnet.machines import Machines
+from assay_simnet.raised import violated_by
 from assay_simnet.record import Record
-from assay_simnet.roster import Comings, planned
-from assay_simnet.scenario import INVARIANTS, Scenario
+from assay_simnet.roster import planned
+from assay_simnet.scenario import Scenario
 from assay_simnet.schema import ScenarioError
+from assay_simnet.seeded_sealing import SeededSealing
 from assay_simnet.seeds import Streams
 from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, START
 from assay_simnet.summary import summary, write_tables
 
 _STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
-RAISED: Final = "raised"  # what stands for an id where a core raised
 _QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
 REMEMBERED: Final = 32_768  # messages on their way, to be known again when they arrive
-_COLLECTED: Final = (200_000, 20, 100)  # thresholds of collections: cycles are rare here
 
 
 class Fast:
@@ -63,9 +59,10 @@ class Fast:
         self.streams = Streams(seed)
         self.buckets = Buckets(START, scenario.tick)
         self.history, self.record = History(), Record(folder)
+        real = SeededSealing(self.streams.secret("sealing"))
         keyed = scenario.signatures == "keyed"
         self.verifier: Verifier = KeyedVerifier() if keyed else ED25519
-        self.sealing: Sealing = KeyedSealing() if keyed else NaclSealing()
+        self.sealing: Sealing = KeyedSealing() if keyed else real
         network = scenario.network
         self.links = Links(
             self.streams.stream("network"), network.latency, network.jitter, network.loss
@@ -76,13 +73,11 @@ class Fast:
         self.clients_by_key: dict[bytes, FastClient] = {}
         self.nodes: list[FastNode] = []
         self.clients: list[FastClient] = []
-        self._comings = Comings(scenario.churn, self.streams)
-        self._leaving: dict[int, Churn] = {}
-        self._whose = self.streams.stream("whose")
         self.checks = Checks(self)
         self.coordinator = FastCoordinator(self, scenario.policy, self.listed)
         self.faults = Faults(self)
-        self.arrivals_end = START + scenario.warm_up + scenario.duration
+        self.traffic = Traffic(scenario, self.streams, self.buckets, self.nodes, self.clients)
+        self.arrivals_end = self.traffic.ends
         self.ends_at = self.arrivals_end + scenario.heal
         self.phase = "warm-up"
         self._populate()
@@ -163,26 +158,23 @@ class Fast:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
         known = 0 if self.scenario.checks.bytes else REMEMBERED
         try:
-            with remembering(known), _few_collections():
+            with remembering(known), few_collections():
                 self._phases(watch or (lambda _: None))
         except (Violated, ScenarioError):
             raise
         except Exception as error:  # of a core: whatever it is handed, it is not to raise
-            raise Violated(_ident(error), _where(error)) from error
+            raise violated_by(error) from error
 
     def _phases(self, watch: Callable[[Driver], None]) -> None:
         scenario = self.scenario
         begins = START + scenario.warm_up
         for node in self.nodes:
             node.start()
-            churn = self._leaving[node.number] = self._comings.of(node.number, node.region)
-            stays = churn.stays_us(self.now)
-            if stays is not None:
-                self.buckets.at(begins + stays, self._leave, node)
+        self.traffic.come_and_go()
         self.buckets.after(scenario.checks.every, self._look)
         self._upto(begins, watch)
         self.phase = "safety"
-        self._arrive(sessions(scenario.workload, self.streams.stream("workload"), self._trace()))
+        self.traffic.ask()
         self.faults.schedule(begins, self.arrivals_end)
         self._upto(self.arrivals_end, watch)
         self.phase = "heal"
@@ -218,73 +210,3 @@ class Fast:
         if not self.coordinator.down:
             self.checks.look()
         self.buckets.after(self.scenario.checks.every, self._look)
-
-    def _trace(self) -> list[traces.Ask]:
-        work = self.scenario.workload
-        if work.arrivals != "trace":
-            return []
-        return traces.load(work.trace, None if work.trace_file == "-" else Path(work.trace_file))
-
-    def _arrive(self, coming: Iterator[Turns]) -> None:
-        """The next session, at its time; then the one after it."""
-        turns = next(coming, None)
-        if turns is None:
-            return
-        at = START + self.scenario.warm_up + turns.at_us
-        if at < self.arrivals_end:
-            self.buckets.at(at, self._session, turns, coming)
-
-    def _session(self, turns: Turns, coming: Iterator[Turns]) -> None:
-        if turns.asks[0].session:  # a trace's own: one client each
-            place = sum(turns.asks[0].session.encode()) % len(self.clients)
-        else:
-            place = self._whose.below(len(self.clients))
-        self.clients[place].begin(turns)
-        self._arrive(coming)
-
-    def _leave(self, node: FastNode) -> None:
-        """One node's stay is over; it comes back, until the heal phase."""
-        if self.now >= self.arrivals_end:
-            return
-        churn = self._leaving[node.number]
-        if node.core is not None:
-            if self._comings.drains(node.number, self.now):
-                node.drain()
-            else:
-                node.stop()
-        self.buckets.after(churn.away_us(self.now), self._return, node)
-
-    def _return(self, node: FastNode) -> None:
-        if node.core is not None and node.core.draining:
-            node.stop()
-        if node.core is None:
-            node.start()
-        stays = self._leaving[node.number].stays_us(self.now)
-        if stays is not None:
-            self.buckets.after(stays, self._leave, node)
-
-
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Spare the collector a walk over all parties every few thousand events."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*_COLLECTED)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-def _ident(error: Exception) -> str:
-    """The id that a core's own assertion names, if it does."""
-    head = str(error).split(":", 1)[0]
-    return head if head in INVARIANTS else RAISED
-
-
-def _where(error: Exception) -> str:
-    """What was raised, and by which line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    return f"{type(error).__name__} in {place}: {error}"

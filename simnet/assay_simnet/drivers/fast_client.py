@@ -18,7 +18,6 @@ from assay.events import (
     Event,
     Granted,
     HandIn,
-    Job,
     OpenStream,
     Received,
     Refused,
@@ -33,16 +32,15 @@ from assay_protocol.errors import PeerGone
 from assay_protocol.streams import remote_error
 from assay_simnet.arrivals import Turns
 from assay_simnet.drivers.ground import Ground
+from assay_simnet.drivers.job_asks import job_of
 from assay_simnet.drivers.job_streams import BREAK_US, JobStream, NodeEnd
-from assay_simnet.evidence import VOCABULARY
 from assay_simnet.links import Wire
 from assay_simnet.record import JobLine
 from assay_simnet.roster import PlannedClient
-from assay_simnet.setting import CANARY
+from assay_simnet.traces import Ask
 
 HAND_IN_US: Final = 15_000_000  # until a hand-in without an answer is tried again
 HAND_INS_MAX: Final = 400
-SAMPLER: Final = m.Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
 class Desk(Protocol):
@@ -96,6 +94,7 @@ class FastClient:
         self._requests: dict[int, tuple[int, int]] = {}  # to (run, attempt)
         self._handing: dict[int, tuple[object, int]] = {}  # by request: what, and tries so far
         self._next = 0
+        self.begun = 0  # jobs
 
     @property
     def key(self) -> bytes:
@@ -143,9 +142,10 @@ class FastClient:
 
     # ---- inside ----
 
-    def _ask(self, asks: deque[object], pauses: deque[int]) -> None:
+    def _ask(self, asks: deque[Ask], pauses: deque[int]) -> None:
         ask = asks.popleft()
-        job = self._job(ask.n_in, ask.n_out)  # type: ignore[attr-defined]  # an Ask
+        verify = self.world.scenario.workload.verify
+        job = job_of(ask, self._stream, self.world.listed, verify)
         self._next += 1
         run, now = self._next, self.world.now
         machine = JobMachine(
@@ -160,22 +160,9 @@ class FastClient:
         )
         line.then = (asks, pauses) if asks else None
         self._runs[run] = Run(machine, line)
+        self.begun += 1
         self.world.record.begun += 1
         self._handle(run, Begin())
-
-    def _job(self, n_in: int, n_out: int) -> Job:
-        own = self._stream.word()
-        rest = max(0, n_in - len(CANARY) - 1)
-        prompt = (*CANARY, 1 + own % (VOCABULARY - 1), *(1,) * rest)
-        return Job(
-            model=self.world.listed.model,
-            prompt=prompt,
-            sampler=SAMPLER,
-            max_tokens=n_out,
-            nonce=b"".join(self._stream.word().to_bytes(8, "big") for _ in range(4)),
-            vocabulary=VOCABULARY,
-            verify=self.world.scenario.workload.verify,
-        )
 
     def _handle(self, run: int, event: Event) -> None:
         known = self._runs.get(run)

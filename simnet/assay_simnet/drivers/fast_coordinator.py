@@ -33,10 +33,10 @@ from assay_coordinator.core.events import (
 from assay_coordinator.core.policy import Policy
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
-from assay_protocol.signing import SIGNATURE_BYTES
 from assay_simnet.chain import Chain
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.evidence import calibration
+from assay_simnet.forging import forged_receipt
 from assay_simnet.links import Wire
 from assay_simnet.roster import remembered
 from assay_simnet.tables import Tables
@@ -202,12 +202,7 @@ class FastCoordinator:
         share = self.world.scenario.checks.probe
         if not share or self.asked % share:
             return
-        place = 8 * (self.asked % len(message.receipt)) + self.asked % 8
-        if self.asked % (2 * share):
-            place %= 8 * SIGNATURE_BYTES
-        damaged = bytearray(message.receipt)
-        damaged[place // 8] ^= 1 << place % 8
-        forged = m.SubmitReceipt(receipt=bytes(damaged), ack=message.ack)
+        forged = forged_receipt(message, self.asked, share)
         effects = self.core.handle(self.world.now, Received(peer, 1, forged))
         self.world.checks.forged(effects, number)
 

@@ -179,6 +179,10 @@ class FastNode:
         return self.core is not None
 
     @property
+    def draining(self) -> bool:
+        return self.core is not None and self.core.draining
+
+    @property
     def slots(self) -> int:
         return self.speed.slots
 

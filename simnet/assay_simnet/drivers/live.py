@@ -23,14 +23,16 @@ import trio
 from assay_coordinator.core.records import JobRow
 from assay_node.coordinator import Coordinator
 from assay_node.core.parameters import Parameters
-from assay_node.core.sealing import NaclSealing, Sealing
+from assay_node.core.sealing import Sealing
 from assay_protocol.messages import CloseEpoch, Grant
 from assay_protocol.signing import ED25519, Identity, Signer, Verifier
+from assay_simnet.collecting import few_collections
 from assay_simnet.determinism import halting, run_virtual
 from assay_simnet.drivers.agenda import Agenda
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.live_client import LiveClient
-from assay_simnet.drivers.live_coordinator import NUMBER, LiveCoordinator
+from assay_simnet.drivers.live_coordinator import LiveCoordinator
+from assay_simnet.drivers.live_ground import NUMBER
 from assay_simnet.drivers.live_node import LiveNode
 from assay_simnet.drivers.live_wires import Wires
 from assay_simnet.drivers.traffic import Traffic
@@ -44,6 +46,7 @@ from assay_simnet.record import Record
 from assay_simnet.roster import planned, remembered
 from assay_simnet.scenario import Scenario
 from assay_simnet.schema import ScenarioError
+from assay_simnet.seeded_sealing import SeededSealing
 from assay_simnet.seeds import Streams
 from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, SECOND, START
@@ -63,7 +66,9 @@ class Live:
         self.history, self.record = History(), Record(folder)
         keyed = scenario.signatures == "keyed"
         self.verifier: Verifier = KeyedVerifier() if keyed else ED25519
-        self.sealing: Sealing = KeyedSealing() if keyed else NaclSealing()
+        self.sealing: Sealing = (
+            KeyedSealing() if keyed else SeededSealing(self.streams.secret("sealing"))
+        )
         network = scenario.network
         self.links = Links(
             self.streams.stream("network"), network.latency, network.jitter, network.loss
@@ -145,7 +150,7 @@ class Live:
     def run(self, watch: Callable[[Driver], None] | None = None) -> None:
         """All phases. Raises Violated; `watch` is called once for each second of virtual time."""
         try:
-            with _silent_logs():
+            with _silent_logs(), few_collections():
                 run_virtual(self._whole, watch or (lambda _: None), seed=self.seed, start_us=START)
         except (Violated, ScenarioError):
             raise

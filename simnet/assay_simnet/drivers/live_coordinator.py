@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import count
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -32,12 +31,9 @@ from assay_protocol.errors import AssayError
 from assay_protocol.links import SESSION
 from assay_simnet.determinism import halting
 from assay_simnet.drivers.live_chain import LiveChain
-from assay_simnet.drivers.live_ground import LiveGround
+from assay_simnet.drivers.live_ground import NUMBER, LiveGround
 from assay_simnet.evidence import calibration
 from assay_simnet.forging import forged_receipt
-
-NUMBER: Final = 0  # among the parties
-_databases: Final = count(1)  # names of SQLite's are known in the whole process
 
 
 class CoordinatorWorld(LiveGround, Protocol):
@@ -72,8 +68,7 @@ class LiveCoordinator:
         self.signer = ground.identity("coordinator")
         self.region = ground.scenario.network.coordinator
         self.address = ground.wires.place(self.key, self.region)
-        name = f"file:assay-live-{next(_databases)}?mode=memory&cache=shared&uri=true"
-        self.tables = Store(f"sqlite:///{name}")
+        self.tables = Store("sqlite:///:memory:")
         self.chain = LiveChain(ground)
         self.starts = 1  # the next is the 2nd, as where there was one to remember with
         self.down, self.ready = True, trio.Event()

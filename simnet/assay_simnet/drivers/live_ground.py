@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from assay_node.core.sealing import Sealing
 from assay_protocol.signing import Signer, Verifier
@@ -15,6 +15,8 @@ from assay_simnet.machines import Machines
 from assay_simnet.record import Record
 from assay_simnet.scenario import Scenario
 from assay_simnet.seeds import Streams
+
+NUMBER: Final = 0  # the coordinator's among the parties
 
 
 class LiveGround(Protocol):

@@ -35,7 +35,7 @@ from assay_simnet.determinism import halting
 from assay_simnet.drivers.fast_conduct import Conduct
 from assay_simnet.drivers.fast_node import RECONNECT_US, Meter
 from assay_simnet.drivers.live_engine import LiveEngine
-from assay_simnet.drivers.live_ground import LiveGround
+from assay_simnet.drivers.live_ground import NUMBER, LiveGround
 from assay_simnet.roster import PlannedNode
 
 _IN_MEMORY = Path(":memory:")
@@ -110,7 +110,7 @@ class LiveNode:
         self._alone = trio.Lock()
         self._clock_us, self._drift_ppm, self._drifts_from = 0, 0, 0
         self._flip_next = False  # a bit of its next answer
-        self._tickets: dict[int, bytes] = {}  # by job stream
+        self._opened: dict[int, tuple[int, bytes]] = {}  # by job stream: whose, for which ticket
         self._made: dict[tuple[bytes, int], tuple[str, float]] = {}  # by seed and start: see made
 
     @property
@@ -229,7 +229,7 @@ class LiveNode:
             yield process.engine
 
         ground = self._ground
-        self._tickets, self._made = {}, {}
+        self._opened, self._made = {}, {}
         async with open_engines() as engines:
             await engines.add(open_engine)
             process.runtime = NodeRuntime(
@@ -299,16 +299,17 @@ class LiveNode:
         """What reaches it; effects instead of its core's, if it keeps this from the core."""
         match event:
             case on.StreamOpened(stream, client, first, _):
-                self._note(client, "open", first)
-                self._tickets[stream] = _ticket_of(first)
-            case on.StreamFrame(_, frame):
-                self._noted("frame", frame)
+                number = self._ground.number_of(client)
+                self._opened[stream] = number, _ticket_of(first)
+                self._note(number, "open", first)
+            case on.StreamFrame(stream, frame):
+                self._note(self._opened[stream][0], "frame", frame)
             case on.StreamLost(stream):
-                self._tickets.pop(stream, None)
+                self._opened.pop(stream, None)
             case on.Answered(_, body):
-                self._note(self._ground.home.key, "answer", body)
+                self._note(NUMBER, "answer", body)
             case on.Noticed(body):
-                self._note(self._ground.home.key, "notice", body)
+                self._note(NUMBER, "notice", body)
                 conduct = self._conduct
                 if conduct is not None and conduct.hides(body):
                     excuse = conduct.excuse(body)
@@ -322,19 +323,15 @@ class LiveNode:
             done.append(effect)
             match effect:
                 case do.StartGenerate(stream, generate):
-                    self._begins(self._tickets[stream], generate)
+                    self._begins(self._opened[stream][1], generate)
                 case do.Request(_, body) if self._conduct is not None:
                     other = self._conduct.other_receipt(body)
                     if other is not None:
                         done.append(do.Notify(other))
         return done
 
-    def _note(self, source: bytes, what: str, detail: bytes) -> None:
-        ground = self._ground
-        ground.history.note(ground.now, ground.number_of(source), self.number, what, detail)
-
-    def _noted(self, what: str, detail: bytes) -> None:
-        self._ground.history.note(self._ground.now, self.number, self.number, what, detail)
+    def _note(self, source: int, what: str, detail: bytes) -> None:
+        self._ground.history.note(self._ground.now, source, self.number, what, detail)
 
     # ---- its engine's answers ----
 

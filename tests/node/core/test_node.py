@@ -60,6 +60,30 @@ def test_heartbeats_follow_the_coordinators_beat_one_at_a_time() -> None:
     assert (bench.node.repute.earned, bench.node.repute.audits_passed) == (12, 3)
 
 
+def test_a_node_with_nothing_to_do_rests_until_its_next_heartbeat() -> None:
+    bench = make_bench()
+    beat_at = bench.node.rests_until
+    assert beat_at == bench.now + 5 * SECOND
+    effects = bench.later(5 * SECOND)
+    assert bench.node.rests_until == 0, "an answer is awaited"
+    bench.answer_heartbeat(effects)
+    assert bench.node.rests_until == beat_at + 5 * SECOND
+    bench.post(on.SessionDown())
+    assert bench.node.rests_until == 0
+
+
+def test_a_node_that_owes_or_keeps_anything_does_not_rest() -> None:
+    bench = make_bench()
+    finished_job(bench)
+    assert bench.node.rests_until == 0
+    bench.book(bench.save_all())
+    assert bench.node.receipts_owed == 0
+    assert bench.node.rests_until == 0, "the transcript is kept for an audit"
+    draining = make_bench()
+    draining.post(on.Drain())
+    assert draining.node.rests_until == 0
+
+
 def test_a_lost_lease_is_taken_again_at_once_then_with_growing_waits() -> None:
     bench = make_bench()
     [beat] = bench.requests(bench.later(5 * SECOND), Heartbeat)
