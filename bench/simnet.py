@@ -6,7 +6,11 @@ thousand nodes would have it. Every run is a process of its own, so that its mem
     fast_cpu_s, fast_mb, fast_events_per_s   of `--nodes` nodes and about `--jobs` jobs
     job_ms           CPU a job, at each size: what was used from the first job on, less what the
                      same nodes used for heartbeats alone in the minute before (so churn counts)
-    cost_growth      the largest size's job_ms over the smallest one's
+    cost_growth      the largest size's job_ms over the smallest one's. A larger network has fewer
+                     jobs for each node, so less is at stake and more of them are audited: that is
+                     in it, and `audits_a_job` tells how much
+    cost_growth_same_load   the same with `--per-node` jobs for each node at every size up to
+                     `--per-node-most` nodes, so that about as many of them are audited
     simpy_ratio      messages a CPU-second of a smaller network's run over what SimPy (a process and
                      a Store for each party) needs to carry the very same messages at the same times
                      between parties that do nothing with them
@@ -85,6 +89,7 @@ def fast(nodes: int, jobs: int) -> dict[str, Any]:
         "nodes": nodes,
         "jobs": world.record.begun,
         "audits": world.record.logs["verdict"],
+        "audits_a_job": round(world.record.logs["verdict"] / world.record.begun, 2),
         "events": world.buckets.done,
         "cpu_s": round(cpu_s, 1),
         "events_per_s": round(world.buckets.done / cpu_s),
@@ -92,6 +97,12 @@ def fast(nodes: int, jobs: int) -> dict[str, Any]:
         "job_ms": round(1e3 * worked / world.record.begun, 3),
         "digest": world.history.digest,
     }
+
+
+def growth(runs: list[dict[str, Any]]) -> float:
+    """What a job costs in the last run over what it does in the first."""
+    ratio: float = runs[-1]["job_ms"] / runs[0]["job_ms"]
+    return round(ratio, 2)
 
 
 def against_simpy(nodes: int, jobs: int) -> dict[str, Any]:
@@ -155,10 +166,19 @@ def apart(part: str, nodes: int, jobs: int) -> dict[str, Any]:
     return found
 
 
+def _by_size(runs: list[dict[str, Any]], figure: str) -> dict[str, Any]:
+    return {str(run["nodes"]): run[figure] for run in runs}
+
+
 def figures(args: argparse.Namespace) -> dict[str, Any]:
     sizes = [n for n in (100, 1_000, 10_000) if n < args.nodes]
     runs = [apart("fast", n, args.small_jobs) for n in sizes]
     runs.append(apart("fast", args.nodes, args.jobs))
+    loaded = [
+        apart("fast", n, args.per_node * n)
+        for n in (100, 1_000, 10_000, 100_000)
+        if n <= args.per_node_most
+    ]
     simpy_run = apart("simpy", args.simpy_nodes, args.small_jobs)
     last = runs[-1]
     return {
@@ -167,8 +187,12 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
         "fast_cpu_s": last["cpu_s"],
         "fast_mb": last["mb"],
         "fast_events_per_s": last["events_per_s"],
-        "job_ms": {str(run["nodes"]): run["job_ms"] for run in runs},
-        "cost_growth": round(last["job_ms"] / runs[0]["job_ms"], 2),
+        "job_ms": _by_size(runs, "job_ms"),
+        "audits_a_job": _by_size(runs, "audits_a_job"),
+        "cost_growth": growth(runs),
+        "job_ms_same_load": _by_size(loaded, "job_ms"),
+        "audits_a_job_same_load": _by_size(loaded, "audits_a_job"),
+        "cost_growth_same_load": growth(loaded),
         "simpy_ratio": simpy_run["ratio"],
         "messages_per_s": simpy_run["ours_per_s"],
         "simpy_messages_per_s": simpy_run["simpy_per_s"],
@@ -183,6 +207,8 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=100_000)
     parser.add_argument("--jobs", type=int, default=12_000)
     parser.add_argument("--small-jobs", type=int, default=3_000, help="in the smaller networks")
+    parser.add_argument("--per-node", type=int, default=3, help="jobs, where load is the same")
+    parser.add_argument("--per-node-most", type=int, default=10_000, help="nodes, then")
     parser.add_argument("--simpy-nodes", type=int, default=3_000)
     parser.add_argument(
         "--part", choices=("fast", "simpy", "live"), help="one measurement, in this process"

@@ -288,8 +288,10 @@ class Checks:
         core = world.coordinator.core
         cases, jobs = len(core.audits.cases), len(core.jobs.jobs)
         self._hold("B1", cases <= jobs, "more cases than jobs")
-        for key, node in core.registry.nodes.items():
-            self._hold("B1", node.auditing <= policy.audits_per_node, "too many audits", key)
+        audits = policy.audits_per_node
+        busy = [key for key, node in core.registry.nodes.items() if node.auditing > audits]
+        for key in busy:
+            self._hold("B1", False, "too many audits", key)
         for client in world.clients:
             tickets = core.jobs.open_tickets(client.key)
             most = policy.open_tickets_max

@@ -51,7 +51,7 @@ class Tables:
         elif isinstance(row, RoundRow):
             self.rounds = max(self.rounds, row.number)
         if not isinstance(row, _LET_GO):
-            key = tuple(getattr(row, name) for name in row.KEY)
+            key = tuple([getattr(row, name) for name in row.KEY])
             self._rows.setdefault(type(row), {})[key] = row
 
     def rows(self, cls: type[Any]) -> list[Any]:

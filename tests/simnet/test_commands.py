@@ -97,6 +97,36 @@ def test_results_do_not_depend_on_the_workers(
     assert alone.count("ok ") == 3
 
 
+FRAMED = """# Does a run that breaks an invariant after others that do not stop the check?
+schema = 1
+name = "framed"
+duration = "2 min"
+[population]
+nodes = 8
+[workload]
+rate = "1 / s"
+[coordinator]
+links = 64
+[[adversary]]
+behaviour = "framing_ring"
+fraction = 0.5
+verified = 250
+"""
+
+
+def test_the_first_violation_is_the_first_of_the_tasks_for_any_number_of_workers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "framed.toml"
+    file.write_text(FRAMED)
+    told = []
+    for workers in ("1", "2"):
+        assert main(["check", str(file), "--seeds", "2..5", "--workers", workers]) == 1
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert [line.split()[0] for line in told[0].splitlines()[:3]] == ["ok", "simnet", "S2"]
+
+
 def test_a_replay_tells_what_a_node_did_until_then(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -125,19 +125,21 @@ class FastClient:
         else:
             assert isinstance(message, m.Error), message
             event = Refused(attempt, remote_error(message))
-        self.world.history.note(self.world.now, 0, self.number, type(message).__name__)
+        self.world.history.note(self.world.buckets.now, 0, self.number, type(message).__name__)
         self._handle(run, event)
 
     def framed(self, stream: JobStream, frame: bytes) -> None:
         if stream.open:
-            self.world.history.note(self.world.now, stream.node.number, self.number, "frame", frame)
+            self.world.history.note(
+                self.world.buckets.now, stream.node.number, self.number, "frame", frame
+            )
             self._handle(stream.run, Received(stream.attempt, frame))
 
     def closed(self, stream: JobStream) -> None:
         """The other end is gone, or the stream is."""
         if stream.open:
             stream.open = False
-            self.world.history.note(self.world.now, stream.node.number, self.number, "lost")
+            self.world.history.note(self.world.buckets.now, stream.node.number, self.number, "lost")
             self._handle(stream.run, StreamLost(stream.attempt, PeerGone()))
 
     # ---- inside ----
@@ -147,7 +149,7 @@ class FastClient:
         verify = self.world.scenario.workload.verify
         job = job_of(ask, self._stream, self.world.listed, verify)
         self._next += 1
-        run, now = self._next, self.world.now
+        run, now = self._next, self.world.buckets.now
         machine = JobMachine(
             job, self.signer, self.world.coordinator.key, verifier=self.world.verifier
         )
@@ -168,7 +170,7 @@ class FastClient:
         known = self._runs.get(run)
         if known is None:
             return
-        for effect in known.machine.handle(self.world.now, event):
+        for effect in known.machine.handle(self.world.buckets.now, event):
             self._do(run, known, effect)
         wake_at = known.machine.wake_at
         # One wake a machine: a later one is asked for when the earlier comes too soon.
@@ -208,14 +210,14 @@ class FastClient:
                     self._hand_in(body)
             case TokensDrawn():
                 line = known.line
-                line.first_us = line.first_us or self.world.now
+                line.first_us = line.first_us or self.world.buckets.now
                 line.tokens += len(effect.tokens)
             case Ended():
                 self._over(run, known, effect)
 
     def _over(self, run: int, known: Run, effect: Ended) -> None:
         line, outcome = known.line, effect.outcome
-        line.ended_us, line.finish = self.world.now, outcome.finish
+        line.ended_us, line.finish = self.world.buckets.now, outcome.finish
         line.code = outcome.error.code if outcome.error else ""
         line.nodes = tuple(self.world.by_key[one.node].number for one in outcome.segments)
         self.world.record.ended(line)
@@ -224,7 +226,7 @@ class FastClient:
         del self._runs[run]
         if line.then is not None:
             asks, pauses = line.then
-            if self.world.now < self.world.arrivals_end:
+            if self.world.buckets.now < self.world.arrivals_end:
                 self.world.buckets.after(pauses.popleft(), self._ask, asks, pauses)
 
     def _handle_later(self, run: int, event: Event) -> None:
@@ -238,13 +240,13 @@ class FastClient:
         ticket = known.machine.drawing.ticket
         stream = JobStream(world.number(), self, run, attempt, node, ticket)
         known.streams[attempt] = stream
-        arrives = world.links.arrival(world.now, stream.up, self.region, node.region)
+        arrives = world.links.arrival(world.buckets.now, stream.up, self.region, node.region)
         if arrives is not None:
             world.buckets.at(arrives, node.opened, stream, first)
 
     def _frame(self, stream: JobStream, frame: bytes) -> None:
         world = self.world
-        arrives = world.links.arrival(world.now, stream.up, self.region, stream.node.region)
+        arrives = world.links.arrival(world.buckets.now, stream.up, self.region, stream.node.region)
         if arrives is None:
             stream.broke(world.buckets)
         else:
@@ -253,8 +255,8 @@ class FastClient:
     def _close(self, stream: JobStream) -> None:
         world = self.world
         stream.open = False
-        arrives = world.links.arrival(world.now, stream.up, self.region, stream.node.region)
-        world.buckets.at(arrives or world.now + BREAK_US, stream.node.lost, stream)
+        arrives = world.links.arrival(world.buckets.now, stream.up, self.region, stream.node.region)
+        world.buckets.at(arrives or world.buckets.now + BREAK_US, stream.node.lost, stream)
 
     def _hand_in(self, body: object, tries: int = 0) -> None:
         """Until it is answered: the coordinator takes the same one any number of times."""
@@ -271,7 +273,9 @@ class FastClient:
     def _send(self, request: int, message: object) -> None:
         world = self.world
         coordinator = world.coordinator
-        arrives = world.links.arrival(world.now, self.outward, self.region, coordinator.region)
+        arrives = world.links.arrival(
+            world.buckets.now, self.outward, self.region, coordinator.region
+        )
         if arrives is None:
             return
         call = coordinator.receive_client

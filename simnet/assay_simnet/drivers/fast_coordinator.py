@@ -125,7 +125,9 @@ class FastCoordinator:
             verifier=self.world.verifier,
             tables=NoiseTables([calibration(self.listed.model)]),
         )
-        self._carry_out(core, core.restore(self.world.now, self.tables.load(self.world.now)))
+        self._carry_out(
+            core, core.restore(self.world.buckets.now, self.tables.load(self.world.buckets.now))
+        )
         return core
 
     def crash(self) -> None:
@@ -145,7 +147,7 @@ class FastCoordinator:
 
     def remember(self, node: bytes, operator: bytes, verified: int) -> None:
         """A node that was here before and passed `verified` audits."""
-        now = self.world.now
+        now = self.world.buckets.now
         self.tables.save(remembered(node, operator, verified, self.policy, now))
 
     def relearn(self) -> None:
@@ -158,7 +160,7 @@ class FastCoordinator:
         """A message of a node, encoded."""
         if self.down:
             return
-        self.world.history.note(self.world.now, number, NUMBER, "message", body)
+        self.world.history.note(self.world.buckets.now, number, NUMBER, "message", body)
         self.world.checks.heard(body, number)
         message = decode(body)
         if isinstance(message, m.SubmitReceipt):
@@ -169,7 +171,7 @@ class FastCoordinator:
         """A message of a client: both ends are ours, so it is not encoded for the way."""
         if self.down:
             return
-        self.world.history.note(self.world.now, number, NUMBER, type(message).__name__)
+        self.world.history.note(self.world.buckets.now, number, NUMBER, type(message).__name__)
         self.world.checks.heard_client(message, number)
         self.handle(Received(peer, request, message))
 
@@ -179,7 +181,7 @@ class FastCoordinator:
 
     def handle(self, event: Event) -> None:
         if not self.down:
-            self._carry_out(self.core, self.core.handle(self.world.now, event))
+            self._carry_out(self.core, self.core.handle(self.world.buckets.now, event))
 
     def chain_back(self) -> None:
         """The chain takes transactions again."""
@@ -193,7 +195,7 @@ class FastCoordinator:
         self.world.buckets.after(TICK_US, self._tick)
 
     def _forget(self) -> None:
-        self.tables.forget(self.world.now)
+        self.tables.forget(self.world.buckets.now)
         self.world.buckets.after(FORGET_US, self._forget)
 
     def _probe(self, peer: bytes, message: m.SubmitReceipt, number: int) -> None:
@@ -203,19 +205,21 @@ class FastCoordinator:
         if not share or self.asked % share:
             return
         forged = forged_receipt(message, self.asked, share)
-        effects = self.core.handle(self.world.now, Received(peer, 1, forged))
+        effects = self.core.handle(self.world.buckets.now, Received(peer, 1, forged))
         self.world.checks.forged(effects, number)
 
     # ---- what it does ----
 
     def _carry_out(self, core: Coordinator, effects: Iterable[Effect]) -> None:
-        effects = list(effects)
         checks = self.world.checks
+        others = []
         for effect in effects:
             if isinstance(effect, Save):
                 self.tables.save(effect.row)
                 checks.saved(effect.row)
-        for effect in effects:
+            else:
+                others.append(effect)
+        for effect in others:
             match effect:
                 case Reply(peer, request, message):
                     checks.replied(message)
@@ -229,7 +233,7 @@ class FastCoordinator:
                 ):
                     self._answer(peer, request, _NO_DOCUMENTS)
                 case Log():
-                    self.world.record.logged(self.world.now, effect)
+                    self.world.record.logged(self.world.buckets.now, effect)
 
     def _post(self, effect: PostRound | PostEpoch) -> None:
         if self.chain_down:
@@ -241,7 +245,7 @@ class FastCoordinator:
             self.world.buckets.after(later_us, self._mined, told)
 
     def _mined(self, told: Event) -> None:
-        self.world.history.note(self.world.now, NUMBER, NUMBER, "RoundMined")
+        self.world.history.note(self.world.buckets.now, NUMBER, NUMBER, "RoundMined")
         self.handle(told)
 
     def _answer(self, peer: bytes, request: int, message: object) -> None:
@@ -255,7 +259,7 @@ class FastCoordinator:
         client = world.clients_by_key.get(peer)
         if client is None:
             return
-        arrives = world.links.arrival(world.now, client.inward, self.region, client.region)
+        arrives = world.links.arrival(world.buckets.now, client.inward, self.region, client.region)
         if arrives is not None:
             world.buckets.at(arrives, client.answered, request, message)
 
@@ -266,7 +270,7 @@ class FastCoordinator:
 
     def _send(self, region: str, wire: Wire, call: Callable[[bytes], None], body: bytes) -> bool:
         world = self.world
-        arrives = world.links.arrival(world.now, wire, self.region, region)
+        arrives = world.links.arrival(world.buckets.now, wire, self.region, region)
         if arrives is None:
             return False
         world.buckets.at(arrives, call, body)

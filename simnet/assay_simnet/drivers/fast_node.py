@@ -165,8 +165,11 @@ class FastNode:
     @property
     def now(self) -> int:
         """By its own clock."""
-        now = self.world.now
-        return now + self.clock_us + (now - self.drifts_from) * self.drift_ppm // 1_000_000
+        now = self.world.buckets.now + self.clock_us
+        if not self.drift_ppm:
+            return now
+        since = self.world.buckets.now - self.drifts_from
+        return now + since * self.drift_ppm // 1_000_000
 
     @property
     def cheat(self) -> Cheat | None:
@@ -282,7 +285,7 @@ class FastNode:
 
     def drift(self, ppm: int) -> None:
         """Its clock runs so much faster from now on."""
-        now = self.world.now
+        now = self.world.buckets.now
         self.clock_us, self.drifts_from, self.drift_ppm = self.now - now, now, ppm
 
     def flip_bit(self) -> None:
@@ -304,13 +307,13 @@ class FastNode:
     def answered(self, request: int, body: bytes) -> None:
         if request in self._open_requests:
             self._open_requests.discard(request)
-            self.world.history.note(self.world.now, 0, self.number, "answer", body)
+            self.world.history.note(self.world.buckets.now, 0, self.number, "answer", body)
             self._event(on.Answered(request, body))
 
     def noticed(self, body: bytes) -> None:
         if self.core is None:
             return
-        self.world.history.note(self.world.now, 0, self.number, "notice", body)
+        self.world.history.note(self.world.buckets.now, 0, self.number, "notice", body)
         conduct = self._conduct
         if conduct is not None and conduct.hides(body):
             excuse = conduct.excuse(body)
@@ -326,7 +329,7 @@ class FastNode:
         if not stream.open:
             return
         client = stream.client
-        self.world.history.note(self.world.now, client.number, self.number, "open", frame)
+        self.world.history.note(self.world.buckets.now, client.number, self.number, "open", frame)
         self._streams[stream.number] = stream
         answered = stream.ticket in self.disk.owed
         self._event(on.StreamOpened(stream.number, client.key, frame, answered))
@@ -335,7 +338,7 @@ class FastNode:
     def framed(self, stream: JobStream, frame: bytes) -> None:
         if stream.number in self._streams:
             client = stream.client.number
-            self.world.history.note(self.world.now, client, self.number, "frame", frame)
+            self.world.history.note(self.world.buckets.now, client, self.number, "frame", frame)
             self._event(on.StreamFrame(stream.number, frame))
 
     def lost(self, stream: JobStream) -> None:
@@ -345,8 +348,8 @@ class FastNode:
     # ---- time ----
 
     def _tick_within(self, delay_us: int) -> None:
-        due = self.world.now + delay_us
-        if self._tick_at <= self.world.now or due < self._tick_at:
+        due = self.world.buckets.now + delay_us
+        if self._tick_at <= self.world.buckets.now or due < self._tick_at:
             self._tick_at = due
             self.world.buckets.at(due, self._tick, due)
 
@@ -412,7 +415,7 @@ class FastNode:
         world, home = self.world, self.world.coordinator
         arrives = None
         if self.connected:
-            arrives = world.links.arrival(world.now, self.outward, self.region, home.region)
+            arrives = world.links.arrival(world.buckets.now, self.outward, self.region, home.region)
         if arrives is None:
             self.unanswered(request)
             return
@@ -435,7 +438,9 @@ class FastNode:
         if stream is None or not stream.open:
             return
         world = self.world
-        arrives = world.links.arrival(world.now, stream.down, self.region, stream.client.region)
+        arrives = world.links.arrival(
+            world.buckets.now, stream.down, self.region, stream.client.region
+        )
         if arrives is None:
             stream.broke(world.buckets)
         else:
@@ -446,7 +451,9 @@ class FastNode:
         if stream is not None and stream.open:
             world = self.world
             client = stream.client
-            arrives = world.links.arrival(world.now, stream.down, self.region, client.region)
+            arrives = world.links.arrival(
+                world.buckets.now, stream.down, self.region, client.region
+            )
             if arrives is not None:
                 world.buckets.at(arrives, client.closed, stream)
 
@@ -467,7 +474,7 @@ class FastNode:
         lifetime = self.world.scenario.policy.ticket_lifetime_us
         self.disk.used[effect.ticket] = self.now + lifetime  # no ticket outlives that
         if len(self.disk.used) % 256 == 0:
-            now = self.world.now
+            now = self.world.buckets.now
             self.disk.used = {key: end for key, end in self.disk.used.items() if end > now}
         self._event(on.ReceiptSaved(effect.ticket))
 
@@ -497,7 +504,7 @@ class FastNode:
             return evidence.HONEST
         self.world.checks.cheated(ticket)
         self.meter.cheated += 1
-        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.now
+        self.meter.first_cheat_us = self.meter.first_cheat_us or self.world.buckets.now
         return conduct.cheat.condition
 
     def _cost(self, ticket: bytes) -> float:
