@@ -20,15 +20,17 @@ schema = 1
 name = "short"
 level = "real"
 warm_up = "5 s"
-duration = "8 s"
+duration = "6 s"
 heal = "1 min"
 [model]
 context = 512
+parameters = 134.5e6
+size = "98.4 MB"
 [population]
 nodes = 2
 profiles = { "cpu-thread" = 1 }
 [workload]
-rate = "1 / s"
+rate = "2 / s"
 clients = 2
 prompt_tokens = 16
 prompt_most = 64
@@ -71,7 +73,7 @@ def test_an_interrupted_run_leaves_no_process_and_its_figures(tmp_path: Path) ->
     file, out = tmp_path / "short.toml", tmp_path / "out"
     file.write_text(SHORT)
     command = [sys.executable, "-m", "assay_simnet", "run", str(file), "--out", str(out)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log = out / "processes" / "node-1.log"
     deadline = time.monotonic() + 60
     while not (log.is_file() and b"coordinator_connected" in log.read_bytes()):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,13 +59,14 @@ class RealClient:
 
 
 class SavedTables:
-    """The coordinator's database, read."""
+    """The coordinator's database, read whenever it is asked for."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def rows(self, kind: type[Any]) -> Sequence[Any]:
-        return self._store.rows(kind)
+        with closing(Store(self._url)) as store:
+            return store.rows(kind)
 
 
 @dataclass(slots=True)
@@ -77,26 +78,19 @@ class RealCoordinator:
     starts: int = 2
 
 
-@contextmanager
-def read_back(url: str, seed: bytes, policy: Policy) -> Iterator[RealCoordinator]:
+def read_back(url: str, seed: bytes, policy: Policy) -> RealCoordinator:
     """The coordinator that a start over this database would be. Raises AssayError."""
-    store = Store(url)
-    try:
-        core = Coordinator(policy, {}, Identity(seed), secrets.token_bytes(32))
-        now = time.time_ns() // 1000
+    core = Coordinator(policy, {}, Identity(seed), secrets.token_bytes(32))
+    now = time.time_ns() // 1000
+    with closing(Store(url)) as store:
         core.restore(now, store.load(now))
-        yield RealCoordinator(core, SavedTables(store))
-    finally:
-        store.close()
+    return RealCoordinator(core, SavedTables(url))
 
 
 def remember(url: str, rows: Sequence[NodeRow]) -> None:
     """Nodes that were here before, saved before the coordinator first starts."""
-    store = Store(url)
-    try:
+    with closing(Store(url)) as store:
         store.commit(rows)
-    finally:
-        store.close()
 
 
 def undecided(url: str) -> int:

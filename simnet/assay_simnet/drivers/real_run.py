@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -90,7 +90,6 @@ class Real:
         self.clients = [RealClient(plan, secret(f"key {plan.key_name}")) for plan in roster.clients]
         self.by_key = {node.key: node for node in self.nodes}
         self._by_name = {node.name: node for node in self.nodes}
-        self._closing = ExitStack()  # what reads the coordinator's database
         self._folder = folder
         self._home = Path()  # of the processes: logs, keys, databases
         self._late = False
@@ -340,8 +339,7 @@ class Real:
     def _read_back(self) -> None:
         """The coordinator's tables, and what it told its operator."""
         (self._home / COORDINATOR).mkdir(exist_ok=True)
-        opened = read_back(self._url, self._coordinator_seed, self.policy)
-        self.coordinator = self._closing.enter_context(opened)
+        self.coordinator = read_back(self._url, self._coordinator_seed, self.policy)
         self.coordinator.starts = 1 + max(1, self._starts)
         for node in self.nodes:
             known = self.coordinator.core.registry.nodes.get(node.key)
