@@ -80,7 +80,7 @@ def test_an_interrupted_run_leaves_no_process_and_its_figures(tmp_path: Path) ->
         assert time.monotonic() < deadline
         assert run.poll() is None
         time.sleep(0.1)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGINT)
     assert run.wait(60) == 130
     assert read_json(out / "manifest.json")["status"] == "interrupted"
     assert "jobs" in read_json(out / "summary.json")

@@ -63,6 +63,10 @@ class Asker:
         line.finish = done.finish_reason if done else "failed"
         line.attempts = done.attempts if done else 0
         line.nodes = tuple(nodes[key].number for key in done.nodes) if done else ()
+        for node in (nodes[key] for key in (done.nodes if done else ())):
+            if node.behaviour:  # it cheats from its first token on
+                node.meter.cheated += 1
+                node.meter.first_cheat_us = node.meter.first_cheat_us or line.first_us
         record.ended(line)
         return line
 
