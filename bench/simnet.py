@@ -197,7 +197,9 @@ def figures(args: argparse.Namespace) -> dict[str, Any]:
         "messages_per_s": simpy_run["ours_per_s"],
         "simpy_messages_per_s": simpy_run["simpy_per_s"],
         **simnet_live.named(
-            apart("live", args.live_hosts, 0), apart("live", args.live_idle_hosts, 0)
+            apart("live", args.live_hosts, 0),
+            apart("live", args.live_idle_hosts, 0),
+            apart("live-beats", args.live_idle_hosts, 0),
         ),
     }
 
@@ -211,7 +213,9 @@ def main() -> None:
     parser.add_argument("--per-node-most", type=int, default=10_000, help="nodes, then")
     parser.add_argument("--simpy-nodes", type=int, default=3_000)
     parser.add_argument(
-        "--part", choices=("fast", "simpy", "live"), help="one measurement, in this process"
+        "--part",
+        choices=("fast", "simpy", "live", "live-beats"),
+        help="one measurement, in this process",
     )
     parser.add_argument("--live-hosts", type=int, default=2_000)
     parser.add_argument("--live-idle-hosts", type=int, default=1_000)
@@ -222,6 +226,8 @@ def main() -> None:
         found = against_simpy(args.nodes, args.jobs)
     elif args.part == "live":
         found = simnet_live.idle(args.nodes)
+    elif args.part == "live-beats":
+        found = simnet_live.idle(args.nodes, beat="")
     else:
         found = figures(args)
     sys.stdout.write(json.dumps(found) + "\n")

@@ -290,7 +290,7 @@ class _End:
 
     async def write(self, data: bytes) -> None:
         """Put `data` on the wire. Raises ConnectionClosedError."""
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         while self.other._inbox_bytes > PIPE_BYTES_MAX and not self._closed:
             await self.other._room.park()
         if self._closed or self.other._closed:
