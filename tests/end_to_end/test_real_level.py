@@ -64,6 +64,7 @@ def test_processes_keep_the_books_of_the_simulation(tmp_path: Path) -> None:
     assert 0 < told["utilisation"] < 2
     assert {row["kind"] for row in table_rows(real, "nodes")} == {"llama.cpp"}
     assert (real / "processes" / "coordinator.log").is_file()
+    assert main(["plot", str(real)]) == 0
 
 
 @pytest.mark.end_to_end
