@@ -11,7 +11,7 @@ from assay_node.engine.interface import Chunk, Generate, Replay, Replayed
 from assay_protocol.sketches import leaf_distances
 from assay_simnet import evidence
 from assay_simnet.cheats import BEHAVIOURS
-from assay_simnet.drivers.fast_client import SAMPLER
+from assay_simnet.drivers.job_asks import SAMPLER
 
 JOBS, TOKENS = 60, 96
 

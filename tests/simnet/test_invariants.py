@@ -18,9 +18,9 @@ from assay_node.core.outbox import Outbox
 from assay_protocol.hashing import pack_tokens
 from assay_simnet.cli import main
 from assay_simnet.drivers.fast import Fast
-from assay_simnet.drivers.fast_client import CANARY
 from assay_simnet.invariants import Violated
 from assay_simnet.keyed import KeyedVerifier
+from assay_simnet.setting import CANARY
 from simnet.scenario_texts import SMALL, scenario
 
 Patch = Callable[[pytest.MonkeyPatch], None]
