@@ -174,6 +174,7 @@ class AnswerStream:
             final=outcome.error is None and started.job.verify != "now",
             twins=twins,
             stop=stops.stop,
+            attempts=outcome.attempts,
         )
         self.answered.set()
         started.keep(receipts + twins)

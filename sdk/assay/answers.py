@@ -58,6 +58,7 @@ class Completion:
     verdict: Verdict | None = None
     twins: tuple[ReceiptRecord, ...] = ()
     stop: str | None = None
+    attempts: int = 1  # tickets that were asked for
 
 
 class JobFailed(AssayError):

@@ -23,6 +23,7 @@ from assay_simnet.cheats import BEHAVIOURS
 from assay_simnet.chrome import ChromeTrace
 from assay_simnet.collecting import let_go, settle
 from assay_simnet.drivers.levels import open_driver
+from assay_simnet.elsewhere import at_level, on_machine
 from assay_simnet.events import EventLog, told
 from assay_simnet.exercised import Tally, tallied, tally_of
 from assay_simnet.fault_kinds import FAULTS
@@ -32,7 +33,7 @@ from assay_simnet.pools import Here, Local, in_order
 from assay_simnet.population import NATS, PROFILES, REGIONS
 from assay_simnet.quantities import QuantityError, time_us
 from assay_simnet.record import write_json
-from assay_simnet.scenario import SHIPPED, Scenario, source_of, write
+from assay_simnet.scenario import LEVELS, SHIPPED, Scenario, source_of, write
 from assay_simnet.schema import ScenarioError, Source, read_file
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
@@ -42,6 +43,14 @@ from assay_simnet.shrink_command import may_shrink, shrink_into
 SEEDS_MAX: Final = 1_000_000
 PROGRESS_SECONDS: Final = 0.5
 INTERRUPTED: Final = 130
+_OF_VIRTUAL: Final = {
+    "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
+    "rates": "measured by others, see population.py; batching is assumed",
+}
+_OF_REAL: Final = {
+    "evidence": "SmolLM2-135M ran, by llama.cpp",
+    "rates": "this machine's; its processes and clients share it",
+}
 _SMALL_SAYS: Final = "at the sizes that the scenario's [small] table says"
 
 
@@ -50,6 +59,8 @@ def add_verbs(verbs: Any) -> None:
     run = verbs.add_parser("run", help="one scenario, one seed, its figures into a folder")
     run.add_argument("scenario", help="a file, or the name of a shipped one (simnet list)")
     run.add_argument("--seed", type=int, help="in place of the scenario's")
+    run.add_argument("--level", choices=LEVELS, help="in place of the scenario's")
+    run.add_argument("--machine", type=Path, help="keys that `simnet calibrate` wrote")
     run.add_argument("--small", action="store_true", help=_SMALL_SAYS)
     run.add_argument("--out", type=Path, help="folder to make; runs/NAME-SEED if left out")
     run.add_argument("--events", action="store_true", help="every event, for `simnet diff`")
@@ -101,7 +112,7 @@ def act(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    scenario, source = _scenario(args.scenario, small=args.small)
+    scenario, source = _scenario(args.scenario, args.level, args.machine, small=args.small)
     seed = _seed(args.seed, scenario)
     size = "-small" if args.small else ""
     folder = args.out or Path("runs") / f"{scenario.name}{size}-{seed}"
@@ -172,8 +183,7 @@ def _manifest(scenario: Scenario, seed: int, *, small: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "audits": SCHEMES[scenario.audits].says,
         "not_checked": list(SCHEMES[scenario.audits].unpromised),
-        "evidence": "recorded of SmolLM2-135M Q8_0; no model ran",
-        "rates": "measured by others, see population.py; batching is assumed",
+        **(_OF_REAL if scenario.level == "real" else _OF_VIRTUAL),
     }
 
 
@@ -394,9 +404,15 @@ class _Progress:
         self._to.flush()
 
 
-def _scenario(name: str, *, small: bool) -> tuple[Scenario, Source]:
+def _scenario(
+    name: str, level: str | None = None, machine: Path | None = None, *, small: bool
+) -> tuple[Scenario, Source]:
     """A [sweep] table is for `simnet sweep` to read; here it is left out."""
     source = source_of(name)
+    if level is not None:
+        source = at_level(source, level)
+    if machine is not None:
+        source = on_machine(source, read_file(machine))
     return base(source, small=small), source
 
 

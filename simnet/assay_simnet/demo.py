@@ -22,12 +22,8 @@ from assay.records import ReceiptRecord
 from assay_coordinator.operator import ask
 from assay_node.engine.interface import Generate
 from assay_node.engine.library import engines
-from assay_node.engine.quantize import requantize
 from assay_node.engine.supervisor import open_llama_engine
 from assay_node.engine.trials import choose
-from assay_node.models.card import build_card, file_sha256
-from assay_node.models.fetch import fetch_test_model
-from assay_protocol.cards import encode_card
 from assay_protocol.errors import AssayError
 from assay_protocol.hashing import job_seed
 from assay_protocol.messages import CloseEpoch, EpochClosed, Ticket
@@ -35,6 +31,7 @@ from assay_protocol.signing import peek
 from assay_simnet.demo_client import Chatter, Failed
 from assay_simnet.demo_verdict import found_out
 from assay_simnet.drivers.real import POLL_SECONDS, RealNetwork, real_network
+from assay_simnet.drivers.real_model import cheaper, prepare
 from assay_simnet.prompts import PROMPTS
 
 HONEST: Final = ("node-a", "node-b", "node-c")
@@ -88,7 +85,9 @@ def run_demo(report_path: Path, keep: Path | None) -> int:
 
 
 async def _story(folder: Path, report: Report) -> None:
-    model, cheap, card = await trio.to_thread.run_sync(_prepare, folder)
+    made = await trio.to_thread.run_sync(lambda: prepare(folder, price_in=100, price_out=400))
+    cheap = await trio.to_thread.run_sync(cheaper, made)
+    model, card = made.file, made.card_file
     async with real_network(folder) as network:
         _title("a coordinator and four nodes; one of them serves a cheaper model")
         await network.start_coordinator(POLICY, card, FAUCET)
@@ -108,20 +107,6 @@ async def _story(folder: Path, report: Report) -> None:
         await _anchored(network, report)
         await trio.to_thread.run_sync(_credit, network, report)
         await trio.to_thread.run_sync(_drawn_again, network, report)
-
-
-def _prepare(folder: Path) -> tuple[Path, Path, Path]:
-    """The honest file, the cheap one made from it, and the honest card."""
-    model = fetch_test_model()
-    cheap = model.with_name("demo-cheap-Q2_K.gguf")
-    if not cheap.exists():
-        requantize(model, cheap, "Q2_K")
-    # Once and here, else the nodes would all try out the engine at the same time.
-    choose(model, file_sha256(model), "exact", threads=1, directory=engines())
-    card = folder / "smollm2.card"
-    made = build_card(model, name="smollm2-135m", price_in=100, price_out=400)
-    card.write_bytes(encode_card(made))
-    return model, cheap, card
 
 
 async def _crowd(network: RealNetwork) -> list[Ticket]:

@@ -8,7 +8,8 @@ they are scaled: decode reads all weights for a token, prefill multiplies by all
 
 What is assumed, not measured: how many answers a machine takes at once (`slots`), that each of them
 decodes as fast as one alone, and that prompts read at one time share the machine. Who has
-measurements writes them into the scenario: `[profile.NAME]` replaces any number here.
+measurements writes them into the scenario: `[profile.NAME]` replaces any number here, and
+`simnet calibrate` measures all of them for the machine it runs on, `cpu-thread`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Final
 
 MEASURED_BYTES: Final = 4_920_000_000  # of the file that was measured
 MEASURED_PARAMETERS: Final = 8.03e9
+PIECE_TOKENS: Final = 32  # what a node signs at once
+SHARED_PIECE_TOKENS: Final = 4
 MEMORY_SHARE: Final = 0.9  # of the memory that a model may fill; the rest is for caches
 
 
@@ -32,6 +35,14 @@ class Profile:
     decode_tps: float
     up_mbps: float = 0.0
     down_mbps: float = 0.0
+    # Of each answer where two, three, ... are decoded at once: shares of `decode_tps`. Beyond the
+    # last, together they get no faster. None: each decodes as fast as one alone.
+    decode_shares: tuple[float, ...] = ()
+    request_ms: float = 0.0  # to a first token, beyond the prompt's; 0: as any other token's
+    redraw_ms: float = 0.0  # of an answer's token in an audit, beyond reading it
+    step_tokens: int = 0  # of a prompt, computed at once; 0: as fine as you like (pace.py)
+    parameters: float = MEASURED_PARAMETERS  # of the model that was measured
+    size_gb: float = MEASURED_BYTES / 1e9
 
 
 PROFILES: Final[dict[str, Profile]] = {
@@ -53,6 +64,16 @@ PROFILES: Final[dict[str, Profile]] = {
     "l40s-48g": Profile(48, 16, 5_908.52, 113.60),
     "a100-sxm-80g": Profile(80, 32, 5_863.92, 133.38),
     "h100-pcie-80g": Profile(80, 32, 7_760.16, 144.49),
+    # Measured by us, with SmolLM2-135M in Q4_1: one thread of a virtual machine's AMD EPYC.
+    "cpu-thread": Profile(
+        *(8, 4, 241.0, 140.7),
+        decode_shares=(0.389, 0.280, 0.249),
+        request_ms=0.001,
+        redraw_ms=5.15,
+        step_tokens=48,
+        parameters=134.5e6,
+        size_gb=0.098_362,
+    ),
 }
 
 # One way, milliseconds, between the middles of regions: rounded by us, of the size that public
@@ -76,13 +97,48 @@ class Speed:
     slots: int
     prefill_us: float
     decode_us: float
+    decode_shares: tuple[float, ...] = ()
+    request_us: float = 0.0
+    redraw_us: float = 0.0
+    step_tokens: int = 0
+
+    def read_us(self, tokens: int, together: int) -> float:
+        """To read a prompt. `together`: prompts that share the machine, this one among them."""
+        return self.prefill_us * tokens * together
+
+    @property
+    def piece_tokens(self) -> int:
+        """Of an answer's further pieces. Where answers slow one another down, how many there are
+        is looked at more often."""
+        return SHARED_PIECE_TOKENS if self.decode_shares else PIECE_TOKENS
+
+    def first_us(self, together: int) -> float:
+        """To the first token, once the prompt is read."""
+        return self.request_us or self.draw_us(1, together)
+
+    def draw_us(self, tokens: int, together: int) -> float:
+        """For so many tokens of an answer, where `together` are decoded, this one among them."""
+        shares = self.decode_shares
+        if together <= 1 or not shares:
+            return self.decode_us * tokens
+        last = len(shares) + 1
+        share = shares[min(together, last) - 2] * min(1.0, last / together)
+        return self.decode_us * tokens / share
 
 
 def speed(profile: Profile, parameters: float, size_bytes: int) -> Speed:
     """`parameters`: how many numbers the model has, active ones where not all are."""
-    prefill = profile.prefill_tps * MEASURED_PARAMETERS / parameters
-    decode = profile.decode_tps * MEASURED_BYTES / size_bytes
-    return Speed(profile.slots, 1e6 / prefill, 1e6 / decode)
+    prefill = profile.prefill_tps * profile.parameters / parameters
+    decode = profile.decode_tps * profile.size_gb * 1e9 / size_bytes
+    return Speed(
+        slots=profile.slots,
+        prefill_us=1e6 / prefill,
+        decode_us=1e6 / decode,
+        decode_shares=profile.decode_shares,
+        request_us=profile.request_ms * 1e3,
+        redraw_us=profile.redraw_ms * 1e3,
+        step_tokens=profile.step_tokens,
+    )
 
 
 def fits(profile: Profile, size_bytes: int) -> bool:

@@ -181,7 +181,10 @@ def _money(groups: dict[str, _Group], earned: list[int], figures: dict[str, Any]
     cost = figures["verification"]["compute_share"]
     served = sum(group.served_s for group in groups.values())
     replayed = sum(group.replayed_s for group in groups.values())
-    axes = Axes(f"Cost of verification: {cost:.2%} of serving", "", "busy seconds")
-    yield bars(axes, {"serving": served, "replaying": replayed})
+    if cost is None:  # of processes, whose time for both is one figure
+        yield bars(Axes("Processor time", "", "seconds"), {"serving and replaying": served})
+    else:
+        axes = Axes(f"Cost of verification: {cost:.2%} of serving", "", "busy seconds")
+        yield bars(axes, {"serving": served, "replaying": replayed})
     got = {"nodes": float(sum(earned)), "treasury": float(figures["treasury"])}
     yield bars(Axes("Treasury beside what nodes earned", "", "micro-credits"), got)

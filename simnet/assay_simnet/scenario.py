@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from assay_coordinator.core.policy import Policy
+from assay_node.core.parameters import Parameters
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, ROUND_RECEIPTS_MAX
 from assay_simnet import cheats, churn, traces
 from assay_simnet.audit_policies import EPOCH_US, SCHEMES
@@ -57,6 +59,11 @@ LENGTHS: Final = ("fixed", "exponential", "zipf")
 INVARIANTS: Final = (
     *("L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3", "V1", "B1", "P1", "D1"),
 )
+REAL_NODES_MAX: Final = 16
+REAL_CLIENTS_MAX: Final = 64
+REAL_CONTEXT_MAX: Final = 2_048  # of SmolLM2-135M
+REAL_CHEAT: Final = "quant_q2"  # behaviours/cheaper_model.py
+REAL_FAULTS: Final = ("coordinator_crash", "node_crash", "freeze")  # drivers/real_faults.py
 NOT_LIVE: Final = {
     "clog": "it has no lines",
     "torn_disk": "its databases are in memory",
@@ -301,8 +308,9 @@ def read(source: Source) -> Scenario:
         if isinstance(entry, dict):
             raise source.error((key,), unknown(key, top, "table"))
     scenario = replace(table(Scenario, source, (), given), **parts, question=_question(source))
-    if scenario.level == "live" and "tick" in given:
-        raise source.error(("tick",), "tick: level live has none, its time is exact")
+    if scenario.level in ("live", "real") and "tick" in given:
+        why = f"tick: level {scenario.level} has none, its time is exact"
+        raise source.error(("tick",), why)
     _check(source, scenario)
     return scenario
 
@@ -361,13 +369,36 @@ def _changed(source: Source, what: str, listed: dict[str, _T], given: object) ->
             at = (what, name, key)
             if key not in known:
                 raise source.error(at, unknown(key, known))
-            read = whole(1, 4_096) if key == "slots" else number(1e-3, 1e9)
+            read: Callable[[Any], Any] = _PROFILE_READS.get(key, number(1e-3, 1e12))
             try:
                 changed: dict[str, Any] = {key: read(entry)}
                 found[name] = replace(found[name], **changed)
             except QuantityError as error:
                 raise source.error(at, f"{key}: {error}") from error
     return found
+
+
+def _decode_shares(given: object) -> tuple[float, ...]:
+    """None grows: more answers at once make none of them faster."""
+    if not isinstance(given, list):
+        raise QuantityError(f"{given!r}: a list of shares wanted, for 2, 3, ... answers at once")
+    shares = tuple(share(one) for one in given)
+    if list(shares) != sorted(shares, reverse=True) or not all(shares):
+        raise QuantityError(f"{given!r}: shares above 0 wanted, none above the one before")
+    return shares
+
+
+_PROFILE_READS: Final[dict[str, Callable[[Any], Any]]] = {
+    "slots": whole(1, 4_096),
+    "decode_shares": _decode_shares,
+    "request_ms": number(0.0, 60_000.0),
+    "redraw_ms": number(0.0, 60_000.0),
+    "step_tokens": whole(0, 131_072),
+}
+
+
+def _latency(given: object) -> str:
+    return "world-5" if given == "world-5" else str(time_us(given))
 
 
 def _question(source: Source) -> str:
@@ -395,6 +426,8 @@ def _check(source: Source, scenario: Scenario) -> None:
         raise source.error(("tick",), "tick: more than 0 and at most a second wanted")
     if scenario.audits == "gonka" and scenario.level == "fast" and scenario.duration >= EPOCH_US:
         raise source.error(("duration",), "duration: less than one of Gonka's epochs, 24 h, wanted")
+    if 1_000_000 % scenario.tick:
+        raise source.error(("tick",), "tick: so much wanted that a second is a whole number of it")
     if scenario.churn.model == "trace" and scenario.churn.trace == "-":
         raise source.error(("churn", "model"), "trace: which file? (churn.trace)")
     if scenario.churn.model == "pareto" and scenario.churn.shape <= 1:
@@ -412,6 +445,9 @@ def _check(source: Source, scenario: Scenario) -> None:
     _check_faults(source, scenario)
     if scenario.level == "epochs":
         _check_epochs(source, scenario)
+    if scenario.level == "real":
+        for where, why in _not_real(scenario):
+            raise source.error(where, f"level real: {why}")
 
 
 def _check_epochs(source: Source, scenario: Scenario) -> None:
@@ -435,6 +471,40 @@ def _check_epochs(source: Source, scenario: Scenario) -> None:
     if economy.tree_every and scenario.population.nodes > TREE_NODES_MAX:
         why = f"tree_every: roots are of at most {TREE_NODES_MAX:,} nodes"
         raise source.error(("economy", "tree_every"), why)
+
+
+def _not_real(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What processes on one machine cannot do, and where the file asks for it."""
+    people, network, work = scenario.population, scenario.network, scenario.workload
+    if people.nodes > REAL_NODES_MAX:
+        yield ("population", "nodes"), f"each node is a process; at most {REAL_NODES_MAX}"
+    if work.clients > REAL_CLIENTS_MAX:
+        yield ("workload", "clients"), f"at most {REAL_CLIENTS_MAX} clients"
+    if len(people.regions) > 1:
+        yield ("population", "regions"), "all is on one machine; one region at most"
+    if people.queue != Parameters().queue_max:
+        why = f"a node's queue is {Parameters().queue_max}, which is no setting"
+        yield ("population", "queue"), why
+    if scenario.model.context > REAL_CONTEXT_MAX:
+        why = f"the test model has {REAL_CONTEXT_MAX:,} tokens of context"
+        yield ("model", "context"), why
+    if network.loss:
+        yield ("network", "loss"), "loopback loses nothing"
+    if scenario.churn.model != "none":
+        yield ("churn", "model"), "nobody comes or goes; node_crash is a fault"
+    if scenario.policy.links != Policy().links:
+        yield ("coordinator", "links"), "links is no key of the production policy file"
+    for index, one in enumerate(scenario.adversaries):
+        place = ("adversary", index)
+        if one.behaviour != REAL_CHEAT:
+            why = f"{one.behaviour} has no process of its own; {REAL_CHEAT} has"
+            yield (*place, "behaviour"), why
+        elif one.cheat < 1 or one.after:
+            yield place, "a process that serves a cheaper model does so from its first job on"
+    for index, fault in enumerate(scenario.faults):
+        if fault.kind not in REAL_FAULTS:
+            why = f"{fault.kind} cannot be done to processes; {', '.join(REAL_FAULTS)} can"
+            yield ("fault", index, "kind"), why
 
 
 def _check_faults(source: Source, scenario: Scenario) -> None:

@@ -1,11 +1,13 @@
-"""`simnet sweep|diff|plot`: many runs, two runs side by side, and what they look like.
+"""`simnet sweep|diff|compare|calibrate|plot`: many runs, two side by side, what they look like.
 
-Exit codes as in commands.py: 1 where a run broke an invariant, or two runs differ.
+Exit codes as in commands.py: 1 where a run broke an invariant, or two runs differ (compare: in
+their ledgers, or by more than the tolerance).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -13,21 +15,27 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Final
 
+from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
 from assay_simnet.commands import INTERRUPTED, PROGRESS_SECONDS, commit
+from assay_simnet.compare import compare
+from assay_simnet.compare_report import as_json, as_markdown
 from assay_simnet.events import parting
 from assay_simnet.grid import Plan
+from assay_simnet.invariants import Violated
 from assay_simnet.pools import WORKERS_MAX, Here, Local, Pool, Ray, in_order
+from assay_simnet.quantities import QuantityError, share
 from assay_simnet.report import write_report
 from assay_simnet.scenario import source_of
 from assay_simnet.schema import ScenarioError
 from assay_simnet.sweep import Row, Rows, Task, compute
 
 WRONG: Final = 1
+SLOTS_MAX: Final = 64  # answers at once that are measured
 
 
 def add_studies(verbs: Any) -> None:
-    """The three verbs, each with `act` set to what it does."""
+    """The five verbs, each with `act` set to what it does."""
     sweep = verbs.add_parser("sweep", help="a run for every point of a file's [sweep] table")
     sweep.add_argument("scenario", help="a file with a [sweep] table")
     sweep.add_argument("--out", type=Path, help="folder to make; runs/NAME-sweep if left out")
@@ -48,6 +56,16 @@ def add_studies(verbs: Any) -> None:
     diff.add_argument("a", type=Path, help="a folder that `run --events` made")
     diff.add_argument("b", type=Path)
     diff.set_defaults(act=_diff)
+    levels = verbs.add_parser("compare", help="a scenario at two levels: how far they agree")
+    levels.add_argument("a", type=Path, help="a run's folder")
+    levels.add_argument("b", type=Path, help="the run that the first is held against")
+    levels.add_argument("--tolerance", default="10 %", help="of the p50 of TTFT and TPOT")
+    levels.add_argument("--json", action="store_true", help="one object for programs")
+    levels.set_defaults(act=_compare)
+    speeds = verbs.add_parser("calibrate", help="what this machine does, as keys of a scenario")
+    speeds.add_argument("out", type=Path, help="file to write")
+    speeds.add_argument("--slots", type=int, default=4, help="answers at once")
+    speeds.set_defaults(act=_calibrate)
     plot = verbs.add_parser("plot", help="report.html of a run or a sweep")
     plot.add_argument("folder", type=Path)
     plot.add_argument("--out", type=Path, help="file to write; FOLDER/report.html if left out")
@@ -122,6 +140,34 @@ def _diff(args: argparse.Namespace) -> int:
     words, part = parting(args.a, args.b)
     sys.stdout.write(words)
     return WRONG if part else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    try:
+        tolerance = share(args.tolerance)
+    except QuantityError as error:
+        raise ScenarioError(f"--tolerance: {error}") from error
+    seen = compare(args.a, args.b, tolerance)
+    sys.stdout.write(json.dumps(as_json(seen)) + "\n" if args.json else as_markdown(seen))
+    return 0 if seen.exact and seen.within else WRONG
+
+
+def _calibrate(args: argparse.Namespace) -> int:
+    if args.out.exists():
+        raise ScenarioError(f"{args.out} is there already; nothing is overwritten")
+    if not 1 <= args.slots <= SLOTS_MAX:
+        raise ScenarioError(f"--slots {args.slots}: from 1 to {SLOTS_MAX}")
+    try:
+        from assay_simnet.calibrate import calibrated
+    except ModuleNotFoundError as error:
+        return report_missing("simnet", "all", error)
+    try:
+        args.out.write_text(calibrated(args.slots))
+    except (AssayError, Violated) as error:
+        sys.stderr.write(f"simnet: {error}\n")
+        return WRONG
+    sys.stdout.write(args.out.read_text())
+    return 0
 
 
 def _plot(args: argparse.Namespace) -> int:

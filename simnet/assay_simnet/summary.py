@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from assay_protocol.splits import ROLES
+from assay_simnet.accounts import write_accounts
 from assay_simnet.record import JobLine, Table, gini, percentiles
 from assay_simnet.seen import Seen, SeenNode
 from assay_simnet.setting import GRANT, START
@@ -63,7 +64,7 @@ def summary(world: Seen) -> dict[str, Any]:
 
 
 def write_tables(world: Seen, folder: Path) -> None:
-    """A line for each node and epoch."""
+    """A line for each node, epoch and account."""
     nodes = Table(folder, "nodes", NODE_COLUMNS)
     epochs = Table(folder, "epochs", EPOCH_COLUMNS)
     for node in world.nodes:
@@ -93,6 +94,7 @@ def write_tables(world: Seen, folder: Path) -> None:
         epochs.add(epoch)
     for table in (nodes, epochs):
         table.close()
+    write_accounts(world, folder)
 
 
 def _false_convictions(world: Seen) -> int:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assay_simnet.elsewhere import at_level, on_machine
 from assay_simnet.grid import Plan, base
 from assay_simnet.paths import to_toml
 from assay_simnet.scenario import read
@@ -128,3 +129,26 @@ _VALUES = st.recursive(
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), _VALUES, max_size=4))
 def test_what_is_written_is_read_as_it_was(tables: dict[str, Any]) -> None:
     assert tomllib.loads(to_toml(Source("s.toml", "# why?\n"), tables)) == tables
+
+
+def test_a_scenario_is_read_at_another_level_and_on_a_measured_machine() -> None:
+    source = Source("mine.toml", TINY.replace('name = "tiny"', 'name = "tiny"\ntick = "2 ms"'))
+    assert base(at_level(source, "live")).level == "live"
+    assert base(at_level(source, "fast")).tick == 2_000
+    machine = '[network]\nlatency = "3 ms"\n[profile.cpu-thread]\nslots = 2\n'
+    found = base(on_machine(source, Source("machine.toml", machine)))
+    assert found.network.latency == "3000"
+    assert found.profiles["cpu-thread"].slots == 2
+    assert found.population.nodes == base(source).population.nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[workload]\nclients = 9\n", "machine.toml:1: unknown table of a machine 'workload'"),
+        ("[network]\n[networks]\nloss = 0.5\n", "machine.toml:2: .* did you mean 'network'"),
+    ],
+)
+def test_a_machine_says_nothing_else(text: str, said: str) -> None:
+    with pytest.raises(ScenarioError, match=said):
+        on_machine(Source("mine.toml", TINY), Source("machine.toml", text))

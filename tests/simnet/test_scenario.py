@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from assay_simnet.grid import base
+from assay_simnet.population import speed
 from assay_simnet.quantities import QuantityError, rate_per_s, share, size_bytes, time_us
-from assay_simnet.scenario import SHIPPED, source_of
-from assay_simnet.schema import ScenarioError
+from assay_simnet.scenario import SHIPPED, read, source_of
+from assay_simnet.schema import ScenarioError, Source
 from simnet.scenario_texts import SMALL, scenario
 
 
@@ -134,3 +135,71 @@ def test_shipped_scenarios_ask_a_question(path: Path) -> None:
 def test_an_unknown_name_has_a_near_one() -> None:
     with pytest.raises(ScenarioError, match="did you mean 'baseline'"):
         source_of("basline")
+
+
+REAL = """schema = 1
+name = "real"
+level = "real"
+[population]
+nodes = 2
+[workload]
+clients = 2
+"""
+
+
+def test_what_processes_can_do_is_read_at_level_real() -> None:
+    more = (
+        '[[fault]]\nkind = "freeze"\nat = "1 s"\n[[adversary]]\nbehaviour = "quant_q2"\ncount = 1\n'
+    )
+    text = REAL.replace("[population]", "[model]\ncontext = 2048\n[population]")
+    assert read(Source("real.toml", text + more)).level == "real"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[[fault]]\nkind = "partition"\nat = "1 s"\nregions = ["eu"]', "11: .*partition cannot"),
+        ('[[adversary]]\nbehaviour = "lazy"\ncount = 1', "11: .*lazy has no process"),
+        ('[[adversary]]\nbehaviour = "quant_q2"\ncount = 1\nafter = 3', "10: .*from its first job"),
+        ('[churn]\nmodel = "weibull"', "11: .*nobody comes or goes"),
+        ("[network]\nloss = 0.1", "11: .*loopback loses nothing"),
+        ("[coordinator]\nlinks = 64", "11: .*links is no key"),
+    ],
+)
+def test_what_processes_cannot_do_is_refused_with_its_line(more: str, said: str) -> None:
+    text = REAL.replace("[population]", "[model]\ncontext = 2048\n[population]")
+    with pytest.raises(ScenarioError, match=rf"real.toml:{said}"):
+        read(Source("real.toml", text + more))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("nodes = 2", "nodes = 17", "5: .*at most 16"),
+        ("nodes = 2", "nodes = 2\nqueue = 9", "6: .*queue is 8"),
+        ("nodes = 2", "nodes = 2\nregions = { na = 1, eu = 1 }", "6: .*one region"),
+        ("clients = 2", "clients = 65", "7: .*at most 64 clients"),
+        ('level = "real"', 'tick = "3 ms"', "3: tick: .* whole number of it"),
+        ("clients = 2", "clients = 2", "real.toml: .*2,048 tokens of context"),
+    ],
+)
+def test_bounds_of_level_real_are_told(old: str, new: str, said: str) -> None:
+    with pytest.raises(ScenarioError, match=said):
+        read(Source("real.toml", REAL.replace(old, new)))
+
+
+def test_a_machine_that_slows_down_under_load_is_described() -> None:
+    more = "[profile.rtx3070-8g]\ndecode_shares = [0.8, 0.5]\nrequest_ms = 2.5\n"
+    profile = scenario(more).profiles["rtx3070-8g"]
+    pace = speed(profile, profile.parameters, round(profile.size_gb * 1e9))
+    one = pace.draw_us(10, 1)
+    assert one == pytest.approx(1e7 / profile.decode_tps)
+    assert [pace.draw_us(10, n) / one for n in (2, 3, 6)] == pytest.approx([1.25, 2.0, 4.0])
+    assert pace.first_us(3) == 2_500
+    assert pace.read_us(10, 2) == pytest.approx(2e7 / profile.prefill_tps)
+
+
+@pytest.mark.parametrize("shares", ["[0.5, 0.8]", "[0.0]", "[1.5]", "0.5"])
+def test_shares_that_grow_or_are_none_are_refused(shares: str) -> None:
+    with pytest.raises(ScenarioError, match=r"small.toml:.*decode_shares"):
+        scenario(f"[profile.rtx3070-8g]\ndecode_shares = {shares}\n")

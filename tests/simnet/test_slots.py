@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import exp, lgamma, log
 
 import pytest
 
@@ -27,6 +28,12 @@ def test_what_is_due_within_a_tick_happens_at_its_end_in_order() -> None:
     buckets.run(10 * MS)
     assert seen[-1] == (6 * MS, "d")
     assert buckets.done == 4
+
+
+def test_time_passes_to_the_end_of_the_tick_that_was_asked_for() -> None:
+    buckets = Buckets(0, 4 * MS)
+    buckets.run(9 * MS)
+    assert buckets.now == 12 * MS
 
 
 def test_nothing_happens_in_the_tick_that_asked_for_it() -> None:
@@ -92,3 +99,32 @@ def test_a_queue_of_other_services_is_pollaczeks_and_khinchins() -> None:
     found = _mean_stay_us(1, 150_000, round(mean / load), lambda: stream.gamma(mean, shape))
     wait = load * mean * (1 + 1 / shape) / 2 / (1 - load)
     assert found == pytest.approx(mean + wait, rel=0.02)
+
+
+def _crommelins_wait(servers: int, load: float) -> float:
+    """The mean wait in M/D/k, in services, at `load` servers: exact, an M/G/k that is not M/M/k
+    (Crommelin 1932; sums of Poisson terms until what is left is nothing)."""
+    wait, most = 0.0, 400
+    for turn in range(1, most):
+        mean = turn * load
+        term = exp(turn * servers * log(mean) - mean - lgamma(turn * servers + 1))
+        at_least, beyond = 0.0, 0.0
+        for place in range(turn * servers, turn * servers + 2_000):
+            at_least += term
+            if place > turn * servers:
+                beyond += term
+            term *= mean / (place + 1)
+        wait += at_least - servers / load * beyond
+    return wait
+
+
+def test_crommelins_formula_is_pollaczeks_for_one_server() -> None:
+    assert _crommelins_wait(1, 0.8) == pytest.approx(0.8 / (2 * (1 - 0.8)), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("servers", [2, 4])
+def test_several_servers_of_equal_services_are_crommelins(servers: int) -> None:
+    mean, load = 2 * SECOND, 0.8 * servers
+    found = _mean_stay_us(servers, 150_000, round(mean / load), lambda: mean)
+    assert found == pytest.approx(mean * (1 + _crommelins_wait(servers, load)), rel=0.02)

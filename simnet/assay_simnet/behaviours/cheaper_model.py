@@ -11,6 +11,7 @@ import sys
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -20,6 +21,8 @@ from assay_node.engine.interface import Engine
 from assay_node.engine.supervisor import open_llama_engine
 from assay_node.loading import Prepared
 from assay_protocol.errors import AssayError
+
+_NUMBERS: Final = ("threads", "slots", "context")
 
 
 def cheap_engine(
@@ -39,7 +42,9 @@ def main(argv: list[str]) -> int:
     """Serve until told to stop."""
     cheap, *flags = argv
     given = dict(flag.split("=", 1) for flag in flags)
-    numbers = {"threads": int(given.get("threads", 0))}
+    numbers: dict[str, object] = {
+        key: int(given[key]) for key in ("threads", "slots", "context") if key in given
+    }
     values: dict[str, object] = {**given, **numbers, "listen": [given["listen"]]}
     settings = load_settings(None, {}, values)
     try:

@@ -37,11 +37,12 @@ class Buckets:
         self.at(self.now + delay_us, call, *args)
 
     def run(self, until_us: int) -> None:
-        """Let time pass until then, or until nothing is left to happen."""
+        """Let time pass until the end of that tick, or until nothing is left to happen."""
+        until_us = -(-until_us // self.tick_us) * self.tick_us
         while self._ticks and self._ticks[0] <= until_us:
             self.now = heapq.heappop(self._ticks)
             bucket = self._due.pop(self.now)
             for call, args in bucket:
                 call(*args)
             self.done += len(bucket)
-        self.now = max(self.now, until_us // self.tick_us * self.tick_us)
+        self.now = max(self.now, until_us)

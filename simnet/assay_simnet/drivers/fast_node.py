@@ -25,10 +25,10 @@ from assay_simnet.drivers.job_streams import JobStream
 from assay_simnet.drivers.slots import Slots
 from assay_simnet.links import Wire
 from assay_simnet.machines import Machines
+from assay_simnet.pace import Pace
 from assay_simnet.roster import PlannedNode, entropy_name
 
 FIRST_TOKENS: Final = 1  # in the first piece of an answer: what TTFT waits for
-PIECE_TOKENS: Final = 32  # in each further one: what a node signs at once
 BUSY_TICK_US: Final = 1_000_000  # production looks four times as often
 IDLE_TICK_US: Final = 300_000  # more than a heartbeat's time: what is due then is due
 REQUEST_US: Final = 15_000_000  # production's patience with the coordinator
@@ -91,7 +91,7 @@ class FastNode:
         "_conduct",
         "_frozen",
         "_open_requests",
-        "_prefilling",
+        "_pace",
         "_slots",
         "_starts",
         "_stream",
@@ -146,7 +146,7 @@ class FastNode:
             answers = world.machines.answers
             self._conduct = Conduct(plan, self.signer, self._stream, answers)
         self._slots = Slots(self.speed.slots)
-        self._prefilling = 0
+        self._pace = Pace(self.speed)
         self._tick_at = 0
 
     @property
@@ -536,12 +536,18 @@ class FastNode:
             slots.free()
             return
         answer.running = True
-        service = self._read(n_in) * self._cost(answer.stream.ticket)
-        self._draw(number, answer, FIRST_TOKENS, service)
+        cost = self._cost(answer.stream.ticket)
+        reading = self._read(self._pace.read(self.world.now, n_in))
+        service = reading * cost + self._pace.first(self._slots.taken) * cost
+        self._take(number, answer, FIRST_TOKENS, service)
 
-    def _draw(self, number: int, answer: _Answer, most: int, extra_us: float = 0.0) -> None:
+    def _draw(self, number: int, answer: _Answer, most: int) -> None:
         count = min(most, len(answer.chunk.tokens) - answer.sent)
-        service = extra_us + self.speed.decode_us * count * self._cost(answer.stream.ticket)
+        service = self._pace.draw(self.world.now, count, self._slots.taken)
+        self._take(number, answer, count, service * self._cost(answer.stream.ticket))
+
+    def _take(self, number: int, answer: _Answer, count: int, service: float) -> None:
+        """So many tokens in so much of the machine's time."""
         self.meter.served_us += service
         self.world.buckets.after(round(service), self._drawn, number, answer, count)
 
@@ -554,20 +560,15 @@ class FastNode:
             self._stop(number)
         self._event(on.Drawn(number, drawn))
 
-    def _read(self, tokens: int) -> float:
-        """Microseconds until a prompt is read: those read at one time share the machine."""
-        self._prefilling += 1
-        service = self.speed.prefill_us * tokens * self._prefilling
-        self.world.buckets.after(round(service), self._has_read)
+    def _read(self, service: float) -> float:
+        """A prompt is read in so many microseconds."""
+        self.world.buckets.after(round(service), self._pace.has_read)
         return service
-
-    def _has_read(self) -> None:
-        self._prefilling -= 1
 
     def _next(self, number: int) -> None:
         answer = self._answers.get(number)
         if answer is not None:
-            self._draw(number, answer, PIECE_TOKENS)
+            self._draw(number, answer, self.speed.piece_tokens)
 
     def _stop(self, number: int) -> None:
         answer = self._answers.pop(number, None)
@@ -587,9 +588,11 @@ class FastNode:
         if start != self._starts:
             slots.free()
             return
-        tokens = len(request.prompt) + len(request.output)
         reads = self._conduct is None or self._conduct.reads
-        service = self._read(tokens) if reads else 0.0
+        service = 0.0
+        if reads:
+            n_in, n_out = len(request.prompt), len(request.output)
+            service = self._read(self._pace.replay(self.world.now, n_in, n_out))
         self.meter.replayed_us += service
         self.world.buckets.after(round(service), self._replayed, effect, slots, start)
 

@@ -23,6 +23,10 @@ def open_driver(scenario: Scenario, seed: int, folder: Path | None = None) -> Dr
             from assay_simnet.drivers.fast import Fast
 
             return Fast(scenario, seed, folder)
+        case "real":
+            from assay_simnet.drivers.real_run import Real
+
+            return Real(scenario, seed, folder)
         case "live":
             from assay_simnet.drivers.live import Live
 

@@ -23,7 +23,8 @@ from assay_node.engine.interface import (
 )
 from assay_protocol.errors import AssayError
 from assay_simnet import evidence
-from assay_simnet.drivers.fast_node import FIRST_TOKENS, PIECE_TOKENS, Meter
+from assay_simnet.drivers.fast_node import FIRST_TOKENS, Meter
+from assay_simnet.pace import Pace
 from assay_simnet.population import Speed
 
 
@@ -47,7 +48,7 @@ class LiveEngine:
         self._speed, self._maker, self._meter = speed, maker, meter
         self._slots = trio.Semaphore(speed.slots)
         self._crashed = trio.Event()
-        self._reading = 0  # prompts that are read now: they share the machine
+        self._pace = Pace(speed)
         self._restarts = 0
 
     @property
@@ -74,8 +75,9 @@ class LiveEngine:
             self._meter.audits += 1
             found, computed = self._maker.found(request)
             if computed:
-                tokens = len(request.prompt) + len(request.output)
-                self._meter.replayed_us += await self.read(tokens, 1.0, crashed)
+                n_in, n_out = len(request.prompt), len(request.output)
+                service = self._pace.replay(self._now(), n_in, n_out)
+                self._meter.replayed_us += await self._read(service, crashed)
             return found
 
     async def benchmark(self) -> Benchmark:
@@ -83,19 +85,37 @@ class LiveEngine:
 
     async def read(self, tokens: int, cost: float, crashed: trio.Event) -> float:
         """One prefill; returns the microseconds it took."""
-        self._reading += 1
+        return await self._read(self._pace.read(self._now(), tokens) * cost, crashed)
+
+    async def _read(self, service: float, crashed: trio.Event) -> float:
         try:
-            service = self._speed.prefill_us * tokens * self._reading * cost
             await self._work(service, crashed)
         finally:
-            self._reading -= 1
+            self._pace.has_read()
+        return service
+
+    async def first(self, cost: float, crashed: trio.Event) -> float:
+        """The first token after its prompt; returns the microseconds it took."""
+        service = self._pace.first(self._taken) * cost
+        await self._work(service, crashed)
         return service
 
     async def draw(self, tokens: int, cost: float, crashed: trio.Event) -> float:
-        """So many tokens of one answer; returns the microseconds they took."""
-        service = self._speed.decode_us * tokens * cost
+        """So many further tokens of one answer; returns the microseconds they took."""
+        service = self._pace.draw(self._now(), tokens, self._taken) * cost
         await self._work(service, crashed)
         return service
+
+    def _now(self) -> int:
+        return round(trio.current_time() * 1e6)
+
+    @property
+    def piece_tokens(self) -> int:
+        return self._speed.piece_tokens
+
+    @property
+    def _taken(self) -> int:
+        return self._speed.slots - self._slots.value
 
     def served(self, microseconds: float) -> None:
         self._meter.served_us += microseconds
@@ -123,11 +143,13 @@ class _Pieces:
         left = len(self._answer.tokens) - self._sent
         if not left:
             raise StopAsyncIteration
-        first, engine = not self._sent, self._engine
-        if first:
+        engine, count = self._engine, min(self._engine.piece_tokens, left)
+        if not self._sent:
+            count = FIRST_TOKENS
             engine.served(await engine.read(self._n_in, self._cost, self._crashed))
-        count = min(FIRST_TOKENS if first else PIECE_TOKENS, left)
-        engine.served(await engine.draw(count, self._cost, self._crashed))
+            engine.served(await engine.first(self._cost, self._crashed))
+        else:
+            engine.served(await engine.draw(count, self._cost, self._crashed))
         piece = evidence.piece(self._answer, self._sent, count)
         self._sent += count
         return piece

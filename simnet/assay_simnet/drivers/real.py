@@ -83,9 +83,12 @@ class RealNetwork:
         words = [word for key, value in given.items() for word in (_flag(key), str(value))]
         await self.spawn(name, [sys.executable, "-m", "assay_node", "start", *words])
 
-    async def start_cheat(self, name: str, card: Path, model: Path, cheap: Path) -> None:
+    async def start_cheat(
+        self, name: str, card: Path, model: Path, cheap: Path, **flags: object
+    ) -> None:
         """A node that loads `cheap` and says it is `model`."""
-        words = [f"{k}={v}" for k, v in self._node_flags(name, card, model).items()]
+        given = {**self._node_flags(name, card, model), **flags}
+        words = [f"{k}={v}" for k, v in given.items()]
         module = "assay_simnet.behaviours.cheaper_model"
         await self.spawn(name, [sys.executable, "-m", module, str(cheap), *words])
 

@@ -10,11 +10,11 @@ from typing import Any
 class Slots:
     """First come, first served. What begins must `free` its slot once."""
 
-    __slots__ = ("_free", "_waiting")
+    __slots__ = ("_count", "_free", "_waiting")
 
     def __init__(self, count: int) -> None:
         assert count > 0
-        self._free = count
+        self._count = self._free = count
         # Made when it is first needed: most of many machines never have anybody wait.
         self._waiting: deque[tuple[Callable[..., None], tuple[Any, ...]]] | None = None
 
@@ -35,6 +35,10 @@ class Slots:
             begin(*args)
         else:
             self._free += 1
+
+    @property
+    def taken(self) -> int:
+        return self._count - self._free
 
     @property
     def waiting(self) -> int:
