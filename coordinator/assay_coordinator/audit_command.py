@@ -20,9 +20,10 @@ from typing import Any, Final
 import trio
 
 from assay_contracts import calls
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.rpc_chain import RpcChain
 from assay_contracts.adapters.transact import transact
-from assay_contracts.adapters.wallet import Call, Wallet, address_of, read_address
+from assay_contracts.adapters.wallet import Wallet, address_of, read_address
 from assay_contracts.artefact import load
 from assay_contracts.credit import ledger_abi
 from assay_contracts.credit.epoch_audit import Before, EpochAudit, audit_epoch

@@ -205,7 +205,7 @@ def _remote_chain(args: argparse.Namespace) -> RemoteChain | None:
         if given != (None,) * 3:
             raise AssayError("config_invalid", "--deployment and so on go with --chain")
         return None
-    from assay_contracts.adapters.wallet import FeeBounds
+    from assay_contracts.adapters.offers import FeeBounds
     from assay_contracts.deploy.deployment_record import read_record
     from assay_coordinator.adapters.anchor import CONFIRMATIONS, RemoteChain
 

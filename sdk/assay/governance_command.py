@@ -128,8 +128,8 @@ async def _show(governance: Governance, options: argparse.Namespace) -> int:
 
 
 async def _propose(governance: Governance, options: argparse.Namespace) -> int:
+    from assay_contracts.adapters.offers import Call
     from assay_contracts.adapters.transact import transact
-    from assay_contracts.adapters.wallet import Call
 
     wallet, account = _wallet(options)
     await _check_payee(governance, wallet, account)
@@ -150,8 +150,8 @@ async def _propose(governance: Governance, options: argparse.Namespace) -> int:
 
 
 async def _vote(governance: Governance, options: argparse.Namespace) -> int:
+    from assay_contracts.adapters.offers import Call
     from assay_contracts.adapters.transact import transact
-    from assay_contracts.adapters.wallet import Call
 
     wallet, account = _wallet(options)
     await _check_payee(governance, wallet, account)
@@ -178,8 +178,8 @@ async def _vote(governance: Governance, options: argparse.Namespace) -> int:
 
 async def _execute(governance: Governance, options: argparse.Namespace) -> int:
     """The next step there is: into the timelock, or out of it."""
+    from assay_contracts.adapters.offers import Call
     from assay_contracts.adapters.transact import transact
-    from assay_contracts.adapters.wallet import Call
 
     wallet, _ = _wallet(options)
     proposal = await governance.proposal(options.number)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.outbox_core import (
     Added,
     Ask,
@@ -34,7 +35,6 @@ from assay_contracts.adapters.outbox_core import (
     Sign,
     Signed,
 )
-from assay_contracts.adapters.wallet import Call
 from assay_contracts.credit import ledger_abi
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_protocol.lottery import AnchorNote

@@ -17,8 +17,9 @@ import rlp
 import trio
 from eth_account import Account
 
+from assay_contracts.adapters.offers import Call, Offer
 from assay_contracts.adapters.rpc_chain import RpcChain
-from assay_contracts.adapters.wallet import Call, Offer, Wallet, read_address, transaction_hash
+from assay_contracts.adapters.wallet import Wallet, read_address, transaction_hash
 from assay_contracts.local.chain import LocalChain
 from assay_contracts.local.genesis import Genesis
 from assay_contracts.records import Block, ContractRefused, Log, Receipt

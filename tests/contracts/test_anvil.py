@@ -23,10 +23,11 @@ from sqlalchemy import Engine
 
 from assay_contracts.adapters.follower import Change, Follower
 from assay_contracts.adapters.follower_core import Mark
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.outbox import Outbox, Request
 from assay_contracts.adapters.outbox_core import Alarm, Patience
 from assay_contracts.adapters.rpc_chain import Ask, RpcChain
-from assay_contracts.adapters.wallet import Call, show_address
+from assay_contracts.adapters.wallet import show_address
 from assay_contracts.artefact import CONTRACTS
 from assay_contracts.credit import ledger_abi
 from assay_contracts.deploy.plan import Plan

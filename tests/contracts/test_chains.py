@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from assay_contracts.adapters.backend import SequencedChain
 from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.offers import Call, Offer
 from assay_contracts.adapters.rpc_answers import block_of, fault_of, logs_of, receipt_of
 from assay_contracts.adapters.rpc_chain import ANSWER_BYTES_MAX, Ask, RpcChain
-from assay_contracts.adapters.wallet import Call, Offer, Wallet
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.credit import ledger_abi
 from assay_contracts.credit.ledger_abi import Header
 from assay_contracts.deploy.ledger import CreditLedgerClient

@@ -13,8 +13,9 @@ import trio
 
 from assay_contracts import calls
 from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.transact import transact
-from assay_contracts.adapters.wallet import Call, Wallet
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.credit.epoch_audit import Before, EpochAudit, audit_epoch
 from assay_contracts.credit.ledger_abi import Header, PostedEpoch
 from assay_contracts.credit.posted import posting

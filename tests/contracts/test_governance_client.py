@@ -10,8 +10,9 @@ import pytest
 
 from assay_contracts import calls
 from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.transact import transact
-from assay_contracts.adapters.wallet import Call, Wallet
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.credit.ledger_abi import Header
 from assay_contracts.deploy.ledger import CreditLedgerClient
 from assay_contracts.deploy.plan import LOCAL

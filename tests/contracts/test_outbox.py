@@ -17,9 +17,10 @@ import trio
 from sqlalchemy import Engine, create_engine, event
 
 from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.outbox import METADATA, Outbox, Request
 from assay_contracts.adapters.outbox_core import Alarm, Patience
-from assay_contracts.adapters.wallet import Call, Wallet
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.artefact import CONTRACTS
 from assay_contracts.credit import ledger_abi
 from assay_contracts.credit.ledger_abi import Header

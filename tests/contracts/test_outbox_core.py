@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.offers import Call, FeeBounds
 from assay_contracts.adapters.outbox_core import (
     GAS_MAX,
     SECOND,
@@ -49,7 +50,6 @@ from assay_contracts.adapters.outbox_core import (
     Sign,
     Signed,
 )
-from assay_contracts.adapters.wallet import Call, FeeBounds
 from contracts.model_chain import Mined, ModelChain
 
 CALL = Call(b"\x01" * 20, b"data")

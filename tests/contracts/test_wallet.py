@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.offers import Call, FeeBounds, Offer
 from assay_contracts.adapters.wallet import (
-    Call,
-    FeeBounds,
-    Offer,
     Wallet,
     read_address,
     show_address,

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from assay_contracts.adapters.wallet import Call, Offer, Wallet
+from assay_contracts.adapters.offers import Call, Offer
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.artefact import CONTRACTS
 from assay_contracts.deploy.plan import Plan
 from assay_contracts.local.genesis import Genesis

@@ -17,9 +17,10 @@ import pytest
 import trio
 
 from assay_contracts import calls
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.rpc_chain import RpcChain
 from assay_contracts.adapters.transact import transact
-from assay_contracts.adapters.wallet import Call, Wallet, read_address
+from assay_contracts.adapters.wallet import Wallet, read_address
 from assay_contracts.ed25519_hints import signed as hinted
 from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.operator import ask

@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -48,11 +49,12 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def shortened(source: Source) -> str:
     """The scenario with all its times divided by SHORTER."""
     given = tomllib.loads(source.text)
-    given.pop("sweep", None)
+    for table in ("sweep", "small"):
+        given.pop(table, None)
     swept = "\n".join(
         f'"{key}" = ["{time_us(text) // SHORTER} us"]' for key, text in _times(given, "")
     )
-    text = source.text.split("[sweep]")[0]
+    text = re.split(r"^\[(?:sweep|small)\]$", source.text, flags=re.MULTILINE)[0]
     return Plan(Source(source.name, f"{text}\n[sweep]\n{swept}\n")).run(0).text
 
 

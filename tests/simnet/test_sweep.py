@@ -113,7 +113,7 @@ def test_a_row_is_every_figure_of_the_runs_summary(short: tuple[Path, Path]) -> 
     world.run()
     figures = summary(world)
     assert (row["trace_digest"], row["seed"]) == (world.history.digest, str(run.seed))
-    for path in _paths(plan.behaviours):
+    for path in _paths(plan):
         value = at(figures, path)
         if not isinstance(value, dict):
             assert row[path] == ("" if value is None else str(value))
@@ -131,7 +131,7 @@ def _in(path: str, covered: set[str]) -> bool:
 
 def test_every_figure_of_a_summary_has_a_column() -> None:
     figures = summary(ran('[[adversary]]\nbehaviour = "lazy"\ncount = 2\n'))
-    covered = set(_paths(("lazy",)))
+    covered = set(_paths(Plan(Source("swept.toml", SHORT))))
     assert [path for path, _ in flat(figures) if not _in(path, covered)] == []
 
 

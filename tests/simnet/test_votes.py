@@ -14,7 +14,8 @@ from assay_protocol.signing import Identity
 from assay_simnet.drivers.levels import open_driver
 from assay_simnet.economy import Vote
 from assay_simnet.epochs.votes import capture, least, passed
-from assay_simnet.scenario import load
+from assay_simnet.grid import base
+from assay_simnet.scenario import source_of
 from contracts.electorate import (
     ABSTAIN,
     AGAINST,
@@ -94,7 +95,7 @@ def test_the_least_cartel_passes_and_one_member_less_does_not(
 
 def test_the_shipped_vote_needs_what_honest_voters_leave() -> None:
     """With turnout t, against, a cartel of c passes from c = (1 - c) t on, if the quorum is met."""
-    run = open_driver(load("governance-capture"), 1)
+    run = open_driver(base(source_of("governance-capture")), 1)
     run.run()
     share = run.summary()["governance"]["cartel_share"]
     turnout = run.scenario.governance.turnout

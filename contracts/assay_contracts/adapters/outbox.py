@@ -19,6 +19,7 @@ import trio
 from sqlalchemy import Engine
 
 from assay_contracts.adapters.backend import SequencedChain
+from assay_contracts.adapters.offers import Call, Offer
 from assay_contracts.adapters.outbox_core import (
     Added,
     Alarm,
@@ -48,7 +49,7 @@ from assay_contracts.adapters.outbox_core import (
 from assay_contracts.adapters.outbox_rows import METADATA as METADATA
 from assay_contracts.adapters.outbox_rows import OutboxRows
 from assay_contracts.adapters.outbox_rows import Request as Request
-from assay_contracts.adapters.wallet import Call, Offer, Wallet, transaction_hash
+from assay_contracts.adapters.wallet import Wallet, transaction_hash
 from assay_contracts.calls import refusal
 from assay_contracts.records import ContractRefused, SendRefused
 from assay_protocol.errors import AssayError

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from assay_contracts.adapters.backend import Fees
-from assay_contracts.adapters.wallet import Call, FeeBounds, Offer
+from assay_contracts.adapters.offers import Call, FeeBounds, Offer
 
 SECOND: Final = 1_000_000
 GAS_MAX: Final = 10_000_000  # what a transaction may use on the local chain, and far above all ours

@@ -27,9 +27,9 @@ from sqlalchemy import (
     update,
 )
 
+from assay_contracts.adapters.offers import Call, Offer
 from assay_contracts.adapters.outbox_core import Attempt, Item, Place
 from assay_contracts.adapters.storage import storage_errors
-from assay_contracts.adapters.wallet import Call, Offer
 from assay_protocol.errors import AssayError
 
 KEY_CHARS_MAX: Final = 128

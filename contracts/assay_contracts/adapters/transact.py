@@ -11,7 +11,8 @@ from typing import Final
 import trio
 
 from assay_contracts.adapters.backend import Chain
-from assay_contracts.adapters.wallet import Call, FeeBounds, Offer, Wallet
+from assay_contracts.adapters.offers import Call, FeeBounds, Offer
+from assay_contracts.adapters.wallet import Wallet
 from assay_contracts.calls import explained
 from assay_contracts.records import ContractRefused, Receipt
 from assay_protocol.errors import AssayError

@@ -7,7 +7,6 @@ in here; the mixed-case text of EIP-55 is for people and for other programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -15,30 +14,13 @@ import rlp
 from eth_keys import keys
 from eth_utils import keccak, to_checksum_address
 
-from assay_contracts.adapters.backend import Fees
+from assay_contracts.adapters.offers import Call, Offer
 from assay_protocol.errors import AssayError
 
 ADDRESS_BYTES: Final = 20
 _WALLET_DOMAIN: Final = b"assay/wallet/1"
 _CURVE_ORDER: Final = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 _DYNAMIC_FEE: Final = b"\x02"  # the transaction type of EIP-1559
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a transaction does: `to` None creates a contract from `data`; no value is sent."""
-
-    to: bytes | None
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a transaction may cost: units of gas, and wei per unit, of which `tip` to the miner."""
-
-    gas: int
-    fee: int
-    tip: int
 
 
 class Wallet:
@@ -59,28 +41,6 @@ class Wallet:
         digest = keccak(_DYNAMIC_FEE + rlp.encode(fields))
         v, r, s = self._key.sign_msg_hash(digest).vrs
         return _DYNAMIC_FEE + bytes(rlp.encode([*fields, v, r, s]))
-
-
-@dataclass(frozen=True, slots=True)
-class FeeBounds:
-    """The most a transaction may offer, in wei per gas, and how offers grow."""
-
-    fee_max: int = 500 * 10**9
-
-    def first(self, fees: Fees) -> tuple[int, int] | None:
-        """(fee, tip) that outlives two full blocks; None if even now costs more than allowed."""
-        if fees.base + fees.tip > self.fee_max:
-            return None
-        return min(self.fee_max, 2 * fees.base + fees.tip), fees.tip
-
-    def raised(self, fee: int, tip: int, fees: Fees) -> tuple[int, int] | None:
-        """An offer that replaces (fee, tip): both grow by an eighth at least, which is what nodes
-        ask for, or to what the chain wants now. None if that is above the bound."""
-        higher, higher_tip = fee + fee // 8 + 1, max(fees.tip, tip + tip // 8 + 1)
-        if higher > self.fee_max:
-            return None
-        wanted = min(self.fee_max, max(higher, 2 * fees.base + higher_tip))
-        return wanted, min(higher_tip, wanted)
 
 
 def wallet_key(seed: bytes) -> bytes:

@@ -13,9 +13,10 @@ import trio
 
 from assay_contracts import calls
 from assay_contracts.adapters.backend import Chain
+from assay_contracts.adapters.offers import Call
 from assay_contracts.adapters.rpc_chain import RpcChain
 from assay_contracts.adapters.transact import transact
-from assay_contracts.adapters.wallet import Call, Wallet, show_address
+from assay_contracts.adapters.wallet import Wallet, show_address
 from assay_contracts.artefact import load
 from assay_contracts.credit import ledger_abi
 from assay_contracts.credit.bundle import CreditBundle, Statement

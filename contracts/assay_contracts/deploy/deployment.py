@@ -15,7 +15,8 @@ import trio
 
 from assay_contracts import calls
 from assay_contracts.adapters.backend import Chain
-from assay_contracts.adapters.wallet import Call, FeeBounds, Offer, Wallet, transaction_hash
+from assay_contracts.adapters.offers import Call, FeeBounds, Offer
+from assay_contracts.adapters.wallet import Wallet, transaction_hash
 from assay_contracts.artefact import load
 from assay_contracts.credit.verify import Report, Step
 from assay_contracts.deploy.deployment_record import Record

@@ -16,10 +16,11 @@ from sqlalchemy import Engine
 
 from assay_contracts.adapters.backend import SequencedChain
 from assay_contracts.adapters.embedded_chain import EmbeddedChain
+from assay_contracts.adapters.offers import Call, FeeBounds
 from assay_contracts.adapters.outbox import Outbox, Request, Settlement
 from assay_contracts.adapters.outbox_core import Alarm, Item, Patience, Place
 from assay_contracts.adapters.rpc_chain import RpcChain
-from assay_contracts.adapters.wallet import Call, FeeBounds, Wallet, show_address
+from assay_contracts.adapters.wallet import Wallet, show_address
 from assay_contracts.credit import ledger_abi
 from assay_contracts.credit.ledger_abi import Header
 from assay_contracts.deploy.deployment_record import Record

@@ -22,6 +22,7 @@ from assay_simnet.drivers.disk import SAVE_US, Disk
 from assay_simnet.drivers.fast_conduct import Conduct
 from assay_simnet.drivers.ground import Ground
 from assay_simnet.drivers.job_streams import JobStream
+from assay_simnet.drivers.meter import Meter
 from assay_simnet.drivers.slots import Slots
 from assay_simnet.links import Wire
 from assay_simnet.machines import Machines
@@ -69,18 +70,6 @@ class _Answer:
     chunk: Chunk
     sent: int = 0
     running: bool = False
-
-
-@dataclass(slots=True)
-class Meter:
-    """What its owner would want to know. Microseconds of one slot."""
-
-    served_us: float = 0.0
-    replayed_us: float = 0.0
-    jobs: int = 0
-    audits: int = 0
-    cheated: int = 0
-    first_cheat_us: int = 0
 
 
 class FastNode:

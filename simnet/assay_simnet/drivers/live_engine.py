@@ -23,7 +23,8 @@ from assay_node.engine.interface import (
 )
 from assay_protocol.errors import AssayError
 from assay_simnet import evidence
-from assay_simnet.drivers.fast_node import FIRST_TOKENS, Meter
+from assay_simnet.drivers.fast_node import FIRST_TOKENS
+from assay_simnet.drivers.meter import Meter
 from assay_simnet.pace import Pace
 from assay_simnet.population import Speed
 

@@ -33,9 +33,10 @@ from assay_simnet import evidence
 from assay_simnet.cheats import Cheat
 from assay_simnet.determinism import halting
 from assay_simnet.drivers.fast_conduct import Conduct
-from assay_simnet.drivers.fast_node import RECONNECT_US, Meter
+from assay_simnet.drivers.fast_node import RECONNECT_US
 from assay_simnet.drivers.live_engine import LiveEngine
 from assay_simnet.drivers.live_ground import NUMBER, LiveGround
+from assay_simnet.drivers.meter import Meter
 from assay_simnet.roster import PlannedNode, entropy_name
 
 _IN_MEMORY = Path(":memory:")

@@ -23,7 +23,7 @@ from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.records import EpochRow, JobRow, NodeRow
 from assay_protocol.signing import Identity
 from assay_simnet.cheats import BEHAVIOURS, Cheat
-from assay_simnet.drivers.fast_node import Meter
+from assay_simnet.drivers.meter import Meter
 from assay_simnet.roster import PlannedClient, PlannedNode
 
 WAITING: Final = ("issued", "pending", "drawn")  # states of jobs that something still happens to

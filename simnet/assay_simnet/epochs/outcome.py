@@ -300,6 +300,7 @@ def _standing(run: Ran, who: Flags) -> dict[str, Any]:
         "jobs": jobs,
         "earned": earned,
         "earned_per_job": round(earned / jobs, 3) if jobs else 0.0,
+        "held": exact_sum(run.purses.held[who]),
     }
 
 
