@@ -146,6 +146,7 @@ class Gateway:
         counts: list[int] = []
 
         async def one() -> None:
+            last = b""
             async for data in self.ask(node, tokens, stream=True):
                 last = data
             counts.append(int(_COMPLETION.findall(last)[-1]))
@@ -230,6 +231,8 @@ async def started(network: RealNetwork, args: argparse.Namespace) -> AsyncIterat
     url = (await Lines(process.stdout).next())["ready"]
     nodes = {name: network.key_of(name).hex() for name in (FAST, PACED)}
     yield Gateway(int(url.rpartition(":")[2]), psutil.Process(process.pid), nodes)
+    for name in (FAST, PACED):  # they would look for their coordinator while it ends
+        network.kill(name)
 
 
 def serve(pace: float, flags: dict[str, str]) -> None:
