@@ -105,9 +105,13 @@ class _Exchange:
             return
         if message["body"]:
             self.answer.pieces.append(message["body"])
-        self.answer.whole = not message.get("more_body", False)
         if self._leave(self.answer):
             self._gone.set()
+        if not message.get("more_body", False):
+            self._gone.set()  # as servers do; what they do then must not be cancelled
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            self.answer.whole = True
 
 
 def _encoded(value: Any) -> bytes:

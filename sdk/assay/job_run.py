@@ -2,6 +2,10 @@
 
 The run outlives the caller's interest: after a cancellation it still takes the receipt and gives
 late tickets back, in the client's own nursery. The machine sees trio's clock in microseconds.
+
+Whoever has an event hands it to the machine at once: a token costs no switch of tasks before it is
+the caller's. One task waits for the machine's deadline, and is told only of earlier ones; a Tick
+that comes too early is nothing to the machine.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from assay_network.frames import Frames
     from assay_network.host import Host
 
-EVENTS_WAITING_MAX: Final = 64  # a node that sends faster waits
+FRAMES_AT_A_TIME: Final = 32  # of one stream, before other tasks have their turn
 LAST_FRAMES_SECONDS: Final = 10.0  # for the last acknowledgement, to a node that may not read
 FRAMES_WAITING_MAX: Final = 4_096  # acknowledgements, one per 32 tokens: never reached
 
@@ -62,10 +66,10 @@ class JobRun:
         self.ended = trio.Event()
         # At most one notice per token of an answer, so a caller who reads late holds little.
         self._notify, self.notices = trio.open_memory_channel[TokensDrawn | Resumed](math.inf)
-        self._put, self._events = trio.open_memory_channel[Event](EVENTS_WAITING_MAX)
         self._machine, self._host, self._link, self._nursery = machine, host, link, nursery
         self._streams: dict[int, _Stream] = {}
         self._cancel_asked = False
+        self._timer = trio.CancelScope()
 
     def start(self) -> None:
         """Begin; the run goes on in the nursery."""
@@ -77,30 +81,27 @@ class JobRun:
         if not self._cancel_asked and self.outcome is None:
             self._cancel_asked = True
             self._handle(CancelAsked())
-            self._nursery.start_soon(self._send, Tick())  # so that the new deadline is seen
 
     async def _run(self) -> None:
         try:
             while self.outcome is None:
-                self._handle(await self._next_event())
+                wake_at = self._machine.wake_at
+                assert wake_at is not None, "a machine that is not over waits for something"
+                with trio.CancelScope(deadline=wake_at / 1e6) as self._timer:
+                    await trio.sleep(math.inf)
+                self._handle(Tick())
         finally:
-            self._events.close()
             self._notify.close()
             for stream in self._streams.values():
                 stream.frames_in.close()
-
-    async def _next_event(self) -> Event:
-        wake_at = self._machine.wake_at
-        assert wake_at is not None, "a machine that is not over waits for something"
-        event: Event = Tick()
-        with trio.CancelScope(deadline=wake_at / 1e6):
-            event = await self._events.receive()
-        return event
 
     def _handle(self, event: Event) -> None:
         # Rounded up, so that a Tick is never too early by the rounding of a float.
         for effect in self._machine.handle(math.ceil(trio.current_time() * 1e6), event):
             self._do(effect)
+        wake_at = self._machine.wake_at
+        if wake_at is None or wake_at / 1e6 < self._timer.deadline:
+            self._timer.deadline = -math.inf if wake_at is None else wake_at / 1e6
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -127,13 +128,7 @@ class JobRun:
             event = Granted(effect.attempt, await self._link.ask(TicketGrant, effect.body))
         except AssayError as error:
             event = Refused(effect.attempt, error)
-        await self._send(event)
-
-    async def _send(self, event: Event) -> None:
-        try:
-            await self._put.send(event)
-        except trio.BrokenResourceError:
-            self._handle(event)  # the job is over; a ticket that comes now must be given back
+        self._handle(event)  # if the job is over, a ticket that comes now is given back
 
     async def _stream(self, effect: OpenStream, stream: _Stream) -> None:
         attempt, route = effect.attempt, effect.route
@@ -145,10 +140,15 @@ class JobRun:
                     with single_errors():
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(stream.carry, frames, nursery.cancel_scope)
-                            while True:
-                                await self._send(Received(attempt, await frames.receive()))
+                            await self._receive(attempt, frames)
             except AssayError as error:
-                await self._send(StreamLost(attempt, error))
+                self._handle(StreamLost(attempt, error))
+
+    async def _receive(self, attempt: int, frames: Frames) -> None:
+        while True:
+            for _ in range(FRAMES_AT_A_TIME):  # those that are here already cost no wait
+                self._handle(Received(attempt, await frames.receive()))
+            await trio.lowlevel.checkpoint()
 
 
 class _Stream:

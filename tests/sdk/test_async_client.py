@@ -205,3 +205,19 @@ async def test_an_address_without_a_key_is_refused() -> None:
     with pytest.raises(AssayError, match="config_invalid"):
         async with AsyncClient.connect("/ip4/127.0.0.1/tcp/1"):
             raise AssertionError("connected to nobody")
+
+
+async def test_a_slow_reader_gets_what_it_missed_at_once(autojump_clock: object) -> None:
+    fake = FakeNetwork(lose_after={0: 40})
+    async with connected(fake) as client:
+        async with client.stream_complete((11, 12, 13), max_tokens=100, logprobs=1) as stream:
+            await trio.sleep(30)
+            events = [event async for event in stream]
+    kinds = [type(event) for event in events]
+    assert kinds == [Delta, Resumed, Delta]
+    first, _, second = events
+    assert isinstance(first, Delta)
+    assert isinstance(second, Delta)
+    assert (*first.tokens, *second.tokens) == stream.result.tokens
+    assert len(stream.result.logprobs) == 100
+    assert first.node != second.node

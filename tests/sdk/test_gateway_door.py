@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,28 @@ async def test_bodies_are_bounded_and_checked(autojump_clock: object, tmp_path: 
         for kind in ("text/plain", ""):
             plain = await world.http.post(CHAT, content=b"{}", headers={"content-type": kind})
             assert (plain.status_code, code_of(plain)) == (415, "unsupported_media_type")
+
+
+async def test_a_refused_requests_body_is_read_or_its_connection_closed(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    """A client that sends its body late must find its connection as it thinks it is."""
+    async with gateway(tmp_path) as world:
+        read: list[int] = []
+
+        async def body(count: int) -> AsyncIterator[bytes]:
+            for number in range(count):
+                await trio.sleep(0.01)
+                read.append(number)
+                yield bytes(100_000)
+
+        for count, closes in ((5, False), (50, True)):
+            read.clear()
+            async with aclosing(body(count)) as content:
+                answer = await world.http.post("/v1/nothing", content=content)
+            assert answer.status_code == 404
+            assert (answer.headers.get("connection") == "close") == closes
+            assert len(read) == (11 if closes else 5)
 
 
 async def test_a_body_that_does_not_arrive(autojump_clock: object, tmp_path: Path) -> None:

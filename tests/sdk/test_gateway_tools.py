@@ -122,3 +122,22 @@ def test_what_the_model_is_told() -> None:
     assert "<tool_call>" in said["content"]
     assert spoken({"role": "tool", "content": "red"})["role"] == "user"
     assert Call("a", "b").arguments == ""
+
+
+@pytest.mark.parametrize(
+    ("schema", "closed"),
+    [
+        ({"type": "object"}, False),
+        ({"type": "object", "properties": {}}, True),
+        ({"properties": {"a": {}}}, True),
+        ({"properties": {"a": {}}, "additionalProperties": True}, False),
+        ({"properties": []}, False),
+        ({"properties": {"a": {}}, "required": ["b"]}, False),
+        ({"properties": {"a": {}}, "allOf": [{"required": ["b"]}]}, False),
+    ],
+)
+def test_a_demanded_calls_arguments_are_those_with_names(
+    schema: dict[str, object], closed: bool
+) -> None:
+    arguments = json.loads(demanded([Tool("f", "", schema)]))["properties"]["arguments"]
+    assert (arguments.get("additionalProperties") is False) == closed

@@ -161,6 +161,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
             # Tokens leave when they are there; accepted connections have these options, too.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.bind(address)
+            listener.listen(BACKLOG)  # who comes before the first answer can be given waits
         except OSError:
             listener.close()
             raise

@@ -22,6 +22,7 @@ from assay.gateway.api_keys import add_key, read_keys, revoke_key
 from assay.gateway.app import run_gateway
 from assay.gateway.settings import Settings, load_from_process
 from assay_network.logs import configure_logs
+from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
 
 OK, FAILED, USAGE = 0, 1, 2
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, single_errors():
         async with trio.open_nursery() as nursery:
             serve = partial(run_gateway, settings, stop=partial(anext, signals))
             url = await nursery.start(serve)

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
+import trio
 from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
@@ -24,6 +25,8 @@ from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+REST_BYTES_MAX: Final = 1 << 20  # of a refused request's body
+REST_SECONDS: Final = 1.0
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 _HTTP: Final = {404: "not_found", 405: "method_not_allowed"}
 _log = get_logger("gateway")
@@ -40,10 +43,11 @@ class Door:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        answer = _Answer(send, _request_id(scope))
+        asked = _Asked(receive)
+        answer = _Answer(send, _request_id(scope), asked)
         path = scope["path"]
         try:
-            await self._serve(scope, receive, answer)
+            await self._serve(scope, asked.receive, answer)
         except Gone:
             return
         except Refusal as refusal:
@@ -75,11 +79,31 @@ class Door:
             await self._router(scope, receive, answer.send)
 
 
+class _Asked:
+    """What comes of one request; `whole` once its body was read to the end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.whole = False
+        self._receive = receive
+
+    async def receive(self) -> Any:
+        message = await self._receive()
+        self.whole = not message.get("more_body", False)
+        return message
+
+    async def rest(self) -> None:
+        """Read on, within bounds: a connection cannot be used again in the middle of a body."""
+        left = REST_BYTES_MAX
+        with trio.move_on_after(REST_SECONDS):
+            while not self.whole and left > 0:
+                left -= len((await self.receive()).get("body", b""))
+
+
 class _Answer:
     """What is sent for one request: adds the headers every answer has."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self.request_id = request_id
+    def __init__(self, send: Send, request_id: str, asked: _Asked) -> None:
+        self.request_id, self._asked = request_id, asked
         self.headers = {"x-request-id": request_id}
         self._send, self._begun = send, False
 
@@ -95,7 +119,10 @@ class _Answer:
     ) -> None:
         """Tell it, unless something was told already: the connection is then cut."""
         if not self._begun:
+            await self._asked.rest()
             told = refusal.headers() | dict(headers or {})
+            if not self._asked.whole:
+                told["connection"] = "close"
             await send_json(self.send, refusal.status, refusal.body(path), told)
 
 

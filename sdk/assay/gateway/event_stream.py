@@ -76,6 +76,7 @@ async def serve_events(
     stream = EventStream(send)
     for name, value in headers.items():
         stream.header(name, value)
+    written = False
     with single_errors():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_when_gone, receive, nursery.cancel_scope)
@@ -86,8 +87,12 @@ async def serve_events(
                 if not stream.begun:
                     raise
                 await stream.send(failed(refusal))
-            await stream.finish()
+            written = True
             nursery.cancel_scope.cancel()
+    # Nobody watches any more: a server tells of the end as if the client had left, and a
+    # cancellation then would keep it from making the connection free again.
+    if written:
+        await stream.finish()
 
 
 async def until_gone(receive: Receive, work: Callable[[], Awaitable[Any]]) -> Any:

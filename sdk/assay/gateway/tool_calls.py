@@ -25,6 +25,13 @@ TOOLS_MAX: Final = 128
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CALLS_MAX: Final = 128  # of one answer
 _HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"\s*,\s*"arguments"\s*:\s*')
+# What may allow arguments that `properties` does not name.
+_OPEN: Final = frozenset(
+    {
+        "additionalProperties", "patternProperties", "unevaluatedProperties", "propertyNames",
+        "allOf", "anyOf", "oneOf", "not", "if", "$ref", "dependentSchemas",
+    }
+)  # fmt: skip
 _ASKS: Final = (
     "You can call functions. To call one, answer with its name and arguments, as JSON in tags:\n"
     '<tool_call>\n{"name": "NAME", "arguments": {}}\n</tool_call>\n'
@@ -83,11 +90,15 @@ class Call:
 
 
 def demanded(tools: Sequence[Tool]) -> str:
-    """The JSON schema of an answer that is one call of one of `tools`."""
+    """The JSON schema of an answer that is one call of one of `tools`.
+
+    Arguments that a schema does not name are left out, even where it would allow any: whoever
+    writes the function knows only those with names.
+    """
     calls = [
         {
             "type": "object",
-            "properties": {"name": {"const": tool.name}, "arguments": tool.schema},
+            "properties": {"name": {"const": tool.name}, "arguments": _closed(tool.schema)},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
@@ -216,6 +227,15 @@ class ChosenReader:
 
 
 Reader = PlainReader | DemandedReader | ChosenReader
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    named, needed = schema.get("properties"), schema.get("required", [])
+    if _OPEN & schema.keys() or not isinstance(named, dict) or not isinstance(needed, list):
+        return schema
+    if not all(isinstance(name, str) and name in named for name in needed):
+        return schema
+    return {**schema, "additionalProperties": False}
 
 
 def _read_call(text: str, names: frozenset[str]) -> Call | None:
