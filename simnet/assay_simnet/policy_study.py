@@ -27,7 +27,7 @@ from assay_simnet.schema import ScenarioError
 from assay_simnet.seen import Driver
 from assay_simnet.sweep_report import Mean
 
-SHOWN: Final = ("patient-traitor", "sybil-swarm", "wash-trading")
+SHOWN: Final = ("patient-traitor", "sybil-swarm", "wash-trading", "sustainability")
 WRONG: Final = 1
 HEAD: Final = (
     *("scenario", "rules", "answers cheated on", "of them paid", "cheat's pay a job"),

@@ -1,6 +1,6 @@
 """Level "epochs" beside level "fast": one scenario, kept seeds, stated tolerances.
 
-docs/simnet.md ("How far to trust it") has the figures and what is missed.
+docs/simnet-levels.md ("How far to trust it") has the figures and what is missed.
 """
 
 from __future__ import annotations
