@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -117,6 +118,16 @@ class Host:
     def connected(self, public_key: bytes) -> bool:
         """Whether a live connection to this peer exists."""
         return self._connection(public_key) is not None
+
+    def remote_ip(self, public_key: bytes) -> str:
+        """The IP address the peer's newest connection comes from; "" if it is not known."""
+        connection = self._connection(public_key)
+        remote = None if connection is None else connection.muxed_conn.get_remote_address()
+        if not remote:
+            return ""
+        ip = ipaddress.ip_address(remote[0])
+        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+        return str(mapped or ip)
 
     async def dial(self, public_key: bytes, addresses: Iterable[str], timeout: float = 8.0) -> None:
         """Make sure there is a connection to the peer: reuse a live one, else try its addresses.

@@ -48,6 +48,7 @@ class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
         self.closed = trio.Event()
         self.authenticated = False
         self.released = trio.Event()  # its inbound slot in the swarm is free again
+        self._remote: tuple[str, int] | None = None
         self._buffer = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
@@ -80,6 +81,16 @@ class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
         if scope.cancelled_caught:
             await self.close()
             raise ConnectionClosedError("write stalled", transport="tcp")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the peer, also over IPv6, which the stock one does not tell."""
+        if self._remote is None:
+            try:
+                host, port = self.stream.socket.getpeername()[:2]
+            except OSError:
+                return None
+            self._remote = (str(host), int(port))
+        return self._remote
 
     async def close(self) -> None:
         """Close the socket now; never raises and is not held back by a cancellation."""
