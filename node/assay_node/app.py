@@ -40,6 +40,7 @@ from assay_node.serving import (
     need_bytes,
     stock,
 )
+from assay_node.start_checks import require_disk, skew_seconds
 from assay_node.status import Meter, Status, notify_systemd, snapshot, write_status
 from assay_node.store import ReceiptStore
 from assay_protocol.cards import ModelCard
@@ -79,6 +80,7 @@ async def run_node(
     """
     coordinator = parse_coordinator(settings.coordinator)
     directory = _prepare_directory(settings.directory)
+    await trio.to_thread.run_sync(require_disk, directory)
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
@@ -148,6 +150,7 @@ class _Watch:
         self._engines, self._clock, self._report = engines, clock, report
         self._directory, self._meter = directory, Meter(clock())
         self._restarts = 0
+        self._skewed = False
 
     async def run(self) -> None:
         while True:
@@ -169,6 +172,10 @@ class _Watch:
             device=runtime.node.device,
             connected=runtime.connected,
         )
+        wrong = skew_seconds(runtime.node.repute.clock_skew_us)
+        if wrong is not None and not self._skewed:
+            log.warning("clock_skew", seconds=round(wrong))
+        self._skewed = wrong is not None
         if restarts > self._restarts:
             log.warning("engine_restarted", restarts=restarts)
             self._restarts = restarts

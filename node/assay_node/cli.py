@@ -1,13 +1,14 @@
 """The commands of a GPU owner: `node start`, and what else is needed around it.
 
 Exit codes: 0 done (or drained), 1 an operating error (printed as `code: message`), 2 wrong usage or
-configuration, 3 `doctor` found a fault, `status` a node that is not well or `selfcheck` bits that
-differ, 130 cancelled by a second signal.
+configuration, 3 `status` found a node that is not well or `selfcheck` bits that differ, 10 and more
+what `doctor` found (faults.EXIT_CODES), 130 cancelled by a second signal.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -27,6 +28,7 @@ EXIT_USAGE: Final = 2
 EXIT_UNWELL: Final = 3
 EXIT_CANCELLED: Final = 130
 CLAIMS: Final = ("exact", "exact-native")  # profiles that promise equal bits
+_MARKS: Final = {"ok": "ok  ", "fault": "FAIL", "skipped": "--  "}
 _CREDIT_FIELDS: Final = ("ticket", "receipt", "ack", "ticket_blob")
 
 
@@ -60,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print the whole status")
     benchmark = _command(commands, "benchmark", _benchmark, "measure every profile")
     benchmark.add_argument("--json", action="store_true", help="print one JSON object")
-    doctor = _command(commands, "doctor", _doctor, "check key, disk, model, port, coordinator")
+    doctor = _command(commands, "doctor", _doctor, "would it start here? each fault with its mend")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument("--quick", action="store_true", help="load no model to try it")
     selfcheck = _command(commands, "selfcheck", _selfcheck, "prove equal bits, or not")
     selfcheck.add_argument("claim", choices=CLAIMS, nargs="?", default="exact")
     selfcheck.add_argument("--json", action="store_true", help="print one JSON object")
@@ -243,12 +247,20 @@ def _selfcheck(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from assay_node.doctor import examine
+    from assay_node.doctor import examine, exit_code
 
-    findings = examine(_settings(given))
-    for finding in findings:
-        print(f"{'ok  ' if finding.good else 'FAIL'} {finding.what}: {finding.detail}")
-    return EXIT_OK if all(finding.good for finding in findings) else EXIT_UNWELL
+    found = examine(_settings(given), load_engine=not given.quick)
+    code = exit_code(found)
+    if given.json:
+        findings = [dataclasses.asdict(finding) for finding in found]
+        print(json.dumps({"ok": code == 0, "exit_code": code, "findings": findings}))
+        return code
+    for finding in found:
+        said = f"{finding.code}: {finding.detail}" if finding.code else finding.detail
+        print(f"{_MARKS[finding.state]} {finding.check}: {said}")
+        if finding.mend:
+            print(f"     mend: {finding.mend}")
+    return code
 
 
 def _keys_show(given: argparse.Namespace) -> int:
