@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_node.config import ENGINES, FITS, PROFILES, Settings, load_from_process
+from assay_node.keys_command import add_keys_commands
 from assay_node.models.commands import add_models_commands
+from assay_node.service_command import add_service_commands
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
 
@@ -27,6 +29,7 @@ EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNWELL: Final = 3
 EXIT_CANCELLED: Final = 130
+DRAIN_SPARE_SECONDS: Final = 15  # beyond what the node's own bounds allow
 CLAIMS: Final = ("exact", "exact-native")  # profiles that promise equal bits
 _MARKS: Final = {"ok": "ok  ", "fault": "FAIL", "skipped": "--  "}
 _CREDIT_FIELDS: Final = ("ticket", "receipt", "ack", "ticket_blob")
@@ -60,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--json", action="store_true", help="print status as JSON lines")
     status = _command(commands, "status", _status, "what the running node last said")
     status.add_argument("--json", action="store_true", help="print the whole status")
+    drain = _command(commands, "drain", _drain, "tell the running node to finish and end")
+    drain.add_argument("--wait", type=int, metavar="SECONDS", help="0: only tell it")
+    drain.add_argument("--json", action="store_true", help="print the last status")
     benchmark = _command(commands, "benchmark", _benchmark, "measure every profile")
     benchmark.add_argument("--json", action="store_true", help="print one JSON object")
     doctor = _command(commands, "doctor", _doctor, "would it start here? each fault with its mend")
@@ -71,8 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (benchmark, doctor, selfcheck):
         _add_settings(command)
     keys = _group(commands, "keys", "the node's identity")
-    show = _command(keys, "show", _keys_show, "print the public key")
-    new = _command(keys, "new", _keys_new, "make a key; refused if there is one")
+    add_keys_commands(lambda name, run, text: _command(keys, name, run, text))
     models = _group(commands, "models", "model files and cards")
     card = _command(models, "card", _models_card, "write the card of a GGUF file")
     card.add_argument("model", type=Path)
@@ -82,9 +87,11 @@ def build_parser() -> argparse.ArgumentParser:
     card.add_argument("--price-in", type=int, default=100, help="micro-credits per 1000 tokens")
     card.add_argument("--price-out", type=int, default=400, help="micro-credits per 1000 tokens")
     add_models_commands(lambda name, run, text: _command(models, name, run, text))
+    service = _group(commands, "service", "run under systemd")
+    add_service_commands(lambda name, run, text: _command(service, name, run, text))
     credit = _group(commands, "credit", "what this node has earned")
     receipts = _command(credit, "receipts", _credit_receipts, "print every receipt as JSON lines")
-    for command in (status, show, new, receipts):
+    for command in (status, drain, receipts):
         command.add_argument("--data-dir", default=argparse.SUPPRESS)
         command.add_argument("--config", help="TOML file (or ASSAY_NODE_CONFIG)")
     return parser
@@ -116,6 +123,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", action="append", **keep, help="multiaddress; repeatable")
     parser.add_argument("--announce", action="append", **keep, help="address to tell instead")
     for name in ("threads", "slots", "context", "models-quota-gib", "memory-gib", "share-mib-s"):
+        parser.add_argument(f"--{name}", type=int, **keep)
+    hours = "when to work, like 'mon-fri 22:00-07:00'; repeatable"
+    parser.add_argument("--hours", action="append", **keep, metavar="WHEN", help=hours)
+    parser.add_argument("--time-zone", **keep, help="of --hours, like Europe/Zurich")
+    client = "key, hex, of a client to serve, and no other; repeatable"
+    parser.add_argument("--client", dest="clients", action="append", **keep, help=client)
+    for name in ("idle-minutes", "max-celsius", "min-price-in", "min-price-out"):
         parser.add_argument(f"--{name}", type=int, **keep)
     for name in ("drain-timeout", "status-interval"):
         parser.add_argument(f"--{name}", type=int, **keep)
@@ -183,6 +197,34 @@ def _status(given: argparse.Namespace) -> int:
         print(f"not running: the last word is {age:.0f} s old", file=sys.stderr)
         return EXIT_UNWELL
     return EXIT_OK
+
+
+def _drain(given: argparse.Namespace) -> int:
+    """Waits as long as a drain may take, unless told otherwise."""
+    from assay_node.core.parameters import SECOND_US, Parameters
+    from assay_node.running import drain_node
+    from assay_node.status import Status, read_status
+
+    settings, bounds = _settings(given), Parameters()
+    most = settings.drain_timeout + (bounds.deliver_us + bounds.prove_us) // SECOND_US
+    wait = most + DRAIN_SPARE_SECONDS if given.wait is None else given.wait
+    said = [""]
+
+    def told() -> None:
+        try:
+            line = Status(**read_status(settings.directory)).line()
+        except (AssayError, TypeError):
+            return
+        if line != said[0] and not given.json:
+            print(line, flush=True)
+        said[0] = line
+
+    ended = drain_node(settings.directory, wait_seconds=wait, told=told)
+    if given.json:
+        print(json.dumps({"drained": ended, "status": read_status(settings.directory)}))
+    elif given.wait != 0:
+        print("drained" if ended else f"still draining after {wait} s", file=sys.stderr)
+    return EXIT_OK if ended or given.wait == 0 else EXIT_UNWELL
 
 
 def _benchmark(given: argparse.Namespace) -> int:
@@ -261,32 +303,6 @@ def _doctor(given: argparse.Namespace) -> int:
         if finding.mend:
             print(f"     mend: {finding.mend}")
     return code
-
-
-def _keys_show(given: argparse.Namespace) -> int:
-    from assay_network.identity import peer_text
-    from assay_network.keystore import load_key
-    from assay_node.app import KEY_FILE
-    from assay_protocol.signing import Identity
-
-    path = _settings(given).directory / KEY_FILE
-    try:
-        key = Identity(load_key(path)).public_key
-    except FileNotFoundError as error:
-        raise AssayError("key_invalid", f"no key at {path}; `node keys new` makes one") from error
-    print(f"key {key.hex()}\npeer {peer_text(key)}\nfile {path}")
-    return EXIT_OK
-
-
-def _keys_new(given: argparse.Namespace) -> int:
-    from assay_network.keystore import load_or_create_key
-    from assay_node.app import KEY_FILE
-
-    path = _settings(given).directory / KEY_FILE
-    if path.exists():
-        raise AssayError("key_invalid", f"{path} exists; a key is never replaced")
-    load_or_create_key(path)
-    return _keys_show(given)
 
 
 def _models_card(given: argparse.Namespace) -> int:

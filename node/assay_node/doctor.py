@@ -17,7 +17,7 @@ import trio
 from assay_network.keystore import load_key
 from assay_node.app import KEY_FILE
 from assay_node.config import Settings
-from assay_node.faults import EXIT_CODES
+from assay_node.faults import EXIT_CODES, DoctorFault
 from assay_node.findings import Finding, Findings
 from assay_node.loading import (
     MODELS_FOLDER,
@@ -29,6 +29,7 @@ from assay_node.loading import (
 )
 from assay_node.models.store import ModelStore
 from assay_node.network_checks import check_network
+from assay_node.owner_limits import unkept
 from assay_node.start_checks import DISK_BYTES_MIN, existing, require_disk
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler
@@ -52,6 +53,10 @@ def examine(settings: Settings, *, load_engine: bool = True) -> list[Finding]:
     for one in settings.each():
         _model(findings, one, load_engine)
     trio.run(check_network, settings, findings)
+    with findings.of("limits"):
+        if (limit := unkept(settings)) is not None:
+            raise DoctorFault("limit_not_enforced", f"{limit[0]}: {limit[1]}", limit=limit[0])
+        findings.good("limits", "all that are set can be kept")
     return findings.found
 
 

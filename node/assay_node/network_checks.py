@@ -6,7 +6,6 @@ Whether a port is open to the world only the world can say: the coordinator is a
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -20,13 +19,14 @@ from assay_node.config import Settings
 from assay_node.coordinator import Coordinator, parse_coordinator
 from assay_node.faults import DoctorFault
 from assay_node.findings import Findings
+from assay_node.running import running_node
 from assay_node.start_checks import skew_seconds
-from assay_node.status import MICRO, STALE_SECONDS, read_status
 from assay_protocol.errors import AssayError, PeerGone
 from assay_protocol.links import SESSION
 from assay_protocol.messages import Reach
 
 DIAL_SECONDS_MAX: Final = 8.0
+_MICRO: Final = 1_000_000
 
 
 async def check_network(settings: Settings, findings: Findings) -> None:
@@ -35,7 +35,7 @@ async def check_network(settings: Settings, findings: Findings) -> None:
         addresses: tuple[str, ...] = ()
         host: Host | None = None
         port = _port_of(settings.listen[0])
-        running = _running_node(settings)
+        running = running_node(settings.directory)
         if running:
             findings.skipped("port", f"the running node (pid {running}) listens on it")
         else:
@@ -100,7 +100,7 @@ def _clock(findings: Findings, answer: Reach) -> None:
         if (wrong := skew_seconds(skew_us)) is not None:
             how = "behind" if wrong > 0 else "ahead of"
             raise DoctorFault("clock_skew", f"{abs(wrong):.0f} s {how} the coordinator's clock")
-        findings.good("clock", f"{abs(skew_us) / MICRO:.1f} s from the coordinator's")
+        findings.good("clock", f"{abs(skew_us) / _MICRO:.1f} s from the coordinator's")
 
 
 def _reach(findings: Findings, own: Sequence[str], answer: Reach) -> None:
@@ -123,21 +123,6 @@ def _reach(findings: Findings, own: Sequence[str], answer: Reach) -> None:
 def _port_of(address: str) -> str:
     parts = address.split("/")
     return parts[parts.index("tcp") + 1] if "tcp" in parts[:-1] else "PORT"
-
-
-def _running_node(settings: Settings) -> int | None:
-    """The process id of a node that runs on this data folder, by its status file."""
-    try:
-        status = read_status(settings.directory)
-        age, pid = time.time() - status["at"] / MICRO, int(status["pid"])
-        if status["phase"] == "drained" or age > STALE_SECONDS:
-            return None
-        os.kill(pid, 0)
-    except (AssayError, KeyError, TypeError, ValueError, ProcessLookupError):
-        return None
-    except PermissionError:
-        return pid  # another user's, so it is there
-    return pid
 
 
 def _ignore(_session: Session, _request: int, _body: bytes) -> None:

