@@ -37,9 +37,8 @@ _CREDIT_FIELDS: Final = ("ticket", "receipt", "ack", "ticket_blob")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; never raises for what an owner or a peer can cause."""
-    parser = build_parser()
     try:
-        given = parser.parse_args(argv)
+        given = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed why
         return EXIT_OK if stop.code in (0, None) else EXIT_USAGE
     run: Callable[[argparse.Namespace], int] = given.run
@@ -54,13 +53,16 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_CANCELLED
 
 
-def build_parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """All commands and flags."""
-    parser = argparse.ArgumentParser(prog="node", description="Serve a model on the network.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    top = argparse.ArgumentParser(prog="node", description="Serve a model on the network.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     start = _command(commands, "start", _start, "serve until told to stop")
     _add_settings(start)
     start.add_argument("--json", action="store_true", help="print status as JSON lines")
+    init = _command(commands, "init", _init, "write a configuration of these flags, and a key")
+    init.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_settings(init)
     status = _command(commands, "status", _status, "what the running node last said")
     status.add_argument("--json", action="store_true", help="print the whole status")
     drain = _command(commands, "drain", _drain, "tell the running node to finish and end")
@@ -68,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     drain.add_argument("--json", action="store_true", help="print the last status")
     benchmark = _command(commands, "benchmark", _benchmark, "measure every profile")
     benchmark.add_argument("--json", action="store_true", help="print one JSON object")
+    remembered = "rates measured before with this model, engine and device, if there are any"
+    benchmark.add_argument("--cached", action="store_true", help=remembered)
     doctor = _command(commands, "doctor", _doctor, "would it start here? each fault with its mend")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.add_argument("--quick", action="store_true", help="load no model to try it")
@@ -94,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in (status, drain, receipts):
         command.add_argument("--data-dir", default=argparse.SUPPRESS)
         command.add_argument("--config", help="TOML file (or ASSAY_NODE_CONFIG)")
-    return parser
+    return top
 
 
 def _command(
@@ -175,6 +179,12 @@ def _start(given: argparse.Namespace) -> int:
     return trio.run(lambda: run_node(settings, report=report))
 
 
+def _init(given: argparse.Namespace) -> int:
+    from assay_node.init_command import init_node
+
+    return init_node(given)
+
+
 def _log_to_stderr() -> None:
     """One JSON object a log event, apart from the status lines on stdout."""
     from assay_network.logs import configure_logs
@@ -230,7 +240,7 @@ def _drain(given: argparse.Namespace) -> int:
 def _benchmark(given: argparse.Namespace) -> int:
     settings = _settings(given)
     settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = [_measured(one) for one in settings.each() if not _adds_adapter(one)]
+    found = [_measured(one, not given.cached) for one in settings.each() if not _adds_adapter(one)]
     if given.json:
         print(json.dumps(found[0] if len(found) == 1 else {"models": found}))
         return EXIT_OK
@@ -253,7 +263,7 @@ def _adds_adapter(settings: Settings) -> bool:
     return card is not None and card.adapter is not None
 
 
-def _measured(settings: Settings) -> dict[str, Any]:
+def _measured(settings: Settings, fresh: bool) -> dict[str, Any]:
     """What each profile gives with one model."""
     import trio
 
@@ -268,7 +278,7 @@ def _measured(settings: Settings) -> dict[str, Any]:
         async with open_engine(one, prepared) as engine:
             info = engine.info
             model = info.model.hex()
-            prefill, decode = await measured_rates(one, engine, info.model, directory, fresh=True)
+            prefill, decode = await measured_rates(one, engine, info.model, directory, fresh=fresh)
             return {
                 "class_id": info.class_id,
                 "exact": is_exact(info.class_id),

@@ -94,6 +94,8 @@ def test_the_benchmark_prints_rates(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert row["prefill_tps"] > 0
     assert row["decode_tps"] > 0
     assert row["exact"] is False
+    assert main([*argv, "--json", "--cached"]) == 0
+    assert json.loads(capsys.readouterr().out)["profiles"]["exact"] == row, "remembered"
     assert main(argv) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == ["profile", "prefill/s", "decode/s", "exact", "class"]
