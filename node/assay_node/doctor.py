@@ -52,7 +52,7 @@ def examine(settings: Settings, *, load_engine: bool = True) -> list[Finding]:
     _disk(findings, settings)
     for one in settings.each():
         _model(findings, one, load_engine)
-    trio.run(check_network, settings, findings)
+    trio.run(check_network, settings, findings, _readable_cards(settings))
     with findings.of("limits"):
         if (limit := unkept(settings)) is not None:
             raise DoctorFault("limit_not_enforced", f"{limit[0]}: {limit[1]}", limit=limit[0])
@@ -64,6 +64,19 @@ def exit_code(found: list[Finding]) -> int:
     """Of the first check that failed, in the order they are made; 0 if none did."""
     codes = [EXIT_CODES[one.check] for one in found if one.state == "fault"]
     return min(codes, default=0)
+
+
+def _readable_cards(settings: Settings) -> dict[str, bytes]:
+    """The model of each card that can be read, by the card's file."""
+    found = {}
+    for one in settings.each():
+        try:
+            card = read_card(one)
+        except AssayError:
+            continue  # told where the model is looked at
+        if card is not None:
+            found[one.card] = card.model
+    return found
 
 
 def _key(path: Path) -> str:

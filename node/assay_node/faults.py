@@ -22,6 +22,7 @@ EXIT_CODES: Final = {
     "clock": 18,
     "reach": 19,
     "limits": 20,
+    "catalogue": 21,
 }
 """Of `node doctor`, by check, in the order they are made: the first that failed decides."""
 
@@ -52,6 +53,10 @@ FAULTS: Final[dict[str, Fault]] = {
         "a setting is missing or contradicts another", "set it as the line above says"
     ),
     "card_invalid": Fault("the model card cannot be read", "node models card MODEL.gguf -o {card}"),
+    "model_unknown": Fault(
+        "the coordinator has no such model in its catalogue, and would refuse the node",
+        "ask its operator to add {card}, or serve a model of its catalogue",
+    ),
     "model_missing": Fault(
         "there is no such file, and it cannot be fetched", "node models pull {card}, or set model"
     ),

@@ -1,4 +1,4 @@
-"""The checks of `node doctor` that need the network: port, coordinator, protocol, clock, reach.
+"""The checks of `node doctor` that need the network: port, coordinator, and what it says.
 
 Whether a port is open to the world only the world can say: the coordinator is asked to dial back
 (assay_network/reach.py). One that does not offer that leaves clock and reach unchecked.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -16,7 +16,7 @@ from assay_network.host import Host, open_host
 from assay_network.reach import ask_reach
 from assay_network.session import Session, open_session
 from assay_node.config import Settings
-from assay_node.coordinator import Coordinator, parse_coordinator
+from assay_node.coordinator import Coordinator, fetch_card, parse_coordinator
 from assay_node.faults import DoctorFault
 from assay_node.findings import Findings
 from assay_node.running import running_node
@@ -29,8 +29,10 @@ DIAL_SECONDS_MAX: Final = 8.0
 _MICRO: Final = 1_000_000
 
 
-async def check_network(settings: Settings, findings: Findings) -> None:
-    """All five, one after the other, under a key of the moment."""
+async def check_network(
+    settings: Settings, findings: Findings, models: Mapping[str, bytes]
+) -> None:
+    """All of them, one after the other, under a key of the moment. `models`: by their cards."""
     async with AsyncExitStack() as stack:
         addresses: tuple[str, ...] = ()
         host: Host | None = None
@@ -50,9 +52,9 @@ async def check_network(settings: Settings, findings: Findings) -> None:
             coordinator = parse_coordinator(settings.coordinator)
             await _dial(host, coordinator)
             findings.good("coordinator", "reached, and it holds its key")
-            await _speak(findings, host, coordinator, addresses)
+            await _speak(findings, host, coordinator, addresses, models)
             return
-        for check in ("protocol", "clock", "reach"):
+        for check in ("protocol", "clock", "reach", "catalogue"):
             findings.skipped(check, "there is no coordinator to ask")
 
 
@@ -65,7 +67,11 @@ async def _dial(host: Host, coordinator: Coordinator) -> None:
 
 
 async def _speak(
-    findings: Findings, host: Host, coordinator: Coordinator, addresses: Sequence[str]
+    findings: Findings,
+    host: Host,
+    coordinator: Coordinator,
+    addresses: Sequence[str],
+    models: Mapping[str, bytes],
 ) -> None:
     with findings.of("protocol"):
         try:
@@ -76,9 +82,21 @@ async def _speak(
                 raise
             raise DoctorFault("old_protocol", f"the coordinator does not know {SESSION}") from error
     if findings.has_fault("protocol"):
-        findings.skipped("clock", "the coordinator cannot be understood")
-        findings.skipped("reach", "the coordinator cannot be understood")
+        for check in ("clock", "reach", "catalogue"):
+            findings.skipped(check, "the coordinator cannot be understood")
         return
+    await _ask_reach(findings, host, coordinator, addresses)
+    if not models:
+        findings.skipped("catalogue", "no card is named that could be in it")
+    for card, model in models.items():
+        with findings.of("catalogue", card=card):
+            await fetch_card(host, coordinator, model)
+            findings.good("catalogue", f"has {model.hex()}")
+
+
+async def _ask_reach(
+    findings: Findings, host: Host, coordinator: Coordinator, addresses: Sequence[str]
+) -> None:
     own = [address.partition("/p2p/")[0] for address in addresses]
     try:
         answer = await ask_reach(host, coordinator.key, coordinator.addresses, own)

@@ -27,16 +27,18 @@ import trio
 from assay_network.host import Host, open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.reach import ReachServer
-from assay_network.session import serve_sessions
+from assay_network.session import Session, serve_sessions
 from assay_node.cli import main
 from assay_node.faults import EXIT_CODES, FAULTS, DoctorFault, mend_of
 from assay_node.findings import Findings
 from assay_node.running import only_node
 from assay_node.start_checks import CLOCK_SKEW_SECONDS_MAX
 from assay_protocol.cards import encode_card
+from assay_protocol.codec import decode, encode
 from assay_protocol.errors import CODES, AssayError
 from assay_protocol.limits import MODEL_BYTES_MAX
 from assay_protocol.links import REACH, SESSION
+from assay_protocol.messages import Error, GetPart, Part
 from assay_protocol.signing import Identity
 from card_cases import small_card
 from gguf_cases import gguf
@@ -47,13 +49,25 @@ CAPSYS = pytest.CaptureFixture[str]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "run-a-node.md"
 
 
+CATALOGUE: dict[bytes, bytes] = {}  # of every coordinator here: cards by model
+
+
+def give_card(session: Session, request: int, body: bytes) -> None:
+    """Answer the one thing that a doctor asks on a session."""
+    asked = decode(body)
+    assert isinstance(asked, GetPart)
+    card = CATALOGUE.get(asked.key)
+    answer = Part(total=len(card), data=card) if card else Error(code="model_unknown", detail="")
+    session.reply(request, encode(answer))
+
+
 @asynccontextmanager
 async def coordinator(
     *, session: str = SESSION, reach: bool = True, skew_seconds: int = 0
 ) -> AsyncIterator[Host]:
     """What a doctor asks a coordinator, on real sockets."""
     async with open_host(COORDINATOR.seed, [LOOPBACK]) as host, open_host(b"\x04" * 32) as dialer:
-        serve_sessions(host, session, lambda _: lambda *_: None, lambda _: None)
+        serve_sessions(host, session, lambda _: give_card, lambda _: None)
         if reach:
 
             def clock() -> int:
@@ -123,7 +137,9 @@ def with_model(directory: Path, data: bytes | None = None, **changes: Any) -> li
     whole = gguf()
     fields = {"digest": hashlib.sha256(whole).digest(), "size_bytes": len(whole)}
     (directory / "m.gguf").write_bytes(whole if data is None else data)
-    (directory / "m.card").write_bytes(encode_card(small_card(**(fields | changes))))
+    card = small_card(**(fields | changes))
+    CATALOGUE[card.model] = encode_card(card)
+    (directory / "m.card").write_bytes(CATALOGUE[card.model])
     named = {"--engine": "llama", "--card": directory / "m.card", "--model": directory / "m.gguf"}
     return [str(word) for pair in named.items() for word in pair]
 
@@ -134,7 +150,7 @@ def test_a_well_machine_has_no_fault(tmp_path: Path, capsys: CAPSYS, well: str) 
     states = {one["check"]: one["state"] for one in findings}
     checks = ["key", "disk", "model", "engine", "port", "coordinator", "protocol", "clock", "reach"]
     checks += ["limits"]
-    assert states == dict.fromkeys(checks, "ok")
+    assert states == dict.fromkeys(checks, "ok") | {"catalogue": "skipped"}
     assert not (tmp_path / "node.key").exists(), "the doctor makes nothing"
 
 
@@ -200,7 +216,9 @@ def test_5b_a_file_that_is_cut_off_and_carded_so(tmp_path: Path, capsys: CAPSYS,
 def test_6_a_disk_without_room_for_the_model(tmp_path: Path, capsys: CAPSYS, well: str) -> None:
     """No disk is faked: the card is of a model larger than what is free."""
     card = tmp_path / "huge.card"
-    card.write_bytes(encode_card(small_card(size_bytes=MODEL_BYTES_MAX)))
+    huge = small_card(size_bytes=MODEL_BYTES_MAX, digest=b"h" * 32)
+    CATALOGUE[huge.model] = encode_card(huge)
+    card.write_bytes(CATALOGUE[huge.model])
     assert shutil.disk_usage(tmp_path).free < MODEL_BYTES_MAX
     argv = ["--engine", "llama", "--card", str(card), "--coordinator", well]
     fault = found(capsys, tmp_path, *argv)
@@ -255,6 +273,17 @@ def test_10_a_coordinator_of_an_old_protocol(tmp_path: Path, capsys: CAPSYS) -> 
         fault = found(capsys, tmp_path, "--coordinator", address)
     assert (fault["check"], fault["code"]) == ("protocol", "old_protocol")
     assert "pip install -U assay-network" in fault["mend"]
+
+
+def test_11_a_model_the_coordinator_does_not_know(
+    tmp_path: Path, capsys: CAPSYS, well: str
+) -> None:
+    argv = with_model(tmp_path)
+    CATALOGUE.clear()
+    code, findings = doctor(capsys, tmp_path, "--quick", "--coordinator", well, *argv)
+    fault = the_fault(findings)
+    assert (fault["check"], fault["code"], code) == ("catalogue", "model_unknown", 21)
+    assert fault["mend"].startswith(f"ask its operator to add {tmp_path / 'm.card'}")
 
 
 # What is not a fault.
