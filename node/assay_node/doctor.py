@@ -19,6 +19,7 @@ from assay_node.app import KEY_FILE
 from assay_node.config import Settings
 from assay_node.faults import EXIT_CODES, DoctorFault
 from assay_node.findings import Finding, Findings
+from assay_node.hardware import detect
 from assay_node.loading import (
     MODELS_FOLDER,
     Prepared,
@@ -163,6 +164,19 @@ def _memory(settings: Settings, path: Path) -> str:
     return text
 
 
+def device_in_use(settings: Settings, used: str) -> str:
+    """What computes, as the engine says, held against the GPU that the driver tells of.
+
+    The exact roads may be the processor's by their nature; whoever asks for speed wants the GPU.
+    """
+    gpu = detect(settings.directory).device
+    if settings.engine != "llama" or used != "cpu" or gpu == "cpu":
+        return used
+    if settings.profile == "fast":
+        raise DoctorFault("gpu_unused", f"{gpu} is there, and this llama.cpp was built without it")
+    return f"{used}; {gpu} is there, and profile {settings.profile} does not use it"
+
+
 async def _try_engine(settings: Settings, prepared: Prepared) -> str:
     """Load the engine and draw one token. Another server was asked for one as it was opened."""
     from assay_node.engine.interface import Generate
@@ -175,5 +189,5 @@ async def _try_engine(settings: Settings, prepared: Prepared) -> str:
                 async with engine.generate(one) as chunks:
                     async for _ in chunks:
                         pass
-            return f"{engine.info.class_id} on {engine.info.device}"
+            return f"{engine.info.class_id} on {device_in_use(settings, engine.info.device)}"
     raise AssayError("timeout", f"the engine gave no token within {ENGINE_SECONDS_MAX:.0f} s")

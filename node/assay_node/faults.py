@@ -1,7 +1,7 @@
 """What `node doctor` can find, by stable code: what it means and what mends it.
 
 A finding that comes from an operating error keeps that error's code (assay_protocol/errors.py);
-four codes are the doctor's own. `mend` is a command or a setting; `{name}` stands for what the
+those of DoctorFault are the doctor's own. `mend` is a command or a setting; `{name}` stands for what the
 check knows of the case. docs/run-a-node.md has this table; a test compares the two.
 """
 
@@ -77,6 +77,11 @@ FAULTS: Final[dict[str, Fault]] = {
     "engine_failed": Fault(
         "the engine died or refused to load the model",
         "node selfcheck --model {file}; if it fails, too: scripts/build_engine.sh, or new drivers",
+    ),
+    "gpu_unused": Fault(
+        "there is a GPU, and the engine's library cannot use it",
+        "CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-binary :all: --no-deps "
+        "llama-cpp-python==0.3.36",
     ),
     "timeout": Fault("no answer in time", "try again; if it stays, see who else loads the machine"),
     "port_in_use": Fault(

@@ -14,6 +14,8 @@ import os
 import re
 import shutil
 import socket
+import struct
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -29,6 +31,8 @@ from assay_network.keystore import load_or_create_key
 from assay_network.reach import ReachServer
 from assay_network.session import Session, serve_sessions
 from assay_node.cli import main
+from assay_node.config import Settings
+from assay_node.doctor import device_in_use
 from assay_node.faults import EXIT_CODES, FAULTS, DoctorFault, mend_of
 from assay_node.findings import Findings
 from assay_node.running import only_node
@@ -41,7 +45,8 @@ from assay_protocol.links import REACH, SESSION
 from assay_protocol.messages import Error, GetPart, Part
 from assay_protocol.signing import Identity
 from card_cases import small_card
-from gguf_cases import gguf
+from gguf_cases import VALUES, gguf, text
+from node.test_hardware import FakeNvml
 
 COORDINATOR = Identity(b"\x03" * 32)
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
@@ -226,15 +231,42 @@ def test_6_a_disk_without_room_for_the_model(tmp_path: Path, capsys: CAPSYS, wel
     assert fault["mend"].startswith(f"free {(MODEL_BYTES_MAX >> 20) + 256} MiB at {tmp_path}")
 
 
+EPSILON = text("llama.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-5)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="needs llama.cpp")
-def test_7_an_engine_that_dies_on_the_model(
-    tmp_path: Path, capsys: CAPSYS, well: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("dies", [False, True])
+def test_7_an_engine_that_refuses_the_model_or_dies_of_it(
+    dies: bool, tmp_path: Path, capsys: CAPSYS, well: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file our reader takes and llama.cpp does not: it has no layers."""
+    """Files our reader takes: one lacks what llama.cpp wants, at the other it calls abort()."""
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))  # trials of it are kept
-    fault = found(capsys, tmp_path, "--coordinator", well, *with_model(tmp_path))
+    layers: dict[str, str | int] = {"llama.block_count": 600} if dies else {}  # it takes 512
+    file = gguf(VALUES | layers, extra=(EPSILON,) if dies else ())
+    fields = {"digest": hashlib.sha256(file).digest(), "size_bytes": len(file)}
+    argv = with_model(tmp_path, file, **fields)
+    fault = found(capsys, tmp_path, "--coordinator", well, *argv)
     assert (fault["check"], fault["code"]) == ("engine", "engine_failed")
+    assert ("died" in fault["detail"] or "ended" in fault["detail"]) == dies, fault["detail"]
     assert fault["mend"].startswith(f"node selfcheck --model {tmp_path / 'm.gguf'}")
+
+
+@pytest.mark.parametrize(
+    ("profile", "used", "fault"),
+    [("fast", "cpu", True), ("fast", "gpu", False), ("exact", "cpu", False)],
+)
+def test_7b_a_gpu_that_the_library_cannot_use(
+    profile: str, used: str, fault: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no GPU here: NVML is test_hardware.py's fake, and so is what the engine says."""
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml(names=("NVIDIA L4",)))
+    settings = Settings(profile=profile, data_dir=str(tmp_path))
+    if fault:
+        with pytest.raises(DoctorFault, match="NVIDIA L4 is there") as caught:
+            device_in_use(settings, used)
+        assert caught.value.code == "gpu_unused"
+    else:
+        assert device_in_use(settings, used).startswith(used)
 
 
 def test_8_a_model_that_memory_has_no_room_for(tmp_path: Path, capsys: CAPSYS, well: str) -> None:
@@ -336,11 +368,12 @@ def test_a_check_lets_faults_of_ours_pass() -> None:
 
 def test_the_doctor_s_own_codes_are_few_and_the_page_has_every_one() -> None:
     own = {"no_coordinator", "old_protocol", "clock_skew", "port_blocked", "limit_not_enforced"}
+    own |= {"gpu_unused"}
     assert set(FAULTS) - set(CODES) == own
-    text = PAGE.read_text()
+    page = PAGE.read_text()
     for code, fault in FAULTS.items():
         mend = re.sub(r"\{(\w+)\}", lambda name: name[1].upper(), fault.mend)
         assert mend_of(code, {}) == mend
-        assert f"| `{code}` | {fault.means} | `{mend}` |" in text, code
+        assert f"| `{code}` | {fault.means} | `{mend}` |" in page, code
     for check, code in EXIT_CODES.items():
-        assert f"| `{check}` | {code} |" in text, check
+        assert f"| `{check}` | {code} |" in page, check
