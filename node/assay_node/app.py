@@ -127,7 +127,7 @@ async def run_node(
             tick_seconds=bounds.tick_us / SECOND_US,
             keep_rules=keeping(directory, await _comparing(stack, settings)),
         )
-        await _share(settings, candidates, host)
+        await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
         watch = _Watch(settings, runtime, host, engines, clock, report, directory)
         owner = OwnerWatch(settings, clock, lambda reason: runtime.post(on.Pause(reason)))
@@ -287,7 +287,9 @@ async def _comparing(stack: AsyncExitStack, settings: Settings) -> Compare | Non
     return partial(compare_rules, chain)
 
 
-async def _share(settings: Settings, candidates: Sequence[Candidate], host: Host) -> None:
+async def _share(
+    settings: Settings, candidates: Sequence[Candidate], host: Host, is_away: Callable[[], bool]
+) -> None:
     """Serve blocks of the models' files, as far as the owner and the licences allow it."""
     if not settings.share_mib_s:
         return
@@ -303,7 +305,7 @@ async def _share(settings: Settings, candidates: Sequence[Candidate], host: Host
         except AssayError as error:
             log.warning("model_not_shared", code=error.code, reason=error.message)
     if found:
-        host.serve(BLOCKS, BlockServer(found, settings.share_mib_s * MIB).handle)
+        host.serve(BLOCKS, BlockServer(found, settings.share_mib_s * MIB, is_away).handle)
         log.info("model_shared", mib_s=settings.share_mib_s, models=len(found))
 
 

@@ -1,7 +1,7 @@
 """What `node doctor` can find, by stable code: what it means and what mends it.
 
 A finding that comes from an operating error keeps that error's code (assay_protocol/errors.py);
-those of DoctorFault are the doctor's own. `mend` is a command or a setting; `{name}` stands for what the
+those of DoctorFault are its own. `mend` is a command or a setting; `{name}` stands for what the
 check knows of the case. docs/run-a-node.md has this table; a test compares the two.
 """
 
