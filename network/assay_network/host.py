@@ -29,6 +29,7 @@ from assay_network import identity
 from assay_network.frames import STREAM_FAILURES, ByteBudget, Frames
 from assay_network.logs import get_logger
 from assay_network.negotiation import ByteStream, answer, proposal
+from assay_network.safetcp import SafeTCP, Sent
 from assay_network.scopes import shielded, single_errors
 from assay_network.swarm import build_swarm
 from assay_protocol.errors import AssayError, PeerGone, ProtocolError
@@ -73,13 +74,14 @@ async def open_host(
     """
     silence_libp2p()
     addresses = [_read_address(text) for text in listen]
+    tcp = SafeTCP()
     swarm = build_swarm(
         identity.keypair(seed),
         muxer=muxer,
-        transports=transports,
+        transports=[tcp] if transports is None else transports,
         connections_max=connections_max,
     )
-    host = Host(swarm)
+    host = Host(swarm, tcp.sent if transports is None else None)
     with single_errors():
         async with background_trio_service(swarm):
             await swarm.listen(*addresses)
@@ -95,8 +97,8 @@ async def open_host(
 class Host:
     """One identity on the network; made by `open_host`."""
 
-    def __init__(self, swarm: Any) -> None:
-        self._swarm = swarm
+    def __init__(self, swarm: Any, sent: Sent | None = None) -> None:
+        self._swarm, self._sent = swarm, sent
         self.public_key = identity.public_key(swarm.get_peer_id())
         self._handlers: dict[str, Handler] = {}
         self._dials: dict[bytes, trio.Lock] = {}
@@ -114,6 +116,11 @@ class Host:
             for listener in self._swarm.listeners.values()
             for address in listener.get_addrs()
         )
+
+    @property
+    def bytes_sent(self) -> int | None:
+        """Bytes sent over TCP since the start, all peers together; None for another transport."""
+        return None if self._sent is None else self._sent.bytes
 
     def connected(self, public_key: bytes) -> bool:
         """Whether a live connection to this peer exists."""

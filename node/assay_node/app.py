@@ -130,7 +130,7 @@ async def run_node(
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
         watch = _Watch(settings, runtime, host, engines, clock, report, directory)
-        owner = OwnerWatch(settings, clock, lambda reason: runtime.post(on.Pause(reason)))
+        owner = _owner(settings, runtime, host, clock)
         return await _serve(runtime, watch, owner, stop, follower)
 
 
@@ -229,6 +229,15 @@ async def _serve(
         watch.look()
         nursery.cancel_scope.cancel()
     return EXIT_CANCELLED if cancelled else EXIT_DRAINED
+
+
+def _owner(
+    settings: Settings, runtime: NodeRuntime, host: Host, clock: Callable[[], int]
+) -> OwnerWatch:
+    def tell(reason: str) -> None:
+        runtime.post(on.Pause(reason))
+
+    return OwnerWatch(settings, clock, lambda: host.bytes_sent, tell)
 
 
 def _follower(

@@ -133,7 +133,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-zone", **keep, help="of --hours, like Europe/Zurich")
     client = "key, hex, of a client to serve, and no other; repeatable"
     parser.add_argument("--client", dest="clients", action="append", **keep, help=client)
-    for name in ("idle-minutes", "max-celsius", "min-price-in", "min-price-out"):
+    for name in (
+        "idle-minutes",
+        "max-celsius",
+        "daily-upload-mib",
+        "min-price-in",
+        "min-price-out",
+    ):
         parser.add_argument(f"--{name}", type=int, **keep)
     for name in ("drain-timeout", "status-interval"):
         parser.add_argument(f"--{name}", type=int, **keep)

@@ -60,6 +60,7 @@ class Settings:
     time_zone: str = ""  # of `hours`, as IANA names it; empty: the machine's
     idle_minutes: int = 0  # work only when nobody typed for so long; 0: always
     max_celsius: int = 0  # pause while a GPU is hotter; 0: not looked at
+    daily_upload_mib: int = 0  # most to send a day, of answers and model files; 0: any
     clients: tuple[str, ...] = ()  # keys, hex, whom alone to serve; empty: anybody
     min_price_in: int = 0  # micro-credits per 1,000 tokens of prompt
     min_price_out: int = 0  # and of answer
@@ -136,6 +137,7 @@ _RANGES: Final = (
     ("share_mib_s", 0, 1 << 17),
     ("idle_minutes", 0, 1 << 20),
     ("max_celsius", 0, 200),
+    ("daily_upload_mib", 0, 1 << 30),
     ("min_price_in", 0, 1 << 40),
     ("min_price_out", 0, 1 << 40),
     ("drain_timeout", 0, 86_400),

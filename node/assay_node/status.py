@@ -32,7 +32,7 @@ class Status:
     device: str
     model: str
     phase: str  # connecting, serving, paused, draining or drained
-    paused: str  # by which of the owner's limits: hours, in_use, hot, unseen; or empty
+    paused: str  # by which of the owner's limits: hours, in_use, hot, sent, unseen; or empty
     state: str  # the coordinator's word
     reason: str
     connected: bool

@@ -11,13 +11,23 @@ from types import SimpleNamespace
 import pytest
 import trio
 
+from assay_network.frames import Frames
+from assay_network.host import open_host
 from assay_node import activity, owner_limits
 from assay_node.activity import graphical_session, idle_seconds
 from assay_node.config import Settings, load_settings
 from assay_node.core.limits import Surroundings
 from assay_node.doctor import examine
 from assay_node.hardware import hottest_gpu
-from assay_node.owner_limits import OwnerWatch, limits_of, look, require_kept, terms_of, unkept
+from assay_node.owner_limits import (
+    OwnerWatch,
+    limits_of,
+    look,
+    read_sent,
+    require_kept,
+    terms_of,
+    unkept,
+)
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Heartbeat, Register
 from card_cases import small_card
@@ -150,7 +160,7 @@ async def test_the_watch_tells_of_changes_only(monkeypatch: pytest.MonkeyPatch) 
     idle = [10, 10, 400, 400, 5]
     told: list[str] = []
 
-    def seen(_settings: Settings, _now: int) -> Surroundings:
+    def seen(_settings: Settings, _now: int, _sent: int | None) -> Surroundings:
         return Surroundings(0, 0, idle.pop(0), None)
 
     def tell(reason: str) -> None:
@@ -161,8 +171,33 @@ async def test_the_watch_tells_of_changes_only(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(owner_limits, "look", seen)
     monkeypatch.setattr(owner_limits, "LOOK_SECONDS", 0)
     with trio.fail_after(5), trio.CancelScope() as scope:
-        await OwnerWatch(Settings(idle_minutes=5), lambda: 0, tell).run()
+        await OwnerWatch(Settings(idle_minutes=5), lambda: 0, lambda: None, tell).run()
     assert told == ["in_use", "", "in_use"]
+
+
+async def test_what_was_sent_today_outlives_the_node(tmp_path: Path) -> None:
+    settings = Settings(data_dir=str(tmp_path), daily_upload_mib=1, time_zone="UTC")
+    for sent, reason in (((1 << 20) - 1, None), (1, "sent")):
+        told: list[str] = []
+        with trio.move_on_after(0.3):
+            await OwnerWatch(settings, lambda: NOON_UTC, lambda n=sent: n, told.append).run()
+        assert told == ([] if reason is None else [reason])
+    assert read_sent(tmp_path / "sent.json").bytes == 1 << 20
+    for damaged in ("", "[]", '{"day": 1}', '{"day": true, "bytes": 1}', "7"):
+        (tmp_path / "sent.json").write_text(damaged)
+        assert read_sent(tmp_path / "sent.json").bytes == 0
+
+
+async def test_bytes_on_real_sockets_are_counted() -> None:
+    async def take(_peer: bytes, frames: Frames) -> None:
+        await frames.send(bytes(len(await frames.receive(5.0))))
+
+    async with open_host(b"a" * 32, ["/ip4/127.0.0.1/tcp/0"]) as one, open_host(b"b" * 32) as two:
+        one.serve("/x", take)
+        await two.call(one.public_key, "/x", bytes(100_000), 5.0, one.addresses)
+        for host in (one, two):
+            assert host.bytes_sent is not None
+            assert 100_000 < host.bytes_sent < 110_000
 
 
 async def test_a_node_outside_its_hours_registers_and_says_that_it_is_away(tmp_path: Path) -> None:

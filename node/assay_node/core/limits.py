@@ -1,6 +1,6 @@
 """When and for whom the owner lets the node work: the hours and the gate, and the terms of a job.
 
-    open --hours over | owner there | hot | not seen--> closed, for that reason --> open
+    open --hours over | owner there | hot | enough sent | not seen--> closed, for that --> open
 
 A closed gate takes no new jobs and no audits to do; what runs finishes, since a cut answer costs
 its client more than it gives the owner. What cannot be seen while it is limited closes the gate: a
@@ -49,6 +49,7 @@ class Limits:
     windows: tuple[Window, ...] = ()
     idle_seconds: int = 0  # nobody at the machine for so long
     celsius_max: int = 0  # of the hottest GPU
+    sent_bytes_max: int = 0  # a day of the owner's calendar
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Surroundings:
     minute: int  # of the day, by the owner's clock
     idle_seconds: int | None
     celsius: int | None
+    day: int = 0  # a number that changes at the owner's midnight
+    sent_bytes: int | None = None  # since the node started
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +80,35 @@ class Terms:
             raise AssayError("forbidden", "the price is below what this node's owner asks")
 
 
+@dataclass(frozen=True, slots=True)
+class SentToday:
+    """What was sent on a day so far; to be kept over restarts."""
+
+    day: int = 0
+    bytes: int = 0
+
+
 class Gate:
     """Open or closed; `handle` says why it is closed, "" if it is open."""
 
-    __slots__ = ("_hot", "_limits", "closed_for")
+    __slots__ = ("_hot", "_limits", "_seen_bytes", "closed_for", "sent")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, sent: SentToday | None = None) -> None:
+        """`sent`: as an earlier run left it."""
         self._limits, self._hot = limits, False
+        self._seen_bytes = 0  # of the node's own count
+        self.sent = sent or SentToday()
         self.closed_for = ""
 
     def handle(self, seen: Surroundings) -> str:
-        """`hours`, `in_use`, `hot`, `unseen`, or "" for an open gate."""
+        """`hours`, `in_use`, `hot`, `sent`, `unseen`, or "" for an open gate."""
         self.closed_for = next(self._reasons(seen), "")
         return self.closed_for
 
     def _reasons(self, seen: Surroundings) -> Iterator[str]:
         limits = self._limits
         hot = self._is_hot(seen.celsius)  # kept up to date, whatever else closes the gate
+        self._count(seen)
         windows = limits.windows
         if windows and not any(one.holds(seen.weekday, seen.minute) for one in windows):
             yield "hours"
@@ -105,6 +120,18 @@ class Gate:
             yield "unseen"
         if hot:
             yield "hot"
+        if limits.sent_bytes_max and seen.sent_bytes is None:
+            yield "unseen"
+        if limits.sent_bytes_max and self.sent.bytes >= limits.sent_bytes_max:
+            yield "sent"
+
+    def _count(self, seen: Surroundings) -> None:
+        """What was sent since the last look belongs to the day of this one."""
+        if seen.sent_bytes is None:
+            return
+        before = self.sent.bytes if seen.day == self.sent.day else 0
+        self.sent = SentToday(seen.day, before + seen.sent_bytes - self._seen_bytes)
+        self._seen_bytes = seen.sent_bytes
 
     def _is_hot(self, celsius: int | None) -> bool:
         most = self._limits.celsius_max

@@ -119,7 +119,23 @@ def test_a_hot_device_cools_before_it_works_again() -> None:
     assert answers == ["", "hot", "hot", "hot", "", ""]
 
 
-@pytest.mark.parametrize("limits", [Limits(idle_seconds=60), Limits(celsius_max=80)])
+def test_a_day_s_bytes_are_counted_over_restarts_and_forgotten_at_midnight() -> None:
+    def seen(day: int, sent: int) -> Surroundings:
+        return replace(NOON, day=day, sent_bytes=sent)
+
+    limits = Limits(sent_bytes_max=100)
+    gate = Gate(limits)
+    assert [gate.handle(seen(7, sent)) for sent in (0, 60, 99)] == ["", "", ""]
+    later = Gate(limits, gate.sent)
+    assert [later.handle(seen(7, sent)) for sent in (0, 1, 50)] == ["", "sent", "sent"]
+    assert later.sent.bytes == 149
+    assert later.handle(seen(8, 50)) == "", "a new day"
+    assert later.handle(seen(8, 150)) == "sent"
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(idle_seconds=60), Limits(celsius_max=80), Limits(sent_bytes_max=1)]
+)
 def test_what_is_limited_and_cannot_be_seen_closes_it(limits: Limits) -> None:
     assert Gate(limits).handle(NOON) == "unseen"
 
