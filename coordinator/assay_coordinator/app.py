@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -40,11 +41,12 @@ from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
+from assay_network.reach import ReachServer
 from assay_network.scopes import single_errors
 from assay_network.session import serve_sessions
 from assay_protocol.cards import card_digest, decode_card
 from assay_protocol.errors import AssayError
-from assay_protocol.links import SESSION
+from assay_protocol.links import REACH, SESSION
 from assay_protocol.signing import Identity
 
 CARD_FILES: Final = "*.card"
@@ -89,6 +91,7 @@ async def run_coordinator(settings: Settings) -> int:
         )
         async with (
             open_host(identity.seed, settings.listen) as host,
+            open_host(secrets.token_bytes(32)) as dialer,
             trio.open_nursery() as nursery,
         ):
             started = trio.Event()
@@ -101,6 +104,7 @@ async def run_coordinator(settings: Settings) -> int:
             await started.wait()
             _follow_rules(nursery, anchor, runtime)
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
+            host.serve(REACH, ReachServer(host, dialer, _microseconds).handle)
             rpc = await _start_rpc(nursery, settings, anchor)
             _settle_heap()
             _ready(host.addresses, rpc, anchor.deployment.contracts)
@@ -155,8 +159,12 @@ def make_runtime(
             block=blocks.target,
         ),
         cards,
-        lambda: time.time_ns() // 1000,
+        _microseconds,
     )
+
+
+def _microseconds() -> int:
+    return time.time_ns() // 1000
 
 
 def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[bytes, Listed]]:

@@ -27,7 +27,7 @@ DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/4600"
 
 def main(argv: list[str] | None = None) -> int:
     """The console script."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         return int(args.run(args))
     except AssayError as error:
@@ -39,9 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="coordinator", description=__doc__.splitlines()[0])
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+def parser() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    top = argparse.ArgumentParser(prog="coordinator", description=__doc__.splitlines()[0])
+    verbs = top.add_subparsers(required=True, metavar="VERB")
     start = _verb(verbs, "start", _start, "run a coordinator")
     start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a parameter of the contracts, for the first start (docs/contracts.md)",
     )
     _add_moderation(verbs)
+    init = _verb(verbs, "init", _init, "write a key and a policy to begin with")
+    init.add_argument("--faucet", type=int, metavar="MICROCREDITS")
+    init.add_argument("--json", action="store_true")
     keys = _verb(verbs, "keys", _keys, "show the coordinator's public key")
     keys.add_argument("--poster", action="store_true", help="and the address that posts epochs")
     _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     grant.add_argument("account", metavar="KEY")
     grant.add_argument("amount", type=int, metavar="MICROCREDITS")
     _remote(verbs, "close-epoch", _close_epoch, "close the running epoch now")
-    return parser
+    return top
 
 
 def _add_chain(verbs: Any) -> None:
@@ -169,6 +173,12 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
     parser.add_argument("--coordinator", required=True, metavar="MULTIADDR")
     parser.add_argument("--key", type=Path, required=True, help="an operator's key file")
     return parser
+
+
+def _init(args: argparse.Namespace) -> int:
+    from assay_coordinator.init_command import init_coordinator
+
+    return init_coordinator(args)
 
 
 def _start(args: argparse.Namespace) -> int:

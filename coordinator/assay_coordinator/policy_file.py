@@ -24,6 +24,16 @@ _MOST: Final = {
 }
 
 
+def policy_defaults() -> dict[str, int]:
+    """The numbers a policy file may hold, by name, as they are without one."""
+    defaults = {item.name: item.default for item in fields(Policy)}
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name not in _NOT_IN_FILES and isinstance(value, int)
+    }
+
+
 def read_policy(path: Path | None, **overrides: Any) -> Policy:
     """The policy in `path` with `overrides` on top (None is no override).
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ipaddress
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -29,6 +30,7 @@ from assay_network import identity
 from assay_network.frames import STREAM_FAILURES, ByteBudget, Frames
 from assay_network.logs import get_logger
 from assay_network.negotiation import ByteStream, answer, proposal
+from assay_network.safetcp import SafeTCP, Sent
 from assay_network.scopes import shielded, single_errors
 from assay_network.swarm import build_swarm
 from assay_protocol.errors import AssayError, PeerGone, ProtocolError
@@ -75,13 +77,14 @@ async def open_host(
     """
     silence_libp2p()
     addresses = [_read_address(text) for text in listen]
+    tcp = SafeTCP()
     swarm = build_swarm(
         keys or identity.keypair(seed),
         muxer=muxer,
-        transports=transports,
+        transports=[tcp] if transports is None else transports,
         connections_max=connections_max,
     )
-    host = Host(swarm)
+    host = Host(swarm, tcp.sent if transports is None else None)
     with single_errors():
         async with background_trio_service(swarm):
             await swarm.listen(*addresses)
@@ -97,8 +100,8 @@ async def open_host(
 class Host:
     """One identity on the network; made by `open_host`."""
 
-    def __init__(self, swarm: Any) -> None:
-        self._swarm = swarm
+    def __init__(self, swarm: Any, sent: Sent | None = None) -> None:
+        self._swarm, self._sent = swarm, sent
         self.public_key = identity.public_key(swarm.get_peer_id())
         self._handlers: dict[str, Handler] = {}
         self._dials: dict[bytes, trio.Lock] = {}
@@ -117,9 +120,24 @@ class Host:
             for address in listener.get_addrs()
         )
 
+    @property
+    def bytes_sent(self) -> int | None:
+        """Bytes sent over TCP since the start, all peers together; None for another transport."""
+        return None if self._sent is None else self._sent.bytes
+
     def connected(self, public_key: bytes) -> bool:
         """Whether a live connection to this peer exists."""
         return self._connection(public_key) is not None
+
+    def remote_ip(self, public_key: bytes) -> str:
+        """The IP address the peer's newest connection comes from; "" if it is not known."""
+        connection = self._connection(public_key)
+        remote = None if connection is None else connection.muxed_conn.get_remote_address()
+        if not remote:
+            return ""
+        ip = ipaddress.ip_address(remote[0])
+        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+        return str(mapped or ip)
 
     async def dial(self, public_key: bytes, addresses: Iterable[str], timeout: float = 8.0) -> None:
         """Make sure there is a connection to the peer: reuse a live one, else try its addresses.

@@ -47,22 +47,35 @@ def load_key(path: Path) -> bytes:
         return parse_key(file.read(KEY_FILE_BYTES_MAX + 1))
 
 
-def _create(path: Path) -> bytes:
-    seed = secrets.token_bytes(SEED_BYTES)
+def store_key(path: Path, seed: bytes) -> None:
+    """Write `seed` to a new file, durably and of mode 0600.
+
+    Raises FileExistsError, FileNotFoundError if there is no such folder, AssayError("disk_full").
+    """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         try:
             _write(draft, format_key(seed))
             os.link(draft, path)  # unlike a rename it refuses to replace a key
             sync_folder(path.parent)
         finally:
             draft.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise AssayError("disk_full", f"no room to write {path}") from error
+        raise
+
+
+def _create(path: Path) -> bytes:
+    seed = secrets.token_bytes(SEED_BYTES)
+    try:
+        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        store_key(path, seed)
     except FileExistsError:
         return load_key(path)  # another process was faster; its key is the key
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise AssayError("disk_full", f"no room to write {path}") from error
+            raise AssayError("disk_full", f"no room to make {path.parent}") from error
         raise
     return seed
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
@@ -40,14 +41,23 @@ Handler = Callable[["SafeStream"], Awaitable[None]]
 _upgrading: ContextVar[SafeStream | None] = ContextVar("_upgrading", default=None)
 
 
+@dataclass(slots=True)
+class Sent:
+    """How much all sockets of a transport sent since its start: encrypted, without headers."""
+
+    bytes: int = 0
+
+
 class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
     """A TCP socket whose writes are whole or end the connection, and whose reads are buffered."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, sent: Sent | None = None) -> None:
         super().__init__(stream)
+        self._sent = sent or Sent()
         self.closed = trio.Event()
         self.authenticated = False
         self.released = trio.Event()  # its inbound slot in the swarm is free again
+        self._remote: tuple[str, int] | None = None
         self._buffer = bytearray()
 
     async def read(self, n: int | None = None) -> bytes:
@@ -77,9 +87,20 @@ class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
         # No checkpoint before the shield: Noise has already advanced its nonce for these bytes.
         with shielded(WRITE_SECONDS_MAX) as scope:
             await super().write(data)
+        self._sent.bytes += len(data)
         if scope.cancelled_caught:
             await self.close()
             raise ConnectionClosedError("write stalled", transport="tcp")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Host and port of the peer, also over IPv6, which the stock one does not tell."""
+        if self._remote is None:
+            try:
+                host, port = self.stream.socket.getpeername()[:2]
+            except OSError:
+                return None
+            self._remote = (str(host), int(port))
+        return self._remote
 
     async def close(self) -> None:
         """Close the socket now; never raises and is not held back by a cancellation."""
@@ -101,8 +122,8 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
 
     background_nursery: trio.Nursery | None = None  # set by Swarm.listen()
 
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+    def __init__(self, handler: Handler, sent: Sent) -> None:
+        self._handler, self._sent = handler, sent
         self._listeners: list[trio.SocketListener] = []
         self._scope = trio.CancelScope()
         self._admission = trio.Lock()
@@ -133,7 +154,7 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
             await trio.serve_listeners(self._on_socket, listeners, task_status=task_status)
 
     async def _on_socket(self, socket: trio.SocketStream) -> None:
-        stream = SafeStream(socket)
+        stream = SafeStream(socket, self._sent)
         async with self._admission:  # in turn, so that evicted sockets leave before others enter
             await self._admit(stream)
         try:
@@ -174,8 +195,12 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
 class SafeTCP(TCP):  # type: ignore[misc]  # libp2p is untyped
     """The TCP transport to give to a swarm; DNS names are resolved by the stock base class."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = Sent()
+
     def create_listener(self, handler_function: Handler) -> SafeListener:
-        return SafeListener(handler_function)
+        return SafeListener(handler_function, self.sent)
 
     async def _dial_resolved(
         self, maddr: Multiaddr, source: tuple[str, int] | None = None
@@ -187,7 +212,7 @@ class SafeTCP(TCP):  # type: ignore[misc]  # libp2p is untyped
             socket = await trio.open_tcp_stream(host, port)
         except OSError as error:
             raise OpenConnectionError(f"cannot dial {maddr}: {error}") from error
-        return RawConnection(SafeStream(socket), True)
+        return RawConnection(SafeStream(socket, self.sent), True)
 
 
 def mark_authenticated() -> None:

@@ -17,7 +17,6 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.upgrader import TransportUpgrader
 
 from assay_network.fastyamux import FastMuxer, FastYamux, StockMuxer
-from assay_network.safetcp import SafeTCP
 
 CONNECTIONS_PER_PEER_MAX: Final = 4
 
@@ -26,7 +25,7 @@ def build_swarm(
     keys: KeyPair,
     *,
     muxer: Literal["fast", "stock"],
-    transports: list[Any] | None,
+    transports: list[Any],
     connections_max: int,
 ) -> Any:
     """A swarm that dials only when told to, holds `connections_max` connections, trusts Noise."""
@@ -43,7 +42,7 @@ def build_swarm(
         peer,
         peerstore,
         upgrader,
-        transports=[SafeTCP()] if transports is None else transports,
+        transports=transports,
         retry_config=RetryConfig(max_retries=0),
         connection_config=ConnectionConfig(
             min_connections=0,

@@ -45,6 +45,11 @@ def load_typed(
     return kind(**values)
 
 
+def defaults_of(kind: type) -> dict[str, Any]:
+    """Every key of a `kind` and its default, in the order they are written down."""
+    return {field.name: field.default for field in dataclasses.fields(kind)}
+
+
 def data_folder(given: str, part: str) -> Path:
     """Where a service keeps its data: the folder its owner gave, or the platform's own."""
     if given:

@@ -30,7 +30,9 @@ from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engines import Engines, open_engines
 from assay_node.following import ChainFollower, follow_command
 from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare_model, read_card
+from assay_node.owner_limits import OwnerWatch, require_kept, terms_of
 from assay_node.rules_file import Compare, keeping, load_rules
+from assay_node.running import only_node
 from assay_node.runtime import NodeRuntime
 from assay_node.serving import (
     Candidate,
@@ -40,6 +42,7 @@ from assay_node.serving import (
     need_bytes,
     stock,
 )
+from assay_node.start_checks import require_disk, skew_seconds
 from assay_node.status import Meter, Status, notify_systemd, snapshot, write_status
 from assay_node.store import ReceiptStore
 from assay_protocol.cards import ModelCard
@@ -78,12 +81,13 @@ async def run_node(
     AssayError for everything that prevents a start.
     """
     coordinator = parse_coordinator(settings.coordinator)
-    directory = _prepare_directory(settings.directory)
+    directory = await trio.to_thread.run_sync(_prepare_directory, settings.directory)
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
+        stack.enter_context(only_node(directory))
         host = await stack.enter_async_context(host_factory(identity.seed, settings.listen))
-        cards = [await _card(one, host, coordinator) for one in settings.each()]
+        cards = await _cards(settings, host, coordinator)
         budget_bytes = await trio.to_thread.run_sync(memory_budget, settings)
         candidates = await find_candidates(settings, cards, prepare, measure)
         _hold(stack, candidates)
@@ -99,14 +103,11 @@ async def run_node(
         store = await trio.to_thread.run_sync(ReceiptStore, directory / RECEIPTS_FILE)
         stack.callback(store.close)
         bounds = parameters or Parameters(drain_us=settings.drain_timeout * SECOND_US)
-        operator = bytes.fromhex(settings.operator) or identity.public_key
         node = Node(
             signer=identity,
             coordinator=coordinator.key,
             served=stocked.served,
-            profile=Profile(
-                operator, settings.announce or host.addresses, SOFTWARE, stocked.device
-            ),
+            profile=_profile(settings, host, stocked.device),
             seed=os.urandom(32),
             parameters=bounds,
             owed=store.owed(),
@@ -114,6 +115,7 @@ async def run_node(
             budget_bytes=budget_bytes,
             resident=stocked.resident,
             rules=await trio.to_thread.run_sync(load_rules, settings),
+            terms=terms_of(settings),
         )
         runtime = NodeRuntime(
             node,
@@ -125,10 +127,11 @@ async def run_node(
             tick_seconds=bounds.tick_us / SECOND_US,
             keep_rules=keeping(directory, await _comparing(stack, settings)),
         )
-        await _share(settings, candidates, host)
+        await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
         watch = _Watch(settings, runtime, host, engines, clock, report, directory)
-        return await _serve(runtime, watch, stop, follower)
+        owner = _owner(settings, runtime, host, clock)
+        return await _serve(runtime, watch, owner, stop, follower)
 
 
 class _Watch:
@@ -148,6 +151,7 @@ class _Watch:
         self._engines, self._clock, self._report = engines, clock, report
         self._directory, self._meter = directory, Meter(clock())
         self._restarts = 0
+        self._skewed = False
 
     async def run(self) -> None:
         while True:
@@ -169,6 +173,10 @@ class _Watch:
             device=runtime.node.device,
             connected=runtime.connected,
         )
+        wrong = skew_seconds(runtime.node.repute.clock_skew_us)
+        if wrong is not None and not self._skewed:
+            log.warning("clock_skew", seconds=round(wrong))
+        self._skewed = wrong is not None
         if restarts > self._restarts:
             log.warning("engine_restarted", restarts=restarts)
             self._restarts = restarts
@@ -181,7 +189,11 @@ class _Watch:
 
 
 async def _serve(
-    runtime: NodeRuntime, watch: _Watch, stop: trio.Event | None, follower: ChainFollower | None
+    runtime: NodeRuntime,
+    watch: _Watch,
+    owner: OwnerWatch,
+    stop: trio.Event | None,
+    follower: ChainFollower | None,
 ) -> int:
     cancelled = False
 
@@ -202,8 +214,13 @@ async def _serve(
                 notify_systemd("STOPPING=1")
                 runtime.post(on.Drain())
 
+    async def heed() -> None:
+        await runtime.started.wait()
+        await owner.run()
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_told)
+        nursery.start_soon(heed)
         nursery.start_soon(watch.run)
         if follower is not None:
             nursery.start_soon(follower.run)
@@ -212,6 +229,15 @@ async def _serve(
         watch.look()
         nursery.cancel_scope.cancel()
     return EXIT_CANCELLED if cancelled else EXIT_DRAINED
+
+
+def _owner(
+    settings: Settings, runtime: NodeRuntime, host: Host, clock: Callable[[], int]
+) -> OwnerWatch:
+    def tell(reason: str) -> None:
+        runtime.post(on.Pause(reason))
+
+    return OwnerWatch(settings, clock, lambda: host.bytes_sent, tell)
 
 
 def _follower(
@@ -226,6 +252,20 @@ def _follower(
     command = follow_command(settings.follow, directory, coordinator.key)
     node = runtime.node
     return ChainFollower(command, directory, signer, runtime.ask, lambda: node.block_to_vote)
+
+
+def _profile(settings: Settings, host: Host, device: str) -> Profile:
+    operator = bytes.fromhex(settings.operator) or host.public_key
+    return Profile(operator, settings.announce or host.addresses, SOFTWARE, device)
+
+
+async def _cards(
+    settings: Settings, host: Host, coordinator: Coordinator
+) -> list[ModelCard | None]:
+    """Of each model; the owner's limits are held against machine and prices before any loads."""
+    cards = [await _card(one, host, coordinator) for one in settings.each()]
+    await trio.to_thread.run_sync(require_kept, settings, cards)
+    return cards
 
 
 async def _card(settings: Settings, host: Host, coordinator: Coordinator) -> ModelCard | None:
@@ -256,7 +296,9 @@ async def _comparing(stack: AsyncExitStack, settings: Settings) -> Compare | Non
     return partial(compare_rules, chain)
 
 
-async def _share(settings: Settings, candidates: Sequence[Candidate], host: Host) -> None:
+async def _share(
+    settings: Settings, candidates: Sequence[Candidate], host: Host, is_away: Callable[[], bool]
+) -> None:
     """Serve blocks of the models' files, as far as the owner and the licences allow it."""
     if not settings.share_mib_s:
         return
@@ -272,7 +314,7 @@ async def _share(settings: Settings, candidates: Sequence[Candidate], host: Host
         except AssayError as error:
             log.warning("model_not_shared", code=error.code, reason=error.message)
     if found:
-        host.serve(BLOCKS, BlockServer(found, settings.share_mib_s * MIB).handle)
+        host.serve(BLOCKS, BlockServer(found, settings.share_mib_s * MIB, is_away).handle)
         log.info("model_shared", mib_s=settings.share_mib_s, models=len(found))
 
 
@@ -290,4 +332,5 @@ def _prepare_directory(directory: Path) -> Path:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise AssayError("config_invalid", f"data_dir: {error.strerror}") from error
+    require_disk(directory)
     return directory

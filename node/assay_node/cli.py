@@ -1,13 +1,14 @@
 """The commands of a GPU owner: `node start`, and what else is needed around it.
 
 Exit codes: 0 done (or drained), 1 an operating error (printed as `code: message`), 2 wrong usage or
-configuration, 3 `doctor` found a fault, `status` a node that is not well or `selfcheck` bits that
-differ, 130 cancelled by a second signal.
+configuration, 3 `status` found a node that is not well or `selfcheck` bits that differ, 10 and more
+what `doctor` found (faults.EXIT_CODES), 130 cancelled by a second signal.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_node.config import ENGINES, FITS, PROFILES, Settings, load_from_process
+from assay_node.keys_command import add_keys_commands
 from assay_node.models.commands import add_models_commands
+from assay_node.service_command import add_service_commands
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import report_missing
 
@@ -26,15 +29,16 @@ EXIT_ERROR: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNWELL: Final = 3
 EXIT_CANCELLED: Final = 130
+DRAIN_SPARE_SECONDS: Final = 15  # beyond what the node's own bounds allow
 CLAIMS: Final = ("exact", "exact-native")  # profiles that promise equal bits
+_MARKS: Final = {"ok": "ok  ", "fault": "FAIL", "skipped": "--  "}
 _CREDIT_FIELDS: Final = ("ticket", "receipt", "ack", "ticket_blob")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; never raises for what an owner or a peer can cause."""
-    parser = build_parser()
     try:
-        given = parser.parse_args(argv)
+        given = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has printed why
         return EXIT_OK if stop.code in (0, None) else EXIT_USAGE
     run: Callable[[argparse.Namespace], int] = given.run
@@ -49,26 +53,35 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_CANCELLED
 
 
-def build_parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """All commands and flags."""
-    parser = argparse.ArgumentParser(prog="node", description="Serve a model on the network.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    top = argparse.ArgumentParser(prog="node", description="Serve a model on the network.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     start = _command(commands, "start", _start, "serve until told to stop")
     _add_settings(start)
     start.add_argument("--json", action="store_true", help="print status as JSON lines")
+    init = _command(commands, "init", _init, "write a configuration of these flags, and a key")
+    init.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_settings(init)
     status = _command(commands, "status", _status, "what the running node last said")
     status.add_argument("--json", action="store_true", help="print the whole status")
+    drain = _command(commands, "drain", _drain, "tell the running node to finish and end")
+    drain.add_argument("--wait", type=int, metavar="SECONDS", help="0: only tell it")
+    drain.add_argument("--json", action="store_true", help="print the last status")
     benchmark = _command(commands, "benchmark", _benchmark, "measure every profile")
     benchmark.add_argument("--json", action="store_true", help="print one JSON object")
-    doctor = _command(commands, "doctor", _doctor, "check key, disk, model, port, coordinator")
+    remembered = "rates measured before with this model, engine and device, if there are any"
+    benchmark.add_argument("--cached", action="store_true", help=remembered)
+    doctor = _command(commands, "doctor", _doctor, "would it start here? each fault with its mend")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.add_argument("--quick", action="store_true", help="load no model to try it")
     selfcheck = _command(commands, "selfcheck", _selfcheck, "prove equal bits, or not")
     selfcheck.add_argument("claim", choices=CLAIMS, nargs="?", default="exact")
     selfcheck.add_argument("--json", action="store_true", help="print one JSON object")
     for command in (benchmark, doctor, selfcheck):
         _add_settings(command)
     keys = _group(commands, "keys", "the node's identity")
-    show = _command(keys, "show", _keys_show, "print the public key")
-    new = _command(keys, "new", _keys_new, "make a key; refused if there is one")
+    add_keys_commands(lambda name, run, text: _command(keys, name, run, text))
     models = _group(commands, "models", "model files and cards")
     card = _command(models, "card", _models_card, "write the card of a GGUF file")
     card.add_argument("model", type=Path)
@@ -78,12 +91,14 @@ def build_parser() -> argparse.ArgumentParser:
     card.add_argument("--price-in", type=int, default=100, help="micro-credits per 1000 tokens")
     card.add_argument("--price-out", type=int, default=400, help="micro-credits per 1000 tokens")
     add_models_commands(lambda name, run, text: _command(models, name, run, text))
+    service = _group(commands, "service", "run under systemd")
+    add_service_commands(lambda name, run, text: _command(service, name, run, text))
     credit = _group(commands, "credit", "what this node has earned")
     receipts = _command(credit, "receipts", _credit_receipts, "print every receipt as JSON lines")
-    for command in (status, show, new, receipts):
+    for command in (status, drain, receipts):
         command.add_argument("--data-dir", default=argparse.SUPPRESS)
         command.add_argument("--config", help="TOML file (or ASSAY_NODE_CONFIG)")
-    return parser
+    return top
 
 
 def _command(
@@ -112,6 +127,19 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", action="append", **keep, help="multiaddress; repeatable")
     parser.add_argument("--announce", action="append", **keep, help="address to tell instead")
     for name in ("threads", "slots", "context", "models-quota-gib", "memory-gib", "share-mib-s"):
+        parser.add_argument(f"--{name}", type=int, **keep)
+    hours = "when to work, like 'mon-fri 22:00-07:00'; repeatable"
+    parser.add_argument("--hours", action="append", **keep, metavar="WHEN", help=hours)
+    parser.add_argument("--time-zone", **keep, help="of --hours, like Europe/Zurich")
+    client = "key, hex, of a client to serve, and no other; repeatable"
+    parser.add_argument("--client", dest="clients", action="append", **keep, help=client)
+    for name in (
+        "idle-minutes",
+        "max-celsius",
+        "daily-upload-mib",
+        "min-price-in",
+        "min-price-out",
+    ):
         parser.add_argument(f"--{name}", type=int, **keep)
     for name in ("drain-timeout", "status-interval"):
         parser.add_argument(f"--{name}", type=int, **keep)
@@ -157,6 +185,12 @@ def _start(given: argparse.Namespace) -> int:
     return trio.run(lambda: run_node(settings, report=report))
 
 
+def _init(given: argparse.Namespace) -> int:
+    from assay_node.init_command import init_node
+
+    return init_node(given)
+
+
 def _log_to_stderr() -> None:
     """One JSON object a log event, apart from the status lines on stdout."""
     from assay_network.logs import configure_logs
@@ -181,10 +215,38 @@ def _status(given: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _drain(given: argparse.Namespace) -> int:
+    """Waits as long as a drain may take, unless told otherwise."""
+    from assay_node.core.parameters import SECOND_US, Parameters
+    from assay_node.running import drain_node
+    from assay_node.status import Status, read_status
+
+    settings, bounds = _settings(given), Parameters()
+    most = settings.drain_timeout + (bounds.deliver_us + bounds.prove_us) // SECOND_US
+    wait = most + DRAIN_SPARE_SECONDS if given.wait is None else given.wait
+    said = [""]
+
+    def told() -> None:
+        try:
+            line = Status(**read_status(settings.directory)).line()
+        except (AssayError, TypeError):
+            return
+        if line != said[0] and not given.json:
+            print(line, flush=True)
+        said[0] = line
+
+    ended = drain_node(settings.directory, wait_seconds=wait, told=told)
+    if given.json:
+        print(json.dumps({"drained": ended, "status": read_status(settings.directory)}))
+    elif given.wait != 0:
+        print("drained" if ended else f"still draining after {wait} s", file=sys.stderr)
+    return EXIT_OK if ended or given.wait == 0 else EXIT_UNWELL
+
+
 def _benchmark(given: argparse.Namespace) -> int:
     settings = _settings(given)
     settings.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = [_measured(one) for one in settings.each() if not _adds_adapter(one)]
+    found = [_measured(one, not given.cached) for one in settings.each() if not _adds_adapter(one)]
     if given.json:
         print(json.dumps(found[0] if len(found) == 1 else {"models": found}))
         return EXIT_OK
@@ -207,7 +269,7 @@ def _adds_adapter(settings: Settings) -> bool:
     return card is not None and card.adapter is not None
 
 
-def _measured(settings: Settings) -> dict[str, Any]:
+def _measured(settings: Settings, fresh: bool) -> dict[str, Any]:
     """What each profile gives with one model."""
     import trio
 
@@ -222,7 +284,7 @@ def _measured(settings: Settings) -> dict[str, Any]:
         async with open_engine(one, prepared) as engine:
             info = engine.info
             model = info.model.hex()
-            prefill, decode = await measured_rates(one, engine, info.model, directory, fresh=True)
+            prefill, decode = await measured_rates(one, engine, info.model, directory, fresh=fresh)
             return {
                 "class_id": info.class_id,
                 "exact": is_exact(info.class_id),
@@ -243,38 +305,20 @@ def _selfcheck(given: argparse.Namespace) -> int:
 
 
 def _doctor(given: argparse.Namespace) -> int:
-    from assay_node.doctor import examine
+    from assay_node.doctor import examine, exit_code
 
-    findings = examine(_settings(given))
-    for finding in findings:
-        print(f"{'ok  ' if finding.good else 'FAIL'} {finding.what}: {finding.detail}")
-    return EXIT_OK if all(finding.good for finding in findings) else EXIT_UNWELL
-
-
-def _keys_show(given: argparse.Namespace) -> int:
-    from assay_network.identity import peer_text
-    from assay_network.keystore import load_key
-    from assay_node.app import KEY_FILE
-    from assay_protocol.signing import Identity
-
-    path = _settings(given).directory / KEY_FILE
-    try:
-        key = Identity(load_key(path)).public_key
-    except FileNotFoundError as error:
-        raise AssayError("key_invalid", f"no key at {path}; `node keys new` makes one") from error
-    print(f"key {key.hex()}\npeer {peer_text(key)}\nfile {path}")
-    return EXIT_OK
-
-
-def _keys_new(given: argparse.Namespace) -> int:
-    from assay_network.keystore import load_or_create_key
-    from assay_node.app import KEY_FILE
-
-    path = _settings(given).directory / KEY_FILE
-    if path.exists():
-        raise AssayError("key_invalid", f"{path} exists; a key is never replaced")
-    load_or_create_key(path)
-    return _keys_show(given)
+    found = examine(_settings(given), load_engine=not given.quick)
+    code = exit_code(found)
+    if given.json:
+        findings = [dataclasses.asdict(finding) for finding in found]
+        print(json.dumps({"ok": code == 0, "exit_code": code, "findings": findings}))
+        return code
+    for finding in found:
+        said = f"{finding.code}: {finding.detail}" if finding.code else finding.detail
+        print(f"{_MARKS[finding.state]} {finding.check}: {said}")
+        if finding.mend:
+            print(f"     mend: {finding.mend}")
+    return code
 
 
 def _models_card(given: argparse.Namespace) -> int:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from assay_network.typed_settings import data_folder, load_typed
+from assay_node.core.limits import WINDOWS_MAX, parse_window
 from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import MODELS_PER_NODE_MAX
@@ -54,6 +56,14 @@ class Settings:
     engine_key_file: str = ""  # holds its key; mode 0600
     engine_model: str = ""  # its name for the model; empty: the card's
     profile: str = "exact"  # answers that can be audited bit for bit, or the machine's best rates
+    hours: tuple[str, ...] = ()  # when to work: "mon-fri 22:00-07:00"; empty: always
+    time_zone: str = ""  # of `hours`, as IANA names it; empty: the machine's
+    idle_minutes: int = 0  # work only when nobody typed for so long; 0: always
+    max_celsius: int = 0  # pause while a GPU is hotter; 0: not looked at
+    daily_upload_mib: int = 0  # most to send a day, of answers and model files; 0: any
+    clients: tuple[str, ...] = ()  # keys, hex, whom alone to serve; empty: anybody
+    min_price_in: int = 0  # micro-credits per 1,000 tokens of prompt
+    min_price_out: int = 0  # and of answer
     drain_timeout: int = 60
     status_interval: int = 5
 
@@ -69,6 +79,11 @@ class Settings:
         _require(not self.chain or _is_server(self.chain), "chain must be http(s)://HOST[:PORT]")
         _require(not self.registry or _is_address(self.registry), "registry must be 40 hex digits")
         _require(bool(self.listen), "listen needs an address")
+        _require(len(self.hours) <= WINDOWS_MAX, f"hours may be {WINDOWS_MAX} windows")
+        for text in self.hours:
+            parse_window(text)
+        _require(_is_zone(self.time_zone), f"time_zone: {self.time_zone!r} is not known here")
+        _require(all(map(_is_key, self.clients)), "clients must be 64 hexadecimal digits each")
         one_only = self.engine != "llama" and self.models
         _require(not one_only, f"an engine {self.engine} serves one model")
         _require(all(_card_and_file(one)[0] for one in self.models), "models must be CARD[=FILE]")
@@ -120,6 +135,11 @@ _RANGES: Final = (
     ("models_quota_gib", 0, 1 << 20),
     ("memory_gib", 0, 1 << 20),
     ("share_mib_s", 0, 1 << 17),
+    ("idle_minutes", 0, 1 << 20),
+    ("max_celsius", 0, 200),
+    ("daily_upload_mib", 0, 1 << 30),
+    ("min_price_in", 0, 1 << 40),
+    ("min_price_out", 0, 1 << 40),
     ("drain_timeout", 0, 86_400),
     ("status_interval", 1, 3_600),
 )
@@ -157,6 +177,13 @@ def _is_key(text: str) -> bool:
     try:
         return len(bytes.fromhex(text)) == 32
     except ValueError:
+        return False
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        return not name or bool(ZoneInfo(name))
+    except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         return False
 
 

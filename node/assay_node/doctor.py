@@ -1,109 +1,193 @@
-"""`node doctor`: would `node start` work here? Each check does the real thing."""
+"""`node doctor`: would `node start` work here? Each check does the real thing, and names its mend.
+
+Checks are made in the order of faults.EXIT_CODES. What a check rests on failing leaves it undone,
+and it says so: it is neither good nor a fault. The network is used under a key of the moment, so a
+running node is left alone; nothing is fetched and nothing of the owner's is changed.
+"""
 
 from __future__ import annotations
 
 import secrets
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from assay_network.host import open_host
 from assay_network.keystore import load_key
 from assay_node.app import KEY_FILE
 from assay_node.config import Settings
-from assay_node.coordinator import parse_coordinator
-from assay_node.loading import open_engine, prepare_model, read_card
+from assay_node.faults import EXIT_CODES, DoctorFault
+from assay_node.findings import Finding, Findings
+from assay_node.hardware import detect
+from assay_node.loading import (
+    MODELS_FOLDER,
+    Prepared,
+    fitted_settings,
+    open_engine,
+    prepare_model,
+    read_card,
+)
+from assay_node.models.store import ModelStore
+from assay_node.network_checks import check_network
+from assay_node.owner_limits import unkept
+from assay_node.start_checks import DISK_BYTES_MIN, existing, require_disk
 from assay_protocol.errors import AssayError
+from assay_protocol.messages import Sampler
 from assay_protocol.signing import Identity
 
-DISK_BYTES_MIN: Final = 256 << 20
-DIAL_SECONDS_MAX: Final = 8.0
+if TYPE_CHECKING:
+    from assay_protocol.cards import ModelCard
+
+ENGINE_SECONDS_MAX: Final = 600.0  # the first start with a model tries several ways of computing
+_MIB: Final = 1 << 20
+_ARGMAX: Final = Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check; `detail` starts with the error's code if it failed."""
+def examine(settings: Settings, *, load_engine: bool = True) -> list[Finding]:
+    """Every check, each on its own. Without `load_engine` no model is loaded to try it."""
+    findings = Findings()
+    key_file = settings.directory / KEY_FILE
+    with findings.of("key", path=key_file):
+        findings.good("key", _key(key_file))
+    _disk(findings, settings)
+    for one in settings.each():
+        _model(findings, one, load_engine)
+    trio.run(check_network, settings, findings, _readable_cards(settings))
+    with findings.of("limits"):
+        if (limit := unkept(settings)) is not None:
+            raise DoctorFault("limit_not_enforced", f"{limit[0]}: {limit[1]}", limit=limit[0])
+        findings.good("limits", "all that are set can be kept")
+    return findings.found
 
-    what: str
-    good: bool
-    detail: str
+
+def exit_code(found: list[Finding]) -> int:
+    """Of the first check that failed, in the order they are made; 0 if none did."""
+    codes = [EXIT_CODES[one.check] for one in found if one.state == "fault"]
+    return min(codes, default=0)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Every check, each on its own, under keys of the moment: a running node is left alone."""
-    found = [_check("key", _key, settings), _check("disk", _disk, settings)]
-    found += [_check("model", _model, one) for one in settings.each()]
-    found += [_check("port", _port, settings), _check("coordinator", _coordinator, settings)]
-    if settings.engine == "openai":
-        found.append(_check("engine", _engine, settings))
+def _readable_cards(settings: Settings) -> dict[str, bytes]:
+    """The model of each card that can be read, by the card's file."""
+    found = {}
+    for one in settings.each():
+        try:
+            card = read_card(one)
+        except AssayError:
+            continue  # told where the model is looked at
+        if card is not None:
+            found[one.card] = card.model
     return found
 
 
-def _check(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+def _key(path: Path) -> str:
     try:
-        return Finding(what, True, check(settings))
-    except AssayError as error:
-        return Finding(what, False, str(error))
-    except OSError as error:
-        return Finding(what, False, f"internal: {error}")
-
-
-def _key(settings: Settings) -> str:
-    try:
-        return Identity(load_key(settings.directory / KEY_FILE)).public_key.hex()
+        return Identity(load_key(path)).public_key.hex()
     except FileNotFoundError:
         return "none yet; the first start makes one"
 
 
-def _disk(settings: Settings) -> str:
-    directory = settings.directory.absolute()
-    present = next(path for path in (directory, *directory.parents) if path.exists())
-    free = shutil.disk_usage(present).free
-    if free < DISK_BYTES_MIN:
-        raise AssayError("disk_full", f"{free >> 20} MiB free at {present}")
-    return f"{free >> 20} MiB free at {present}"
+def _disk(findings: Findings, settings: Settings) -> None:
+    wanted = sum(_bytes_to_fetch(one) for one in settings.each())
+    place = existing(settings.directory)
+    with findings.of("disk", path=place, mib=(DISK_BYTES_MIN + wanted) // _MIB):
+        findings.good("disk", require_disk(settings.directory, wanted))
 
 
-def _model(settings: Settings) -> str:
-    if settings.engine == "scripted":
-        return "scripted (simulated): no model file"
+def _bytes_to_fetch(settings: Settings) -> int:
+    """Of the model's file, where the start would have to fetch it."""
+    try:
+        card = read_card(settings)
+        return card.size_bytes if card and _is_to_fetch(settings, card) else 0
+    except AssayError:
+        return 0  # whatever is wrong with the card is told where the model is looked at
+
+
+def _is_to_fetch(settings: Settings, card: ModelCard) -> bool:
+    if settings.engine != "llama" or settings.model or card.adapter is not None:
+        return False
+    try:
+        ModelStore(settings.directory / MODELS_FOLDER).find(card)
+    except AssayError as error:
+        return error.code == "model_missing"
+    return False
+
+
+def _model(findings: Findings, settings: Settings, load_engine: bool) -> None:
+    """Card and file, then whether it fits, then whether it answers."""
     if settings.fetch_card and not settings.card:
-        return "not checked: the card comes from the coordinator"
-    prepared = prepare_model(settings, read_card(settings))
-    assert prepared.card is not None, "only the scripted engine has none"
-    model = prepared.card.model.hex()
-    if prepared.path is None:
-        return f"{model}, the file is the other server's"
-    return f"{model} at {prepared.path}"
+        findings.skipped("model", "the card comes from the coordinator")
+        return
+    file = settings.model or str(settings.directory / MODELS_FOLDER)
+    prepared: Prepared | None = None
+    with findings.of("model", file=file, card=settings.card or "CARD"):
+        card = read_card(settings)
+        if card is not None and _is_to_fetch(settings, card):
+            size = f"{card.size_bytes // _MIB} MiB"
+            findings.skipped("model", f"{card.name} is not here yet, the start fetches its {size}")
+            return
+        prepared = prepare_model(settings, card)
+        findings.good("model", _in_words(settings, prepared))
+    if prepared is None:
+        findings.skipped("engine", "there is no model to load")
+        return
+    if prepared.card is not None and prepared.card.adapter is not None:
+        return  # it is loaded with its model's engine
+    if prepared.path is not None:
+        with findings.of("memory"):
+            findings.good("memory", _memory(settings, prepared.path))
+        if findings.has_fault("memory"):
+            findings.skipped("engine", "the model does not fit")
+            return
+    if not load_engine:
+        findings.skipped("engine", "as you said")
+        return
+    with findings.of("engine", file=prepared.path or settings.engine_url):
+        findings.good("engine", trio.run(_try_engine, settings, prepared))
 
 
-def _engine(settings: Settings) -> str:
-    prepared = prepare_model(settings, read_card(settings))
+def _in_words(settings: Settings, prepared: Prepared) -> str:
+    if prepared.card is None:
+        return "scripted (simulated): no model file"
+    where = prepared.path or f"the file of {settings.engine_url}, which is not looked at"
+    return f"{prepared.card.model.hex()} at {where}"
 
-    async def ask() -> str:
+
+def _memory(settings: Settings, path: Path) -> str:
+    found = fitted_settings(settings, path)
+    text = f"{found.slots} slots of {found.context} tokens"
+    asked = replace(found, slots=settings.slots, context=settings.context)
+    if found != asked:
+        text += f", not {asked.slots} of {asked.context}: memory has no room for more"
+    if found.gpu_layers is not None:
+        text += f", {found.gpu_layers} layers on the GPU"
+    return text
+
+
+def device_in_use(settings: Settings, used: str) -> str:
+    """What computes, as the engine says, held against the GPU that the driver tells of.
+
+    The exact roads may be the processor's by their nature; whoever asks for speed wants the GPU.
+    """
+    gpu = detect(settings.directory).device
+    if settings.engine != "llama" or used != "cpu" or gpu == "cpu":
+        return used
+    if settings.profile == "fast":
+        raise DoctorFault("gpu_unused", f"{gpu} is there, and this llama.cpp was built without it")
+    return f"{used}; {gpu} is there, and profile {settings.profile} does not use it"
+
+
+async def _try_engine(settings: Settings, prepared: Prepared) -> str:
+    """Load the engine and draw one token. Another server was asked for one as it was opened."""
+    from assay_node.engine.interface import Generate
+
+    with trio.move_on_after(ENGINE_SECONDS_MAX):
         async with open_engine(settings, prepared) as engine:
-            return engine.info.class_id
-
-    return trio.run(ask)
-
-
-def _port(settings: Settings) -> str:
-    async def listen() -> str:
-        async with open_host(secrets.token_bytes(32), settings.listen) as host:
-            return " ".join(host.addresses)
-
-    return trio.run(listen)
-
-
-def _coordinator(settings: Settings) -> str:
-    coordinator = parse_coordinator(settings.coordinator)
-
-    async def dial() -> str:
-        async with open_host(secrets.token_bytes(32)) as host:
-            await host.dial(coordinator.key, coordinator.addresses, DIAL_SECONDS_MAX)
-        return "reached, and it holds its key"
-
-    return trio.run(dial)
+            if settings.engine != "openai":
+                seed = secrets.token_bytes(32)
+                one = Generate(prompt=(0,), start=0, max_tokens=1, sampler=_ARGMAX, seed=seed)
+                async with engine.generate(one) as chunks:
+                    async for _ in chunks:
+                        pass
+            return f"{engine.info.class_id} on {device_in_use(settings, engine.info.device)}"
+    raise AssayError("timeout", f"the engine gave no token within {ENGINE_SECONDS_MAX:.0f} s")

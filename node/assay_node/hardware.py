@@ -77,6 +77,23 @@ def free_memory() -> tuple[int, int]:
     return ram, _nvidia("free")[1]
 
 
+def hottest_gpu() -> int | None:
+    """Degrees Celsius of the hottest GPU; None where NVML tells none."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        nvml.nvmlInit()
+    except Exception:  # no package, no driver, or a broken one: each with an exception of its own
+        return None
+    try:
+        gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        sensor = nvml.NVML_TEMPERATURE_GPU
+        return max((int(nvml.nvmlDeviceGetTemperature(gpu, sensor)) for gpu in gpus), default=None)
+    except nvml.NVMLError:
+        return None
+    finally:
+        nvml.nvmlShutdown()
+
+
 def _nvidia(which: str = "total") -> tuple[list[str], int]:
     """Names of the GPUs and the sum of their memory, total or free; nothing without a well NVML."""
     try:

@@ -19,6 +19,7 @@ OWN_VERBS: Final = frozenset(
         "status",
         "doctor",
         "drain",
+        "init",
         "benchmark",
         "selfcheck",
         "keys",

@@ -31,7 +31,8 @@ class Status:
     engine: str
     device: str
     model: str
-    phase: str  # connecting, serving, draining or drained
+    phase: str  # connecting, serving, paused, draining or drained
+    paused: str  # by which of the owner's limits: hours, in_use, hot, sent, unseen; or empty
     state: str  # the coordinator's word
     reason: str
     connected: bool
@@ -66,6 +67,8 @@ class Status:
             f"audits {self.audits_passed} passed {self.audits_failed} failed",
             f"credit {_credits(self.earned)} earned {_credits(self.escrow)} escrow",
         ]
+        if self.paused:
+            parts[0] += f" ({self.paused})"
         if self.models:
             loaded = sum(one["state"] == "resident" for one in self.models)
             parts.append(f"{loaded} of {len(self.models)} models loaded")
@@ -116,6 +119,8 @@ def snapshot(
     tally, repute, slots = node.tally, node.repute, node.slots
     if node.draining:
         phase = "drained" if node.drained else "draining"
+    elif node.paused:
+        phase = "paused"
     else:
         phase = "serving" if node.registered else "connecting"
     return Status(
@@ -127,6 +132,7 @@ def snapshot(
         device=device,
         model=next(iter(node.served)).hex(),
         phase=phase,
+        paused=node.paused,
         state=repute.state,
         reason=repute.reason,
         connected=connected,

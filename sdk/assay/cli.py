@@ -33,6 +33,7 @@ _HAND_OVERS: Final = {
     "simnet": ("assay_simnet.cli", "simnet"),
     "chain": ("assay_contracts.follow.chain_command", "contracts"),
     "contracts": ("assay.contracts_command", "contracts"),
+    "init": ("assay.init_command", "p2p"),
 }
 
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in _HAND_OVERS:
             own = arguments[:1] if arguments[0] == "selfcheck" else []  # a verb of `node`
-            return _hand_over(arguments[0], own + arguments[1:])
+            return hand_over(arguments[0], own + arguments[1:])
         options = parser().parse_args(arguments)
         run: Any = options.run
         return int(run(options))
@@ -71,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="assay",
         description="Use the Assay network.",
-        epilog="also: assay gateway|governance|node|coordinator|chain|contracts|simnet|selfcheck "
-        "... Exit codes: 0 it holds, 1 it failed, 2 wrong command line or missing extra.",
+        epilog="also: assay init|gateway|governance|node|coordinator|chain|contracts|simnet "
+        "|selfcheck ... Exit codes: 0 it holds, 1 it failed, 2 wrong command or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="talk to a model; a prompt or a pipe asks once")
@@ -101,6 +102,9 @@ def parser() -> argparse.ArgumentParser:
         _add_coordinator_options(one)
         one.set_defaults(run=_run("assay.chat_command", name, "p2p"))
     _add_credit(commands)
+    complete = commands.add_parser("completion", help="a script for your shell to complete by")
+    complete.add_argument("shell", choices=("bash", "zsh"))
+    complete.set_defaults(run=_completion)
     return top
 
 
@@ -205,9 +209,26 @@ def _run(module: str, function: str, extra: str) -> Any:
     return lambda options: getattr(load(module, extra), function)(options)
 
 
-def _hand_over(name: str, arguments: list[str]) -> int:
+def hand_over(name: str, arguments: list[str]) -> int:
+    """Run another program's command; raises MissingExtra if it is not installed."""
     module, extra = _HAND_OVERS[name]
     return int(load(module, extra).main(arguments) or OK)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from assay.completion import script
+
+    parsers: dict[str, argparse.ArgumentParser | None] = {"": parser()}
+    for name, (module, extra) in _HAND_OVERS.items():
+        if name == "selfcheck":  # its flags are below `node`
+            parsers[name] = None
+            continue
+        try:
+            parsers[name] = getattr(load(module, extra), "parser", lambda: None)()
+        except MissingExtra:
+            parsers[name] = None
+    print(script(options.shell, parsers), end="")
+    return OK
 
 
 def load(module: str, extra: str) -> Any:

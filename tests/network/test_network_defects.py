@@ -26,6 +26,7 @@ from assay_network import identity, safetcp
 from assay_network.frames import Frames
 from assay_network.host import Host, open_host, silence_libp2p
 from assay_network.memory import MemoryNetwork
+from assay_network.safetcp import SafeTCP
 from assay_network.swarm import build_swarm
 from assay_protocol.errors import AssayError, PeerGone
 from assay_protocol.limits import STREAMS_PER_PEER_MAX
@@ -55,7 +56,9 @@ async def stock_host(**options: Any) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def attacker(seed: bytes = SEEDS[5], upgrader: Any = None) -> AsyncIterator[Any]:
     """A swarm with its bare streams, for bytes our hosts would never send."""
-    swarm = build_swarm(identity.keypair(seed), muxer="fast", transports=None, connections_max=100)
+    swarm = build_swarm(
+        identity.keypair(seed), muxer="fast", transports=[SafeTCP()], connections_max=100
+    )
     if upgrader is not None:
         swarm.upgrader = upgrader
     async with background_trio_service(swarm):
@@ -90,7 +93,7 @@ async def test_1_a_public_key_alone_is_no_identity() -> None:
         claim = InsecureTransport(KeyPair(NoPrivateKey(), victim.public_key))
         upgrader = TransportUpgrader({PLAINTEXT_PROTOCOL_ID: claim}, {})
         upgrader.muxer_multistream = build_swarm(
-            identity.keypair(SEEDS[5]), muxer="fast", transports=None, connections_max=9
+            identity.keypair(SEEDS[5]), muxer="fast", transports=[SafeTCP()], connections_max=9
         ).upgrader.muxer_multistream
         return upgrader
 

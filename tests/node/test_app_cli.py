@@ -94,6 +94,8 @@ def test_the_benchmark_prints_rates(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert row["prefill_tps"] > 0
     assert row["decode_tps"] > 0
     assert row["exact"] is False
+    assert main([*argv, "--json", "--cached"]) == 0
+    assert json.loads(capsys.readouterr().out)["profiles"]["exact"] == row, "remembered"
     assert main(argv) == 0
     head, line = capsys.readouterr().out.splitlines()
     assert head.split() == ["profile", "prefill/s", "decode/s", "exact", "class"]
@@ -106,17 +108,12 @@ def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixtu
         port = free.getsockname()[1]
     where = f"{COORDINATOR.public_key.hex()}@/ip4/127.0.0.1/tcp/{port}"
     argv = ["doctor", "--data-dir", str(tmp_path), "--listen", "/ip4/127.0.0.1/tcp/0"]
-    assert main([*argv, "--coordinator", where, "--model", "/nowhere.gguf"]) == 3
+    assert main([*argv, "--coordinator", where, "--model", "/nowhere.gguf"]) == 12
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [
-        "ok   key",
-        "ok   disk",
-        "FAIL model",
-        "ok   port",
-        "FAIL coordinator",
-    ]
+    said = [line.split(":")[0] for line in lines if not line.startswith(("     ", "--"))]
+    assert said[:5] == ["ok   key", "ok   disk", "FAIL model", "ok   port", "FAIL coordinator"]
     models = ["--models", str(tmp_path / "none.card"), "--models", "other.card=other.gguf"]
-    assert main([*argv, "--coordinator", where, *models]) == 3
+    assert main([*argv, "--coordinator", where, *models]) == 12
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines].count("FAIL model") == 2, "each is looked at"
 
@@ -161,7 +158,7 @@ def test_the_doctor_asks_the_other_server_and_says_why_it_cannot_serve(
             main(argv)
             assert "ok   engine: openai/llama-server/Q4_1/L" in capsys.readouterr().out
             monkeypatch.setattr(_Server, "ids", False)
-            assert main(argv) == 3
+            assert main(argv) == 14
             said = capsys.readouterr().out
             assert "FAIL engine: engine_failed: the server cannot serve: llama-server: no" in said
         finally:

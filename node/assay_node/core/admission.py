@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from assay_node.core.limits import Terms
 from assay_node.core.parameters import Parameters, Served
 from assay_node.core.rules import Rules
 from assay_protocol.codec import decode_as
@@ -50,7 +51,16 @@ class Standing:
 class Admission:
     """Decides on first frames and remembers used tickets."""
 
-    __slots__ = ("_coordinator", "_node", "_parameters", "_rules", "_served", "_used", "_verifier")
+    __slots__ = (
+        "_coordinator",
+        "_node",
+        "_parameters",
+        "_rules",
+        "_served",
+        "_terms",
+        "_used",
+        "_verifier",
+    )
 
     def __init__(
         self,
@@ -62,22 +72,23 @@ class Admission:
         used: Mapping[bytes, int] | None = None,
         verifier: Verifier = ED25519,
         rules: Rules | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """`served`: by model. `used` maps ticket ids of an earlier run to their expiry in
         microseconds."""
         self._coordinator, self._node, self._served = coordinator, node, served
         self._parameters, self._verifier = parameters, verifier
         self._used: dict[bytes, int] = dict(used or {})
-        self._rules = rules or Rules()
+        self._rules, self._terms = rules or Rules(), terms or Terms()
 
     def admit(self, now: int, frame: bytes, client: bytes, standing: Standing) -> Admitted:
         """The job in `frame`, its ticket now used up.
 
         Raises AssayError with the code the client is told: malformed, unexpected_message,
         wrong_coordinator, ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch,
-        grammar_mismatch, ticket_replayed, `standing.closed`, model_unknown, model_denied,
-        prompt_too_long, sampler_refused, grammar_refused, busy (which says when to come back) or
-        prompt_refused.
+        grammar_mismatch, ticket_replayed, `standing.closed`, forbidden (the owner's terms),
+        model_unknown, model_denied, prompt_too_long, sampler_refused, grammar_refused, busy (which
+        says when to come back) or prompt_refused.
         """
         start = decode_as(StartJob, frame)
         ticket = open_ticket(start.ticket, self._coordinator, self._verifier)
@@ -90,6 +101,7 @@ class Admission:
             # An earlier process of this node may have answered it and died before its receipt was
             # on disk; answering again would put two receipts on one ticket (S2).
             raise AssayError("ticket_expired", "the ticket is older than this node's start")
+        self._terms.check(ticket)
         self._check_model(ticket, start, prompt)
         self._take_place(now, ticket, standing)
         self._rules.check_prompt(self._served[ticket.model], prompt)

@@ -159,6 +159,13 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """The owner's limits let the node take nothing new, for `reason`; "" lets it go on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed. Sent at least every `parameters.tick_us`."""
 
@@ -184,5 +191,6 @@ Event = (
     | RulesKept
     | RulesNotKept
     | Drain
+    | Pause
     | Tick
 )

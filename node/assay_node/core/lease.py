@@ -99,12 +99,12 @@ class Lease:
     def disconnected(self) -> None:
         self._connected = self._registered = self._asking = False
 
-    def is_due(self, now: int, draining: bool) -> bool:
+    def is_due(self, now: int, draining: bool, paused: bool = False) -> bool:
         """Whether to `ask` now. A question of its own: it comes up after every event."""
         if not self._connected or self._asking:
             return False
-        news = not self._told_draining or self.drawn is None
-        return now >= self._due_at or (self._registered and draining and news)
+        news = self._told_draining != (draining or paused) or (draining and self.drawn is None)
+        return now >= self._due_at or (self._registered and news)
 
     def ask(self, heartbeat: Heartbeat) -> Register | Heartbeat:
         """The request to send now; it counts as under way."""

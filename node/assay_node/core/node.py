@@ -20,6 +20,7 @@ from assay_node.core import events as on
 from assay_node.core.admission import Admission, Standing
 from assay_node.core.auditor import Auditor
 from assay_node.core.lease import Lease, Repute
+from assay_node.core.limits import Terms
 from assay_node.core.offers import make_heartbeat, make_offer
 from assay_node.core.outbox import Outbox, Owed
 from assay_node.core.parameters import Parameters, Served
@@ -98,6 +99,7 @@ class Node:
         "_transcripts",
         "_verifier",
         "drained",
+        "paused",
         "residency",
         "rules",
         "served",
@@ -120,6 +122,7 @@ class Node:
         budget_bytes: int | None = None,
         resident: Iterable[bytes] | None = None,
         rules: Rules | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """`seed`: 32 fresh random bytes of this run; `owed` and `used`: of earlier runs.
 
@@ -128,6 +131,7 @@ class Node:
         """
         self.served = {one.model: one for one in served}
         self.tally, self.drained = Tally(), False
+        self.paused = ""  # why the owner's limits let it take nothing new
         self._parameters = parameters or Parameters()
         self._signer, self._verifier, self._profile = signer, verifier, profile
         bounds, sealing, secrets = self._parameters, sealing or NaclSealing(), Secrets(seed)
@@ -142,6 +146,7 @@ class Node:
             used=used,
             verifier=verifier,
             rules=self.rules,
+            terms=terms,
         )
         self.residency = Residency(
             footprints(served), bounds, budget_bytes=budget_bytes, resident=resident
@@ -175,6 +180,11 @@ class Node:
     @property
     def draining(self) -> bool:
         return self._draining_at is not None
+
+    @property
+    def away(self) -> bool:
+        """Whether it takes nothing new for now: drained soon, or paused by its owner's limits."""
+        return self.draining or bool(self.paused)
 
     @property
     def running(self) -> int:
@@ -267,6 +277,8 @@ class Node:
                 return self._fetch.not_kept(code)
             case on.Drain():
                 return self._drain(now)
+            case on.Pause(reason):
+                return self._pause(reason)
         return []
 
     def _open(self, now: int, event: on.StreamOpened) -> list[do.Effect]:
@@ -320,7 +332,7 @@ class Node:
 
     def _standing(self, now: int) -> Standing:
         closed = self._outbox.blocked
-        if self.draining:
+        if self.away:
             closed = "draining"
         elif self.repute.state in ("inquiry", "suspended", "convicted"):
             closed = "suspended"
@@ -419,7 +431,7 @@ class Node:
             return [do.Log("bad_notice", (("code", error.code),))]
         match message:
             case AuditTask():
-                return self._auditor.task(now, message, "draining" if self.draining else None)
+                return self._auditor.task(now, message, "draining" if self.away else None)
             case Transcript():
                 told = self._auditor.transcript(message)
                 starts = [one for one in told if isinstance(one, do.StartReplay)]
@@ -447,6 +459,13 @@ class Node:
             return self._auditor.decline_open("draining")
         return []
 
+    def _pause(self, reason: str) -> list[do.Effect]:
+        """What runs finishes; the next heartbeat, which is due at once, tells the coordinator."""
+        if reason == self.paused:
+            return []
+        self.paused = reason
+        return [do.Log("paused" if reason else "resumed", (("reason", reason),) if reason else ())]
+
     def _tick(self, now: int) -> list[do.Effect]:
         effects: list[do.Effect] = []
         for stream in tuple(self._jobs):
@@ -468,7 +487,7 @@ class Node:
             effects += [self._request(message, ticket) for ticket, message in sends]
         if self._lease.registered and self._offered != self._offerable():
             self._lease.renew(now)
-        if self._lease.is_due(now, self.draining):
+        if self._lease.is_due(now, self.draining, bool(self.paused)):
             effects.append(self._request(self._lease.ask(self._heartbeat(now)), None))
         if self._draining_at is not None and self._is_drained(now, self._draining_at):
             self.drained = True
@@ -499,7 +518,7 @@ class Node:
             model: self.residency.wait_us(now, one.engine) for model, one in self.served.items()
         }
         jobs = self.jobs_by_model() if self._jobs else {}
-        return make_heartbeat(jobs, waits, self.slots, self.draining)
+        return make_heartbeat(jobs, waits, self.slots, self.away)
 
     def _offerable(self) -> tuple[bytes, ...]:
         """Models that may be served and whose engine can be loaded, as far as is known.

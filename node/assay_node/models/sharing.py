@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -93,9 +93,15 @@ def hash_blocks(path: Path) -> bytes:
 
 
 class BlockServer:
-    """Give `handle` to Host.serve(BLOCKS, ...). `rate` in bytes/s over all peers."""
+    """Give `handle` to Host.serve(BLOCKS, ...). `rate` in bytes/s over all peers.
 
-    def __init__(self, shared: Iterable[Shared], rate: float) -> None:
+    While `is_away` says so nothing is given out ("busy"): who asks goes to others.
+    """
+
+    def __init__(
+        self, shared: Iterable[Shared], rate: float, is_away: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._is_away = is_away
         self._shared, self._rate = {one.digest: one for one in shared}, rate
         self._all = _Pace(rate)
         self._peers: dict[bytes, _Pace] = {}
@@ -133,6 +139,8 @@ class BlockServer:
             await self._send(frames, piece)
 
     def _read(self, request: BlockRequest) -> bytes:
+        if self._is_away():
+            raise AssayError("busy")
         shared = self._shared.get(request.digest)
         if shared is None:
             raise AssayError("model_unknown")

@@ -61,9 +61,11 @@ from assay_protocol.messages.jobs import (
     TokenChunk,
 )
 from assay_protocol.messages.nodes import (
+    CheckReach,
     Heartbeat,
     HeartbeatAck,
     ModelLoad,
+    Reach,
     Register,
     Registered,
 )
@@ -147,6 +149,7 @@ __all__ = [
     "AuditTask",
     "Calibration",
     "Cancel",
+    "CheckReach",
     "CloseEpoch",
     "Count",
     "Credit",
@@ -191,6 +194,7 @@ __all__ = [
     "Pricing",
     "Progress",
     "Rate",
+    "Reach",
     "Receipt",
     "ReceiptBooked",
     "Register",

@@ -6,7 +6,17 @@ from typing import Annotated
 
 from assay_protocol import limits
 from assay_protocol.codec import Size, message, struct
-from assay_protocol.messages.parts import Address, Count, Credit, Digest, Key, Name, Offer, Time
+from assay_protocol.messages.parts import (
+    Address,
+    Count,
+    Credit,
+    Digest,
+    Key,
+    Name,
+    Offer,
+    Text,
+    Time,
+)
 
 
 @message(50)
@@ -63,3 +73,23 @@ class HeartbeatAck:
     drawn: Count | None = None  # its jobs under audit: a node that leaves now cannot show them
     rules: Digest | None = None  # sha256 of the NetworkRules in force; other than known: fetch them
     block: Count | None = None  # the newest of the chain, to execute and vote on
+
+
+@message(104)
+class CheckReach:
+    """Ask to be dialed: before a node registers, on the link REACH."""
+
+    addresses: Annotated[tuple[Address, ...], Size(0, limits.ADDRESSES_PER_NODE_MAX)]
+
+
+@message(106)
+class Reach:
+    """Where the asker was reached. `results` are in the order of the addresses asked for.
+
+    Each is empty, or an error's code: "forbidden" is an address that is not the asker's own, which
+    was not tried. `seen` is the IP address the question came from, empty if it is not known.
+    """
+
+    now_at: Time
+    seen: Text
+    results: Annotated[tuple[Text, ...], Size(0, limits.ADDRESSES_PER_NODE_MAX)]

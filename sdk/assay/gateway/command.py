@@ -20,7 +20,7 @@ import trio
 
 from assay.gateway.api_keys import add_key, read_keys, revoke_key
 from assay.gateway.app import run_gateway
-from assay.gateway.settings import Settings, load_from_process
+from assay.gateway.settings import Settings, load_from_process, load_settings
 from assay_network.logs import configure_logs
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
@@ -33,11 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words[:1] == ["init"]:
+            return _init(words[1:])
         if words[:1] == ["keys"]:
             return _keys(_keys_parser().parse_args(words[1:]))
-        options = vars(_parser().parse_args(words))
-        file = options.pop("config")
-        given = {name: value for name, value in options.items() if value is not None}
+        file, given = _given(parser(), words)
         settings = load_from_process(file, given)
         configure_logs()
         trio.run(_serve, settings)
@@ -49,6 +49,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
+def _given(from_flags: argparse.ArgumentParser, words: list[str]) -> tuple[str | None, Any]:
+    """The configuration file, and the settings that flags give."""
+    options = vars(from_flags.parse_args(words))
+    file = options.pop("config")
+    return file, {name: value for name, value in options.items() if value is not None}
+
+
+def _init(words: list[str]) -> int:
+    """Write a configuration of these flags, and the account's key unless it is there."""
+    from assay_network.config_files import as_toml, config_path, write_new
+    from assay_network.keystore import load_or_create_key
+    from assay_network.typed_settings import data_folder, defaults_of
+
+    file, given = _given(parser(), words)
+    settings = load_settings(None, {}, given)  # refuses what the gateway would
+    path = config_path(Path(file) if file else None, "gateway")
+    head = "A gateway to the Assay network. What each key means: docs/call-the-network.md"
+    write_new(path, as_toml(defaults_of(Settings), given, head))
+    key = Path(settings.key).expanduser() if settings.key else data_folder("", "client.key")
+    load_or_create_key(key)
+    print(json.dumps({"config": str(path), "key_file": str(key)}))
+    return OK
+
+
 async def _serve(settings: Settings) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, single_errors():
         async with trio.open_nursery() as nursery:
@@ -57,23 +81,24 @@ async def _serve(settings: Settings) -> None:
             print(json.dumps({"ready": url, "api": f"{url}/v1"}), flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The flags of a gateway: one for each of its settings."""
+    top = argparse.ArgumentParser(
         prog="assay gateway",
         description="Serve OpenAI's and Anthropic's APIs from the network.",
-        epilog="also: assay gateway keys add|list|revoke. Exit codes: 0 ended as told, "
-        "1 it failed, 2 wrong command line or settings.",
+        epilog="also: assay gateway keys add|list|revoke, assay gateway init. Exit codes: 0 ended "
+        "as told, 1 it failed, 2 wrong command line or settings.",
     )
-    parser.add_argument("--config", metavar="FILE", help="TOML; the same names with '_'")
+    top.add_argument("--config", metavar="FILE", help="TOML; the same names with '_'")
     for field in dataclasses.fields(Settings):
         flag = "--" + field.name.replace("_", "-")
         if isinstance(field.default, bool):
-            parser.add_argument(flag, action="store_true", default=None)
+            top.add_argument(flag, action="store_true", default=None)
         elif isinstance(field.default, tuple):
-            parser.add_argument(flag, action="append", default=None)
+            top.add_argument(flag, action="append", default=None)
         else:
-            parser.add_argument(flag, type=type(field.default), default=None)
-    return parser
+            top.add_argument(flag, type=type(field.default), default=None)
+    return top
 
 
 def _keys_parser() -> argparse.ArgumentParser:

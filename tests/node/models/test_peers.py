@@ -244,6 +244,21 @@ def test_only_what_the_licence_allows_is_shared(tmp_path: Path) -> None:
         assert refused.value.code == code
 
 
+async def test_a_paused_owner_gives_nothing_out(source: Shared) -> None:
+    away = [True]
+    server = BlockServer([source], FAST, lambda: away[0])
+    request = encode_request(BlockRequest(BLOCK, DIGEST, 0))
+    async with network(server.handle) as (host, peers):
+        one = peers[0]
+        async with host.open(one.key, BLOCKS, request, addresses=one.addresses) as frames:
+            with pytest.raises(RemoteError) as refused:
+                check_granted(await frames.receive(10.0))
+            assert refused.value.code == "busy"
+            away[0] = False
+            await frames.send(request)
+            check_granted(await frames.receive(10.0))
+
+
 async def test_the_server_refuses_and_keeps_its_rate(
     source: Shared, autojump_clock: trio.testing.MockClock
 ) -> None:
