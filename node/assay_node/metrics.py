@@ -52,7 +52,7 @@ READINGS: Final[tuple[Reading[Status], ...]] = (
     ),
     Reading("receipts_owed", "Receipts in the outbox, not booked yet.", lambda s: s.receipts_owed),
     Reading(
-        "audits",
+        "own_audits",
         "Audits of this node's answers over its life, by verdict, in the coordinator's words.",
         lambda s: {"passed": s.audits_passed, "failed": s.audits_failed},
         label="verdict",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,14 +18,9 @@ from assay_node.engine.scripted import Script
 from assay_node.metrics import NodeMetrics
 from assay_protocol.errors import AssayError
 from node.app_world import CLIENT, COORDINATOR, QUICK, SAMPLER, node_key, open_world
+from prometheus_text import samples
 
 SECOND = 1_000_000
-NAME = re.compile(r"^(\w+)(\{.*\})? (\S+)$", re.MULTILINE)
-
-
-def told(metrics: NodeMetrics) -> dict[str, float]:
-    """Every sample by its name and labels."""
-    return {name + labels: float(n) for name, labels, n in NAME.findall(metrics.text().decode())}
 
 
 def drawn(stream: int, tokens: int, finish: Finish | None = None) -> on.Drawn:
@@ -55,7 +49,7 @@ def test_an_answer_s_times_are_those_of_its_events() -> None:
     ended = [do.SendFrame(1, b"receipt", last=True), finished("stop")]
     metrics.observe(9 * SECOND, drawn(1, 6, "stop"), ended)
     metrics.observe(10 * SECOND, on.StreamLost(1), [])
-    seen = told(metrics)
+    seen = samples(metrics.text())
     assert seen["assay_request_queue_time_seconds_sum"] == 2
     assert seen["assay_time_to_first_token_seconds_sum"] == 3
     assert seen["assay_inter_token_latency_seconds_count"] == 2
@@ -74,7 +68,7 @@ def test_what_ends_early_has_no_time_of_a_whole_answer() -> None:
     metrics.observe(2 * SECOND, on.StreamLost(2), [finished("cancelled")])
     metrics.observe(3 * SECOND, on.StreamLost(2), [])  # told twice of one that was being read
     metrics.observe(3 * SECOND, drawn(2, 1), [])  # an engine that had not heard yet
-    seen = told(metrics)
+    seen = samples(metrics.text())
     assert seen["assay_time_to_first_token_seconds_count"] == 1
     assert seen["assay_e2e_request_latency_seconds_count"] == 0
     assert seen["assay_inter_token_latency_seconds_count"] == 0
@@ -85,14 +79,14 @@ def test_a_clock_that_is_set_back_gives_no_negative_time() -> None:
     metrics = NodeMetrics()
     metrics.observe(5 * SECOND, opened(1), [started(1, prompt=1)])
     metrics.observe(4 * SECOND, drawn(1, 1), [])
-    assert told(metrics)["assay_time_to_first_token_seconds_sum"] == 0
+    assert samples(metrics.text())["assay_time_to_first_token_seconds_sum"] == 0
 
 
 def test_replays_are_counted_by_how_they_ended() -> None:
     metrics = NodeMetrics()
     metrics.observe(0, on.ReplayDone(b"a", cast(Replayed, SimpleNamespace())), [])
     metrics.observe(0, on.ReplayFailed(b"b", "engine_failed"), [])
-    seen = told(metrics)
+    seen = samples(metrics.text())
     assert seen['assay_replays_total{outcome="done"}'] == 1
     assert seen['assay_replays_total{outcome="engine_failed"}'] == 1
 
@@ -112,7 +106,7 @@ async def test_a_running_node_is_ready_counts_its_job_and_names_nobody(tmp_path:
             ready = await web.get(f"http://{address}/readyz")
             text = (await web.get(f"http://{address}/metrics")).text
     assert (ready.status_code, ready.json()["reasons"]) == (200, [])
-    seen = {name + labels: float(number) for name, labels, number in NAME.findall(text)}
+    seen = samples(text.encode())
     assert seen["assay_generation_tokens_total"] == 100
     assert seen['assay_jobs_total{outcome="done"}'] == 1
     assert seen['assay_node_state{state="active"}'] == 1
