@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from prometheus_client.parser import text_string_to_metric_families
 
 
@@ -13,3 +15,8 @@ def samples(text: bytes) -> dict[str, float]:
             words = ",".join(f'{key}="{word}"' for key, word in labels.items())
             found[f"{name}{{{words}}}" if words else name] = value
     return found
+
+
+def label_names(text: bytes) -> set[str]:
+    """Every label that any sample has."""
+    return set(re.findall(r'[{,](\w+)="', text.decode()))

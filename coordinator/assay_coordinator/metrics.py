@@ -129,7 +129,7 @@ READINGS: Final[tuple[Reading[Seen], ...]] = (
         "Epochs and rounds that are not on the chain to stay.",
         lambda s: s.depths.posts,
     ),
-    Reading("commit_failures", "Commits that failed.", lambda s: s.commit_failures, rises=True),
+    Reading("db_commit_failures", "Commits that failed.", lambda s: s.commit_failures, rises=True),
     Reading(
         "chain_post_failures",
         "Posts that the chain did not take.",

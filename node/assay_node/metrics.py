@@ -31,6 +31,9 @@ TOKEN_BUCKETS: Final = (
     *(10.0, 20.0, 40.0, 80.0),
 )
 
+# The coordinator's words for a node's standing; what else one may say is not passed on.
+STANDINGS: Final = ("unregistered", "probation", "active", "inquiry", "suspended", "convicted")
+
 READINGS: Final[tuple[Reading[Status], ...]] = (
     Reading("num_requests_running", "Jobs the engines work on.", lambda s: s.running),
     Reading("num_requests_waiting", "Jobs that wait for a slot.", lambda s: s.queued),
@@ -63,7 +66,12 @@ READINGS: Final[tuple[Reading[Status], ...]] = (
         lambda s: {"earned": s.earned, "escrow": s.escrow},
         label="purse",
     ),
-    Reading("node_state", "1 for the standing the node has.", lambda s: {s.state: 1}, "state"),
+    Reading(
+        "node_state",
+        "1 for the standing the node has.",
+        lambda s: {state: s.state == state for state in STANDINGS},
+        label="state",
+    ),
     Reading("node_phase", "1 for what the node does.", lambda s: {s.phase: 1}, "phase"),
     Reading("coordinator_connected", "1 while there is a session.", lambda s: s.connected),
     Reading("engine_restarts", "Engines that died.", lambda s: s.engine_restarts, rises=True),

@@ -33,9 +33,10 @@ from coordinator.core.coordinator_world import (
     node,
 )
 from coordinator.test_coordinator_runtime import running
-from prometheus_text import samples
+from prometheus_text import label_names, samples
 
 CLIENT = identity(50)
+LABELS = {"code", "event", "le", "message", "outcome", "reason", "state", "verdict"}
 
 
 class Watched(World):
@@ -99,6 +100,7 @@ def test_what_is_counted_is_what_the_tables_hold() -> None:
     world.counted("jobs", lambda row: f'outcome="{row.state}"', ended)
     world.counted("audits", lambda row: f'verdict="{row.outcome}"', rows(AuditRow))
     world.counted("verdicts", lambda row: f'outcome="{row.outcome}"', rows(VerdictRow))
+    assert label_names(world.metrics.text()) == LABELS
     seen = samples(world.metrics.text())
     moved: Counter[str] = Counter()
     for row in rows(PostingRow):
@@ -159,7 +161,7 @@ async def test_a_running_coordinator_is_read_and_says_what_fails() -> None:
         assert seen["assay_epoch_height"] == 1
         runtime.health.commit_failed()
         assert runtime.faults() == ["commit_failed"]
-        assert samples(metrics.text())["assay_commit_failures_total"] == 1
+        assert samples(metrics.text())["assay_db_commit_failures_total"] == 1
 
 
 def _job(number: int, verdict: str, drawn_at: int) -> JobRow:

@@ -18,9 +18,10 @@ from assay_node.engine.scripted import Script
 from assay_node.metrics import NodeMetrics
 from assay_protocol.errors import AssayError
 from node.app_world import CLIENT, COORDINATOR, QUICK, SAMPLER, node_key, open_world
-from prometheus_text import samples
+from prometheus_text import label_names, samples
 
 SECOND = 1_000_000
+LABELS = {"finished_reason", "le", "outcome", "phase", "purse", "state", "verdict"}
 
 
 def drawn(stream: int, tokens: int, finish: Finish | None = None) -> on.Drawn:
@@ -107,6 +108,7 @@ async def test_a_running_node_is_ready_counts_its_job_and_names_nobody(tmp_path:
             text = (await web.get(f"http://{address}/metrics")).text
     assert (ready.status_code, ready.json()["reasons"]) == (200, [])
     seen = samples(text.encode())
+    assert label_names(text.encode()) == LABELS
     assert seen["assay_generation_tokens_total"] == 100
     assert seen['assay_jobs_total{outcome="done"}'] == 1
     assert seen['assay_node_state{state="active"}'] == 1
