@@ -4,13 +4,14 @@
     /healthz   200 as long as the process answers at all
     /readyz    200 if it does its work, else 503 with the reasons
 
-An answer is made in the loop that does the work, so a process that answers is one that runs.
-Nothing that is sent with a request is read.
+An answer is made in the loop that does the work, so a process that answers is one that runs; the
+metrics are made once a second at most, however many ask. Nothing sent with a request is read.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from assay_network.scopes import single_errors
 
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus
 GRACEFUL_SECONDS: Final = 1.0
+FRESH_SECONDS: Final = 1.0  # for so long the same text is given again
 _KEPT_BY_NOBODY: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
@@ -52,8 +54,13 @@ class Monitored:
 def monitor_app(monitored: Monitored) -> Starlette:
     """The ASGI application."""
 
+    text, made_at = b"", -math.inf
+
     async def metrics(request: Request) -> Response:
-        return Response(monitored.metrics(), media_type=TEXT_FORMAT, headers=_KEPT_BY_NOBODY)
+        nonlocal text, made_at
+        if trio.current_time() - made_at >= FRESH_SECONDS:
+            text, made_at = monitored.metrics(), trio.current_time()
+        return Response(text, media_type=TEXT_FORMAT, headers=_KEPT_BY_NOBODY)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n", headers=_KEPT_BY_NOBODY)

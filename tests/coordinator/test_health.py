@@ -76,6 +76,13 @@ async def test_what_the_chain_does_not_take_is_a_fault_until_it_does(autojump_cl
         assert up.depths().posts == 0
 
 
+async def test_a_full_queue_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(lambda key: b"") as up:
+        assert up.faults() == []
+        monkeypatch.setattr(runtime_module, "QUEUE_EVENTS_MAX", 0)
+        assert up.faults() == ["queue_full"]
+
+
 def test_several_faults_are_told_and_each_ends_alone() -> None:
     health = Health()
     health.post_failed("epoch 1")

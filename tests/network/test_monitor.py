@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
@@ -35,6 +36,20 @@ async def test_a_process_that_does_not_lives_and_says_why() -> None:
     assert ready.status_code == 503
     assert ready.json() == {"ready": False, "reasons": ["draining", "not_registered"]}
     assert (await caller.get("/healthz")).status_code == 200
+
+
+async def test_metrics_are_made_once_a_second_however_many_ask(autojump_clock: Any) -> None:
+    made = 0
+
+    def metrics() -> bytes:
+        nonlocal made
+        made += 1
+        return b"%d" % made
+
+    caller = Caller(monitor_app(Monitored(metrics=metrics, faults=list)))
+    assert [(await caller.get("/metrics")).text for _ in range(50)] == ["1"] * 50
+    await trio.sleep(1)
+    assert (await caller.get("/metrics")).text == "2"
 
 
 @pytest.mark.parametrize(
