@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -36,7 +36,7 @@ from assay_coordinator.core.events import PostEpoch, PostRound
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.rules import SignedPolicy
 from assay_coordinator.moderation_command import read_policy_file
-from assay_coordinator.runtime import Backends, Runtime
+from assay_coordinator.runtime import Backends, Observe, Runtime
 from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
 from assay_network.keystore import load_or_create_key
@@ -48,6 +48,9 @@ from assay_protocol.cards import card_digest, decode_card
 from assay_protocol.errors import AssayError
 from assay_protocol.links import REACH, SESSION
 from assay_protocol.signing import Identity
+
+if TYPE_CHECKING:
+    from assay_coordinator.metrics import CoordinatorMetrics
 
 CARD_FILES: Final = "*.card"
 EPOCHS_FOLDER: Final = "epochs"
@@ -64,6 +67,7 @@ class Settings:
     database: str | None = None
     catalogue: tuple[Path, ...] = ()
     rpc: tuple[str, int] | None = None
+    http: tuple[str, int] | None = None  # where /metrics, /healthz and /readyz are served
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
     chain: RemoteChain | None = None  # None: a local one in the data directory
@@ -74,7 +78,7 @@ class Settings:
 async def run_coordinator(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Raises AssayError if it cannot start.
 
-    Prints one JSON line when ready: {"event": "ready", "address": ..., "rpc": ...}.
+    Prints one JSON line when ready: {"event": "ready", "address": ..., "rpc": ..., "http": ...}.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     raise_descriptor_limit()
@@ -86,8 +90,18 @@ async def run_coordinator(settings: Settings) -> int:
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
     with stops as signals, _opened(settings, identity) as (store, anchor):
         folder = settings.data_dir / EPOCHS_FOLDER
+        metrics = _metrics(settings)
         runtime = make_runtime(
-            settings.policy, identity, store, anchor, cards, listed, folder, tables, moderation
+            settings.policy,
+            identity,
+            store,
+            anchor,
+            cards,
+            listed,
+            folder,
+            tables,
+            moderation,
+            None if metrics is None else metrics.observe,
         )
         async with (
             open_host(identity.seed, settings.listen) as host,
@@ -106,8 +120,9 @@ async def run_coordinator(settings: Settings) -> int:
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
             host.serve(REACH, ReachServer(host, dialer, _microseconds).handle)
             rpc = await _start_rpc(nursery, settings, anchor)
+            http = await _start_http(nursery, settings, runtime, metrics)
             _settle_heap()
-            _ready(host.addresses, rpc, anchor.deployment.contracts)
+            _ready(host.addresses, rpc, http, anchor.deployment.contracts)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
             nursery.cancel_scope.cancel()
     log.info("stopped")
@@ -124,6 +139,7 @@ def make_runtime(
     epochs_folder: Path,
     tables: Tables | None = None,
     moderation: SignedPolicy | None = None,
+    observe: Observe | None = None,
 ) -> Runtime:
     """The core with its backends, not yet running."""
     deployment, blocks = anchor.deployment, Blocks(anchor.local)
@@ -160,6 +176,7 @@ def make_runtime(
         ),
         cards,
         _microseconds,
+        observe,
     )
 
 
@@ -254,6 +271,27 @@ async def _start_rpc(nursery: trio.Nursery, settings: Settings, anchor: Anchor) 
     return str(binds[0])
 
 
+def _metrics(settings: Settings) -> CoordinatorMetrics | None:
+    if settings.http is None:
+        return None
+    from assay_coordinator.metrics import CoordinatorMetrics
+
+    return CoordinatorMetrics()
+
+
+async def _start_http(
+    nursery: trio.Nursery, settings: Settings, runtime: Runtime, metrics: CoordinatorMetrics | None
+) -> str | None:
+    if settings.http is None or metrics is None:
+        return None
+    from assay_network.monitor import Monitored, run_monitor
+
+    metrics.follow(runtime)
+    monitored = Monitored(metrics=metrics.text, faults=runtime.faults)
+    url: str = await nursery.start(run_monitor, monitored, settings.http)
+    return url
+
+
 def _settle_heap() -> None:
     """What start-up made lives for ever: keep the collector from walking it."""
     gc.collect()
@@ -261,12 +299,18 @@ def _settle_heap() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-def _ready(addresses: tuple[str, ...], rpc: str | None, contracts: Mapping[str, bytes]) -> None:
+def _ready(
+    addresses: tuple[str, ...],
+    rpc: str | None,
+    http: str | None,
+    contracts: Mapping[str, bytes],
+) -> None:
     line = {
         "event": "ready",
         "address": addresses[0],
         "addresses": list(addresses),
         "rpc": rpc,
+        "http": http,
         "contracts": {name: f"0x{address.hex()}" for name, address in contracts.items()},
     }
     sys.stdout.write(json.dumps(line) + "\n")

@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--listen", action="append", metavar="MULTIADDR", help=DEFAULT_LISTEN)
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
-    start.add_argument("--rpc", metavar="HOST:PORT", help="serve the chain's JSON-RPC")
+    start.add_argument("--rpc", type=_rpc, metavar="HOST:PORT", help="serve the chain's JSON-RPC")
+    pages = "serve /metrics, /healthz and /readyz"
+    start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
     _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
@@ -199,7 +201,8 @@ def _start(args: argparse.Namespace) -> int:
         listen=tuple(args.listen or [DEFAULT_LISTEN]),
         database=args.database,
         catalogue=tuple(args.catalogue or [data_dir / "catalogue"]),
-        rpc=_host_port(args.rpc),
+        rpc=args.rpc,
+        http=args.http,
         policy=policy,
         calibrations=tuple(args.calibration),
         chain=_remote_chain(args),
@@ -343,13 +346,22 @@ def _key(text: str) -> bytes:
     return key
 
 
-def _host_port(text: str | None) -> tuple[str, int] | None:
-    if text is None:
-        return None
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
-        raise AssayError("config_invalid", f"HOST:PORT wanted, not {text!r}")
-    return host, int(port)
+def _rpc(text: str) -> tuple[str, int]:
+    return _address("--rpc", text)
+
+
+def _http(text: str) -> tuple[str, int]:
+    return _address("--http", text)
+
+
+def _address(flag: str, text: str) -> tuple[str, int]:
+    """An address on the command line: argparse says what is wrong with it, and exits with 2."""
+    from assay_network.http_listener import parse_address
+
+    try:
+        return parse_address(flag, text)
+    except AssayError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
 
 
 __all__: Sequence[str] = ("main",)

@@ -9,7 +9,7 @@ batch is acknowledged and the core is rebuilt from the tables, which are the tru
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -37,6 +37,7 @@ from assay_coordinator.core.events import (
 )
 from assay_coordinator.core.records import Row
 from assay_coordinator.core.rules import PART_BYTES
+from assay_coordinator.health import Health
 from assay_network.logs import get_logger
 from assay_network.session import Session
 from assay_protocol import messages as m
@@ -68,6 +69,7 @@ Submit = Callable[[PostEpoch | PostRound], Awaitable[None]]
 Settled = Callable[[PostEpoch | PostRound], Awaitable[EpochPosted | RoundMined]]
 Verdict = Callable[[bytes, bytes], m.JobVerdict]
 Vote = Callable[[bytes, bytes], None]
+Observe = Callable[[Sequence[Effect], int, float], None]  # what holds; rows and seconds of it
 _T = TypeVar("_T")
 
 
@@ -90,6 +92,19 @@ class Backends:
     block: Callable[[], int | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """How much waits where, at `now` in microseconds since the epoch."""
+
+    now: int
+    events: int  # in the queue
+    bytes: int  # of their messages
+    peers: int  # with a session
+    requests: int  # without an answer
+    lookups: int
+    posts: int  # not on the chain to stay
+
+
 class Runtime:
     """A running coordinator; `serve_sessions` feeds `opened` and `closed`."""
 
@@ -99,6 +114,7 @@ class Runtime:
         backends: Backends,
         cards: Mapping[bytes, bytes],
         clock: Callable[[], int],
+        observe: Observe | None = None,
     ) -> None:
         self._make_core, self._backends, self._cards, self._clock = (
             make_core,
@@ -106,7 +122,7 @@ class Runtime:
             cards,
             clock,
         )
-        self.core = make_core()
+        self.core, self.health, self._observe = make_core(), Health(), observe
         self._queue: deque[tuple[Event, int]] = deque()  # with the size of the peer's message
         self._queued_bytes = 0
         self._queued: Counter[bytes] = Counter()  # by peer
@@ -143,6 +159,23 @@ class Runtime:
     def tell(self, event: Event) -> None:
         """Something happened that is no peer's doing: what a chain says."""
         self._put(event)
+
+    def depths(self) -> Depths:
+        """How much waits where."""
+        return Depths(
+            now=self._time(),
+            events=len(self._queue),
+            bytes=self._queued_bytes,
+            peers=len(self._sessions),
+            requests=len(self._requests),
+            lookups=self._lookups,
+            posts=len(self._under_way) + self._posts.statistics().current_buffer_used,
+        )
+
+    def faults(self) -> list[str]:
+        """Why it does not do its work, or cannot keep up with it; none: it does."""
+        full = len(self._queue) >= QUEUE_EVENTS_MAX or self._queued_bytes >= QUEUE_BYTES_MAX
+        return [*self.health.faults, *(["queue_full"] if full else [])]
 
     # ---- sessions ----
 
@@ -226,16 +259,20 @@ class Runtime:
 
     async def _carry_out(self, batch: list[Effect]) -> None:
         rows = [effect.row for effect in batch if isinstance(effect, Save)]
+        began = trio.current_time()
         if rows:
             try:
                 await trio.to_thread.run_sync(self._backends.commit, rows, limiter=self._writer)
             except AssayError as error:
                 await self._recover(batch, error)
                 return
+        if self._observe is not None:
+            self._observe(batch, len(rows), trio.current_time() - began)
         self._release(batch)
 
     async def _recover(self, batch: list[Effect], error: AssayError) -> None:
         """Nothing of the batch happened. Say so, and become what the tables say."""
+        self.health.commit_failed()
         log.error("commit_failed", code=error.code, detail=error.message)
         for effect in batch:
             if isinstance(effect, Reply | Lookup | LookupVerdict | CountVote) and effect.request:
@@ -243,6 +280,7 @@ class Runtime:
         while True:
             try:
                 self._release(await self._restored())
+                self.health.recovering = False
                 return
             except AssayError as again:
                 log.error("restore_failed", code=again.code, detail=again.message)
@@ -377,9 +415,12 @@ class Runtime:
             code = "timeout"
             with trio.move_on_after(POST_SECONDS_MAX):
                 try:
-                    return await action(effect)
+                    done = await action(effect)
+                    self.health.unposted.discard(effect)
+                    return done
                 except AssayError as error:
                     code = error.code
+            self.health.post_failed(effect)
             log.error("not_posted", what=type(effect).__name__, code=code)
             await trio.sleep(POST_RETRY_SECONDS)
 
@@ -390,8 +431,10 @@ class Runtime:
             try:
                 block = await trio.to_thread.run_sync(self._backends.block, limiter=self._readers)
             except AssayError as error:
+                self.health.chain_unread = True
                 log.error("chain_not_read", code=error.code)
             else:
+                self.health.chain_unread = False
                 if block is not None or told is not None:  # again: the core may be a new one
                     self._put(BlockToVote(block))
                 told = block

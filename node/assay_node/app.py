@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -22,6 +22,7 @@ from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import Host, open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
+from assay_network.scopes import single_errors
 from assay_node.config import Settings
 from assay_node.coordinator import Coordinator, fetch_card, parse_coordinator
 from assay_node.core import events as on
@@ -49,6 +50,9 @@ from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
 from assay_protocol.links import BLOCKS
 from assay_protocol.signing import Identity
+
+if TYPE_CHECKING:
+    from assay_node.metrics import NodeMetrics
 
 SOFTWARE: Final = "assay-node/0.1"
 KEY_FILE: Final = "node.key"
@@ -83,6 +87,7 @@ async def run_node(
     coordinator = parse_coordinator(settings.coordinator)
     directory = await trio.to_thread.run_sync(_prepare_directory, settings.directory)
     raise_descriptor_limit()
+    metrics = _metrics(settings)
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
         stack.enter_context(only_node(directory))
@@ -126,10 +131,11 @@ async def run_node(
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
             keep_rules=keeping(directory, await _comparing(stack, settings)),
+            observe=None if metrics is None else metrics.observe,
         )
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
-        watch = _Watch(settings, runtime, host, engines, clock, report, directory)
+        watch = _Watch(settings, runtime, host, engines, clock, report, directory, metrics)
         owner = _owner(settings, runtime, host, clock)
         return await _serve(runtime, watch, owner, stop, follower)
 
@@ -146,11 +152,12 @@ class _Watch:
         clock: Callable[[], int],
         report: Report | None,
         directory: Path,
+        metrics: NodeMetrics | None,
     ) -> None:
         self._settings, self._runtime, self._host = settings, runtime, host
         self._engines, self._clock, self._report = engines, clock, report
         self._directory, self._meter = directory, Meter(clock())
-        self._restarts = 0
+        self._restarts, self._metrics = 0, metrics
         self._skewed = False
 
     async def run(self) -> None:
@@ -160,32 +167,58 @@ class _Watch:
 
     def look(self) -> None:
         """Write and report one status; a full disk must not stop the node."""
-        now, runtime = self._clock(), self._runtime
-        restarts = self._engines.restarts
-        status = snapshot(
-            runtime.node,
-            restarts=restarts,
-            now=now,
-            rate=self._meter.rate(now, runtime.node.tally.tokens),
-            key=self._host.public_key,
-            addresses=self._host.addresses,
-            engine=self._settings.engine,
-            device=runtime.node.device,
-            connected=runtime.connected,
-        )
-        wrong = skew_seconds(runtime.node.repute.clock_skew_us)
+        now = self._clock()
+        status = self._status(now, self._meter.rate(now, self._runtime.node.tally.tokens))
+        if status.engine_restarts > self._restarts:
+            log.warning("engine_restarted", restarts=status.engine_restarts)
+            self._restarts = status.engine_restarts
+        wrong = skew_seconds(self._runtime.node.repute.clock_skew_us)
         if wrong is not None and not self._skewed:
             log.warning("clock_skew", seconds=round(wrong))
         self._skewed = wrong is not None
-        if restarts > self._restarts:
-            log.warning("engine_restarted", restarts=restarts)
-            self._restarts = restarts
         try:
             write_status(self._directory, status)
         except OSError as error:
             log.warning("status_not_written", reason=error.strerror)
         if self._report is not None:
             self._report(status)
+
+    async def show(self, nursery: trio.Nursery) -> None:
+        """Serve the metrics, if the owner wants them. Raises AssayError("port_in_use")."""
+        address, metrics = self._settings.metrics_address, self._metrics
+        if address is None or metrics is None:
+            return
+        from assay_network.monitor import Monitored, run_monitor
+
+        metrics.follow(lambda: self._status(self._clock(), 0.0))
+        monitored = Monitored(metrics=metrics.text, faults=self._faults)
+        url = await nursery.start(run_monitor, monitored, address)
+        log.info("monitor_served", url=url)
+
+    def _faults(self) -> list[str]:
+        """Why nobody would be sent here, or why a job that comes would be refused."""
+        runtime = self._runtime
+        closed = runtime.node.closed(self._clock())
+        faults = [] if closed is None else [closed]
+        if not runtime.connected:
+            faults.append("no_session")
+        if not any(map(runtime.node.rules.allows, runtime.node.served)):
+            faults.append("model_denied")
+        return faults
+
+    def _status(self, now: int, rate: float) -> Status:
+        runtime = self._runtime
+        return snapshot(
+            runtime.node,
+            restarts=self._engines.restarts,
+            now=now,
+            rate=rate,
+            key=self._host.public_key,
+            addresses=self._host.addresses,
+            engine=self._settings.engine,
+            device=runtime.node.device,
+            connected=runtime.connected,
+        )
 
 
 async def _serve(
@@ -218,16 +251,18 @@ async def _serve(
         await runtime.started.wait()
         await owner.run()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_told)
-        nursery.start_soon(heed)
-        nursery.start_soon(watch.run)
-        if follower is not None:
-            nursery.start_soon(follower.run)
-        notify_systemd("READY=1")
-        await runtime.run()
-        watch.look()
-        nursery.cancel_scope.cancel()
+    with single_errors():
+        async with trio.open_nursery() as nursery:
+            await watch.show(nursery)
+            nursery.start_soon(until_told)
+            nursery.start_soon(heed)
+            nursery.start_soon(watch.run)
+            if follower is not None:
+                nursery.start_soon(follower.run)
+            notify_systemd("READY=1")
+            await runtime.run()
+            watch.look()
+            nursery.cancel_scope.cancel()
     return EXIT_CANCELLED if cancelled else EXIT_DRAINED
 
 
@@ -238,6 +273,14 @@ def _owner(
         runtime.post(on.Pause(reason))
 
     return OwnerWatch(settings, clock, lambda: host.bytes_sent, tell)
+
+
+def _metrics(settings: Settings) -> NodeMetrics | None:
+    if settings.metrics_address is None:
+        return None
+    from assay_node.metrics import NodeMetrics
+
+    return NodeMetrics()
 
 
 def _follower(

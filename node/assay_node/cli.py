@@ -147,6 +147,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-peer", dest="model_peers", action="append", **keep, help=peer)
     parser.add_argument("--fit", choices=FITS, **keep, help="where memory does not suffice")
     parser.add_argument("--follow", **keep, metavar="URL", help="execute the chain again, and vote")
+    pages = "serve /metrics, /healthz and /readyz there"
+    parser.add_argument("--metrics", **keep, metavar="HOST:PORT", help=pages)
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--chain", **keep, help="JSON-RPC URL to compare the rules with")
     parser.add_argument("--registry", **keep, help="address of the ModelRegistry, hex")

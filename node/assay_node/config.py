@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from assay_network.http_listener import parse_address
 from assay_network.typed_settings import data_folder, load_typed
 from assay_node.core.limits import WINDOWS_MAX, parse_window
 from assay_node.hardware import spare_cores
@@ -66,6 +67,7 @@ class Settings:
     min_price_out: int = 0  # and of answer
     drain_timeout: int = 60
     status_interval: int = 5
+    metrics: str = ""  # HOST:PORT of /metrics, /healthz and /readyz; empty: they are not served
 
     def __post_init__(self) -> None:
         _require(self.engine in ENGINES, f"engine must be one of {', '.join(ENGINES)}")
@@ -90,6 +92,8 @@ class Settings:
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
         )
+        if self.metrics:
+            parse_address("metrics", self.metrics)
         if self.follow:
             _require(_is_server(self.follow), "follow must be http(s)://HOST[:PORT]")
         if self.engine == "openai":
@@ -116,6 +120,11 @@ class Settings:
             dataclasses.replace(alone, card=card, model=file, fetch_card=False)
             for card, file in named
         )
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Host and port of `metrics`, if it is served."""
+        return parse_address("metrics", self.metrics) if self.metrics else None
 
     @property
     def models_quota_bytes(self) -> int:

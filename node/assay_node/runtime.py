@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +48,8 @@ LAST_FRAMES_SECONDS: Final = 1.0
 
 log = get_logger("node")
 
+Observe = Callable[[int, on.Event, Sequence[do.Effect]], None]  # what happened when, and followed
+
 
 @dataclass(slots=True)
 class _Line:
@@ -80,11 +82,12 @@ class NodeRuntime:
         clock: Callable[[], int],
         tick_seconds: float,
         keep_rules: Keep,
+        observe: Observe | None = None,
     ) -> None:
         self.node, self.started, self.drained = node, trio.Event(), trio.Event()
         self._host, self._engines, self._store = host, engines, store
         self._coordinator, self._clock, self._tick_seconds = coordinator, clock, tick_seconds
-        self._keep = keep_rules
+        self._keep, self._observe = keep_rules, observe
         self._session: Session | None = None
         self._lines: dict[int, _Line] = {}
         self._numbers = itertools.count(1)
@@ -142,7 +145,11 @@ class NodeRuntime:
         if self._over:
             return
         self._roused.set()
-        for effect in self.node.handle(self._clock(), event):
+        now = self._clock()
+        effects = self.node.handle(now, event)
+        if self._observe is not None:
+            self._observe(now, event, effects)
+        for effect in effects:
             self._do(effect)
 
     def _do(self, effect: do.Effect) -> None:

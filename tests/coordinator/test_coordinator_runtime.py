@@ -15,7 +15,15 @@ from assay_coordinator.core.coordinator import Coordinator, Stored
 from assay_coordinator.core.epochs import StoredEpochs
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_coordinator.core.policy import Policy
-from assay_coordinator.runtime import Backends, Runtime, Settled, Submit
+from assay_coordinator.runtime import (
+    Backends,
+    Commit,
+    Load,
+    Observe,
+    Runtime,
+    Settled,
+    Submit,
+)
 from assay_protocol import messages as m
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import AssayError
@@ -87,12 +95,17 @@ def _vote(voter: bytes, seal: bytes) -> None:
 
 @asynccontextmanager
 async def running(
-    bundle: Any, submit: Submit = _submit, settled: Settled = _settled
+    bundle: Any,
+    submit: Submit = _submit,
+    settled: Settled = _settled,
+    commit: Commit = lambda rows: None,
+    load: Load = lambda now: EMPTY,
+    observe: Observe | None = None,
 ) -> AsyncIterator[Runtime]:
     identity = Identity(b"\x01" * 32)
     backends = Backends(
-        commit=lambda rows: None,
-        load=lambda now: EMPTY,
+        commit=commit,
+        load=load,
         documents={"credit": bundle, "verdict": bundle},
         submit=submit,
         settled=settled,
@@ -101,7 +114,7 @@ async def running(
         block=lambda: 7,
     )
     runtime = Runtime(
-        lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1
+        lambda: Coordinator(Policy(), {}, identity, bytes(32)), backends, {}, lambda: 1, observe
     )
     async with trio.open_nursery() as nursery:
         started = trio.Event()

@@ -50,9 +50,10 @@ def test_a_port_in_use(tmp_path: Path, taken: int) -> None:
     _fails("port_in_use", 1, *_node(tmp_path / "n", "--engine", "scripted", *listen))
 
 
-def test_the_rpc_port_in_use(tmp_path: Path, taken: int) -> None:
+def test_a_port_for_http_in_use(tmp_path: Path, taken: int) -> None:
     free = ("--listen", "/ip4/127.0.0.1/tcp/0")
-    _fails("port_in_use", 1, *_coordinator(tmp_path, *free, "--rpc", f"127.0.0.1:{taken}"))
+    for page in ("--rpc", "--http"):
+        _fails("port_in_use", 1, *_coordinator(tmp_path, *free, page, f"127.0.0.1:{taken}"))
 
 
 def test_a_key_others_can_read(tmp_path: Path) -> None:

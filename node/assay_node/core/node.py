@@ -330,7 +330,8 @@ class Node:
                     effects += self._auditor.replay_failed(audit, code)
         return effects
 
-    def _standing(self, now: int) -> Standing:
+    def closed(self, now: int) -> str | None:
+        """The code with which every new job would be refused; None: jobs are taken."""
         closed = self._outbox.blocked
         if self.away:
             closed = "draining"
@@ -338,6 +339,10 @@ class Node:
             closed = "suspended"
         elif not self._lease.held(now):
             closed = "not_registered"
+        return closed
+
+    def _standing(self, now: int) -> Standing:
+        closed = self.closed(now)
         return Standing(self.jobs_by_model(), closed, self._lease.joined_at)
 
     def _step(self, now: int, stream: int, action: _Action) -> list[do.Effect]:

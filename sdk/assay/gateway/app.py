@@ -7,15 +7,12 @@ receipts are handed in.
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
-from hypercorn.config import Config
 from hypercorn.trio import serve
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
@@ -30,15 +27,12 @@ from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
+from assay_network.http_listener import listener_url, listening_socket, server_config
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
 from assay_network.typed_settings import data_folder
-from assay_protocol.errors import AssayError
 
 DRAIN_SECONDS: Final = 30.0  # for answers under way when the gateway ends
-IDLE_SECONDS: Final = 30.0  # for a connection between requests, and for a request's head
-UNREAD_SECONDS: Final = 60.0  # sent bytes may go without an acknowledgement: then it is cut
-BACKLOG: Final = 1_024
 BACKOFF_US_MAX: Final = 1_000_000
 _ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
     ("POST", "/v1/chat/completions", chat_api.chat_completions),
@@ -134,8 +128,9 @@ async def run_gateway(
                 await stop()
                 service.draining = True
 
-            task_status.started(_url(listener))
-            await serve(gateway_app(service), _config(listener), shutdown_trigger=until_stopped)
+            task_status.started(listener_url(listener))
+            config = server_config(listener, DRAIN_SECONDS)
+            await serve(gateway_app(service), config, shutdown_trigger=until_stopped)
             tasks.cancel_scope.cancel()
 
 
@@ -146,51 +141,8 @@ def job_limits(settings: Settings) -> JobLimits:
     return JobLimits(backoff_max_us=BACKOFF_US_MAX, total_us=seconds * 1_000_000)
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A socket whose connections end when what they were sent stays unread; AssayError
-    "port_in_use"."""
-    try:
-        (family, _, _, _, address), *_ = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            patience = round(UNREAD_SECONDS * 1000)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
-            # Tokens leave when they are there; accepted connections have these options, too.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)  # who comes before the first answer can be given waits
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        said = errno.errorcode.get(error.errno or 0, "")
-        text = f"cannot listen on {host}:{port}: {error.strerror} {said}".rstrip()
-        raise AssayError("port_in_use", text) from error
-    return listener
-
-
-def _config(listener: socket.socket) -> Config:
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]  # its owner from here on
-    config.backlog = BACKLOG
-    config.accesslog = None
-    config.errorlog = None
-    config.include_server_header = False
-    config.keep_alive_timeout = IDLE_SECONDS
-    config.graceful_timeout = DRAIN_SECONDS
-    return config
-
-
 def _keys(settings: Settings) -> ApiKeys | None:
     return ApiKeys(Path(settings.keys).expanduser()) if settings.keys else None
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _key_path(settings: Settings) -> Path:

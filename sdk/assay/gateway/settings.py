@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from assay_network.http_listener import parse_address
 from assay_network.typed_settings import data_folder, load_typed
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
@@ -63,10 +64,7 @@ class Settings:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to listen on; port 0 takes any free one."""
-        host, colon, port = self.listen.rpartition(":")
-        right = bool(colon and host) and port.isascii() and port.isdecimal() and int(port) < 65_536
-        _require(right, f"listen must be HOST:PORT, not {self.listen!r}")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return parse_address("listen", self.listen)
 
     @property
     def directory(self) -> Path:

@@ -1,0 +1,91 @@
+"""What a process tells whoever runs it, over HTTP: three read-only pages.
+
+    /metrics   Prometheus text: counts and times, never a prompt, a key of a client or a token
+    /healthz   200 as long as the process answers at all
+    /readyz    200 if it does its work, else 503 with the reasons
+
+An answer is made in the loop that does the work, so a process that answers is one that runs; the
+metrics are made once a second at most, however many ask. Nothing sent with a request is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+from hypercorn.trio import serve
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from assay_network.http_listener import listener_url, listening_socket, server_config
+from assay_network.scopes import single_errors
+
+TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus
+GRACEFUL_SECONDS: Final = 1.0
+FRESH_SECONDS: Final = 1.0  # for so long the same text is given again
+_KEPT_BY_NOBODY: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
+class _Started(Protocol):
+    """What `nursery.start` hands over, as far as it is used here."""
+
+    def started(self, value: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Monitored:
+    """One process, as far as its operator sees it from outside.
+
+    `metrics`: all of them as Prometheus text, now. `faults`: why it does not do its work, as
+    stable codes; none: it does.
+    """
+
+    metrics: Callable[[], bytes]
+    faults: Callable[[], Sequence[str]]
+
+
+def monitor_app(monitored: Monitored) -> Starlette:
+    """The ASGI application."""
+
+    text, made_at = b"", -math.inf
+
+    async def metrics(request: Request) -> Response:
+        nonlocal text, made_at
+        if trio.current_time() - made_at >= FRESH_SECONDS:
+            text, made_at = monitored.metrics(), trio.current_time()
+        return Response(text, media_type=TEXT_FORMAT, headers=_KEPT_BY_NOBODY)
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n", headers=_KEPT_BY_NOBODY)
+
+    async def readyz(request: Request) -> Response:
+        reasons = list(monitored.faults())
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    pages = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+    return Starlette(routes=[Route(path, page) for path, page in pages.items()])
+
+
+async def run_monitor(
+    monitored: Monitored,
+    address: tuple[str, int],
+    *,
+    task_status: _Started = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until cancelled; `task_status` gets the URL. Raises AssayError("port_in_use")."""
+    with closing(listening_socket(*address)) as listener, single_errors():
+        task_status.started(listener_url(listener))
+        config = server_config(listener, GRACEFUL_SECONDS)
+        await serve(monitor_app(monitored), config)
+
+
+def _json(value: Mapping[str, object], status: int) -> Response:
+    text = json.dumps(value) + "\n"
+    return Response(text, status, _KEPT_BY_NOBODY, media_type="application/json")

@@ -1,0 +1,64 @@
+"""Real processes are asked over HTTP how they do, while they serve a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from assay_coordinator.cli import main
+from assay_simnet.drivers.real import real_network
+from end_to_end.places import free_port, write_card
+from end_to_end.scripted_network import (
+    CLIENT,
+    FAUCET,
+    POLICY,
+    RawJob,
+    granted,
+    start_paced,
+    wait_booked,
+)
+from prometheus_text import samples
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
+
+
+async def test_a_network_is_watched_while_it_serves(tmp_path: Path) -> None:
+    ours, theirs = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    async with real_network(tmp_path) as network, httpx.AsyncClient(trust_env=False) as web:
+        await network.start_coordinator(POLICY, write_card(tmp_path), FAUCET, ("--http", ours))
+        await start_paced(network, "node-a", 0.0, metrics=theirs)
+        assert (await RawJob(await granted(network, 5)).whole()).n_out == 5
+        await wait_booked(network, 1)
+        for address in (ours, theirs):
+            ready = await web.get(f"http://{address}/readyz")
+            assert (ready.status_code, ready.json()["reasons"]) == (200, [])
+        coordinator = (await web.get(f"http://{ours}/metrics")).content
+        node = (await web.get(f"http://{theirs}/metrics")).content
+        await network.kill_and_reap("coordinator")
+        with trio.fail_after(10):
+            while (lost := await web.get(f"http://{theirs}/readyz")).status_code == 200:
+                await trio.sleep(0.05)
+        assert "no_session" in lost.json()["reasons"]
+    seen = samples(coordinator)
+    assert seen['assay_replies_total{code="",message="TicketGrant"}'] == 1
+    assert seen['assay_credit_total{reason="reserve"}'] > 0
+    assert seen["assay_nodes_present"] == 1
+    assert seen["assay_db_commit_batch_size_count"] > 0
+    seen = samples(node)
+    assert seen["assay_generation_tokens_total"] == 5
+    assert seen["assay_e2e_request_latency_seconds_count"] == 1
+    keys = (CLIENT.public_key.hex(), network.key_of("node-a").hex())
+    assert [key for key in keys if key[:8].encode() in coordinator + node] == []
+
+
+def test_an_address_that_is_none_is_wrong_usage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["start", "--data-dir", str(tmp_path / "c"), "--http", "9100"])
+    assert stopped.value.code == 2
+    assert "--http must be HOST:PORT, not '9100'" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
