@@ -136,8 +136,7 @@ async def run_node(
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
         watch = _Watch(settings, runtime, host, engines, clock, report, directory, metrics)
-        owner = _owner(settings, runtime, host, clock)
-        return await _serve(runtime, watch, owner, stop, follower)
+        return await _serve(runtime, watch, _owner(settings, runtime, host, clock), stop, follower)
 
 
 class _Watch:
