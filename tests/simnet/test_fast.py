@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from assay_coordinator.core.events import Log
 from assay_simnet.drivers.fast import Fast
+from assay_simnet.grid import base
+from assay_simnet.record import JobLine
+from assay_simnet.scenario import source_of
 from assay_simnet.summary import summary
 from simnet.scenario_texts import SMALL, ran, scenario
 from tidy_rules import ROOT
@@ -165,3 +169,21 @@ def test_tables_are_the_same_bytes_again(tmp_path: Path) -> None:
     one, two = ((tmp_path / name / "jobs.csv.gz") for name in ("one", "two"))
     if one.exists():  # Parquet writers name themselves in their files
         assert one.read_bytes() == two.read_bytes()
+
+
+def test_nobody_asks_once_the_workload_is_over() -> None:
+    """Seed 913 of `baseline --small`: a session's next question, asked after a pause that outlasted
+    the workload, came when the network was taken for quiet; its ticket was open in the end."""
+    world = Fast(base(source_of("baseline"), small=True), 913)
+    asked: list[int] = []
+
+    class Lines:
+        def ended(self, line: JobLine) -> None:
+            asked.append(line.begun_us)
+
+        def logged(self, now: int, log: Log) -> None:
+            """Of no interest."""
+
+    world.record.listeners.append(Lines())
+    world.run()
+    assert max(asked) < world.arrivals_end

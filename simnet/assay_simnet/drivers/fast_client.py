@@ -230,8 +230,9 @@ class FastClient:
         del self._runs[run]
         if line.then is not None:
             asks, pauses = line.then
-            if self.world.buckets.now < self.world.arrivals_end:
-                self.world.buckets.after(pauses.popleft(), self._ask, asks, pauses)
+            at = self.world.buckets.now + pauses.popleft()
+            if at < self.world.arrivals_end:  # else the network would be quiet before it is asked
+                self.world.buckets.at(at, self._ask, asks, pauses)
 
     def _handle_later(self, run: int, event: Event) -> None:
         self.world.buckets.after(0, self._handle, run, event)

@@ -115,7 +115,7 @@ class LiveClient:
             work = self.ground.scenario.workload
             await self._run(job_of(ask, self._draw, self.ground.machines.listed, work.verify))
             pause_us = next(pauses, None)
-            if pause_us is None or self.ground.now >= self.ground.arrivals_end:
+            if pause_us is None or self.ground.now + pause_us >= self.ground.arrivals_end:
                 break
             self._jobs -= 1
             await trio.sleep(pause_us / 1e6)
