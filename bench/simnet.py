@@ -34,13 +34,11 @@ from typing import Any, Final
 
 import simpy
 
-import simnet_live
 from assay_simnet.drivers.fast import Fast
 from assay_simnet.scenario import Scenario, read
 from assay_simnet.schema import Source
 from assay_simnet.seen import Driver
 from assay_simnet.setting import START
-from economy import economy
 
 SECOND_US: Final = 1_000_000
 WARM_UP_S: Final = 75  # everybody has joined after ten; then a heartbeat each, and nothing else
@@ -174,6 +172,8 @@ def _by_size(runs: list[dict[str, Any]], figure: str) -> dict[str, Any]:
 
 
 def figures(args: argparse.Namespace) -> dict[str, Any]:
+    import simnet_live
+
     sizes = [n for n in (100, 1_000, 10_000) if n < args.nodes]
     runs = [apart("fast", n, args.small_jobs) for n in sizes]
     runs.append(apart("fast", args.nodes, args.jobs))
@@ -231,11 +231,14 @@ def main() -> None:
         found = fast(args.nodes, args.jobs)
     elif args.part == "simpy":
         found = against_simpy(args.nodes, args.jobs)
-    elif args.part == "live":
-        found = simnet_live.idle(args.nodes)
-    elif args.part == "live-beats":
-        found = simnet_live.idle(args.nodes, beat="")
+    elif args.part in ("live", "live-beats"):
+        import simnet_live  # here: what another level loads is not to count as this one's memory
+
+        live = args.part == "live"
+        found = simnet_live.idle(args.nodes) if live else simnet_live.idle(args.nodes, beat="")
     elif args.part == "epochs":
+        from economy import economy
+
         found = economy(args.nodes, DAYS)
     else:
         found = figures(args)
