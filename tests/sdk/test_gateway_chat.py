@@ -126,7 +126,8 @@ async def test_completions_echo_tokens_and_logprobs(autojump_clock: object, tmp_
         (choice,) = body["choices"]
         told = choice["logprobs"]
         assert len(told["tokens"]) == len(told["text_offset"]) == 8
-        assert "".join(told["tokens"]).encode()[:4] == choice["text"].encode()[:4]
+        whole = [one for one in told["tokens"] if "\ufffd" not in one]  # else a character's part
+        assert all(one in choice["text"] for one in whole)
         events = await world.events("/v1/completions", {**asked, "logprobs": 2})
         streamed = [one["choices"][0]["logprobs"] for one in events]
         offsets = [at for one in streamed if one for at in one["text_offset"]]
