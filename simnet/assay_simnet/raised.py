@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
-from typing import Final
 
-from assay_simnet.invariants import Violated
+from assay_simnet.invariants import RAISED, Violated
 from assay_simnet.scenario import INVARIANTS
-
-RAISED: Final = "raised"  # what stands for an id where a core raised
 
 
 def violated_by(error: Exception) -> Violated:

@@ -9,19 +9,14 @@ what they send, keeps what they save and lets their machines take time. Phases:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from assay_coordinator.core.coordinator import Listed
 from assay_coordinator.core.events import Received
-from assay_coordinator.core.records import JobRow
-from assay_node.core.parameters import Parameters
-from assay_node.core.sealing import Sealing
 from assay_protocol.codec import remembering
 from assay_protocol.messages import CloseEpoch, Grant
-from assay_protocol.signing import ED25519, Identity, Signer, Verifier
 from assay_simnet.collecting import few_collections
 from assay_simnet.drivers.buckets import Buckets
 from assay_simnet.drivers.fast_client import FastClient
@@ -29,58 +24,34 @@ from assay_simnet.drivers.fast_coordinator import FastCoordinator
 from assay_simnet.drivers.fast_faults import Faults
 from assay_simnet.drivers.fast_node import FastNode
 from assay_simnet.drivers.fast_wash import WashClient
+from assay_simnet.drivers.simulated import QUIET_US, STEP_US, Simulated
 from assay_simnet.drivers.traffic import Traffic
-from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
-from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
-from assay_simnet.links import Links
-from assay_simnet.machines import Machines
 from assay_simnet.raised import violated_by
-from assay_simnet.record import Record
 from assay_simnet.roster import planned
 from assay_simnet.scenario import Scenario
 from assay_simnet.schema import ScenarioError
-from assay_simnet.seeded_sealing import SeededSealing
-from assay_simnet.seeds import Streams
 from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, START
-from assay_simnet.summary import summary, write_tables
 
-_STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
-_QUIET_US: Final = 5_000_000
 _EVENTS_PER_NODE_MAX: Final = 10_000_000
 REMEMBERED: Final = 32_768  # messages on their way, to be known again when they arrive
 
 
-class Fast:
+class Fast(Simulated):
     """One run. `run` lets it happen; then its parts tell what did."""
 
     def __init__(self, scenario: Scenario, seed: int, folder: Path | None = None) -> None:
-        self.scenario, self.seed = scenario, seed
-        self.streams = Streams(seed)
+        super().__init__(scenario, seed, folder)
         self.buckets = Buckets(START, scenario.tick)
-        self.history, self.record = History(), Record(folder)
-        real = SeededSealing(self.streams.secret("sealing"))
-        keyed = scenario.signatures == "keyed"
-        self.verifier: Verifier = KeyedVerifier() if keyed else ED25519
-        self.sealing: Sealing = KeyedSealing() if keyed else real
-        network = scenario.network
-        self.links = Links(
-            self.streams.stream("network"), network.latency, network.jitter, network.loss
-        )
-        self.machines = Machines(scenario)
-        self.parameters = Parameters(queue_max=scenario.population.queue)
         self.by_key: dict[bytes, FastNode] = {}
         self.clients_by_key: dict[bytes, FastClient] = {}
         self.nodes: list[FastNode] = []
         self.clients: list[FastClient] = []
         self.checks = Checks(self)
-        self.coordinator = FastCoordinator(self, scenario.policy, self.listed)
+        self.coordinator: FastCoordinator = FastCoordinator(self, scenario.policy, self.listed)
         self.faults = Faults(self)
         self.traffic = Traffic(scenario, self.streams, self.buckets, self.nodes, self.clients)
-        self.arrivals_end = self.traffic.ends
-        self.ends_at = self.arrivals_end + scenario.heal
-        self.phase = "warm-up"
         self._populate()
 
     # ---- what parties need ----
@@ -93,35 +64,9 @@ class Fast:
     def events(self) -> int:
         return self.buckets.done
 
-    @property
-    def frauds(self) -> Mapping[str, int]:
-        return self.checks.frauds
-
-    @property
-    def faults_happened(self) -> int:
-        return self.faults.happened
-
-    def summary(self) -> dict[str, Any]:
-        return summary(self)
-
-    def write_tables(self, folder: Path) -> None:
-        write_tables(self, folder)
-
-    @property
-    def listed(self) -> Listed:
-        return self.machines.listed
-
     def number(self) -> int:
         """A number nobody had before."""
         return next(self._numbers)
-
-    def identity(self, name: str) -> Signer:
-        seed = self.streams.secret(f"key {name}")
-        return KeyedIdentity(seed) if self.scenario.signatures == "keyed" else Identity(seed)
-
-    def secret(self) -> bytes:
-        """The chain's."""
-        return self.streams.secret("chain")
 
     def cut_off(self) -> None:
         """A partition began or ended: sessions across it break, and are made again."""
@@ -188,13 +133,13 @@ class Fast:
         for node in self.nodes:
             if node.core is None:
                 node.start()
-        while self.now < self.ends_at and not self._quiet():
-            self._upto(self.now + _QUIET_US, watch)
+        while self.now < self.ends_at and not self.quiet():
+            self._upto(self.now + QUIET_US, watch)
             for node in self.nodes:  # drained meanwhile, with receipts that nobody took
                 if node.core is None and node.owes:
                     node.start()
         self.coordinator.handle(Received(self.coordinator.operator, 0, CloseEpoch()))
-        self._upto(self.now + _QUIET_US, watch)
+        self._upto(self.now + QUIET_US, watch)
         self.phase = "audit"
         self.coordinator.settle()
         self.checks.end()
@@ -203,16 +148,9 @@ class Fast:
     def _upto(self, until_us: int, watch: Callable[[Driver], None]) -> None:
         most = _EVENTS_PER_NODE_MAX * (len(self.nodes) + len(self.clients))
         while self.now < until_us:
-            self.buckets.run(min(until_us, self.now + _STEP_US))
+            self.buckets.run(min(until_us, self.now + STEP_US))
             assert self.buckets.done < most, "events never end"
             watch(self)
-
-    def _quiet(self) -> bool:
-        """Whether nothing that was begun is still open."""
-        if any(client.running for client in self.clients) or any(n.owes for n in self.nodes):
-            return False
-        waiting = ("issued", "pending", "drawn")
-        return not any(row.state in waiting for row in self.coordinator.tables.rows(JobRow))
 
     def _look(self) -> None:
         if not self.coordinator.down:

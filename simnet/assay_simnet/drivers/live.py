@@ -13,19 +13,15 @@ Trio runs it as a function of the seed (determinism.py).
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from assay_coordinator.core.records import JobRow
 from assay_node.coordinator import Coordinator
-from assay_node.core.parameters import Parameters
-from assay_node.core.sealing import Sealing
 from assay_protocol.messages import CloseEpoch, Grant
-from assay_protocol.signing import ED25519, Identity, Signer, Verifier
 from assay_simnet.collecting import few_collections
 from assay_simnet.determinism import halting, run_virtual
 from assay_simnet.drivers.agenda import Agenda
@@ -35,66 +31,42 @@ from assay_simnet.drivers.live_coordinator import LiveCoordinator
 from assay_simnet.drivers.live_ground import NUMBER
 from assay_simnet.drivers.live_node import LiveNode
 from assay_simnet.drivers.live_wires import Wires
+from assay_simnet.drivers.simulated import QUIET_US, STEP_US, Simulated
 from assay_simnet.drivers.traffic import Traffic
-from assay_simnet.history import History
 from assay_simnet.invariants import Checks, Violated
-from assay_simnet.keyed import KeyedIdentity, KeyedSealing, KeyedVerifier
-from assay_simnet.links import Links
-from assay_simnet.machines import Machines
 from assay_simnet.posts import PASS_US, SETTLE_PASSES_MAX
 from assay_simnet.raised import violated_by
-from assay_simnet.record import Record
 from assay_simnet.roster import planned, remembered
 from assay_simnet.scenario import Scenario
 from assay_simnet.schema import ScenarioError
-from assay_simnet.seeded_sealing import SeededSealing
-from assay_simnet.seeds import Streams
 from assay_simnet.seen import Driver
 from assay_simnet.setting import GRANT, SECOND, START
-from assay_simnet.summary import summary, write_tables
 
-_STEP_US: Final = 1_000_000  # of virtual time between two looks at whether to go on
-_QUIET_US: Final = 5_000_000
 _SETTLE_US: Final = 1_000  # until rows that are being committed are
 
 
-class Live:
+class Live(Simulated):
     """One run. `run` lets it happen; then its parts tell what did."""
 
     def __init__(self, scenario: Scenario, seed: int, folder: Path | None = None) -> None:
-        self.scenario, self.seed = scenario, seed
-        self.streams, self.agenda = Streams(seed), Agenda()
-        self.history, self.record = History(), Record(folder)
-        keyed = scenario.signatures == "keyed"
-        self.verifier: Verifier = KeyedVerifier() if keyed else ED25519
-        self.sealing: Sealing = (
-            KeyedSealing() if keyed else SeededSealing(self.streams.secret("sealing"))
-        )
-        network = scenario.network
-        self.links = Links(
-            self.streams.stream("network"), network.latency, network.jitter, network.loss
-        )
+        super().__init__(scenario, seed, folder)
+        self.agenda = Agenda()
         self.wires = Wires(self.links, seed)
-        self.machines = Machines(scenario)
-        self.parameters = Parameters(queue_max=scenario.population.queue)
         self._now: int | None = START  # while it does not run
         self._nursery: trio.Nursery | None = None
         self.checks = Checks(self)
-        self.coordinator = LiveCoordinator(self, scenario.policy)
+        self.coordinator: LiveCoordinator = LiveCoordinator(self, scenario.policy)
         address = self.wires.known_as(self.coordinator.key, self.coordinator.address)
         self.home = Coordinator(self.coordinator.key, (address,))
         roster = planned(scenario, self.streams)
-        self.nodes = [LiveNode(self, plan) for plan in roster.nodes]
-        self.clients = [LiveClient(self, plan) for plan in roster.clients]
-        self.by_key = {node.key: node for node in self.nodes}
+        self.nodes: list[LiveNode] = [LiveNode(self, plan) for plan in roster.nodes]
+        self.clients: list[LiveClient] = [LiveClient(self, plan) for plan in roster.clients]
+        self.by_key: dict[bytes, LiveNode] = {node.key: node for node in self.nodes}
         self._numbers = {self.coordinator.key: NUMBER}
         self._numbers |= {node.key: node.number for node in self.nodes}
         self._numbers |= {client.key: client.number for client in self.clients}
         self.faults = Faults(self)
         self.traffic = Traffic(scenario, self.streams, self.agenda, self.nodes, self.clients)
-        self.arrivals_end = self.traffic.ends
-        self.ends_at = self.arrivals_end + scenario.heal
-        self.phase = "warm-up"
 
     # ---- what parties need, and what is seen ----
 
@@ -110,28 +82,6 @@ class Live:
     @property
     def events(self) -> int:
         return self.history.events
-
-    @property
-    def frauds(self) -> Mapping[str, int]:
-        return self.checks.frauds
-
-    @property
-    def faults_happened(self) -> int:
-        return self.faults.happened
-
-    def summary(self) -> dict[str, Any]:
-        return summary(self)
-
-    def write_tables(self, folder: Path) -> None:
-        write_tables(self, folder)
-
-    def identity(self, name: str) -> Signer:
-        seed = self.streams.secret(f"key {name}")
-        return KeyedIdentity(seed) if self.scenario.signatures == "keyed" else Identity(seed)
-
-    def secret(self) -> bytes:
-        """The chain's."""
-        return self.streams.secret("chain")
 
     def number_of(self, key: bytes) -> int:
         """Whose key it is."""
@@ -207,13 +157,13 @@ class Live:
         for node in self.nodes:
             if not node.up:
                 node.start()
-        while self.now < self.ends_at and not self._quiet():
-            await self._upto(self.now + _QUIET_US, watch)
+        while self.now < self.ends_at and not self.quiet():
+            await self._upto(self.now + QUIET_US, watch)
             for node in self.nodes:  # drained meanwhile, with receipts that nobody took
                 if not node.up and node.owes:
                     node.start()
         self.coordinator.order(CloseEpoch())
-        await self._upto(self.now + _QUIET_US, watch)
+        await self._upto(self.now + QUIET_US, watch)
         for _ in range(SETTLE_PASSES_MAX):
             if not self.coordinator.chain.posts.open:
                 break
@@ -227,15 +177,8 @@ class Live:
 
     async def _upto(self, until_us: int, watch: Callable[[Driver], None]) -> None:
         while self.now < until_us:
-            await trio.sleep_until((min(until_us, self.now + _STEP_US) - START) / SECOND)
+            await trio.sleep_until((min(until_us, self.now + STEP_US) - START) / SECOND)
             watch(self)
-
-    def _quiet(self) -> bool:
-        """Whether nothing that was begun is still open."""
-        if any(client.running for client in self.clients) or any(n.owes for n in self.nodes):
-            return False
-        waiting = ("issued", "pending", "drawn")
-        return not any(row.state in waiting for row in self.coordinator.tables.rows(JobRow))
 
     def _look(self) -> None:
         home = self.coordinator

@@ -51,7 +51,7 @@ from assay_simnet.drivers.real_parties import (
     unposted,
 )
 from assay_simnet.history import History
-from assay_simnet.invariants import Violated
+from assay_simnet.invariants import RAISED, Violated
 from assay_simnet.record import Record
 from assay_simnet.roster import planned, remembered
 from assay_simnet.scenario import Scenario
@@ -63,7 +63,6 @@ from assay_simnet.summary import summary, write_tables
 PROCESSES: Final = "processes"  # in the run's folder: logs, keys and databases
 POST_SECONDS_MAX: Final = 30.0  # for the last epoch's root to be on the chain
 WATCH_SECONDS: Final = 0.5
-RAISED: Final = "raised"
 _NOT_IN_FILES: Final = frozenset({"operators", "links", "treasury"})
 
 
