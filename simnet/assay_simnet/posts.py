@@ -36,6 +36,7 @@ from assay_contracts.adapters.outbox_core import (
     Signed,
 )
 from assay_contracts.credit import ledger_abi
+from assay_coordinator.adapters.epoch_call import epoch_call
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_protocol.lottery import AnchorNote
 from assay_simnet import mined_chain
@@ -85,15 +86,7 @@ class Posts:
         if effect not in waiting:
             waiting.append(effect)
         if isinstance(effect, PostEpoch):
-            header = ledger_abi.Header(
-                root=effect.root,
-                total_cum=effect.total,
-                jobs=effect.jobs,
-                leaves=effect.leaves,
-                data_hash=effect.data_hash,
-                policy=effect.pricing,
-            )
-            call = Call(LEDGER, ledger_abi.post_call(effect.epoch, header))
+            call = epoch_call(LEDGER, effect)
             self._put(now, f"epoch-{effect.epoch}", "epoch", call, lane=EPOCHS_LANE)
             return
         note = AnchorNote(effect.chain, effect.links, LAG, effect.anchor)

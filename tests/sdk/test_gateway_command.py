@@ -11,8 +11,8 @@ import pytest
 
 from assay.cli import main
 from assay.gateway.api_keys import ApiKeys, read_keys
-from assay.gateway.app import listening_socket
 from assay.gateway.settings import Settings, load_settings
+from assay_network.http_listener import listening_socket
 from assay_protocol.errors import AssayError
 
 WHERE = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"

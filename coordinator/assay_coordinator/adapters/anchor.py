@@ -22,13 +22,13 @@ from assay_contracts.adapters.outbox_core import Alarm, Item, Patience, Place
 from assay_contracts.adapters.rpc_chain import RpcChain
 from assay_contracts.adapters.wallet import Wallet, show_address
 from assay_contracts.credit import ledger_abi
-from assay_contracts.credit.ledger_abi import Header
 from assay_contracts.deploy.deployment_record import Record
 from assay_contracts.deploy.ledger import CreditLedgerClient, Deployment
 from assay_contracts.deploy.plan import LOCAL, Parameters
 from assay_contracts.local.chain import LocalChain
 from assay_contracts.local.genesis import Genesis, poster_key
 from assay_contracts.local.sealed import SealGuard
+from assay_coordinator.adapters.epoch_call import epoch_call
 from assay_coordinator.core.events import EpochPosted, PostEpoch, PostRound, RoundMined
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
@@ -123,15 +123,7 @@ class Anchor:
         return 0 if item is None else ledger_abi.posted_by(item.call.data)[0]
 
     def _epoch(self, effect: PostEpoch) -> Request:
-        header = Header(
-            root=effect.root,
-            total_cum=effect.total,
-            jobs=effect.jobs,
-            leaves=effect.leaves,
-            data_hash=effect.data_hash,
-            policy=effect.pricing,
-        )
-        call = Call(self.deployment.address, ledger_abi.post_call(effect.epoch, header))
+        call = epoch_call(self.deployment.address, effect)
         name = f"epoch-{effect.epoch}"
         return Request(key=name, call=call, kind="epoch", lane=EPOCHS_LANE, keep=True)
 
