@@ -6,10 +6,8 @@ from __future__ import annotations
 import builtins
 import json
 import os
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -18,60 +16,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay_simnet.grid import Plan
-from assay_simnet.quantities import time_us
-from assay_simnet.scenario import SHIPPED
-from assay_simnet.schema import Source, read_file
+from assay_simnet.grid import base
+from assay_simnet.scenario import SHIPPED, source_of
 from other_pythons import Python, PythonError, Version, declared, others, this
 from simnet.scenario_texts import ran
 
-SHORTER = 20  # times than shipped; all else is as shipped
 SEED = "7"
 SECONDS_MAX = 120
-# Means of exponential laws are left alone: sessions of seconds would be another network.
-_TIMES = {"duration", "at", "for", "every", "surge_at", "surge_for"}
 VERSIONS = [one for one in declared() if one != this().version]
 
 
 @pytest.fixture(scope="module")
-def scenarios(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Every shipped scenario of level fast, a tenth as long."""
-    folder = tmp_path_factory.mktemp("short")
-    paths = []
-    for path in sorted(SHIPPED.glob("*.toml")):
-        source = read_file(path)
-        if tomllib.loads(source.text).get("level", "fast") == "fast":
-            paths.append(folder / path.name)
-            paths[-1].write_text(shortened(source))
-    return paths
+def scenarios() -> list[str]:
+    """Every shipped scenario of level fast."""
+    names = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    return [name for name in names if base(source_of(name)).level == "fast"]
 
 
-def shortened(source: Source) -> str:
-    """The scenario with all its times divided by SHORTER."""
-    given = tomllib.loads(source.text)
-    for table in ("sweep", "small"):
-        given.pop(table, None)
-    swept = "\n".join(
-        f'"{key}" = ["{time_us(text) // SHORTER} us"]' for key, text in _times(given, "")
-    )
-    text = re.split(r"^\[(?:sweep|small)\]$", source.text, flags=re.MULTILINE)[0]
-    return Plan(Source(source.name, f"{text}\n[sweep]\n{swept}\n")).run(0).text
-
-
-def _times(given: Any, above: str) -> list[tuple[str, str]]:
-    if isinstance(given, list):
-        given = {str(place): one for place, one in enumerate(given)}
-    found = []
-    for key, entry in given.items() if isinstance(given, dict) else ():
-        if key in _TIMES:
-            found.append((f"{above}{key}", entry))
-        found += _times(entry, f"{above}{key}.")
-    return found
-
-
-def checked(python: Python, files: list[Path], workers: int, **environment: str) -> str:
-    """What `simnet check` says: a digest for each scenario."""
-    command = ["check", *map(str, files), "--seeds", SEED, "--workers", str(workers)]
+def checked(python: Python, names: list[str], workers: int, **environment: str) -> str:
+    """What `simnet check` says of them at their small sizes: a digest for each."""
+    command = ["check", *names, "--small", "--seeds", SEED, "--workers", str(workers)]
     return _said(python, command, environment)
 
 
@@ -88,19 +52,19 @@ def _said(python: Python, command: list[str], environment: dict[str, str]) -> st
 
 
 @pytest.fixture(scope="module")
-def digests(scenarios: list[Path]) -> str:
+def digests(scenarios: list[str]) -> str:
     """Of this Python, with one worker."""
     return checked(this(), scenarios, workers=1, PYTHONHASHSEED="1")
 
 
-def test_every_scenario_has_one_digest_twice(scenarios: list[Path], digests: str) -> None:
+def test_every_scenario_has_one_digest_twice(scenarios: list[str], digests: str) -> None:
     assert digests.count("ok ") == len(scenarios) > 10
     assert checked(this(), scenarios, workers=2, PYTHONHASHSEED="2") == digests
 
 
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda one: f"{one[0]}.{one[1]}")
 def test_other_pythons_have_the_same_digests(
-    version: Version, scenarios: list[Path], digests: str, tmp_path: Path
+    version: Version, scenarios: list[str], digests: str, tmp_path: Path
 ) -> None:
     python = other(version)
     assert checked(python, scenarios, workers=1, PYTHONHASHSEED="3") == digests
@@ -124,15 +88,15 @@ def _others() -> dict[Version, Python | None]:
     return others()
 
 
-def _summary(python: Python, file: Path, folder: Path) -> str:
+def _summary(python: Python, name: str, folder: Path) -> str:
     out = folder / python.full
-    _said(python, ["run", str(file), "--seed", SEED, "--out", str(out)], {})
+    _said(python, ["run", name, "--small", "--seed", SEED, "--out", str(out)], {})
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["python"] == python.full
     return f"{manifest['trace_digest']} {(out / 'summary.json').read_text()}"
 
 
-def test_a_lesser_cpu_has_the_same_digests(scenarios: list[Path], digests: str) -> None:
+def test_a_lesser_cpu_has_the_same_digests(scenarios: list[str], digests: str) -> None:
     """numpy's and the C library's faster code for newer CPUs rounds otherwise in the last bit."""
     found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
     slower = {
