@@ -250,6 +250,7 @@ class Jobs:
         job.receipt_blob = blob
         effects = self._unreserve(now, job, job.reserved - price, "unused")
         self._close_ticket(job)
+        node.ended[ticket.model] += 1
         if node.row.state == "convicted":
             job.state, job.verdict = "refunded", "convicted"
             return [*effects, *self._unreserve(now, job, price, "refund"), Save(job.row())]

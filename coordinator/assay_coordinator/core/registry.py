@@ -29,7 +29,9 @@ class Node:
     running: int = 0
     waiting: int = 0
     free_slots: int = 0
-    issued: Counter[bytes] = field(default_factory=Counter)  # tickets since the last heartbeat
+    # By model, since the last heartbeat: tickets given, and receipts booked of whatever was given.
+    issued: Counter[bytes] = field(default_factory=Counter)
+    ended: Counter[bytes] = field(default_factory=Counter)
     jobs: dict[bytes, int] | None = None  # by model; None: the node does not tell them apart
     wait_ms: dict[bytes, int] = field(default_factory=dict)  # until a model is loaded
     draining: bool = False
@@ -53,13 +55,18 @@ class Node:
 
     @property
     def load(self) -> int:
-        return self.running + self.waiting + self.issued.total()
+        """Its jobs, as far as is known here: what it told last, and tickets and receipts since.
+
+        A receipt may overtake the heartbeat that still counts its job, or the other way round; the
+        next heartbeat mends the one job of difference.
+        """
+        return max(0, self.running + self.waiting + self.issued.total() - self.ended.total())
 
     def load_of(self, model: bytes) -> int:
         """Its jobs of one model; all of them where the node does not tell."""
         if self.jobs is None:
             return self.load
-        return self.jobs.get(model, 0) + self.issued[model]
+        return max(0, self.jobs.get(model, 0) + self.issued[model] - self.ended[model])
 
     def wait_us(self, model: bytes) -> int:
         """Microseconds until the node should have loaded `model`."""
@@ -114,6 +121,7 @@ class Registry:
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = 0
         node.issued.clear()
+        node.ended.clear()
         node.wait_ms = {}
         node.jobs = {}
         node.free_slots = node.slots
@@ -129,6 +137,7 @@ class Registry:
         node.free_slots, node.draining = min(beat.free_slots, node.slots), beat.draining
         node.lease_until = lease_until
         node.issued.clear()
+        node.ended.clear()
         told = beat.models
         node.jobs = None if told is None else {one.model: one.jobs for one in told}
         node.wait_ms = {one.model: one.wait_ms for one in told or ()}

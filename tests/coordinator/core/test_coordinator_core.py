@@ -105,6 +105,21 @@ def test_tickets_count_as_load_until_the_next_heartbeat() -> None:
     ask(world)
 
 
+def test_a_booked_receipt_makes_room_at_once_and_once() -> None:
+    """Short answers end long before the next heartbeat: their machines must not wait for it."""
+    a = node(10)
+    world = World(replace(POLICY, queue_per_slot=0), [])
+    world.grant(CLIENT.public_key)
+    world.join(a, slots=2)
+    held = ask(world)
+    ask(world)
+    world.serve(held)
+    for by_client in (False, True, False):  # the same receipt three times is one job
+        assert isinstance(world.hand_in(held, by_client), m.ReceiptBooked)
+    ask(world)
+    assert code(world.ask(CLIENT)) == "no_capacity"
+
+
 @pytest.mark.parametrize("count", [3, 40])
 def test_equal_nodes_share_the_jobs(count: int) -> None:
     policy = replace(POLICY, queue_per_slot=1_000)

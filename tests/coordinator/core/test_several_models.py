@@ -78,6 +78,19 @@ def test_tickets_count_for_their_model_until_the_next_heartbeat() -> None:
     assert picks(scheduler, OTHER)
 
 
+def test_a_booked_receipt_ends_its_job_before_the_next_heartbeat() -> None:
+    scheduler, registry, [one] = scheduler_of(1)
+    registry.heartbeat(one, load(jobs=2, others=2), 10**9)
+    assert not picks(scheduler, OTHER)
+    one.ended[OTHER] += 1
+    assert picks(scheduler, OTHER)
+    assert (one.load, one.load_of(MODEL), one.load_of(OTHER)) == (3, 2, 1)
+    one.ended[OTHER] += 4  # of jobs the heartbeat did not count any more
+    assert (one.load, one.load_of(MODEL), one.load_of(OTHER)) == (0, 2, 0)
+    registry.heartbeat(one, load(0, 2), 10**9)
+    assert (one.load, one.load_of(OTHER)) == (2, 2)
+
+
 def test_a_node_that_does_not_tell_its_models_apart_is_held_to_all_its_jobs() -> None:
     scheduler, registry, [one] = scheduler_of(1)
     registry.heartbeat(one, heartbeat(running=2), 10**9)
