@@ -121,7 +121,7 @@ def test_the_first_violation_is_the_first_of_the_tasks_for_any_number_of_workers
     file.write_text(FRAMED)
     told = []
     for workers in ("1", "2"):
-        assert main(["check", str(file), "--seeds", "5..8", "--workers", workers]) == 1
+        assert main(["check", str(file), "--seeds", "2..5", "--workers", workers]) == 1
         told.append(capsys.readouterr().out)
     assert told[0] == told[1]
     assert [line.split()[0] for line in told[0].splitlines()[:3]] == ["ok", "simnet", "S2"]
