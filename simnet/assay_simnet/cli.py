@@ -17,6 +17,7 @@ def main(argv: list[str] | None = None) -> int:
         from assay_simnet.commands import act, add_verbs
         from assay_simnet.policy_study import add_comparison
         from assay_simnet.study import add_studies
+        from assay_simnet.up_command import add_up
     except ModuleNotFoundError as error:
         return report_missing("simnet", "simnet", error)
     parser = argparse.ArgumentParser(prog="simnet", description=__doc__.splitlines()[0])
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     demo.add_argument("--report", type=Path, default=Path("demo-report.json"))
     demo.add_argument("--keep", type=Path, help="keep logs and databases in this folder")
     demo.set_defaults(act=_demo)
+    add_up(verbs)
     return act(parser.parse_args(argv))
 
 
