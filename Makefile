@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
-.PHONY: setup test check demo simulate bench docs vectors adversaries contracts setup-contracts test-contracts
+.PHONY: setup test check demo simulate bench docs pictures vectors adversaries contracts setup-contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
@@ -25,8 +25,13 @@ simulate:  ## every shipped scenario under three seeds, and small under twenty-f
 bench:  ## every published figure; one JSON line each
 	for program in $$(grep -l __main__ bench/*.py) bench/verify/run.py bench/verify/lifetime.py; do $(BIN)/python $$program || exit 1; done
 
-docs:  ## what docs promise about the code, checked
-	$(BIN)/pytest tests/test_tidy.py -k "spec or docs or invariant"
+docs:  ## what docs promise about the code, checked; then the site, in build/docs
+	$(BIN)/pytest tests/test_tidy.py tests/test_pictures.py tests/test_docs_blocks.py -k "spec or docs or invariant or picture or block"
+	$(BIN)/python -c "import furo, myst_parser" 2>/dev/null || $(BIN)/pip install -q --group docs
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html . build/docs
+
+pictures:  ## docs/pictures from the state tables that the cores obey
+	$(BIN)/python scripts/draw_states.py
 
 vectors:  ## protocol/spec/vectors/messages.json from the code
 	$(BIN)/python protocol/spec/make_vectors.py

@@ -55,7 +55,7 @@ class Life:
 
     def suspended(self) -> None:
         """The inquiry proved nothing: it begins anew."""
-        row = moved(self.row, "probation", 0)
+        row = moved(moved(self.row, "suspended", 0), "probation", 0)
         self.row = replace(row, verified=0, evidence=0, detectors=b"")
 
     def _settle(self, decision: Decision) -> None:

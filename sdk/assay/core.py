@@ -10,13 +10,12 @@ Rules it keeps:
 - Every ticket ends: by a receipt handed in, or by AbandonJob with what its node last signed
   (invariant P1). Attempts, waits and the whole are bounded by JobLimits (invariant B1).
 
-    READY -> ASKING -> STREAMING -> OVER
-    ASKING, STREAMING -> BACKING_OFF -> ASKING    a refusal, or a second failure in a row
-    STREAMING -> ENDING -> OVER                   cancelled: the receipt is awaited briefly
+MOVES has the phases and what leads from one to another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -84,6 +83,24 @@ class Phase(Enum):
     BACKING_OFF = auto()
     ENDING = auto()
     OVER = auto()
+
+
+MOVES: Final[Mapping[tuple[Phase, Phase], str]] = {
+    (Phase.READY, Phase.ASKING): "a ticket is asked for",
+    (Phase.READY, Phase.OVER): "the prompt is too long, or cancelled",
+    (Phase.ASKING, Phase.STREAMING): "a ticket is granted; the prompt goes to its node",
+    (Phase.ASKING, Phase.BACKING_OFF): "refused: wait",
+    (Phase.ASKING, Phase.ASKING): "refused, and JobLimits know no wait",
+    (Phase.ASKING, Phase.OVER): "refused for good, or cancelled",
+    (Phase.STREAMING, Phase.STREAMING): "tokens",
+    (Phase.STREAMING, Phase.ASKING): "the node is lost: another goes on",
+    (Phase.STREAMING, Phase.BACKING_OFF): "lost again without a token: wait",
+    (Phase.BACKING_OFF, Phase.ASKING): "the wait is over",
+    (Phase.BACKING_OFF, Phase.OVER): "cancelled, or the time is over",
+    (Phase.STREAMING, Phase.ENDING): "cancelled: the receipt is awaited briefly",
+    (Phase.ENDING, Phase.OVER): "the receipt, or no more time for it",
+    (Phase.STREAMING, Phase.OVER): "the receipt: the answer is whole",
+}
 
 
 @dataclass(slots=True)
@@ -396,7 +413,7 @@ class JobMachine:
         self._end("failed" if self._reason else "cancelled", self._reason)
 
     def _end(self, finish: str, error: AssayError | None = None) -> None:
-        self.phase = Phase.OVER
+        self._move(Phase.OVER)
         segments = tuple(run.segment() for run in self._runs)
         outcome = Outcome(tuple(self.held), finish, error, segments, self.attempt)
         self._effects.append(Ended(outcome))
@@ -420,7 +437,12 @@ class JobMachine:
         return "stop" if self.held[-1] in self.job.stop_tokens else "length"
 
     def _enter(self, phase: Phase, for_us: int) -> None:
-        self.phase, self._phase_at = phase, self._now + for_us
+        self._move(phase)
+        self._phase_at = self._now + for_us
+
+    def _move(self, phase: Phase) -> None:
+        assert (self.phase, phase) in MOVES, f"no job goes from {self.phase} to {phase}"
+        self.phase = phase
 
     def _streaming(self, attempt: int) -> bool:
         return self.phase in (Phase.STREAMING, Phase.ENDING) and attempt == self.attempt

@@ -14,13 +14,23 @@ from assay_protocol.extras import report_missing
 def main(argv: list[str] | None = None) -> int:
     """The console script."""
     try:
-        from assay_simnet.commands import act, add_verbs
-        from assay_simnet.policy_study import add_comparison
-        from assay_simnet.study import add_studies
+        from assay_simnet.commands import act
+
+        args = parser().parse_args(argv)
     except ModuleNotFoundError as error:
         return report_missing("simnet", "simnet", error)
-    parser = argparse.ArgumentParser(prog="simnet", description=__doc__.splitlines()[0])
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    return act(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and flags. Raises ModuleNotFoundError where the extra is not installed."""
+    from assay_simnet.commands import add_verbs
+    from assay_simnet.policy_study import add_comparison
+    from assay_simnet.study import add_studies
+    from assay_simnet.up_command import add_up
+
+    top = argparse.ArgumentParser(prog="simnet", description=__doc__.splitlines()[0])
+    verbs = top.add_subparsers(required=True, metavar="VERB")
     add_verbs(verbs)
     add_studies(verbs)
     add_comparison(verbs)
@@ -29,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     demo.add_argument("--report", type=Path, default=Path("demo-report.json"))
     demo.add_argument("--keep", type=Path, help="keep logs and databases in this folder")
     demo.set_defaults(act=_demo)
-    return act(parser.parse_args(argv))
+    add_up(verbs)
+    return top
 
 
 def _demo(args: argparse.Namespace) -> int:

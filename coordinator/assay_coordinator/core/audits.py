@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from assay_coordinator.core.box_keys import can_seal_to
@@ -57,6 +57,13 @@ from assay_protocol.signing import ED25519, Verifier, digest, open_signed
 RETRY_US: Final = 1_000_000  # how soon to look for an auditor again
 RESEND_US: Final = 10_000_000  # a request to an executor may be lost with its session
 ASSIGN_MAX: Final = 64  # cases looked at in one go
+# A replay's stages: who is waited for, and what ends the wait.
+STAGES: Final[Mapping[tuple[str, str], str]] = {
+    ("task", "transcript"): "the auditor accepts, with a key to seal to",
+    ("transcript", "deliver"): "the executor's transcript is passed on, sealed",
+    ("deliver", "open"): "the auditor commits to what it found, signed",
+    ("open", "reveal"): "the executor opens its leaves",
+}
 INQUIRY_FINDINGS: Final = 2  # that have to speak for a job of a node under inquiry
 
 Ended = tuple[list[Effect], list[Verdict]]
@@ -383,6 +390,7 @@ class Audits:
 
     def _stage(self, now: int, case: Case, stage: str) -> Replay:
         assert case.replay is not None
+        assert (case.replay.stage, stage) in STAGES, "a stage is not skipped"
         case.replay.stage = stage
         case.replay.deadline_at = now + self._policy.audit_stage_us
         return case.replay

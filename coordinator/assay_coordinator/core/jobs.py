@@ -1,25 +1,17 @@
-"""A job from ticket to pay. Each state, and what moves it:
+"""A job from ticket to pay. MOVES has its states and what leads from one to another; there is no
+other move.
 
-    issued    -> drawn          its receipt is booked (once: L2), price moves to escrow, and the
-                                node is new or the client wants it audited at once
-    issued    -> pending        the same, and its round of the lottery is not drawn yet
-    pending   -> held | drawn   its round was drawn
-    issued    -> expired        no receipt in time, or given up: the reservation goes back (P1)
-    held      -> released       later jobs or epochs went by: escrow is paid out
-    drawn     -> released       its audit passed
-    drawn     -> refunded       its audit failed, or the node could not prove its work
-    pending|held -> drawn       its node is under inquiry (inquiry.py)
-    pending|held|drawn -> refunded   the node was convicted; held also if it lied as an auditor
-
-No credit without a valid ticket (L3): only jobs in this table can be booked, and only a ticket
-signed here makes one. Signatures are checked before any state changes (S1).
+A receipt is booked once (L2), and then the price is in escrow; a reservation that no receipt comes
+for goes back (P1). No credit without a valid ticket (L3): only jobs that are known here can be
+booked, and only a ticket signed here makes one. Signatures are checked before any state changes
+(S1).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -40,6 +32,20 @@ from assay_protocol.signing import Verifier, digest, open_signed, peek
 from assay_protocol.splits import COMPUTE
 from assay_protocol.tickets import job_price, reserve_price
 
+MOVES: Final[Mapping[tuple[str, str], str]] = {
+    ("issued", "pending"): "its receipt is booked",
+    ("issued", "drawn"): "booked, and its audit is certain",
+    ("issued", "expired"): "no receipt in time, or given up",
+    ("issued", "refunded"): "booked, but its node is convicted",
+    ("pending", "held"): "its round was drawn, it was not",
+    ("pending", "drawn"): "drawn, or its node is under inquiry",
+    ("held", "drawn"): "its node is under inquiry, or withheld work",
+    ("held", "released"): "later jobs or epochs went by",
+    ("drawn", "released"): "its audit passed",
+    ("drawn", "refunded"): "its audit failed, or nobody could say",
+    ("pending", "refunded"): "its node was convicted",
+    ("held", "refunded"): "convicted, or outvoted as an auditor",
+}
 UNPAID: Final = ("pending", "held", "drawn")
 OPEN: Final = ("issued", *UNPAID)
 FINAL: Final = ("released", "refunded", "expired")
@@ -66,6 +72,11 @@ class Job:
     booked_at: int = 0
     drawn_at: int = 0
     draw_seed: bytes = b""
+
+    def move(self, state: str) -> None:
+        """One of the moves there are."""
+        assert (self.state, state) in MOVES, f"no job goes from {self.state} to {state}"
+        self.state = state
 
     def row(self) -> JobRow:
         t = self.ticket
@@ -252,7 +263,8 @@ class Jobs:
         self._close_ticket(job)
         node.ended[ticket.model] += 1
         if node.row.state == "convicted":
-            job.state, job.verdict = "refunded", "convicted"
+            job.move("refunded")
+            job.verdict = "convicted"
             return [*effects, *self._unreserve(now, job, price, "refund"), Save(job.row())]
         job.charged, job.held_epoch = price, self._epochs.running
         _, reserved = _purses(ticket.client)
@@ -280,9 +292,11 @@ class Jobs:
             asked=job.verify,
             outcome=UNDRAWN,
         )
-        job.round, job.booked_at, job.state = self._lottery.enter(now, entry), now, "pending"
-        if job.numerator == job.denominator:
-            job.state, job.drawn_at = "drawn", now
+        job.round, job.booked_at = self._lottery.enter(now, entry), now
+        certain = job.numerator == job.denominator
+        job.move("drawn" if certain else "pending")
+        if certain:
+            job.drawn_at = now
             job.draw_seed = self._entropy.keyed(b"auditor", receipt)
 
     def _rate(self, now: int, job: Job, node: Node) -> tuple[int, int]:
@@ -309,9 +323,11 @@ class Jobs:
             job.drawn_at = now  # an inquiry was first; its verdict is the draw's
             return None, [Save(job.row())]
         if draw.hit:
-            job.state, job.drawn_at, job.draw_seed = "drawn", now, draw.seed
+            job.move("drawn")
+            job.drawn_at, job.draw_seed = now, draw.seed
             return job, [Save(job.row())]
-        job.state, job.held_epoch = "held", self._epochs.running
+        job.move("held")
+        job.held_epoch = self._epochs.running
         return None, [*self._hold(now, job), Save(job.row())]
 
     # ---- settling ----
@@ -345,7 +361,7 @@ class Jobs:
         undrawn = [j for j in self.unpaid(node) if j.state != "drawn" and j.verify != "none"]
         recalled = undrawn[max(0, len(undrawn) - most) :]
         for job in recalled:
-            job.state = "drawn"
+            job.move("drawn")
             job.draw_seed = self._entropy.keyed(b"auditor", digest(job.receipt_blob))
         self._unhold(node, {job.ticket.ticket for job in recalled})
         return recalled
@@ -389,7 +405,8 @@ class Jobs:
             if job is None or job.deadline_at != at:
                 continue
             if job.state == "issued":
-                job.state, job.verdict = "expired", "no_receipt"
+                job.move("expired")
+                job.verdict = "no_receipt"
                 effects += self._unreserve(now, job, job.reserved, "expire")
                 self._close_ticket(job)
                 self._set_deadline(job, now + self._policy.receipt_grace_us)
@@ -416,8 +433,8 @@ class Jobs:
             self._waived[node] = self._waived.get(node, 0) + job.charged
 
     def _settle(self, job: Job, state: str, verdict: str) -> None:
-        assert job.state in UNPAID
-        job.state, job.verdict = state, verdict
+        job.move(state)
+        job.verdict = verdict
         if job.verify == "none":
             self._waived[job.ticket.node] -= job.charged
         unpaid = self._unpaid[job.ticket.node]

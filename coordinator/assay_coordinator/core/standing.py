@@ -5,11 +5,14 @@ active      jobs are drawn at a rate that falls with its record
 inquiry     an alarm: no jobs, pay held back, until what it has in escrow is audited
 suspended   nothing was proven, or no fraud: no jobs for `suspension_us`, then probation anew
 convicted   proven: escrow forfeited, the key is banned for good
+
+MOVES has what leads from one to another.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +21,18 @@ from assay_coordinator.core.records import NodeRow
 from assay_protocol.limits import MODELS_PER_NODE_MAX
 from assay_protocol.messages import Offer
 
+MOVES: Final[Mapping[tuple[str, str], str]] = {
+    ("probation", "active"): "enough audits passed",
+    ("active", "probation"): "its record became too short",
+    ("probation", "inquiry"): "an alarm, or a job found wrong",
+    ("active", "inquiry"): "an alarm, or a job found wrong",
+    ("inquiry", "suspended"): "all is audited, nothing is proven",
+    ("suspended", "probation"): "its pause is over",
+    ("probation", "convicted"): "fraud is proven",
+    ("active", "convicted"): "fraud is proven",
+    ("inquiry", "convicted"): "fraud is proven",
+    ("suspended", "convicted"): "it signed two receipts for one ticket",
+}
 IDLE_US: Final = 30 * 24 * 3_600 * 1_000_000  # a record loses half its weight in this time unused
 CLOSED: Final = frozenset({"inquiry", "suspended", "convicted"})  # gets no jobs, audits nobody
 OFFERED_MAX: Final = 2 * MODELS_PER_NODE_MAX  # pairs of model and class remembered of a node
@@ -50,6 +65,8 @@ def fresh_row(node: bytes, operator: bytes, now: int) -> NodeRow:
 
 
 def moved(row: NodeRow, state: str, now: int) -> NodeRow:
+    """The record in another state: one of the MOVES."""
+    assert (row.state, state) in MOVES, f"no node goes from {row.state} to {state}"
     return replace(row, state=state, since=now)
 
 

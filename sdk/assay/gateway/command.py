@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == ["init"]:
             return _init(words[1:])
         if words[:1] == ["keys"]:
-            return _keys(_keys_parser().parse_args(words[1:]))
+            return _keys(keys_parser().parse_args(words[1:]))
         file, given = _given(parser(), words)
         settings = load_from_process(file, given)
         configure_logs()
@@ -101,7 +101,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _keys_parser() -> argparse.ArgumentParser:
+def keys_parser() -> argparse.ArgumentParser:
+    """The command line of `assay gateway keys`."""
     parser = argparse.ArgumentParser(prog="assay gateway keys")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     made = verbs.add_parser("add", help="make a key and print it, once")

@@ -53,6 +53,9 @@ class RealNetwork:
     folder: Path
     address: str = ""
     rpc: str = ""
+    pages: str = ""  # the coordinator's, where it serves some
+    gateway: str = ""
+    apart: bool = False  # in process groups of their own: a terminal's Ctrl-C is ours alone
     contracts: dict[str, str] = field(default_factory=dict)  # addresses by name
     processes: dict[str, trio.Process] = field(default_factory=dict)
     killed: list[trio.Process] = field(default_factory=list)
@@ -75,13 +78,30 @@ class RealNetwork:
         with trio.fail_after(START_SECONDS_MAX):
             ready = await Lines(process.stdout).next()
         self.address, self.rpc = ready["address"], ready["rpc"]
-        self.contracts = ready["contracts"]
+        self.contracts, self.pages = ready["contracts"], ready["http"] or ""
+
+    async def start_gateway(self, *words: str) -> str:
+        """`assay gateway` with `words`, on any free port if they name none; its URL."""
+        command = [sys.executable, "-m", "assay", "gateway", "--coordinator", self.address]
+        command += ["--listen", "127.0.0.1:0", "--data-dir", str(self.folder / "gateway")]
+        command += ["--key", str(self.folder / "gateway.key"), *words]
+        process = await self.spawn("gateway", command)
+        assert process.stdout is not None
+        with trio.fail_after(START_SECONDS_MAX):
+            try:
+                self.gateway = (await Lines(process.stdout).next())["ready"]
+            except AssayError:
+                await process.wait()
+                self.check_alive("gateway")
+                raise
+        return self.gateway
 
     async def start_node(self, name: str, card: Path, model: Path, **flags: object) -> None:
-        """An honest `node start`."""
+        """An honest `node start`. What it says is not read: a pipe would fill, and stop it."""
         given = {**self._node_flags(name, card, model), **flags}
         words = [word for key, value in given.items() for word in (_flag(key), str(value))]
-        await self.spawn(name, [sys.executable, "-m", "assay_node", "start", *words])
+        command = [sys.executable, "-m", "assay_node", "start", *words]
+        await self.spawn(name, command, stdout=subprocess.DEVNULL)
 
     async def start_cheat(
         self, name: str, card: Path, model: Path, cheap: Path, **flags: object
@@ -94,6 +114,8 @@ class RealNetwork:
 
     async def spawn(self, name: str, command: Sequence[str], **options: Any) -> trio.Process:
         """Start `command` as the process `name`."""
+        if self.apart:
+            options["process_group"] = 0
         with (self.folder / f"{name}.log").open("ab") as errors:
             process = await trio.lowlevel.open_process(
                 command, stdout=options.pop("stdout", subprocess.PIPE), stderr=errors, **options
@@ -111,6 +133,15 @@ class RealNetwork:
         """`kill`, and wait until the process is gone: its ports and files are free."""
         self.kill(name)
         await _reap(self.killed.pop())
+
+    async def end(self, name: str) -> None:
+        """SIGTERM, and wait as long as it takes; nothing if it does not run."""
+        process = self.processes.get(name)
+        if process is None:
+            return
+        if process.poll() is None:
+            process.terminate()
+        await process.wait()
 
     def operator_seed(self) -> bytes:
         return load_or_create_key(self.folder / "operator.key")
@@ -168,9 +199,9 @@ class RealNetwork:
 
 
 @asynccontextmanager
-async def real_network(folder: Path) -> AsyncIterator[RealNetwork]:
+async def real_network(folder: Path, *, apart: bool = False) -> AsyncIterator[RealNetwork]:
     """An empty network; its processes end with the scope."""
-    network = RealNetwork(folder)
+    network = RealNetwork(folder, apart=apart)
     try:
         yield network
     finally:
