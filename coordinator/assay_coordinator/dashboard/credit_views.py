@@ -1,12 +1,9 @@
-"""Credit: epochs and their roots, the leaves of one, and an account's proof."""
+"""Credit: epochs and their roots, the leaves of one, and an account's bundle."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-import trio
-
-from assay_contracts.credit.bundle import CreditBundle, Statement
 from assay_coordinator.dashboard.asked import Asked, cursor
 from assay_coordinator.dashboard.postings import (
     FoundEpoch,
@@ -22,7 +19,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.splits import ROLES
 
 EPOCHS_SHOWN: Final = 30  # of an account's history
-PROOF_BUNDLE_BYTES_MAX: Final = 8 << 20  # a larger one is not taken apart here
+BUNDLE_BYTES_MAX: Final = 8 << 20  # of one that a page is given
 
 
 async def epochs(views: Views, asked: Asked) -> Shape:
@@ -95,20 +92,12 @@ async def account(views: Views, asked: Asked) -> Shape:
     }
 
 
-async def proof(views: Views, asked: Asked) -> Shape:
-    """The account's leaves of the newest epoch on the chain, each with its way to the root."""
+async def bundle(views: Views, asked: Asked) -> bytes:
+    """All that checks the account's credit of the newest epoch on the chain, but the root."""
     raw = await views.subject.bundle(asked.name("account", 32))
-    if len(raw) > PROOF_BUNDLE_BYTES_MAX:
-        raise AssayError("oversized", "fetch it with `assay credit prove`: it has many receipts")
-    bundle = await trio.to_thread.run_sync(CreditBundle.decode, raw)
-    found = await views.subject.read(one_epoch, bundle.epoch)
-    return {
-        "account": bundle.account.hex(),
-        "epoch": _epoch(found),
-        "chain_id": bundle.chain_id,
-        "ledger": f"0x{bundle.ledger.hex()}",
-        "statements": [_statement(one) for one in bundle.statements],
-    }
+    if len(raw) > BUNDLE_BYTES_MAX:
+        raise AssayError("oversized", "it has very many receipts: `assay credit prove` fetches it")
+    return raw
 
 
 def _epoch(found: FoundEpoch) -> Shape:
@@ -123,15 +112,4 @@ def _leaf(leaf: CreditLeaf) -> dict[str, Any]:
         "lifetime": credit(leaf.cumulative),
         "epoch_credit": credit(leaf.epoch_credit),
         "lines_root": leaf.receipts_root.hex(),
-    }
-
-
-def _statement(statement: Statement) -> Shape:
-    return {
-        "leaf": _leaf(statement.leaf),
-        "index": statement.index,
-        "lines": len(statement.lines),
-        "proof": [
-            {"hash": item.hash.hex(), "amount": str(item.amount)} for item in statement.proof
-        ],
     }

@@ -60,7 +60,7 @@ async def network(views: Views, asked: Asked) -> Shape:
             "last": last.epoch if last else None,
             "last_state": last.state if last else None,
         },
-        "attention": [node_shape(node, core.catalogue) for node in _attention(census)],
+        "attention": [node_shape(node, core) for node in _attention(census)],
         **lately,
         "models": [
             _model(listed, census.supply.get(model, _NOTHING), core.rules.allows(model), None)

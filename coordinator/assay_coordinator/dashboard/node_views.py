@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from assay_coordinator.core.coordinator import Coordinator
-from assay_coordinator.core.oversight import proven
 from assay_coordinator.core.registry import Node
 from assay_coordinator.core.standing import may_audit
 from assay_coordinator.dashboard.asked import Asked, cursor
@@ -44,7 +43,7 @@ async def nodes(views: Views, asked: Asked) -> Shape:
     more = len(found) > limit
     last = shown[-1].rank if more else None
     following = None if last is None else cursor(last[0], -last[1], last[2])
-    return page([node_shape(node, core.catalogue) for node in shown], following)
+    return page([node_shape(node, core) for node in shown], following)
 
 
 async def one_node(views: Views, asked: Asked) -> Shape:
@@ -53,7 +52,7 @@ async def one_node(views: Views, asked: Asked) -> Shape:
     seen, row = look(node, core.ledger, views.subject.clock()), node.row
     numerator, denominator = core.policy.audit_due(row.verified)
     return {
-        **node_shape(seen, core.catalogue),
+        **node_shape(seen, core),
         "software": seen.software,
         "offers": [_offer(offer, core) for offer in seen.offers.values()],
         "audits_done": row.audits_done,
@@ -61,14 +60,9 @@ async def one_node(views: Views, asked: Asked) -> Shape:
         "outvoted": row.outvoted,
         "may_audit": may_audit(core.policy, row),
         "exact_in_a_row": row.exact,
-        "disproved": row.disproved,
         "audited_at": row.audited_at,
         "audit_rate": round(numerator / denominator, 4),
         "probation_left": max(0, core.policy.probation_audits - row.verified),
-        "convicted_for": _convicted_for(views, node),
-        "suspended_until": row.since + core.policy.suspension_us
-        if row.state == "suspended"
-        else None,
         "credit": {
             "compute": credit(_lifetime(views, row.node, COMPUTE)),
             "auditor": credit(_lifetime(views, row.node, AUDITOR)),
@@ -92,14 +86,6 @@ def _known(views: Views, asked: Asked) -> Node:
     if node is None:
         raise AssayError("unknown_node")
     return node
-
-
-def _convicted_for(views: Views, node: Node) -> str | None:
-    """`quorum`: two auditors or more proved its answers wrong; `equivocation`: it signed two
-    receipts for one ticket, which is the only other way."""
-    if node.row.state != "convicted":
-        return None
-    return "quorum" if proven(views.subject.core().policy, node.row) else "equivocation"
 
 
 def _lifetime(views: Views, account: bytes, role: int) -> int:

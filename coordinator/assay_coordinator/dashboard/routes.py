@@ -31,6 +31,7 @@ FRESH_SECONDS: Final = 2.0
 KEPT_MAX: Final = 64  # answers
 MAKING_MAX: Final = 32
 JSON: Final = "application/json"
+BYTES: Final = "application/octet-stream"
 CLOCK_HEADER: Final = "x-assay-now"  # microseconds since the epoch
 STATUS: Final[Mapping[str, int]] = {
     "query_invalid": 400,
@@ -54,7 +55,7 @@ class Endpoint:
     """One path of the API: what answers it, which words its query may have, what it tells."""
 
     path: str
-    view: Callable[[Views, Asked], Awaitable[Mapping[str, Any]]]
+    view: Callable[[Views, Asked], Awaitable[Mapping[str, Any] | bytes]]
     text: str
     query: Mapping[str, str] = field(default_factory=dict)
 
@@ -131,9 +132,9 @@ API: Final = (
         "what an account earned, by role, and in each of the last 30 epochs",
     ),
     Endpoint(
-        "/api/credit/{account}/proof",
-        credit_views.proof,
-        "its leaves of the newest epoch on the chain, each with its Merkle proof",
+        "/api/credit/{account}/bundle",
+        credit_views.bundle,
+        "its credit bundle of the newest epoch on the chain (protocol/spec/credit.md), as bytes",
     ),
 )
 
@@ -161,7 +162,8 @@ class Answers:
                 content, etag = await self._content(endpoint, request)
             except AssayError as error:
                 return refused(error)
-            response = tagged_response(request, content, etag, JSON)
+            kind = BYTES if endpoint.view is credit_views.bundle else JSON
+            response = tagged_response(request, content, etag, kind)
             response.headers[CLOCK_HEADER] = str(self._views.subject.clock())
             return response
 
@@ -181,6 +183,8 @@ class Answers:
             shape = await endpoint.view(self._views, asked)
         finally:
             self._making -= 1
+        if isinstance(shape, bytes):
+            return shape, etag_of(shape)  # large ones have a cache of their own
         content = json.dumps(shape, separators=(",", ":")).encode()
         etag = etag_of(content)
         self._keep(name, content, etag)

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from assay_coordinator.adapters.draws import outcome
-from assay_coordinator.core.coordinator import Listed
+from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.evidence import ALARM, MICRO
 from assay_coordinator.core.jobs import FINAL
-from assay_coordinator.core.records import AuditRow, EpochRow, JobRow, VerdictRow
+from assay_coordinator.core.oversight import proven
+from assay_coordinator.core.records import AuditRow, EpochRow, JobRow, NodeRow, VerdictRow
 from assay_coordinator.dashboard.census import SeenNode
 from assay_protocol.messages import Receipt, Ticket
 from assay_protocol.signing import digest, peek
@@ -33,7 +34,7 @@ def model_ref(model: bytes, catalogue: Mapping[bytes, Listed]) -> Shape:
     return {"id": model.hex(), "name": listed.name if listed else None}
 
 
-def node_shape(node: SeenNode, catalogue: Mapping[bytes, Listed]) -> Shape:
+def node_shape(node: SeenNode, core: Coordinator) -> Shape:
     """A node as lists show it."""
     row = node.row
     return {
@@ -44,7 +45,7 @@ def node_shape(node: SeenNode, catalogue: Mapping[bytes, Listed]) -> Shape:
         "since": row.since,
         "draining": node.draining,
         "device": node.device,
-        "models": [model_ref(model, catalogue) for model in node.offers],
+        "models": [model_ref(model, core.catalogue) for model in node.offers],
         "jobs": row.jobs,
         "running": node.running,
         "waiting": node.waiting,
@@ -56,6 +57,11 @@ def node_shape(node: SeenNode, catalogue: Mapping[bytes, Listed]) -> Shape:
         "alarm_nats": round(ALARM / MICRO, 3),
         "earned": credit(node.earned),
         "escrow": credit(node.escrow),
+        "disproved": row.disproved,
+        "convicted_for": _convicted_for(row, core),
+        "suspended_until": row.since + core.policy.suspension_us
+        if row.state == "suspended"
+        else None,
     }
 
 
@@ -130,6 +136,14 @@ def epoch_shape(epoch: EpochRow, posted: Mapping[str, Any], voided_at: int | Non
         "voided_at": voided_at,
         **posted,
     }
+
+
+def _convicted_for(row: NodeRow, core: Coordinator) -> str | None:
+    """`quorum`: two auditors or more proved its answers wrong; `equivocation`: it signed two
+    receipts for one ticket, which is the only other way."""
+    if row.state != "convicted":
+        return None
+    return "quorum" if proven(core.policy, row) else "equivocation"
 
 
 def page(items: Sequence[Shape], following: str | None) -> Shape:

@@ -13,11 +13,12 @@ import trio
 from starlette.applications import Starlette
 
 from asgi_caller import Answer, Caller
+from assay_contracts.credit.bundle import CreditBundle
 from assay_coordinator.core.jobs import FINAL
 from assay_coordinator.core.records import AuditRow, EpochRow, JobRow, RoundRow, VerdictRow
 from assay_coordinator.dashboard import routes as routes_module
 from assay_coordinator.dashboard.routes import API, CLOCK_HEADER, STATUS, dashboard_routes
-from assay_protocol.credit_tree import CreditLeaf, ProofItem, fold
+from assay_protocol.credit_tree import fold
 from assay_protocol.errors import CODES
 from coordinator.dashboard.lived_in import CLIENTS, LivedIn, lived_in
 
@@ -164,26 +165,18 @@ async def test_epochs_show_root_transaction_and_leaves(caller: Caller, world: Li
         assert sum(int(leaf["lifetime"]) for leaf in leaves) == row.total
 
 
-async def test_an_accounts_proof_leads_to_the_root_on_the_chain(
+async def test_an_accounts_bundle_leads_to_the_root_on_the_chain(
     caller: Caller, world: LivedIn
 ) -> None:
     account = world.honest[1].key.hex()
-    proof = await told(caller, f"/api/credit/{account}/proof")
-    epoch, checked = proof["epoch"], 0
-    for statement in proof["statements"]:
-        leaf = statement["leaf"]
-        one = CreditLeaf(
-            bytes.fromhex(leaf["account"]),
-            leaf["role_number"],
-            int(leaf["lifetime"]),
-            int(leaf["epoch_credit"]),
-            bytes.fromhex(leaf["lines_root"]),
-        )
-        items = [ProofItem(bytes.fromhex(i["hash"]), int(i["amount"])) for i in statement["proof"]]
-        root, total = fold(one.hash, one.cumulative, statement["index"], items)
+    answer = await caller.get(f"/api/credit/{account}/bundle")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    bundle = CreditBundle.decode(b"".join(answer.pieces))
+    epoch = await told(caller, f"/api/epochs/{bundle.epoch}")
+    assert len(bundle.statements) == 2, "it earned by computing and by auditing"
+    for one in bundle.statements:
+        root, total = fold(one.leaf.hash, one.leaf.cumulative, one.index, one.proof)
         assert (root.hex(), str(total)) == (epoch["root"], epoch["total"])
-        checked += 1
-    assert checked == 2, "it earned by computing and by auditing"
     seen = await told(caller, f"/api/credit/{account}")
     assert sum(int(role["lifetime"]) for role in seen["roles"]) == int(seen["earned"])
     assert sum(int(one["amount"]) for one in seen["epochs"]) == int(seen["earned"])
@@ -221,6 +214,10 @@ async def test_no_client_and_no_address_is_in_anything_told(caller: Caller, worl
         assert client.public_key.hex() not in text
         assert client.public_key.hex()[:12] not in text
     assert "192.0.2.7" not in text
+    for node in (*world.honest, world.cheat):
+        pieces = (await caller.get(f"/api/credit/{node.key.hex()}/bundle")).pieces
+        assert node.key in b"".join(pieces)
+        assert not any(client.public_key in b"".join(pieces) for client in CLIENTS)
     prompts = {row.ticket_blob for row in world.store.rows(JobRow)}
     assert not any(blob.hex() in text for blob in prompts)
 
@@ -248,7 +245,7 @@ async def test_who_never_earned_looks_like_nobody(caller: Caller) -> None:
     mine, theirs = [(await caller.get(f"/api/credit/{one}")).text for one in (client, nobody)]
     assert mine.replace(client, nobody) == theirs
     for one in (client, nobody):
-        answer = await caller.get(f"/api/credit/{one}/proof")
+        answer = await caller.get(f"/api/credit/{one}/bundle")
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "proof_invalid")
 
 
