@@ -8,7 +8,7 @@ passing of time are scripted (coordinator_world.py).
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import trio
 from assay_coordinator.adapters.anchor import Anchor, local_anchor
 from assay_coordinator.adapters.credit import Bundles
 from assay_coordinator.adapters.store import Store
+from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.events import Effect, PostEpoch, Save
 from assay_coordinator.core.records import Row
 from assay_coordinator.dashboard.subject import CardFacts, Chain, Subject
@@ -29,6 +30,7 @@ from coordinator.core.coordinator_world import (
     MODEL,
     OPERATOR,
     POLICY,
+    SECOND,
     Issued,
     ScriptedNode,
     World,
@@ -39,7 +41,7 @@ from coordinator.core.coordinator_world import (
 )
 
 CLIENTS: Final = (identity(50), identity(51))
-HOUR: Final = 3_600
+BEGIN: Final = 1_780_000_000 * SECOND  # a day in 2026
 DEVICES: Final = ("NVIDIA GeForce RTX 4090", "NVIDIA RTX A6000", "Apple M3 Max", "cpu")
 
 
@@ -54,6 +56,10 @@ class LivedIn(World):
         self._draw = random.Random(7)
         self._unwritten: list[Row] = []
         super().__init__(POLICY)
+
+    def _start(self) -> Coordinator:
+        self.now = max(self.now, BEGIN)
+        return super()._start()
 
     def carry_out(self, effects: list[Effect]) -> None:
         self._unwritten += [effect.row for effect in effects if isinstance(effect, Save)]
@@ -176,7 +182,7 @@ class LivedIn(World):
     def close_epoch(self) -> None:
         self.call(OPERATOR.public_key, m.CloseEpoch())
 
-    def subject(self) -> Subject:
+    def subject(self, faults: Sequence[str] = ()) -> Subject:
         """What the dashboard sees of it, at the moment it stopped."""
         deployment = self.anchor.deployment
         bundles = Bundles(self.written, deployment.chain_id, deployment.address)
@@ -184,7 +190,7 @@ class LivedIn(World):
             core=lambda: self.coordinator,
             engine=self.written.engine,
             clock=lambda: self.now,
-            faults=list,
+            faults=lambda: faults,
             bundle=partial(trio.to_thread.run_sync, bundles.bundle),
             key=COORDINATOR.public_key,
             chain=Chain(chain_id=deployment.chain_id, ledger=deployment.address, local=True),
