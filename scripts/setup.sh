@@ -83,4 +83,13 @@ if ! command -v cmake >/dev/null; then
 else
     "$venv/bin/python" -m assay_node.engine.library build exact --jobs 2
 fi
+# The pages' tests drive Debian's browser; without it they are skipped.
+if ! command -v chromium >/dev/null; then
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null ||
+            echo "setup: chromium could not be installed; the tests of pages will be skipped" >&2
+    else
+        echo "setup: without chromium the tests of pages are skipped" >&2
+    fi
+fi
 echo "setup: done; programs are in $venv/bin"

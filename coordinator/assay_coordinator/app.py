@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,7 @@ from assay_coordinator.core.economics import deterrence
 from assay_coordinator.core.events import PostEpoch, PostRound
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.rules import SignedPolicy
+from assay_coordinator.dashboard.subject import Chain, Subject, card_facts
 from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.runtime import Backends, Observe, Runtime
 from assay_network.descriptors import raise_descriptor_limit
@@ -67,7 +68,7 @@ class Settings:
     database: str | None = None
     catalogue: tuple[Path, ...] = ()
     rpc: tuple[str, int] | None = None
-    http: tuple[str, int] | None = None  # where /metrics, /healthz and /readyz are served
+    http: tuple[str, int] | None = None  # of metrics, health and the dashboard
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
     chain: RemoteChain | None = None  # None: a local one in the data directory
@@ -120,7 +121,8 @@ async def run_coordinator(settings: Settings) -> int:
             serve_sessions(host, SESSION, runtime.opened, runtime.closed)
             host.serve(REACH, ReachServer(host, dialer, _microseconds).handle)
             rpc = await _start_rpc(nursery, settings, anchor)
-            http = await _start_http(nursery, settings, runtime, metrics)
+            subject = partial(_subject, identity, store, anchor, runtime, cards)
+            http = await _start_http(nursery, settings, runtime, metrics, subject)
             _settle_heap()
             _ready(host.addresses, rpc, http, anchor.deployment.contracts)
             log.info("stopping", signal=signal.Signals(await anext(signals)).name)
@@ -280,16 +282,48 @@ def _metrics(settings: Settings) -> CoordinatorMetrics | None:
 
 
 async def _start_http(
-    nursery: trio.Nursery, settings: Settings, runtime: Runtime, metrics: CoordinatorMetrics | None
+    nursery: trio.Nursery,
+    settings: Settings,
+    runtime: Runtime,
+    metrics: CoordinatorMetrics | None,
+    subject: Callable[[], Subject],
 ) -> str | None:
+    """Metrics, health and the dashboard at one door; its URL."""
     if settings.http is None or metrics is None:
         return None
+    from assay_coordinator.dashboard.routes import dashboard_routes
     from assay_network.monitor import Monitored, run_monitor
 
     metrics.follow(runtime)
     monitored = Monitored(metrics=metrics.text, faults=runtime.faults)
-    url: str = await nursery.start(run_monitor, monitored, settings.http)
+    routes = dashboard_routes(await trio.to_thread.run_sync(subject))
+    url: str = await nursery.start(run_monitor, monitored, settings.http, routes)
     return url
+
+
+def _subject(
+    identity: Identity,
+    store: Store,
+    anchor: Anchor,
+    runtime: Runtime,
+    cards: Mapping[bytes, bytes],
+) -> Subject:
+    """What the dashboard may look at. Takes time: it reads the cards."""
+    deployment = anchor.deployment
+    return Subject(
+        core=lambda: runtime.core,
+        engine=store.engine,
+        clock=_microseconds,
+        faults=runtime.faults,
+        bundle=partial(runtime.document, "credit"),
+        key=identity.public_key,
+        chain=Chain(
+            chain_id=deployment.chain_id,
+            ledger=deployment.address,
+            local=anchor.local is not None,
+        ),
+        cards=card_facts(cards),
+    )
 
 
 def _settle_heap() -> None:

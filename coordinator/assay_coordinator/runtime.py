@@ -177,6 +177,26 @@ class Runtime:
         full = len(self._queue) >= QUEUE_EVENTS_MAX or self._queued_bytes >= QUEUE_BYTES_MAX
         return [*self.health.faults, *(["queue_full"] if full else [])]
 
+    async def document(self, what: str, key: bytes, *, begun: bool = False) -> bytes:
+        """All of a document that comes in parts; `begun`: a part of it was taken already, and the
+        others should be of the same one. Raises AssayError as whoever makes it does."""
+        if what == "card":
+            if key not in self._cards:
+                raise AssayError("model_unknown")
+            return self._cards[key]
+        if what == "calibration":
+            return self.core.tables.of(int.from_bytes(key, "big")).signed
+        make = self._backends.documents.get(what)
+        if make is None:
+            raise AssayError("unexpected_message", "no such document comes in parts")
+        name = (what, key)
+        kept = self._kept.get(name)
+        if begun and kept is not None:
+            return kept
+        document = await trio.to_thread.run_sync(make, key, limiter=self._readers)
+        self._keep(name, document)
+        return document
+
     # ---- sessions ----
 
     def opened(self, session: Session) -> Callable[[Session, int, bytes], None]:
@@ -349,27 +369,9 @@ class Runtime:
             return await trio.to_thread.run_sync(
                 self._backends.verdict, wanted.peer, wanted.ticket, limiter=self._readers
             )
-        document = await self._document(wanted)
+        document = await self.document(wanted.what, wanted.key, begun=wanted.offset > 0)
         part = document[wanted.offset : wanted.offset + PART_BYTES]
         return m.Part(total=len(document), data=part)
-
-    async def _document(self, wanted: Lookup) -> bytes:
-        if wanted.what == "card":
-            if wanted.key not in self._cards:
-                raise AssayError("model_unknown")
-            return self._cards[wanted.key]
-        if wanted.what == "calibration":
-            return self.core.tables.of(int.from_bytes(wanted.key, "big")).signed
-        make = self._backends.documents.get(wanted.what)
-        if make is None:
-            raise AssayError("unexpected_message", "no such document comes in parts")
-        name = (wanted.what, wanted.key)
-        kept = self._kept.get(name)
-        if wanted.offset and kept is not None:
-            return kept
-        document = await trio.to_thread.run_sync(make, wanted.key, limiter=self._readers)
-        self._keep(name, document)
-        return document
 
     def _keep(self, name: tuple[str, bytes], document: bytes) -> None:
         """For the parts that will be asked for next; the oldest go first."""

@@ -51,8 +51,8 @@ class Monitored:
     faults: Callable[[], Sequence[str]]
 
 
-def monitor_app(monitored: Monitored) -> Starlette:
-    """The ASGI application."""
+def monitor_app(monitored: Monitored, more: Sequence[Route] = ()) -> Starlette:
+    """The ASGI application; `more`: what else is served at this door, read-only too."""
 
     text, made_at = b"", -math.inf
 
@@ -70,12 +70,13 @@ def monitor_app(monitored: Monitored) -> Starlette:
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     pages = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
-    return Starlette(routes=[Route(path, page) for path, page in pages.items()])
+    return Starlette(routes=[*(Route(path, page) for path, page in pages.items()), *more])
 
 
 async def run_monitor(
     monitored: Monitored,
     address: tuple[str, int],
+    more: Sequence[Route] = (),
     *,
     task_status: _Started = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -83,7 +84,7 @@ async def run_monitor(
     with closing(listening_socket(*address)) as listener, single_errors():
         task_status.started(listener_url(listener))
         config = server_config(listener, GRACEFUL_SECONDS)
-        await serve(monitor_app(monitored), config)
+        await serve(monitor_app(monitored, more), config)
 
 
 def _json(value: Mapping[str, object], status: int) -> Response:

@@ -55,6 +55,8 @@ CODES: Final[dict[str, str]] = {
     "verify_refused": "The level of verification is not known, or cannot be given here.",
     "resume_refused": "The resume point is not the caller's, or does not match what was signed.",
     "unknown_round": "No round of the lottery with this number was drawn.",
+    "unknown_node": "No node with this key was ever registered here.",
+    "query_invalid": "A web request asks for what is not there: a word, a value or a cursor.",
     "forbidden": "The caller may not do this.",
     "class_refused": "This numerics class is not accepted here, or cannot do what was asked.",
     "rate_limited": "Too many requests or jobs at once from this account.",

@@ -157,7 +157,10 @@ def _grammar_steps(record: ReceiptRecord, ticket: Ticket, card: ModelCard | None
 
 
 def _continues(before: ReceiptRecord, after: ReceiptRecord, name: str) -> Step:
-    first = open_ticket(before.ticket, before.coordinator)
+    try:
+        first = open_ticket(before.ticket, before.coordinator)
+    except ProtocolError:
+        return Step(name, False, "the part before has no valid ticket")
     then = open_ticket(after.ticket, after.coordinator)
     if first.seed_ticket != then.seed_ticket or before.nonce != after.nonce:
         return Step(name, False, "another seed: the parts are not of one answer")

@@ -71,8 +71,12 @@ def _table(cls: type[Row]) -> Table:
 TABLES: Final[dict[type[Row], Table]] = {cls: _table(cls) for cls in ROWS}
 Index("jobs_open", TABLES[JobRow].c.state, TABLES[JobRow].c.deadline_at)
 Index("jobs_round", TABLES[JobRow].c.round)
-Index("jobs_node", TABLES[JobRow].c.node)
+Index("jobs_node", TABLES[JobRow].c.node, TABLES[JobRow].c.round)
 Index("audits_ticket", TABLES[AuditRow].c.ticket)
+Index("audits_executor", TABLES[AuditRow].c.executor, TABLES[AuditRow].c.at)
+Index("audits_auditor", TABLES[AuditRow].c.auditor, TABLES[AuditRow].c.at)
+Index("verdicts_at", TABLES[VerdictRow].c.at)
+Index("verdicts_outcome", TABLES[VerdictRow].c.outcome, TABLES[VerdictRow].c.at)
 
 assert SEALED.name in OUTBOX_METADATA.tables
 for _table_of_chain in OUTBOX_METADATA.tables.values():

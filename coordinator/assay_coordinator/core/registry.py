@@ -37,6 +37,8 @@ class Node:
     draining: bool = False
     auditing: int = 0
     joined: int = 0  # registrations of anybody until its last one
+    device: str = ""  # what it says of itself, like `software`; nothing follows from either
+    software: str = ""
 
     @property
     def key(self) -> bytes:
@@ -118,6 +120,7 @@ class Registry:
         node.offers = {offer.model: offer for offer in (*message.offers, *withdrawn)}
         node.classes = {offer.model: offer.class_id for offer in message.offers}
         node.addresses = message.addresses
+        node.device, node.software = message.device, message.software
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = 0
         node.issued.clear()

@@ -242,6 +242,7 @@ class ScriptedNode:
     tasks: dict[bytes, m.AuditTask] = field(default_factory=dict)
     reveals: dict[bytes, m.AuditReveal] = field(default_factory=dict)
     friend: ScriptedNode | None = None  # as an auditor, says of its answers what suits it
+    times: Times = field(default_factory=lambda: Times(START, START + 1, START + 2))  # of a job
 
     @property
     def key(self) -> bytes:
@@ -278,7 +279,7 @@ class ScriptedNode:
             if reply is not None:
                 stream.receive(reply)
         reason = "length" if n_out == ticket.max_tokens else "stop"
-        frame, receipt = stream.finish(reason, Times(START, START + 1, START + 2))
+        frame, receipt = stream.finish(reason, self.times)
         reply = taker.receive(frame).reply
         assert reply is not None
         stream.receive(reply)
@@ -526,8 +527,7 @@ class World:
         )
 
     def hand_in(self, held: Issued, by_client: bool = False) -> Any:
-        peer = held.client.public_key if by_client else held.ticket.node
-        ack = None if by_client else held.ack
+        peer, ack = (held.client.public_key, None) if by_client else (held.ticket.node, held.ack)
         return self.call(peer, m.SubmitReceipt(receipt=held.receipt, ack=ack))
 
     def run_job(self, client: Identity, n_out: int | None = None, **changes: Any) -> Issued:

@@ -1,0 +1,21 @@
+// The hashes that bind a job, as protocol/spec/04-signing-and-hashes.md has them.
+
+import { blake2b } from "./blake2b.js";
+import { concat, littleEndian32 } from "./bytes.js";
+
+export const promptHash = (nonce, prompt) => framed("assay prompt", nonce, prompt);
+export const grammarHash = (nonce, grammar) => framed("assay grammar", nonce, grammar);
+export const nonceCommitment = (nonce) => framed("assay nonce", nonce);
+export const jobSeed = (seedTicket, nonce) => framed("assay seed", seedTicket, nonce);
+
+// Of a whole answer: packed tokens, without lengths, since a node takes it at every count.
+export function outputHash(ticket, nonce, output) {
+  return blake2b(concat([ticket, nonce, output]), "assay output");
+}
+
+// The name of a signed blob; a receipt stands under it in a line of credit.
+export const digest = (blob) => blake2b(blob);
+
+function framed(person, ...parts) {
+  return blake2b(concat(parts.flatMap((part) => [littleEndian32(part.length), part])), person);
+}

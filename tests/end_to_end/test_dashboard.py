@@ -1,0 +1,220 @@
+"""Every view of the dashboard in Chromium, over a network that has lived (lived_in.py): in light,
+in dark and on a phone, without an error on the console or a request off the origin (pages.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import pytest
+import trio
+
+from assay_coordinator.core.records import VerdictRow
+from assay_coordinator.dashboard.routes import dashboard_routes
+from assay_network.monitor import Monitored, run_monitor
+from assay_protocol import messages as m
+from coordinator.core.coordinator_world import MODEL, node
+from coordinator.dashboard.lived_in import CLIENTS, LivedIn, lived_in
+from end_to_end.pages import LOOKS, needs_browser, open_browser, visit
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, needs_browser]
+
+SECONDS_MAX = 30.0
+LOADED = "main[aria-busy=false]"
+HOSTILE = '<img src="https://elsewhere.example/x" onerror="document.title=1">'
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivedIn]:
+    folder: Path = tmp_path_factory.mktemp("lived_in")
+    with lived_in(folder) as lived:
+        yield lived
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser() as opened:
+        yield opened
+
+
+@contextmanager
+def served(world: LivedIn, *faults: str) -> Iterator[str]:
+    """The URL of the coordinator's door, open in a thread: Playwright's calls block this one."""
+    opened: Queue[tuple[str, Callable[[], object]]] = Queue()
+
+    async def serve() -> None:
+        monitored = Monitored(metrics=lambda: b"", faults=lambda: faults)
+        routes = dashboard_routes(world.subject(faults))
+        run = partial(run_monitor, monitored, ("127.0.0.1", 0), routes)
+        async with trio.open_nursery() as nursery:
+            url: str = await nursery.start(run)
+            token = trio.lowlevel.current_trio_token()
+            opened.put((url, partial(token.run_sync_soon, nursery.cancel_scope.cancel)))
+
+    thread = Thread(target=trio.run, args=(serve,))
+    thread.start()
+    url, close = opened.get(timeout=SECONDS_MAX)
+    try:
+        yield url
+    finally:
+        close()
+        thread.join(SECONDS_MAX)
+
+
+def views(world: LivedIn) -> dict[str, tuple[str, str]]:
+    """Each view's address, and something that it must say."""
+    honest, cheat = world.honest[0].key.hex(), world.cheat.key.hex()
+    failed = [row.ticket.hex() for row in world.store.rows(VerdictRow) if row.outcome == "failed"]
+    return {
+        "network": ("#/", "Healthy."),
+        "nodes": ("#/nodes", "NVIDIA RTX A6000"),
+        "node": (f"#/nodes/{honest}", "NVIDIA GeForce RTX 4090"),
+        "convicted": (f"#/nodes/{cheat}", "of its answers wrong"),
+        "jobs": ("#/jobs", "pay held"),
+        "job": (f"#/jobs/{failed[0]}", "Two auditors who agree"),
+        "verification": ("#/verification", "Verdicts by the hour"),
+        "credit": ("#/credit", "on chain"),
+        "epoch": ("#/credit/epochs/2", "Leaf file's sha256"),
+        "account": (f"#/credit/{honest}", "By auditing"),
+        "models": ("#/models", "Q4_1"),
+    }
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_view_shows_what_there_is(world: LivedIn, browser: Any, look: str) -> None:
+    with served(world) as url:
+        with visit(browser, url, look) as seen:
+            for name, (address, text) in views(world).items():
+                seen.page.goto(f"{url}/{address}")
+                seen.page.wait_for_selector(LOADED)
+                assert text in seen.page.text_content("main"), name
+                seen.picture(f"dashboard-{name}", full_page=name != "jobs")
+                wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+                assert wide <= 0, f"{name} is {wide} px too wide"
+
+
+def test_credit_is_checked_in_the_browser(world: LivedIn, browser: Any) -> None:
+    account = world.honest[0].key.hex()
+    root = world.coordinator.epochs.last
+    assert root is not None
+
+    with served(world) as url:
+        with visit(browser, f"{url}/#/credit/{account}") as seen:
+            page = seen.page
+            page.click("text=Check it here")
+            page.wait_for_selector(".steps")
+            assert page.locator(".steps .badge.bad").count() == 0
+            assert page.locator(".steps .badge.good").count() > 8
+            assert "One thing is open" in page.text_content("main")
+            page.fill("#root", f"0x{root.root.hex()}")
+            page.press("#root", "Enter")
+            page.wait_for_selector("text=leads to the root you gave")
+            seen.picture("dashboard-proof", full_page=True)
+            page.fill("#root", root.root.hex()[:-1] + ("0" if root.root.hex()[-1] != "0" else "1"))
+            page.press("#root", "Enter")
+            page.wait_for_selector("text=does not hold")
+
+
+def test_a_tampered_bundle_does_not_hold(world: LivedIn, browser: Any) -> None:
+    account = world.honest[0].key.hex()
+
+    def tamper(route: Any) -> None:
+        body = bytearray(route.fetch().body())
+        place = body.rindex(world.honest[0].key) + 40  # within the leaf: what it earned
+        body[place] ^= 1
+        route.fulfill(status=200, body=bytes(body), content_type="application/octet-stream")
+
+    with served(world) as url:
+        with visit(browser, f"{url}/#/credit/{account}") as seen:
+            seen.page.route("**/bundle", tamper)
+            seen.page.click("text=Check it here")
+            seen.page.wait_for_selector(".steps .badge.bad, .notice.warn[role=alert]")
+            assert "Everything adds up" not in seen.page.text_content("main")
+
+
+def test_an_owner_finds_their_node_by_keyboard(world: LivedIn, browser: Any) -> None:
+    key = world.honest[1].key.hex()
+
+    with served(world) as url:
+        with visit(browser, f"{url}/") as seen:
+            page = seen.page
+            page.wait_for_selector(LOADED)
+            page.focus("#key")
+            page.keyboard.type("no key")
+            page.keyboard.press("Enter")
+            assert "64 hex digits" in page.text_content("#key-fault")
+            page.fill("#key", key)
+            page.keyboard.press("Enter")
+            page.wait_for_selector("#own")
+            page.focus("#own")
+            page.keyboard.press("Enter")
+            page.click("text=Network")
+            page.wait_for_selector("text=In escrow")
+            assert key[:8] in page.text_content("main")
+            seen.picture("dashboard-own-node")
+
+
+def test_focus_is_seen_and_the_page_can_be_skipped_to(world: LivedIn, browser: Any) -> None:
+    with served(world) as url:
+        with visit(browser, f"{url}/#/nodes") as seen:
+            page = seen.page
+            page.wait_for_selector(LOADED)
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.className") == "skip"
+            outlines = []
+            for _ in range(12):
+                page.keyboard.press("Tab")
+                outlines.append(
+                    page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                )
+            assert set(outlines) == {"solid"}
+            landmarks = page.locator("header, nav[aria-label], main")
+            assert landmarks.count() >= 3
+            assert page.locator("h1").count() == 1
+            assert page.locator("table").count() == page.locator("table caption").count() == 1
+            assert page.locator("tbody th[scope=row]").count() == page.locator("tbody tr").count()
+
+
+def test_what_a_node_says_of_itself_is_text(world: LivedIn, browser: Any) -> None:
+    liar = node(99)
+    offer = m.Offer(
+        model=MODEL, class_id=HOSTILE, slots=1, context=9, prefill_rate=1, decode_rate=1
+    )
+    asked = m.Register(
+        operator=liar.operator,
+        offers=(offer,),
+        addresses=("/memory/1",),
+        software=HOSTILE,
+        device=HOSTILE,
+    )
+    assert isinstance(world.call(liar.key, asked), m.Registered)
+
+    with served(world) as url:
+        with visit(browser, f"{url}/#/nodes/{liar.key.hex()}") as seen:
+            seen.page.wait_for_selector(LOADED)
+            assert HOSTILE in seen.page.text_content("main")
+            assert seen.page.locator("main img").count() == 0
+            assert seen.page.title().startswith("Node")
+
+
+def test_faults_and_what_is_not_there_are_said(world: LivedIn, browser: Any) -> None:
+    with served(world, "commit_failed") as url:
+        with visit(browser, f"{url}/") as seen:
+            seen.page.wait_for_selector("text=did not commit")
+            assert "1 fault" in seen.page.text_content("#state")
+            seen.page.goto(f"{url}/#/nothing")
+            seen.page.wait_for_selector("text=There is no such page")
+            seen.expected |= {404, 400}
+            seen.page.goto(f"{url}/#/nodes/{'ab' * 32}")
+            seen.page.wait_for_selector("text=unknown_node")
+            seen.page.goto(f"{url}/#/jobs?limit=x")
+            seen.page.wait_for_selector("text=query_invalid")
+            client = CLIENTS[0].public_key.hex()
+            seen.page.goto(f"{url}/#/credit/{client}")
+            seen.page.click("text=Check it here")
+            seen.page.wait_for_selector("text=Nothing to check")
