@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -44,6 +45,16 @@ _ARGUMENTS: Final = (
 )
 
 
+MISSING: Final = (
+    "playwright is not installed"
+    if find_spec("playwright") is None
+    else "chromium is not installed: apt-get install chromium"
+    if CHROMIUM is None
+    else ""
+)
+needs_browser = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
 @dataclass(slots=True)
 class Visit:
     """A page and what was wrong with it so far; add to `expected` the codes of answers that a
@@ -59,15 +70,17 @@ class Visit:
         if PICTURES is not None:
             folder = Path(PICTURES)
             folder.mkdir(parents=True, exist_ok=True)
+            self.page.evaluate("scrollTo(0, 0)")
             self.page.screenshot(path=folder / f"{name}-{self.look}.png", **more)
 
     def check(self) -> None:
         """Raise AssertionError if anything was wrong."""
         wide = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"the page is {wide} px wider than the screen"
-        assert self.faults == []
+        assert not self.faults, "; ".join(self.faults)
 
-    def _on_console(self, message: Any) -> None:
+    def hear(self, message: Any) -> None:
+        """What the page wrote to the console."""
         failed = "Failed to load resource" in message.text
         if failed and any(f"status of {status}" in message.text for status in self.expected):
             return
@@ -77,11 +90,10 @@ class Visit:
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
-    """Chromium, closed at the end; the test is skipped where it or Playwright is missing."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with api.sync_playwright() as playwright:
+    """Chromium, closed at the end. Only where `needs_browser` lets a test run."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(_ARGUMENTS))
         try:
             yield browser
@@ -103,7 +115,7 @@ def visit(browser: Any, url: str, look: str = "light") -> Iterator[Visit]:
             if urlsplit(request.url)[:2] != origin and not request.url.startswith("blob:"):
                 seen.faults.append(f"a request off the origin: {request.url}")
 
-        page.on("console", seen._on_console)
+        page.on("console", lambda message: seen.hear(message))
         page.on("pageerror", lambda error: seen.faults.append(f"page error: {error}"))
         page.on("request", on_request)
         page.goto(url)
