@@ -6,14 +6,13 @@ in bytes unless named otherwise. Bounds that protect the process itself stand wh
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from assay_network.http_listener import parse_address
+from assay_network.http_listener import is_loopback, parse_address
 from assay_network.typed_settings import data_folder, load_typed
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
@@ -46,6 +45,7 @@ class Settings:
     keep_alive: int = 15  # a comment on a silent stream
     answer_seconds: int = 900  # for a whole answer
     receipts: int = 1_024  # the newest answers' receipts to hand out
+    routes: str = ""  # file of models' other names, fallbacks and upstreams; empty: none
     responses: int = 0  # the newest of /v1/responses to keep, in memory; 0: none
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Settings:
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")
         _require(self.verify in VERIFY_LEVELS, f"verify must be one of {', '.join(VERIFY_LEVELS)}")
         host, _ = self.address
-        inside = _is_loopback(host)
+        inside = is_loopback(host)
         _require(
             inside or bool(self.keys) or self.open,
             f"{host} can be reached by others: give --keys FILE, or --open to let anybody in",
@@ -99,13 +99,6 @@ def load_from_process(file: str | None, flags: Mapping[str, Any]) -> Settings:
     if shared := environment.get("ASSAY_COORDINATOR"):
         environment.setdefault(ENVIRONMENT_PREFIX + "COORDINATOR", shared)
     return load_settings(Path(name) if name else None, environment, flags)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _require(condition: bool, what: str) -> None:

@@ -18,8 +18,6 @@ A secret never stands in it: the file names a variable or a private file that ho
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +25,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from assay.routing.core.plans import CASES, TARGETS_MAX, Plan, Routes, Terms
+from assay_network.http_listener import is_loopback
+from assay_network.private_files import read_private
 from assay_network.typed_settings import read_toml, typed_table
 from assay_protocol.errors import AssayError
 
@@ -87,7 +87,7 @@ def _terms(table: Any, where: str) -> Terms:
     parts = urlsplit(terms.url)
     _require(bool(parts.hostname) and parts.scheme in ("http", "https"), where, "url is missing")
     _require(not parts.username and not parts.query, where, "url holds no key: see key_env")
-    sealed = parts.scheme == "https" or _is_loopback(str(parts.hostname))
+    sealed = parts.scheme == "https" or is_loopback(str(parts.hostname))
     _require(sealed, where, "prompts and the key would go in the clear: the url must be https")
     _require(not (terms.key_env and terms.key_file), where, "either key_env or key_file")
     _require(terms.first_token_ms > 0, where, "first_token_ms must be above 0")
@@ -120,23 +120,9 @@ def _values(kind: type, table: Any, where: str) -> dict[str, Any]:
 
 
 def _read_secret(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise AssayError("key_permissions", f"{path} must have mode 0600")
-            data = file.read(SECRET_BYTES_MAX + 1)
-    except OSError as error:
-        raise AssayError("config_invalid", f"{path}: {error.strerror}") from error
-    text = data.decode("ascii", "replace").strip()
-    _require(0 < len(data) <= SECRET_BYTES_MAX and bool(text), str(path), "not a file of one key")
+    text = read_private(path, SECRET_BYTES_MAX).decode("ascii", "replace").strip()
+    _require(bool(text), str(path), "not a file of one key")
     return text
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _require(condition: bool, where: str, what: str) -> None:

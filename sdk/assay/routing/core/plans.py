@@ -112,6 +112,14 @@ class Routes:
     hedge_permille: int = 100
     credit_price: int = 0
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name and model that the owner wrote down."""
+        found = {name for name in self.plans if name != ANY_NAME}
+        for plan in self.plans.values():
+            found |= {*plan.network, plan.upstream_model}
+        return frozenset(found)
+
     def plan(self, name: str) -> Plan:
         """The plan of that name; else that of "*", for names no model may have; else the network.
 
