@@ -28,9 +28,8 @@ from assay.gateway.tool_calls import (
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
-from assay_protocol.messages import Receipt, Ticket
+from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
-from assay_protocol.tickets import job_price
 
 if TYPE_CHECKING:
     from assay.answer_stream import AnswerStream
@@ -112,7 +111,7 @@ class Generation:
     @property
     def cost(self) -> int:
         """Micro-credits, by the receipts that came."""
-        return sum(map(price_of, self.receipts))
+        return sum(record.credit for record in self.receipts)
 
     @property
     def nodes(self) -> tuple[bytes, ...]:
@@ -197,11 +196,6 @@ def _room(model: Model, prompt: tuple[int, ...], asked: Asked) -> int:
             param="prompt" if asked.messages is None else "messages",
         )
     return min(asked.max_tokens, OUTPUT_TOKENS_MAX, left)
-
-
-def price_of(record: ReceiptRecord) -> int:
-    """Micro-credits of one receipt's job."""
-    return job_price(peek(Ticket, record.ticket), peek(Receipt, record.receipt).n_out)
 
 
 def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from assay.gateway.chat_request import MODEL_CHARACTERS_MAX, read_messages
 from assay.gateway.exchange import Exchange
 from assay.gateway.fields import Fields
-from assay.gateway.generation import Asked, price_of
+from assay.gateway.generation import Asked
 from assay.gateway.refusal import Refusal, invalid, refusal_of
 from assay.gateway.tool_fields import openai_tools
 from assay_protocol.detokenizer import Detokenizer
@@ -101,7 +101,7 @@ async def receipt(exchange: Exchange) -> None:
             "finish": signed.finish,
             "prompt_tokens": signed.n_in,
             "completion_tokens": signed.n_out,
-            "credit": price_of(record),
+            "credit": record.credit,
             "root": signed.root.hex(),
             # One record of the file that `assay verify` reads, without the length in front.
             "record": base64.b64encode(record.encode()).decode(),

@@ -134,7 +134,8 @@ class Upstream:
         wanted = next((one for one in given if one is not None), passage.max_tokens)
         return min(int(wanted), self.terms.max_tokens)
 
-    def _body(self, passage: Passage, model: str) -> dict[str, Any]:
+    def body(self, passage: Passage, model: str) -> dict[str, Any]:
+        """What leaves."""
         body = {name: value for name, value in passage.body.items() if name not in _NETWORKS}
         bound = next((name for name in _BOUNDS if body.get(name) is not None), "max_tokens")
         body |= {"model": model, bound: self._bound(passage)}
@@ -146,7 +147,7 @@ class Upstream:
     async def _open(self, passage: Passage, model: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes of its answer; Refusal if it is none. What fails later has begun to cost."""
         path = passage.path.removeprefix("/v1/")
-        request = self._http.build_request("POST", path, json=self._body(passage, model))
+        request = self._http.build_request("POST", path, json=self.body(passage, model))
         with _failures(begun=False):
             patience = self.terms.first_token_ms / 1e3 if passage.stream else None
             response = await _within(patience, self._http.send(request, stream=True))
