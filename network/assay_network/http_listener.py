@@ -7,6 +7,7 @@ imported when something is served: who does not serve HTTP does not need it.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,14 @@ def parse_address(name: str, text: str) -> tuple[str, int]:
     if not right:
         raise AssayError("config_invalid", f"{name} must be HOST:PORT, not {text!r}")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to `host` stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

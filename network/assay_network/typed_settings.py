@@ -32,10 +32,10 @@ def load_typed(
 
     Raises AssayError("config_invalid") with the place, and what `kind` itself refuses.
     """
-    types = {field.name: type(field.default) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    types = _types_of(kind)
     values: dict[str, Any] = {}
     if file is not None:
-        values |= {key: _typed(types, key, value, str(file)) for key, value in _read(file).items()}
+        values |= typed_table(kind, read_toml(file), str(file))
     for name, text in environment.items():
         if name.startswith(prefix) and name != prefix + "CONFIG":
             key = name.removeprefix(prefix).lower()
@@ -43,6 +43,22 @@ def load_typed(
     for key, value in flags.items():
         values[key] = _typed(types, key, value, "--" + key.replace("_", "-"))
     return kind(**values)
+
+
+def typed_table(kind: type, table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of a `kind` that stand in one TOML table; AssayError("config_invalid")."""
+    types = _types_of(kind)
+    return {key: _typed(types, key, value, where) for key, value in table.items()}
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """A whole TOML file; AssayError("config_invalid")."""
+    try:
+        data = file.read_bytes()
+        _require(len(data) <= CONFIG_BYTES_MAX, f"{file} is too large")
+        return tomllib.loads(data.decode())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise AssayError("config_invalid", f"{file}: {error}") from error
 
 
 def defaults_of(kind: type) -> dict[str, Any]:
@@ -59,13 +75,10 @@ def data_folder(given: str, part: str) -> Path:
     return Path(platformdirs.user_data_dir("assay")) / part
 
 
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        data = file.read_bytes()
-        _require(len(data) <= CONFIG_BYTES_MAX, f"{file} is too large")
-        return tomllib.loads(data.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise AssayError("config_invalid", f"{file}: {error}") from error
+def _types_of(kind: type) -> _Types:
+    """Fields whose default is made afresh are no keys of a table."""
+    fields = dataclasses.fields(kind)
+    return {one.name: type(one.default) for one in fields if one.default is not dataclasses.MISSING}
 
 
 def _typed(types: _Types, key: str, value: Any, where: str) -> Any:

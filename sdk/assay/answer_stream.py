@@ -70,6 +70,11 @@ class AnswerStream:
         return self._result
 
     @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """Nodes that have a ticket of this job, or drew tokens of it."""
+        return () if self._started is None else self._started.run.nodes
+
+    @property
     def text(self) -> str | None:
         """What came, once `answered`; None if there is no answer."""
         return None if self._result is None else self._result.text

@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
         _add_coordinator_options(one)
         one.set_defaults(run=_run("assay.chat_command", name, "p2p"))
     _add_credit(commands)
+    _add_cost(commands)
     complete = commands.add_parser("completion", help="a script for your shell to complete by")
     complete.add_argument("shell", choices=("bash", "zsh"))
     complete.set_defaults(run=_completion)
@@ -183,6 +184,23 @@ def _add_credit(commands: Any) -> None:
         if name == "claim":
             verb.add_argument("--payee", help="address (hex) to be paid; the node's wallet if not")
         verb.set_defaults(run=_run("assay.credit_command", name, "contracts"))
+
+
+def _add_cost(commands: Any) -> None:
+    cost = commands.add_parser("cost", help="what was spent, by model, beside an upstream's price")
+    cost.add_argument("--data", metavar="DIR", help="a gateway's data_dir")
+    cost.add_argument("--receipts", type=Path, action="append", help="a file of receipt records")
+    cost.add_argument("--routes", type=Path, help="the gateway's routes, for prices to compare")
+    cost.add_argument("--days", type=_days, default=0, help="of the last so many, today included")
+    cost.add_argument("--json", action="store_true")
+    cost.set_defaults(run=_run("assay.cost_command", "cost", "p2p"))
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if days < 1:
+        raise ValueError(text)
+    return days
 
 
 def _add_coordinator_options(command: argparse.ArgumentParser) -> None:

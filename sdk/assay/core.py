@@ -135,7 +135,7 @@ class JobMachine:
         self.job, self.phase = job, Phase.READY
         self.attempt = 0
         self.held: list[int] = []  # the answer so far
-        self.avoid: tuple[bytes, ...] = ()  # nodes this job must not go to
+        self.avoid = job.avoid  # nodes this job must not go to
         self.twin = job.twin  # whose draws it repeats, or whose operator a resume must avoid
         self._signer, self._coordinator, self._verifier = signer, coordinator, verifier
         self._limits = limits

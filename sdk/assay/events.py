@@ -40,6 +40,7 @@ class Job:
     stop_tokens: frozenset[int] = frozenset()
     vocabulary: int = 1 << 32
     only: tuple[bytes, ...] = ()
+    avoid: tuple[bytes, ...] = ()  # nodes it must not go to
     grammar: bytes | None = field(default=None, repr=False)  # packed; the sampler commits to it
     price_in_max: int | None = None
     price_out_max: int | None = None

@@ -14,11 +14,9 @@ from typing import Any, Final
 
 import httpx
 
+from assay.server_events import EventReader
 from assay_protocol.errors import CODES, AssayError
 
-EVENT_BYTES_MAX: Final = 1 << 20
-EVENT_LINES_MAX: Final = 1_024
-EVENTS_MAX: Final = 100_000
 BODY_BYTES_MAX: Final = 8 << 20
 RETRY_AFTER_DIGITS_MAX: Final = 6
 CONNECT_SECONDS: Final = 10.0
@@ -153,25 +151,13 @@ class GatewayClient:
 
 
 def _events(response: httpx.Response) -> Iterator[str]:
-    """The data of each server-sent event (HTML standard, 9.2.6), bounded in size and number."""
-    buffer, data, count = b"", [], 0
+    """The data of each server-sent event."""
+    reader = EventReader()
     for part in response.iter_bytes():
-        buffer += part
-        *lines, buffer = buffer.split(b"\n")
-        for raw in lines:
-            line = raw.rstrip(b"\r")
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-                if len(data) > EVENT_LINES_MAX:  # empty lines have no bytes to count
-                    raise GatewayError("oversized", "an event has too many lines")
-            elif not line and data:
-                count += 1
-                if count > EVENTS_MAX:
-                    raise GatewayError("oversized", "too many events")
-                yield b"\n".join(data).decode(errors="replace")
-                data = []
-        if len(buffer) + sum(map(len, data)) > EVENT_BYTES_MAX:
-            raise GatewayError("oversized", "an event is too large")
+        try:
+            yield from reader.feed(part)
+        except AssayError as error:
+            raise GatewayError(error.code, error.message) from error
 
 
 def _delta_text(event: str) -> str:

@@ -28,12 +28,14 @@ def make_job(
     *,
     max_tokens: int | None = None,
     nodes: Sequence[bytes] = (),
+    avoid: Sequence[bytes] = (),
     response_format: Mapping[str, Any] | None = None,
     grammar: Mapping[str, str] | None = None,
     verify: str = "sample",
     **sampling: Any,
 ) -> Job:
-    """The job of one answer; `nodes` allows only those, `sampling` is what `make_sampler` takes.
+    """The job of one answer; `nodes` allows only those, `avoid` all but those (the newest 16 are
+    told to the coordinator), `sampling` is what `make_sampler` takes.
 
     `response_format` (OpenAI's) or `grammar`, a kind and its text, say which answers are allowed
     (see `answer_grammar`). The node alone is shown them, like the prompt. `verify` is one of
@@ -71,6 +73,7 @@ def make_job(
         stop_tokens=ends(sampler, frozenset(model.card.eog)),
         vocabulary=model.card.n_vocab,
         only=tuple(nodes),
+        avoid=tuple(avoid),
         price_in_max=model.summary.price_in,
         price_out_max=model.summary.price_out,
         grammar=packed,

@@ -71,6 +71,11 @@ class JobRun:
         self._cancel_asked = False
         self._timer = trio.CancelScope()
 
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """Nodes that have a ticket of it, or drew tokens of it."""
+        return self._machine.nodes
+
     def start(self) -> None:
         """Begin; the run goes on in the nursery."""
         self._handle(Begin())

@@ -67,6 +67,11 @@ class QuorumMachine:
         self._effects: list[Effect] = []
 
     @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """All that have a ticket of this job, or had one and drew tokens."""
+        return tuple(node for side in self._sides for node in side.nodes)
+
+    @property
     def wake_at(self) -> int | None:
         """When a Tick is due; None if the machine waits for nothing."""
         times = [side.wake_at for side in self._sides]
@@ -102,7 +107,7 @@ class QuorumMachine:
     def _feed(self, side: int, event: Event) -> None:
         if len(self._sides) == 2:
             other, mine = self._sides[1 - side], self._sides[side]
-            mine.avoid = other.nodes
+            mine.avoid = (*self.job.avoid, *other.nodes)
             if mine.held and other.nodes:
                 mine.twin = other.drawing.ticket  # a resume must not go to its operator
         for effect in self._sides[side].handle(self._now, event):

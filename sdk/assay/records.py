@@ -20,8 +20,9 @@ from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import unpack_tokens
 from assay_protocol.limits import GRAMMAR_BYTES_MAX, OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
-from assay_protocol.messages import Route, Standing, Ticket, TicketGrant
+from assay_protocol.messages import Receipt, Route, Standing, Ticket, TicketGrant
 from assay_protocol.signing import peek
+from assay_protocol.tickets import job_price
 
 RECORD_FORMAT: Final = "assay-receipt-1"
 SIGNED_BYTES_MAX: Final = 2_048
@@ -58,6 +59,11 @@ class ReceiptRecord:
     def standing(self) -> Standing | None:
         """What the coordinator said of the node when it gave the ticket."""
         return None if self.grant is None else decode_as(TicketGrant, self.grant).standing
+
+    @property
+    def credit(self) -> int:
+        """What it costs, in micro-credits: all that its node signed for."""
+        return job_price(peek(Ticket, self.ticket), peek(Receipt, self.receipt).n_out)
 
     @property
     def prompt_tokens(self) -> tuple[int, ...]:

@@ -20,13 +20,17 @@ from assay import AsyncClient
 from assay.gateway.admission import Admission, Spending
 from assay.gateway.api_keys import ApiKeys
 from assay.gateway.app import gateway_app, job_limits
+from assay.gateway.router import Router
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
+from assay.gateway.usage import Usage
+from assay.routing.core.plans import Routes
 from assay_network.memory import MemoryNetwork
 from assay_protocol.cards import ModelCard, card_digest, encode_card
 from sdk.client_network import CARD, FakeNetwork, running
 from sdk.client_world import CLIENT, END, node_key
 
+SECRET = "sk-upstream-secret"
 NODES = [node_key(0), node_key(1)]
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
@@ -73,9 +77,10 @@ async def gateway(
     folder: Path,
     fake: FakeNetwork | None = None,
     card: ModelCard | None = None,
+    routes: Routes = Routes(),
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A running gateway; `settings` are the owner's."""
+    """A running gateway; `settings` and `routes` are the owner's. UPSTREAM_KEY opens upstreams."""
     fake = fake or FakeNetwork(end_at=12)
     fake.card = encode_card(card or chat_card())
     fake.card_name = card_digest(fake.card)
@@ -85,6 +90,7 @@ async def gateway(
         given = Settings(coordinator=fake.address, data_dir=str(folder), **settings)
         keys = ApiKeys(Path(given.keys)) if given.keys else None
         spending = Spending(folder / "gateway.sqlite") if keys else None
+        usage = Usage(folder / "usage")
         async with (
             AsyncClient.connect(
                 fake.address,
@@ -92,11 +98,14 @@ async def gateway(
                 transports=[memory.transport(CLIENT.public_key)],
                 limits=job_limits(given),
             ) as client,
+            Router.opened(routes, {"UPSTREAM_KEY": SECRET}, usage) as router,
             trio.open_nursery() as tasks,
         ):
             # The tokenizer is made in a thread, which a clock that jumps does not wait for.
             await (await client.model()).tokens_of_text("x")
-            service = Service(client, given, Admission(keys, spending, given.requests), tasks)
+            admission = Admission(keys, spending, given.requests)
+            service = Service(client, given, admission, tasks, router)
             app = gateway_app(service)
             yield World(service, fake, Caller(app))
+            await usage.flush()
             tasks.cancel_scope.cancel()

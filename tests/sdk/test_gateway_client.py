@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.http import EVENT_BYTES_MAX, GatewayClient, GatewayError
+from assay.http import GatewayClient, GatewayError
+from assay.server_events import EVENT_BYTES_MAX
 
 ASK = [{"role": "user", "content": "hello"}]
 

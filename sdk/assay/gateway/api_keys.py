@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_network.durable import write_durably
+from assay_network.private_files import read_private
 from assay_protocol.errors import AssayError
 
 KEYS_MAX: Final = 10_000
@@ -38,6 +39,7 @@ class ApiKey:
     budget: int = 0
     requests_per_minute: int = 0
     at_once: int = 0
+    owner: bool = False  # sees how every key's requests were routed
 
 
 class ApiKeys:
@@ -66,14 +68,7 @@ def digest_of(key: str) -> str:
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """All keys of the file; AssayError "config_invalid" with its line, or "key_permissions"."""
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise AssayError("key_permissions", f"{path} must have mode 0600")
-            data = file.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise AssayError("config_invalid", f"{path}: {error.strerror}") from error
-    _require(len(data) <= FILE_BYTES_MAX, f"{path} is too large")
+    data = read_private(path, FILE_BYTES_MAX)
     keys: list[ApiKey] = []
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
@@ -84,13 +79,14 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-def add_key(path: Path, name: str, **bounds: int) -> str:
+def add_key(path: Path, name: str, *, owner: bool = False, **bounds: int) -> str:
     """Append a new key and return it: it is shown once, and cannot be read again."""
     kept = read_keys(path) if path.exists() else ()
     _require(bool(_NAME.fullmatch(name)), f"not a name of letters, digits, '._-': {name!r}")
     _require(all(key.name != name for key in kept), f"there is a key {name!r} already")
     made = KEY_PREFIX + secrets.token_urlsafe(32)
-    _write(path, (*kept, _checked({"name": name, "sha256": digest_of(made), **bounds}, "key")))
+    told = {"name": name, "sha256": digest_of(made), "owner": owner, **bounds}
+    _write(path, (*kept, _checked(told, "key")))
     return made
 
 
@@ -137,6 +133,7 @@ def _checked(value: Mapping[str, Any], where: str) -> ApiKey:
         given = value.get(bound, 0)
         number = type(given) is int and 0 <= given < _BOUND_MAX
         _require(number, f"{where}: {bound} must be a whole number")
+    _require(type(value.get("owner", False)) is bool, f"{where}: owner must be true or false")
     return ApiKey(**value)
 
 

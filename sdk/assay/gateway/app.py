@@ -7,6 +7,7 @@ receipts are handed in.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -26,14 +27,19 @@ from assay.gateway import (
     messages_api,
     models_api,
     responses_api,
+    routes_api,
 )
 from assay.gateway.admission import ANYBODY, Admission, Spending
 from assay.gateway.api_keys import ApiKeys
 from assay.gateway.door import OPEN_PATHS, Door
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
+from assay.gateway.router import Router as RequestRouter
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
+from assay.gateway.usage import Usage
+from assay.routing.core.plans import Routes
+from assay.routing.file import read_routes
 from assay_network.http_listener import listener_url, listening_socket, server_config
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
@@ -58,6 +64,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
     ("GET", "/v1/models/{model}", models_api.model),
     ("GET", "/v1/receipts/{receipt}", models_api.receipt),
     ("GET", "/v1/receipts/{receipt}/credit", credit_api.credit),
+    ("GET", "/v1/routes", routes_api.decisions),
     ("POST", "/tokenize", models_api.tokenize),
     ("POST", "/detokenize", models_api.detokenize),
     ("GET", "/healthz", models_api.healthz),
@@ -65,6 +72,13 @@ _ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
 )
 # Pages for browsers; they ask for the paths above like any other client.
 _PAGES: Final = {"/": "chat/index.html", "/receipt": "chat/receipt.html"}
+_EXPOSED: Final = (
+    "x-request-id",
+    "x-assay-node",
+    "x-assay-receipt",
+    "x-assay-credit",
+    "x-assay-route",
+)
 _log = get_logger("gateway")
 
 
@@ -107,7 +121,7 @@ def gateway_app(service: Service) -> Any:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["x-request-id", "x-assay-node", "x-assay-receipt", "x-assay-credit"],
+            expose_headers=list(_EXPOSED),
         )
     return app
 
@@ -124,6 +138,8 @@ async def run_gateway(
     keys = _keys(settings)
     spending = Spending(settings.directory / "gateway.sqlite") if keys is not None else None
     admission = Admission(keys, spending, settings.requests)
+    routes = _routes(settings)
+    usage = Usage(settings.directory / "gateway.sqlite")
     with closing(listening_socket(*settings.address)) as listener, single_errors():
         async with (
             AsyncClient.connect(
@@ -133,9 +149,11 @@ async def run_gateway(
                 limits=job_limits(settings),
                 transports=transports,
             ) as client,
+            RequestRouter.opened(routes, os.environ, usage) as router,
             trio.open_nursery() as tasks,
         ):
-            service = Service(client, settings, admission, tasks)
+            tasks.start_soon(usage.run)
+            service = Service(client, settings, admission, tasks, router)
 
             async def until_stopped() -> None:
                 await stop()
@@ -156,6 +174,10 @@ def job_limits(settings: Settings) -> JobLimits:
 
 def _keys(settings: Settings) -> ApiKeys | None:
     return ApiKeys(Path(settings.keys).expanduser()) if settings.keys else None
+
+
+def _routes(settings: Settings) -> Routes:
+    return read_routes(Path(settings.routes).expanduser()) if settings.routes else Routes()
 
 
 def _key_path(settings: Settings) -> Path:

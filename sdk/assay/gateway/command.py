@@ -109,6 +109,7 @@ def keys_parser() -> argparse.ArgumentParser:
     made.add_argument("--budget", type=int, default=0, help="micro-credits; 0: no bound")
     made.add_argument("--requests-per-minute", type=int, default=0, help="0: no bound")
     made.add_argument("--at-once", type=int, default=0, help="requests; 0: no bound")
+    made.add_argument("--owner", action="store_true", help="may read every key's /v1/routes")
     revoked = verbs.add_parser("revoke", help="take a key out of the file")
     listed = verbs.add_parser("list", help="names and bounds")
     listed.add_argument("--json", action="store_true")
@@ -122,7 +123,11 @@ def keys_parser() -> argparse.ArgumentParser:
 def _keys(options: argparse.Namespace) -> int:
     if options.verb == "add":
         bounds = {name: getattr(options, name) for name in ("requests_per_minute", "at_once")}
-        print(add_key(options.keys, options.name, budget=options.budget, **bounds))
+        print(
+            add_key(
+                options.keys, options.name, budget=options.budget, owner=options.owner, **bounds
+            )
+        )
     elif options.verb == "revoke":
         revoke_key(options.keys, options.name)
     else:

@@ -82,7 +82,7 @@ class Door:
                 421, "misdirected_request", "call this gateway by localhost or an address"
             )
         caller = self._admission.caller(_key(scope))
-        scope["assay.caller"] = caller
+        scope["assay.caller"], scope["assay.request"] = caller, answer.request_id
         with self._admission.admitted(caller) as headers:
             answer.headers |= headers
             await self._router(scope, receive, answer.send)

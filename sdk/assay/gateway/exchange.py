@@ -13,8 +13,10 @@ from assay.gateway.api_keys import ApiKey
 from assay.gateway.event_stream import EventStream, Receive, Send, serve_events, until_gone
 from assay.gateway.fields import parse_body
 from assay.gateway.generation import Asked, Choice, Fresh, Generation
-from assay.gateway.refusal import Refusal
+from assay.gateway.refusal import Refusal, invalid
+from assay.gateway.routed import Listener, RoutedRequest, Wanted
 from assay.gateway.service import Service
+from assay.gateway.upstream import Passage
 
 
 class Words(Protocol):
@@ -37,6 +39,7 @@ class Exchange:
     service: Service
     caller: ApiKey
     headers: dict[str, str] = field(default_factory=dict)  # of the answer
+    given: Mapping[str, Any] = field(default_factory=dict)  # the body, once it is read
 
     def parameter(self, name: str) -> str:
         """A part of the path."""
@@ -60,7 +63,8 @@ class Exchange:
                     said = f"a body has at most {settings.body_bytes} bytes"
                     raise Refusal(413, "request_too_large", said)
                 if not message.get("more_body", False):
-                    return parse_body(bytes(data))
+                    self.given = body = parse_body(bytes(data))
+                    return body
         raise Refusal(408, "timeout", "the body did not arrive in time")
 
     async def reply(self, body: Mapping[str, Any], status: int = 200) -> None:
@@ -98,31 +102,65 @@ class Exchange:
 
     async def whole(self, asked: Asked, words: Words) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
-        async with self.service.generation(asked, self.caller) as generation:
-            choices = await generation.run(_unheard)
-        self.headers |= answer_headers(generation, choices)
-        return words.whole(generation, choices)
+        request = self._routed(asked, Listener(_unheard, _unheard))
+        await request.run()
+        generation = request.generation
+        if generation is None:
+            self.headers["x-assay-route"] = request.told_by()
+            return _passed_on(request)
+        generation.route = request.facts()
+        self.headers |= answer_headers(generation, request.choices)
+        self.headers["x-assay-route"] = request.told_by()
+        return words.whole(generation, request.choices)
 
     async def _write(self, asked: Asked, words: Words, events: EventStream) -> dict[str, Any]:
         begun = False
-        async with self.service.generation(asked, self.caller) as generation:
 
-            async def on_fresh(fresh: Fresh) -> None:
-                nonlocal begun
-                data = b""
-                if not begun:
-                    begun = True
-                    events.header("x-assay-node", fresh.node.hex())
-                    data = words.begin(generation)
-                data += words.fresh(fresh)
-                if data:
-                    await events.send(data)
+        async def on_fresh(generation: Generation, fresh: Fresh) -> None:
+            nonlocal begun
+            data = b""
+            if not begun:
+                begun = True
+                events.header("x-assay-node", fresh.node.hex())
+                events.header("x-assay-route", request.told_by())
+                data = words.begin(generation)
+            data += words.fresh(fresh)
+            if data:
+                await events.send(data)
 
-            choices = await generation.run(on_fresh)
+        async def on_passed(chunk: dict[str, Any]) -> None:
+            nonlocal begun
+            if not begun or any(one.get("finish_reason") for one in chunk["choices"]):
+                chunk = {**chunk, "assay": _no_facts(request)}
+            begun = True
+            events.header("x-assay-route", request.told_by())
+            await events.send(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+
+        request = self._routed(asked, Listener(on_fresh, on_passed))
+        await request.run()
+        generation, choices = request.generation, request.choices
+        if generation is None:
+            await events.send(b"data: [DONE]\n\n")
+            return {}
+        generation.route = request.facts()
         # Its receipts can be asked for from here on.
+        events.header("x-assay-route", request.told_by())
         beginning = b"" if begun else words.begin(generation)
         await events.send(beginning + words.end(generation, choices))
         return words.whole(generation, choices)
+
+    def _routed(self, asked: Asked, listener: Listener) -> RoutedRequest:
+        allowed = header(self.scope, b"x-assay-route") or "any"
+        if allowed not in ("any", "network-only"):
+            raise invalid("x-assay-route", "the header x-assay-route is any or network-only")
+        wanted = Wanted(
+            asked=asked,
+            caller=self.caller,
+            passage=Passage(self.scope["path"], self.given, self.service.settings.max_tokens),
+            only_network=allowed == "network-only",
+            request=self.scope.get("assay.request", ""),
+        )
+        return RoutedRequest(self.service, wanted, listener)
 
 
 class Gone(Exception):
@@ -152,7 +190,27 @@ def network_facts(generation: Generation, choices: tuple[Choice, ...]) -> dict[s
         "credit": generation.cost,
         "verdict": verdicts[0].outcome if verdicts else None,
         "final": all(choice.completion.final for choice in choices),
+        "route": generation.route,
     }
+
+
+def _no_facts(request: RoutedRequest) -> dict[str, Any]:
+    """The `assay` object of an upstream's answer: nobody signed for it, and nobody checks it."""
+    return {
+        "nodes": [],
+        "receipts": [],
+        "credit": 0,
+        "verdict": None,
+        "final": True,
+        "route": request.facts(),
+    }
+
+
+def _passed_on(request: RoutedRequest) -> dict[str, Any]:
+    answer = request.upstream
+    assert answer is not None, "an answer is the network's or an upstream's"
+    assert answer.body is not None, "a whole one has a body"
+    return {**answer.body, "assay": _no_facts(request)}
 
 
 async def send_json(
@@ -171,7 +229,7 @@ async def send_json(
     await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
-async def _unheard(fresh: Fresh) -> None:
+async def _unheard(*pieces: object) -> None:
     """Nobody waits for the pieces of a whole answer."""
 
 

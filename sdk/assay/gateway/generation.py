@@ -28,11 +28,11 @@ from assay.gateway.tool_calls import (
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
-from assay_protocol.messages import Receipt, Ticket
+from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
-from assay_protocol.tickets import job_price
 
 if TYPE_CHECKING:
+    from assay.answer_stream import AnswerStream
     from assay.catalogue import Model
     from assay.direct import AsyncClient
     from assay.records import ReceiptRecord
@@ -96,7 +96,9 @@ class Generation:
         self.max_tokens = _room(model, prompt, asked)
         self.receipts: list[ReceiptRecord] = []
         self.completion_tokens = 0
+        self.route: dict[str, Any] = {}  # how it came to be this one that answers; told with it
         self._client = client
+        self._stream: AnswerStream | None = None  # the newest
 
     @property
     def most(self) -> int:
@@ -109,7 +111,12 @@ class Generation:
     @property
     def cost(self) -> int:
         """Micro-credits, by the receipts that came."""
-        return sum(map(price_of, self.receipts))
+        return sum(record.credit for record in self.receipts)
+
+    @property
+    def nodes(self) -> tuple[bytes, ...]:
+        """Nodes that have a ticket of it, before they drew anything, too."""
+        return () if self._stream is None else self._stream.nodes
 
     def receipt_ids(self) -> list[str]:
         """What the receipts are asked for by, at GET /v1/receipts/{id}."""
@@ -138,7 +145,7 @@ class Generation:
 
     async def _one(self, index: int, on_fresh: OnFresh) -> Choice:
         reader, said = self.asked.reader(), [""]
-        stream = self._client.draw(
+        self._stream = stream = self._client.draw(
             self.model, self.prompt, max_tokens=self.max_tokens, **self.asked.options
         )
         node = b""
@@ -189,11 +196,6 @@ def _room(model: Model, prompt: tuple[int, ...], asked: Asked) -> int:
             param="prompt" if asked.messages is None else "messages",
         )
     return min(asked.max_tokens, OUTPUT_TOKENS_MAX, left)
-
-
-def price_of(record: ReceiptRecord) -> int:
-    """Micro-credits of one receipt's job."""
-    return job_price(peek(Ticket, record.ticket), peek(Receipt, record.receipt).n_out)
 
 
 def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from assay.gateway.chat_request import MODEL_CHARACTERS_MAX, read_messages
 from assay.gateway.exchange import Exchange
 from assay.gateway.fields import Fields
-from assay.gateway.generation import Asked, price_of
+from assay.gateway.generation import Asked
 from assay.gateway.refusal import Refusal, invalid, refusal_of
 from assay.gateway.tool_fields import openai_tools
 from assay_protocol.detokenizer import Detokenizer
@@ -27,12 +27,17 @@ async def models(exchange: Exchange) -> None:
     """GET /v1/models."""
     found = await exchange.service.summaries()
     listed = [_model(one, exchange.service.started) for one in found]
+    offered = {one.name: one for one in found}
+    for name in exchange.service.router.names():
+        first = offered.get(exchange.service.router.stands_for(name))
+        if name not in offered and first is not None:
+            listed.append({**_model(first, exchange.service.started), "id": name})
     await exchange.reply({"object": "list", "data": listed})
 
 
 async def model(exchange: Exchange) -> None:
     """GET /v1/models/{id}: with the license, which only the model's card tells."""
-    found = await exchange.service.model(exchange.parameter("model"))
+    found = await exchange.service.offered(exchange.parameter("model"))
     told = _model(found.summary, exchange.service.started)
     await exchange.reply({**told, "license": found.card.license})
 
@@ -47,7 +52,7 @@ async def tokenize(exchange: Exchange) -> None:
         asked = Asked(name, 1, messages=read_messages(fields), tools=tools)
     else:
         asked = Asked(name, 1, prompt=fields.required_text("prompt"))
-    found = await exchange.service.model(name)
+    found = await exchange.service.offered(name)
     tokens = await exchange.service.prompt_tokens(found, asked)
     context = min(found.card.context, found.summary.context)
     await exchange.reply({"count": len(tokens), "max_model_len": context, "tokens": tokens})
@@ -57,7 +62,7 @@ async def detokenize(exchange: Exchange) -> None:
     """POST /detokenize: the text tokens add to an answer; those that steer the model add none."""
     fields = Fields(await exchange.body())
     fields.only(frozenset({"model", "tokens"}))
-    found = await exchange.service.model(fields.required_text("model", MODEL_CHARACTERS_MAX))
+    found = await exchange.service.offered(fields.required_text("model", MODEL_CHARACTERS_MAX))
     tokens = fields.items("tokens", PROMPT_TOKENS_MAX)
     if not all(type(one) is int for one in tokens):
         raise invalid("tokens", "tokens must be a list of integers", "invalid_type")
@@ -75,7 +80,7 @@ async def embeddings(exchange: Exchange) -> None:
     fields.choice("encoding_format", ("float", "base64"))
     if not fields.has("input"):
         raise Refusal(400, "missing_required_parameter", "input is missing", param="input")
-    name = (await exchange.service.model(fields.required_text("model"))).summary.name
+    name = (await exchange.service.offered(fields.required_text("model"))).summary.name
     said = f"the network serves answers of {name!r}, and embeddings of no model yet"
     raise Refusal(400, "embeddings_unsupported", said, param="model")
 
@@ -96,7 +101,7 @@ async def receipt(exchange: Exchange) -> None:
             "finish": signed.finish,
             "prompt_tokens": signed.n_in,
             "completion_tokens": signed.n_out,
-            "credit": price_of(record),
+            "credit": record.credit,
             "root": signed.root.hex(),
             # One record of the file that `assay verify` reads, without the length in front.
             "record": base64.b64encode(record.encode()).decode(),

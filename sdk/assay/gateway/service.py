@@ -21,6 +21,7 @@ from assay.gateway.api_keys import ApiKey
 from assay.gateway.generation import Asked, Generation, receipt_id
 from assay.gateway.kept_responses import KeptResponses
 from assay.gateway.refusal import Refusal, refusal_of
+from assay.gateway.router import Router
 from assay.gateway.settings import Settings
 from assay.gateway.tool_calls import spoken, told
 from assay_network.logs import get_logger
@@ -54,8 +55,10 @@ class Service:
         settings: Settings,
         admission: Admission,
         tasks: trio.Nursery,
+        router: Router | None = None,
     ) -> None:
         self.settings, self.admission, self.tasks = settings, admission, tasks
+        self.router = router or Router()
         self.started = int(time.time())
         self.draining = False
         self._client = client
@@ -74,6 +77,10 @@ class Service:
             known = await _told(self._client.models())
             self._summaries = trio.current_time(), known
         return known
+
+    async def offered(self, name: str) -> Model:
+        """The model a caller means by `name`, which may have a plan; Refusal as `model`."""
+        return await self.model(self.router.stands_for(name))
 
     async def model(self, name: str) -> Model:
         """The model of that name or digest; Refusal 404, or 503 where no node serves it now."""

@@ -7,7 +7,6 @@ in bytes unless named otherwise. Bounds that protect the process itself stand wh
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from assay_network.http_listener import parse_address
+from assay_network.http_listener import is_loopback, parse_address
 from assay_network.typed_settings import data_folder, load_typed
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
@@ -49,6 +48,7 @@ class Settings:
     answer_seconds: int = 900  # for a whole answer
     receipts: int = 1_024  # the newest answers' receipts to hand out
     chain: str = ""  # JSON-RPC URL that epochs' roots are read from; empty: none is
+    routes: str = ""  # file of models' other names, fallbacks and upstreams; empty: none
     responses: int = 0  # the newest of /v1/responses to keep, in memory; 0: none
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Settings:
         _require(self.verify in VERIFY_LEVELS, f"verify must be one of {', '.join(VERIFY_LEVELS)}")
         _require(not self.chain or _is_url(self.chain), "chain must be an http or https URL")
         host, _ = self.address
-        inside = _is_loopback(host)
+        inside = is_loopback(host)
         _require(
             inside or bool(self.keys) or self.open,
             f"{host} can be reached by others: give --keys FILE, or --open to let anybody in",
@@ -110,13 +110,6 @@ def _is_url(text: str) -> bool:
         parts = urlsplit(text)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _require(condition: bool, what: str) -> None:
