@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
-from hypercorn.trio import serve
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 
@@ -27,7 +26,8 @@ from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
-from assay_network.http_listener import listener_url, listening_socket, server_config
+from assay_network.http_listener import listener_url, listening_socket
+from assay_network.http_server import serve_http
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
 from assay_network.typed_settings import data_folder
@@ -129,8 +129,8 @@ async def run_gateway(
                 service.draining = True
 
             task_status.started(listener_url(listener))
-            config = server_config(listener, DRAIN_SECONDS)
-            await serve(gateway_app(service), config, shutdown_trigger=until_stopped)
+            app = gateway_app(service)
+            await serve_http(app, listener, graceful_seconds=DRAIN_SECONDS, stop=until_stopped)
             tasks.cancel_scope.cancel()
 
 
