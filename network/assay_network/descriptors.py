@@ -20,3 +20,13 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as error:
             log.warning("descriptor_limit_kept", soft=soft, reason=str(error))
+
+
+def descriptor_limit() -> int | None:
+    """How many the process may have open; None where there is no such limit."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft

@@ -1,7 +1,8 @@
-"""Where HTTP is served: an address somebody wrote, a listening socket, and Hypercorn's bounds.
+"""Where HTTP is served: an address somebody wrote, and a socket that listens there.
 
-The gateway and what a process tells its operator (monitor.py) listen in one way. Hypercorn is only
-imported when something is served: who does not serve HTTP does not need it.
+The gateway and what a process tells its operator (monitor.py) listen in one way, and are served by
+http_server.py. h11 is only imported when something is served: who does not serve HTTP does not
+need it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,12 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from assay_protocol.errors import AssayError
 
-if TYPE_CHECKING:
-    from hypercorn.config import Config
-
-IDLE_SECONDS: Final = 30.0  # for a connection between requests, and for a request's head
 UNREAD_SECONDS: Final = 60.0  # sent bytes may go without an acknowledgement: then it is cut
+SEND_BUFFER_BYTES: Final = 256 * 1024  # of the kernel's, for what one client does not read
 BACKLOG: Final = 1_024
 
 
@@ -53,6 +51,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             patience = round(UNREAD_SECONDS * 1000)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+            # Else a client that does not read may have several MB of the kernel's.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES // 2)
             # Tokens leave when they are there; accepted connections have these options, too.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             listener.bind(address)
@@ -71,19 +71,3 @@ def listener_url(listener: socket.socket) -> str:
     """Its http:// URL."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def server_config(listener: socket.socket, graceful_seconds: float) -> Config:
-    """Hypercorn's, which owns `listener` from here on; `graceful_seconds`: for answers under way
-    when the server ends."""
-    from hypercorn.config import Config
-
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = BACKLOG
-    config.accesslog = None
-    config.errorlog = None
-    config.include_server_header = False
-    config.keep_alive_timeout = IDLE_SECONDS
-    config.graceful_timeout = graceful_seconds
-    return config

@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
-from hypercorn.trio import serve
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from assay_network.http_listener import listener_url, listening_socket, server_config
+from assay_network.http_listener import listener_url, listening_socket
+from assay_network.http_server import serve_http
 from assay_network.scopes import single_errors
 
 TEXT_FORMAT: Final = "text/plain; version=0.0.4; charset=utf-8"  # of Prometheus
 GRACEFUL_SECONDS: Final = 1.0
+CONNECTIONS_MAX: Final = 1_024
 FRESH_SECONDS: Final = 1.0  # for so long the same text is given again
 _KEPT_BY_NOBODY: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
@@ -83,8 +84,12 @@ async def run_monitor(
     """Serve until cancelled; `task_status` gets the URL. Raises AssayError("port_in_use")."""
     with closing(listening_socket(*address)) as listener, single_errors():
         task_status.started(listener_url(listener))
-        config = server_config(listener, GRACEFUL_SECONDS)
-        await serve(monitor_app(monitored, more), config)
+        await serve_http(
+            monitor_app(monitored, more),
+            listener,
+            graceful_seconds=GRACEFUL_SECONDS,
+            connections_max=CONNECTIONS_MAX,
+        )
 
 
 def _json(value: Mapping[str, object], status: int) -> Response:

@@ -15,6 +15,8 @@ import trio
 from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError, MuxedStreamReset
 
+from assay_network.bell import Bell
+
 if TYPE_CHECKING:
     from assay_network.fastyamux import FastYamux
 
@@ -42,7 +44,7 @@ class FastStream(IMuxedStream):  # type: ignore[misc]  # libp2p is untyped
         self.closed = False  # both directions ended: the connection no longer knows the stream
         self._connection = connection
         self._buffer = bytearray()
-        self._readers = trio.lowlevel.ParkingLot()
+        self._reader = Bell()
         self._writers = trio.lowlevel.ParkingLot()
         self._receive_ended = False
         self._send_ended = False
@@ -52,15 +54,19 @@ class FastStream(IMuxedStream):  # type: ignore[misc]  # libp2p is untyped
         self._consumed = 0  # bytes read since the last credit we gave
 
     async def read(self, n: int | None = None) -> bytes:
-        """Between 1 and `n` bytes. Raises MuxedStreamEOF at the end, MuxedStreamReset when cut."""
-        await trio.lowlevel.checkpoint()
+        """Between 1 and `n` bytes; for one task at a time.
+
+        Raises MuxedStreamEOF at the end, MuxedStreamReset when cut.
+        """
         buffer = self._buffer
+        if buffer:  # else waiting is the checkpoint: one switch of tasks for a frame, not two
+            await trio.lowlevel.checkpoint()
         while not buffer:
             if self._was_reset:
                 raise MuxedStreamReset("stream reset")
             if self._receive_ended:
                 raise MuxedStreamEOF("end of stream")
-            await self._readers.park()
+            await self._reader.wait()
         count = len(buffer) if n is None or n < 0 or n > len(buffer) else n
         data = bytes(buffer[:count])
         del buffer[:count]
@@ -129,7 +135,7 @@ class FastStream(IMuxedStream):  # type: ignore[misc]  # libp2p is untyped
         if not self._was_reset and not self._receive_ended:
             self._buffer += body
             self._connection.buffered_bytes += len(body)
-            self._readers.unpark_all()
+            self._reader.ring()
         return True
 
     def on_credit(self, count: int) -> bool:
@@ -179,5 +185,5 @@ class FastStream(IMuxedStream):  # type: ignore[misc]  # libp2p is untyped
         if self._was_reset or (self._receive_ended and self._send_ended):
             self.closed = True
             self._connection.forget(self)
-        self._readers.unpark_all()
+        self._reader.ring()
         self._writers.unpark_all()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from assay.answers import AnswersDiffer, Completion, Delta, JobFailed, NotVerified, Usage
-from assay.events import Job, Outcome, Resumed, Segment, TokensDrawn
+from assay.events import Job, Outcome, Resumed, Segment
 from assay.records import ReceiptRecord, grant_of
 from assay.stop_text import StopText
 from assay.verdicts import UNTOLD, Verdict
@@ -102,7 +102,8 @@ class AnswerStream:
     async def __aenter__(self) -> AnswerStream:
         assert self._started is None, "a stream is entered once"
         self._started = await self._start()
-        self._events = self._read(self._started)
+        audited = self._started.job.verify == "now"
+        self._events = (self._then_audited if audited else self._answer)(self._started)
         return self
 
     def __aiter__(self) -> AsyncIterator[Delta | Resumed | Verdict]:
@@ -117,15 +118,14 @@ class AnswerStream:
     ) -> None:
         await self.cancel()
 
-    async def _read(self, started: Started) -> AsyncIterator[Delta | Resumed | Verdict]:
+    async def _then_audited(self, started: Started) -> AsyncIterator[Delta | Resumed | Verdict]:
         async for event in self._answer(started):
             yield event
-        if started.job.verify == "now":
-            yield await self._audited(started)
+        yield await self._audited(started)
 
     async def _answer(self, started: Started) -> AsyncIterator[Delta | Resumed]:
         text, stops = Detokenizer(started.pieces), started.stops
-        async for notice in _Notices(started.run.notices):
+        async for notice in started.run.notices:
             if isinstance(notice, Resumed):
                 yield notice
                 continue
@@ -183,36 +183,6 @@ class AnswerStream:
         )
         self.answered.set()
         started.keep(receipts + twins)
-
-
-class _Notices:
-    """What a slow reader missed comes as one: tokens that wait behind each other, of one node."""
-
-    def __init__(self, channel: trio.MemoryReceiveChannel[TokensDrawn | Resumed]) -> None:
-        self._channel = channel
-        self._later: TokensDrawn | Resumed | None = None
-
-    def __aiter__(self) -> _Notices:
-        return self
-
-    async def __anext__(self) -> TokensDrawn | Resumed:
-        notice, self._later = self._later, None
-        if notice is None:
-            try:
-                notice = await self._channel.receive()
-            except trio.EndOfChannel:
-                raise StopAsyncIteration from None
-        while isinstance(notice, TokensDrawn):
-            try:
-                later = self._channel.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
-            if isinstance(later, Resumed):  # there is one between two nodes' tokens
-                self._later = later
-                break
-            tokens, logprobs = notice.tokens + later.tokens, notice.logprobs + later.logprobs
-            notice = replace(notice, tokens=tokens, logprobs=logprobs)
-        return notice
 
 
 def _records(started: Started, segments: tuple[Segment, ...]) -> tuple[ReceiptRecord, ...]:

@@ -297,10 +297,10 @@ class JobMachine:
         """Tokens are the model's, and an end token is the last one."""
         tokens = step.tokens
         told = [token for entry in step.logprobs for token, _ in entry.top]
-        if any(token >= self.job.vocabulary for token in (*tokens, *told)):
+        vocabulary = self.job.vocabulary
+        if max(tokens, default=0) >= vocabulary or max(told, default=0) >= vocabulary:
             raise ProtocolError("malformed", "a token outside the model's vocabulary")
-        stop = self.job.stop_tokens
-        if tokens and (self._complete() or any(token in stop for token in tokens[:-1])):
+        if tokens and (self._complete() or not self.job.stop_tokens.isdisjoint(tokens[:-1])):
             raise ProtocolError("unexpected_message", "tokens after the end of the answer")
 
     def _deliver(self, run: _Run, step: ClientStep) -> None:

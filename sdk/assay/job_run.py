@@ -35,6 +35,7 @@ from assay.events import (
     Tick,
     TokensDrawn,
 )
+from assay.notices import Notices
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError, PeerGone
 from assay_protocol.links import JOB
@@ -64,8 +65,7 @@ class JobRun:
     ) -> None:
         self.outcome: Outcome | None = None
         self.ended = trio.Event()
-        # At most one notice per token of an answer, so a caller who reads late holds little.
-        self._notify, self.notices = trio.open_memory_channel[TokensDrawn | Resumed](math.inf)
+        self.notices = Notices()
         self._machine, self._host, self._link, self._nursery = machine, host, link, nursery
         self._streams: dict[int, _Stream] = {}
         self._cancel_asked = False
@@ -96,7 +96,7 @@ class JobRun:
                     await trio.sleep(math.inf)
                 self._handle(Tick())
         finally:
-            self._notify.close()
+            self.notices.close()
             for stream in self._streams.values():
                 stream.frames_in.close()
 
@@ -122,7 +122,7 @@ class JobRun:
             case HandIn(body):
                 self._link.hand_in(body)
             case TokensDrawn() | Resumed():
-                self._notify.send_nowait(effect)
+                self.notices.put(effect)
             case Ended(outcome):
                 self.outcome = outcome
                 self.ended.set()

@@ -40,6 +40,8 @@ class StopText:
 
     def push(self, text: str) -> str:
         """What of the text so far can be given out now, beyond what was."""
+        if not self._stops:
+            return text
         if self.stopped:
             return ""
         self._held += text

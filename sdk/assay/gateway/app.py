@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
-from hypercorn.trio import serve
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 
@@ -40,7 +39,8 @@ from assay.gateway.settings import Settings
 from assay.gateway.usage import Usage
 from assay.routing.core.plans import Routes
 from assay.routing.file import read_routes
-from assay_network.http_listener import listener_url, listening_socket, server_config
+from assay_network.http_listener import listener_url, listening_socket
+from assay_network.http_server import serve_http
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
 from assay_network.typed_settings import data_folder
@@ -160,8 +160,8 @@ async def run_gateway(
                 service.draining = True
 
             task_status.started(listener_url(listener))
-            config = server_config(listener, DRAIN_SECONDS)
-            await serve(gateway_app(service), config, shutdown_trigger=until_stopped)
+            app = gateway_app(service)
+            await serve_http(app, listener, graceful_seconds=DRAIN_SECONDS, stop=until_stopped)
             tasks.cancel_scope.cancel()
 
 

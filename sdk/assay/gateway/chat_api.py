@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from json.encoder import encode_basestring_ascii  # what json.dumps does to a string
 from typing import Any, Final
 
 from assay.gateway.chat_request import ChatRequest, read_chat
@@ -162,7 +163,7 @@ def fingerprint(generation: Generation) -> str:
 def _delta(piece: Piece) -> str:
     match piece:
         case Text(text):
-            return f'{{"content":{json.dumps(text)}}}'
+            return f'{{"content":{encode_basestring_ascii(text)}}}'
         case CallBegun(index, call, name):
             begun: dict[str, Any] = {
                 "index": index,
