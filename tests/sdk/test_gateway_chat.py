@@ -113,6 +113,8 @@ async def test_what_is_asked_for_is_cut_to_what_fits(
         assert refused.status_code == 400
         assert refused.json()["error"]["code"] == "context_length_exceeded"
         assert refused.json()["error"]["param"] == "messages"
+        # litellm and others know this error by these words.
+        assert "This model's maximum context length is" in refused.json()["error"]["message"]
 
 
 async def test_completions_echo_tokens_and_logprobs(autojump_clock: object, tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ async def test_a_whole_response(autojump_clock: object, tmp_path: Path) -> None:
         assert (await world.http.get(f"{PATH}/{body['id']}")).status_code == 404
 
 
+async def test_the_user_is_told_or_left_out(autojump_clock: object, tmp_path: Path) -> None:
+    """OpenAI's schema has no null for it, unlike for its neighbours."""
+    async with gateway(tmp_path) as world:
+        assert "user" not in (await world.post(PATH, ASK)).json()
+        assert (await world.post(PATH, {**ASK, "user": "u"})).json()["user"] == "u"
+
+
 async def test_a_streams_events_are_numbered_and_in_order(
     autojump_clock: object, tmp_path: Path
 ) -> None:

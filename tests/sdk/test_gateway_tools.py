@@ -104,6 +104,11 @@ def test_a_demanded_call_is_read_as_it_comes(
     assert [(name, json.loads(text)) for name, text in calls] == [("paint", arguments)]
 
 
+def test_blanks_before_the_arguments_are_not_told() -> None:
+    pieces = ['{"name": "paint", "arguments":', " ", ' {"a": 1}', "}"]
+    assert read(DemandedReader(), pieces) == ("", [("paint", '{"a": 1}')])
+
+
 def test_a_demanded_call_that_is_cut_off_gives_what_came() -> None:
     said, calls = read(DemandedReader(), ['{"name":"paint","arguments":{"a":"b'])
     assert (said, calls) == ("", [("paint", '{"a":"b')])

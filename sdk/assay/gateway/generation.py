@@ -192,7 +192,9 @@ def _room(model: Model, prompt: tuple[int, ...], asked: Asked) -> int:
         raise Refusal(
             400,
             "context_length_exceeded",
-            f"the prompt has {len(prompt)} tokens; the model's context is {context}",
+            # It begins as OpenAI's does: clients (litellm) know this error by its first words.
+            f"This model's maximum context length is {context} tokens. "
+            f"However, the prompt has {len(prompt)}.",
             param="prompt" if asked.messages is None else "messages",
         )
     return min(asked.max_tokens, OUTPUT_TOKENS_MAX, left)

@@ -144,9 +144,10 @@ def _echo(fields: Fields, instructions: str | None, store: bool) -> dict[str, An
         "metadata": {} if metadata is None else dict(metadata.body),
         "background": fields.flag("background"),
         "service_tier": "default",
-        "user": fields.text("user"),
         "safety_identifier": fields.text("safety_identifier"),
         "prompt_cache_key": fields.text("prompt_cache_key"),
+        # The one field that OpenAI's schema lets be left out but not be null.
+        **({"user": user} if (user := fields.text("user")) is not None else {}),
     }
 
 

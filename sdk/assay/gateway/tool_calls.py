@@ -152,6 +152,8 @@ class DemandedReader:
             self._held = self._held[head.end() :]
             self.calls.append(Call(_call_id(), head[1]))
             yield CallBegun(0, self.calls[0].call, head[1])
+        if not self.calls[0].arguments:  # blanks after the colon may come later than the colon
+            self._held = self._held.lstrip()
         # The last brace closes the call itself; it is not known yet which one is the last.
         end = len(self._held.rstrip("} \t\r\n"))
         if end:
