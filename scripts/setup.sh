@@ -70,6 +70,7 @@ fi
 "$venv/bin/python" -m assay_node.models.minilm
 "$venv/bin/python" -m assay_contracts.deploy.npm_packages  # to rebuild the contracts, offline from here on
 "$venv/bin/python" tests/other_pythons.py  # for tests/simnet/test_pythons.py
+"$venv/bin/python" tests/example_environments.py  # for docs/examples: other people's libraries
 if [[ $compiling ]]; then
     wait "$compiling" || { echo "setup: llama-cpp-python was not built" >&2; exit 1; }
     trap - EXIT

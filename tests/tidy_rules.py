@@ -70,9 +70,9 @@ def sources() -> Iterator[tuple[str, str]]:
 
 
 def programs() -> Iterator[tuple[str, str]]:
-    """Modules, tests, benchmarks and the scripts beside the specification."""
+    """Modules, tests, benchmarks, examples and the scripts beside the specification."""
     yield from sources()
-    for folder in ("tests", "bench", "protocol/spec", "scripts"):
+    for folder in ("tests", "bench", "docs/examples", "protocol/spec", "scripts"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield path.relative_to(ROOT).as_posix(), path.read_text()
 
