@@ -12,8 +12,9 @@ import trio
 
 from assay import Client
 from assay.cli import printable
-from assay.http import EVENT_LINES_MAX, GatewayClient, GatewayError
+from assay.http import GatewayClient, GatewayError
 from assay.job_run import LAST_FRAMES_SECONDS, _Stream
+from assay.server_events import EVENT_LINES_MAX
 from assay_protocol.errors import AssayError
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import trio
-from hypercorn.trio import serve
 
 from asgi_caller import Answer
 from assay.gateway.api_keys import add_key
@@ -20,7 +19,8 @@ from assay.gateway.app import gateway_app
 from assay.gateway.upstream import Passage
 from assay.gateway.usage import read_usage
 from assay.routing.core.plans import CASES, Plan, Routes, Terms
-from assay_network.http_listener import listener_url, listening_socket, server_config
+from assay_network.http_listener import listener_url, listening_socket
+from assay_network.http_server import serve_http
 from sdk.client_network import FakeNetwork
 from sdk.gateway_world import SECRET, World, gateway
 from sdk.routing.upstream_server import (
@@ -317,10 +317,16 @@ async def test_our_own_gateway_as_an_upstream(tmp_path: Path) -> None:
     """Two networks: what one does not serve, the other one's gateway answers over real HTTP."""
     async with gateway(tmp_path / "far") as far, trio.open_nursery() as tasks:
         with closing(listening_socket("127.0.0.1", 0)) as listener:
-            url, config = listener_url(listener), server_config(listener, 1.0)
+            url = listener_url(listener)
             stop = trio.Event()
             tasks.start_soon(
-                partial(serve, gateway_app(far.service), config, shutdown_trigger=stop.wait)
+                partial(
+                    serve_http,
+                    gateway_app(far.service),
+                    listener,
+                    graceful_seconds=1.0,
+                    stop=stop.wait,
+                )
             )
             plan = replace(PLAN, upstream_model="toy", upstream_when=CASES)
             known = routes(f"{url}/v1", plan)
