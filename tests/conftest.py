@@ -6,6 +6,10 @@ Hypothesis draws the same examples on every run, so a red run means a change of 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -16,3 +20,12 @@ settings.register_profile(
     "deep", deadline=None, max_examples=2_000, suppress_health_check=_SLOW_IS_FINE
 )
 settings.load_profile("assay")
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_nowhere_afterwards() -> Iterator[None]:
+    """A command run in the test's own process sets up logs, on a stream that ends with the test."""
+    logger = logging.getLogger("assay")
+    before = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.level, logger.propagate = before
