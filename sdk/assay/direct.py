@@ -139,11 +139,17 @@ class AsyncClient:
         """The rules in force, as the coordinator tells them: an encoded NetworkRules."""
         return await self._link.document("rules", bytes(32), MESSAGE_BYTES_MAX)
 
-    async def credit_bundle(self, account: bytes | None = None, *, final: bool = False) -> bytes:
+    async def credit_bundle(
+        self,
+        account: bytes | None = None,
+        *,
+        final: bool = False,
+        bytes_max: int = BUNDLE_BYTES_MAX,
+    ) -> bytes:
         """The newest proof of an account's credit, as `assay credit verify` reads it; with `final`
         of the newest epoch that can be claimed from."""
         key = self.public_key if account is None else account
-        return await self._link.document("claimable" if final else "credit", key, BUNDLE_BYTES_MAX)
+        return await self._link.document("claimable" if final else "credit", key, bytes_max)
 
     async def count_tokens(self, messages: Sequence[Message], *, model: str | None = None) -> int:
         """How many prompt tokens a chat would have."""

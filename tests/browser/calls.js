@@ -28,7 +28,9 @@ const CALLS = {
     const schemas = schemasOf(described);
     return Promise.all(many.map((data) => outcome(() => schema.decode(schemas, data))));
   },
-  isSigned: (key, data, signature) => isSigned(key, data, signature),
+  isSignedEach: (data, many) => (
+    Promise.all(many.map(([key, signature]) => isSigned(key, data, signature)))
+  ),
   openEach: (name, blobs, key) => {
     const wanted = MESSAGES.find((one) => one.name === name);
     return Promise.all(blobs.map((blob) => outcome(() => openSigned(wanted, blob, key))));

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from browser.javascript import NODE, Call, in_chromium, in_node
+from end_to_end.pages import MISSING
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Call]:
     """Calls in a page."""
+    if MISSING:
+        pytest.skip(MISSING)
     with in_chromium() as call:
         yield call
 

@@ -19,12 +19,12 @@ from assay_protocol.errors import CODES
 from assay_protocol.signing import ED25519, Identity
 from browser.javascript import MODULES, Call
 from browser.schemas import described
+from contracts.ed25519_points import OFF_CURVE, SMALL, UNREDUCED, Secret, forged
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "spec" / "vectors"
 WIRE: dict[str, Any] = json.loads((VECTORS / "messages.json").read_text())
 assert messages.Ticket in TYPES.values()  # importing them fills the table
 ALL = [described(cls) for cls in TYPES.values()]
-SMALL_ORDER = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
 
 
 def test_the_tables_of_messages_are_those_of_the_classes(javascript: Call) -> None:
@@ -159,22 +159,32 @@ def test_nesting_ends_where_python_s_does(javascript: Call, depth: int) -> None:
     assert ("value" in javascript("unpack", data, True)) == (depth <= 1024)
 
 
-@pytest.mark.parametrize(
-    ("key", "data", "signature"),
-    [
-        (SMALL_ORDER, b"x", SMALL_ORDER + bytes(32)),
-        (bytes([1]) + bytes(31), b"x", bytes([1]) + bytes(63)),
-        (b"\xff" * 32, b"x", bytes(64)),
-        (b"\x02" + bytes(31), b"x", bytes(64)),  # no point of the curve
-        (Identity(b"\1" * 32).public_key, b"x", bytes(63)),
-        (b"\1" * 31, b"x", bytes(64)),
-    ],
-)
-def test_no_key_or_point_passes_that_libsodium_refuses(
-    javascript: Call, key: bytes, data: bytes, signature: bytes
-) -> None:
-    assert ED25519.verify(key, data, signature) is False
-    assert javascript("isSigned", key, data, signature)["value"] is False
+def test_no_key_or_point_passes_that_libsodium_refuses(javascript: Call) -> None:
+    good = Identity(b"\1" * 32)
+    signature = good.sign(b"x")
+    cases = [
+        (good.public_key, signature),
+        (good.public_key, signature[:63]),
+        (b"\1" * 31, signature),
+    ]
+    cases += [(key, key + bytes(32)) for key in (*SMALL, *UNREDUCED, OFF_CURVE)]
+    cases += [(good.public_key, point + bytes(32)) for point in (*SMALL, *UNREDUCED)]
+    verdicts = javascript("isSignedEach", b"x", cases)["value"]
+    assert verdicts == [ED25519.verify(key, b"x", signed) for key, signed in cases]
+    assert verdicts == [True] + [False] * (len(cases) - 1)
+
+
+def test_points_of_mixed_order_pass_where_they_do_in_libsodium(javascript: Call) -> None:
+    made = [
+        forged(Secret(77, part), Secret(99 + i, other), b"x")
+        for part in (0, 1, 4)
+        for other in (0, 3, 4)
+        for i in range(6)
+    ]
+    cases = [(key, r + s.to_bytes(32, "little")) for key, r, s in made]
+    verdicts = javascript("isSignedEach", b"x", cases)["value"]
+    assert verdicts == [ED25519.verify(key, b"x", signed) for key, signed in cases]
+    assert 0 < sum(verdicts) < len(verdicts)
 
 
 def test_a_signature_with_a_large_scalar_is_refused(javascript: Call) -> None:
@@ -183,9 +193,9 @@ def test_a_signature_with_a_large_scalar_is_refused(javascript: Call) -> None:
     good = signer.sign(data)
     order = (1 << 252) + 27742317777372353535851937790883648493
     other = good[:32] + (int.from_bytes(good[32:], "little") + order).to_bytes(32, "little")
-    for signature, expected in ((good, True), (other, False)):
-        assert ED25519.verify(signer.public_key, data, signature) is expected
-        assert javascript("isSigned", signer.public_key, data, signature)["value"] is expected
+    cases = [(signer.public_key, good), (signer.public_key, other)]
+    assert [ED25519.verify(key, data, signed) for key, signed in cases] == [True, False]
+    assert javascript("isSignedEach", data, cases)["value"] == [True, False]
 
 
 def as_json(value: Any) -> Any:

@@ -50,12 +50,13 @@ PART_BYTES = 1_000
 @dataclass(slots=True)
 class FakeNetwork:
     """`lose_after[i]`: the i-th node cuts each stream after so many tokens. `deviate[i]`: it draws
-    another token there. `record`: the bytes of the part "verdict"."""
+    another token there. `record` and `credit`: the bytes of the parts "verdict" and "credit"."""
 
     coordinator: FakeCoordinator = field(default_factory=FakeCoordinator)
     lose_after: dict[int, int] = field(default_factory=dict)
     deviate: dict[int, int] = field(default_factory=dict)
     record: bytes = b""
+    credit: bytes | None = None
     pause: float = 0.01
     card: bytes = encode_card(CARD)
     card_name: bytes = card_digest(encode_card(CARD))
@@ -102,6 +103,11 @@ class FakeNetwork:
             case m.GetPart(what="verdict"):
                 data = self.record[message.offset : message.offset + PART_BYTES]
                 return m.Part(total=len(self.record), data=data)
+            case m.GetPart(what="credit"):
+                if self.credit is None:
+                    raise AssayError("proof_invalid", "no epoch is on the chain yet")
+                data = self.credit[message.offset : message.offset + PART_BYTES]
+                return m.Part(total=len(self.credit), data=data)
             case m.GetPart():
                 self.parts += 1
                 data = self.card[message.offset : message.offset + PART_BYTES]

@@ -19,10 +19,17 @@ from starlette.routing import Route, Router
 
 from assay.direct import AsyncClient
 from assay.events import JobLimits
-from assay.gateway import chat_api, completions_api, messages_api, models_api, responses_api
+from assay.gateway import (
+    chat_api,
+    completions_api,
+    credit_api,
+    messages_api,
+    models_api,
+    responses_api,
+)
 from assay.gateway.admission import ANYBODY, Admission, Spending
 from assay.gateway.api_keys import ApiKeys
-from assay.gateway.door import Door
+from assay.gateway.door import OPEN_PATHS, Door
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
 from assay.gateway.service import Service
@@ -31,6 +38,7 @@ from assay_network.http_listener import listener_url, listening_socket, server_c
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
 from assay_network.typed_settings import data_folder
+from assay_network.web_pages import page_routes
 
 DRAIN_SECONDS: Final = 30.0  # for answers under way when the gateway ends
 BACKOFF_US_MAX: Final = 1_000_000
@@ -49,11 +57,14 @@ _ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
     ("GET", "/v1/models", models_api.models),
     ("GET", "/v1/models/{model}", models_api.model),
     ("GET", "/v1/receipts/{receipt}", models_api.receipt),
+    ("GET", "/v1/receipts/{receipt}/credit", credit_api.credit),
     ("POST", "/tokenize", models_api.tokenize),
     ("POST", "/detokenize", models_api.detokenize),
     ("GET", "/healthz", models_api.healthz),
     ("GET", "/readyz", models_api.readyz),
 )
+# Pages for browsers; they ask for the paths above like any other client.
+_PAGES: Final = {"/": "chat/index.html", "/receipt": "chat/receipt.html"}
 _log = get_logger("gateway")
 
 
@@ -86,8 +97,10 @@ def gateway_app(service: Service) -> Any:
     ]
     settings = service.settings
     checked = not settings.keys and not settings.open
-    router = Router(routes, redirect_slashes=False)
-    app: Any = Door(router, service.admission, names_checked=checked)
+    pages = page_routes(_PAGES)
+    router = Router([*routes, *pages], redirect_slashes=False)
+    open_paths = OPEN_PATHS.union(page.path for page in pages)
+    app: Any = Door(router, service.admission, open_paths, names_checked=checked)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import trio
@@ -33,11 +33,20 @@ _log = get_logger("gateway")
 
 
 class Door:
-    """An ASGI application around `router`. `names_checked`: only this machine's own names may
-    stand in `Host`, so that no page can reach a gateway without keys under a name of its own."""
+    """An ASGI application around `router`. `open_paths` ask for no key, and what they answer is
+    nobody's secret. `names_checked`: only this machine's own names may stand in `Host`, so that no
+    page can reach a gateway without keys under a name of its own."""
 
-    def __init__(self, router: Router, admission: Admission, *, names_checked: bool) -> None:
+    def __init__(
+        self,
+        router: Router,
+        admission: Admission,
+        open_paths: Collection[str] = OPEN_PATHS,
+        *,
+        names_checked: bool,
+    ) -> None:
         self._router, self._admission, self._names_checked = router, admission, names_checked
+        self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,7 +74,7 @@ class Door:
 
     async def _serve(self, scope: Any, receive: Receive, answer: _Answer) -> None:
         scope["app"] = self  # so that the router raises what it does not find
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] in self._open_paths:
             await self._router(scope, receive, answer.send)
             return
         if self._names_checked and not _is_own_name(header(scope, b"host")):

@@ -150,6 +150,19 @@ class Service:
             raise Refusal(404, "receipt_not_found", "no such receipt of yours is kept here")
         return kept.record
 
+    async def credit_bundle(self, account: bytes, bytes_max: int) -> bytes | None:
+        """The newest proof of an account's credit, unchecked; None while it has none on the
+        chain."""
+        try:
+            return await self._client.credit_bundle(account, bytes_max=bytes_max)
+        except AssayError as error:
+            if error.code == "proof_invalid":
+                return None
+            if error.code == "oversized":
+                said = f"the proof is larger than {bytes_max} bytes; use assay credit verify"
+                raise Refusal(502, "proof_too_large", said) from error
+            raise refusal_of(error) from error
+
     def _check_offer(self, model: Model, asked: Asked) -> None:
         if asked.license is not None and model.card.license != asked.license:
             said = f"the model's license is {model.card.license}"

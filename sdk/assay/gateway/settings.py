@@ -6,12 +6,14 @@ in bytes unless named otherwise. Bounds that protect the process itself stand wh
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from assay_network.http_listener import parse_address
 from assay_network.typed_settings import data_folder, load_typed
@@ -46,6 +48,7 @@ class Settings:
     keep_alive: int = 15  # a comment on a silent stream
     answer_seconds: int = 900  # for a whole answer
     receipts: int = 1_024  # the newest answers' receipts to hand out
+    chain: str = ""  # JSON-RPC URL that epochs' roots are read from; empty: none is
     responses: int = 0  # the newest of /v1/responses to keep, in memory; 0: none
 
     def __post_init__(self) -> None:
@@ -54,6 +57,7 @@ class Settings:
             value = getattr(self, name)
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")
         _require(self.verify in VERIFY_LEVELS, f"verify must be one of {', '.join(VERIFY_LEVELS)}")
+        _require(not self.chain or _is_url(self.chain), "chain must be an http or https URL")
         host, _ = self.address
         inside = _is_loopback(host)
         _require(
@@ -99,6 +103,13 @@ def load_from_process(file: str | None, flags: Mapping[str, Any]) -> Settings:
     if shared := environment.get("ASSAY_COORDINATOR"):
         environment.setdefault(ENVIRONMENT_PREFIX + "COORDINATOR", shared)
     return load_settings(Path(name) if name else None, environment, flags)
+
+
+def _is_url(text: str) -> bool:
+    with contextlib.suppress(ValueError):  # a port that is no number
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    return False
 
 
 def _is_loopback(host: str) -> bool:

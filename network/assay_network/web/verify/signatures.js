@@ -42,8 +42,8 @@ export async function sha256(bytes) {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
 }
 
-// Whether `key` signed `data`. As strict as libsodium about keys and points, except that it also
-// takes what was signed with a point of mixed order; no honest signer makes that.
+// Whether `key` signed `data`. The equation is compared exactly by browsers and libsodium alike; what
+// libsodium refuses besides (points of small order, keys in a second form) is refused here before.
 export async function isSigned(key, data, signature) {
   if (signature.length !== SIGNATURE_BYTES || key.length !== KEY_BYTES) return false;
   if (!isPoint(key) || !isPoint(signature.subarray(0, 32))) return false;
