@@ -133,7 +133,7 @@ def test_a_tampered_bundle_does_not_hold(world: LivedIn, browser: Any) -> None:
         with visit(browser, f"{url}/#/credit/{account}") as seen:
             seen.page.route("**/bundle", tamper)
             seen.page.click("text=Check it here")
-            seen.page.wait_for_selector(".steps .badge.bad, .notice.warn[role=alert]")
+            seen.page.wait_for_selector(".steps .badge.bad, .notice.bad[role=alert]")
             assert "Everything adds up" not in seen.page.text_content("main")
 
 
