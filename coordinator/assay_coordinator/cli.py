@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
     start.add_argument("--rpc", type=_rpc, metavar="HOST:PORT", help="serve the chain's JSON-RPC")
-    pages = "serve /metrics, /healthz and /readyz"
+    pages = "serve the dashboard, its JSON API, /metrics, /healthz and /readyz"
     start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
     _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")

@@ -93,7 +93,7 @@ def test_every_view_shows_what_there_is(world: LivedIn, browser: Any, look: str)
                 seen.page.goto(f"{url}/{address}")
                 seen.page.wait_for_selector(LOADED)
                 assert text in seen.page.text_content("main"), name
-                seen.picture(f"dashboard-{name}", full_page=name != "jobs")
+                seen.picture(f"dashboard-{name}", full_page=name == "network")
                 wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, f"{name} is {wide} px too wide"
 
@@ -133,7 +133,7 @@ def test_a_tampered_bundle_does_not_hold(world: LivedIn, browser: Any) -> None:
         with visit(browser, f"{url}/#/credit/{account}") as seen:
             seen.page.route("**/bundle", tamper)
             seen.page.click("text=Check it here")
-            seen.page.wait_for_selector(".steps .badge.bad, .notice.warn[role=alert]")
+            seen.page.wait_for_selector(".steps .badge.bad, .notice.bad[role=alert]")
             assert "Everything adds up" not in seen.page.text_content("main")
 
 

@@ -36,6 +36,7 @@ async def test_a_network_is_watched_while_it_serves(tmp_path: Path) -> None:
             ready = await web.get(f"http://{address}/readyz")
             assert (ready.status_code, ready.json()["reasons"]) == (200, [])
         coordinator = (await web.get(f"http://{ours}/metrics")).content
+        await looks_right(web, f"http://{ours}", network.key_of("node-a").hex())
         node = (await web.get(f"http://{theirs}/metrics")).content
         await network.kill_and_reap("coordinator")
         with trio.fail_after(10):
@@ -52,6 +53,20 @@ async def test_a_network_is_watched_while_it_serves(tmp_path: Path) -> None:
     assert seen["assay_e2e_request_latency_seconds_count"] == 1
     keys = (CLIENT.public_key.hex(), network.key_of("node-a").hex())
     assert [key for key in keys if key[:8].encode() in coordinator + node] == []
+
+
+async def looks_right(web: httpx.AsyncClient, url: str, node: str) -> None:
+    """The dashboard of the same door shows the job and the node that did it."""
+    assert "Assay network" in (await web.get(url)).text
+    seen = (await web.get(f"{url}/api/network")).json()
+    assert (seen["jobs"], seen["nodes"]["present"], seen["faults"]) == (1, 1, [])
+    (job,) = (await web.get(f"{url}/api/jobs")).json()["items"]
+    assert (job["node"], job["tokens_out"], job["model"]["name"]) == (node, 5, "scripted")
+    assert (await web.get(f"{url}/api/models")).json()["items"][0]["license"]
+    one = (await web.get(f"{url}/api/nodes/{node}")).json()
+    assert one["state"] == "probation"
+    assert one["device"]
+    assert CLIENT.public_key.hex() not in (await web.get(f"{url}/api/jobs/{job['ticket']}")).text
 
 
 def test_an_address_that_is_none_is_wrong_usage(

@@ -47,7 +47,6 @@ async def job(views: Views, asked: Asked) -> Shape:
     over = shape["outcome"] not in (None, "open", "undrawn")  # who audits now is not told
     return {
         **shape,
-        "reserved": str(row.reserved),
         "verify": row.verify if found.drawn(row) else None,
         "chance": [row.numerator, row.denominator],
         "audits": [audit_shape(audit) for audit in audits] if over else [],

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, exists, func, select, tuple_
 
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.records import AuditRow, JobRow, RoundRow, VerdictRow
@@ -63,9 +63,13 @@ def one_job(connection: Connection, ticket: bytes) -> tuple[FoundJobs, list[Audi
 def newest_audits(
     connection: Connection, role: str, node: bytes, after: Cursor | None, most: int
 ) -> list[AuditRow]:
-    """Replays of what `node` answered ("executor"), or that it made ("auditor"), newest first."""
+    """Replays of what `node` answered ("executor"), or that it made ("auditor"), newest first.
+
+    Only of jobs that have a verdict: whoever is asked next must not know what the first one found.
+    """
     column = _AUDITS.executor if role == "executor" else _AUDITS.auditor
-    wanted = select(TABLES[AuditRow]).where(column == node)
+    ended = exists().where(_VERDICTS.ticket == _AUDITS.ticket)
+    wanted = select(TABLES[AuditRow]).where(column == node, ended)
     if after is not None:
         place = (_AUDITS.at, _AUDITS.audit)
         wanted = wanted.where(_AUDITS.at <= after[0], tuple_(*place) < tuple_(*after))

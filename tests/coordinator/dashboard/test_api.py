@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 
 from asgi_caller import Answer, Caller
 from assay_contracts.credit.bundle import CreditBundle
+from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.jobs import FINAL
 from assay_coordinator.core.records import AuditRow, EpochRow, JobRow, RoundRow, VerdictRow
 from assay_coordinator.dashboard import routes as routes_module
@@ -238,6 +240,23 @@ async def test_whether_a_job_is_audited_is_told_once_its_round_is_drawn(world: L
     world.write()
     (last, *_) = (await told(caller, "/api/jobs?limit=3"))["items"]
     assert (last["outcome"], last["state"]) == ("passed", "released")
+
+
+async def test_what_an_auditor_found_is_told_with_the_verdict(world: LivedIn) -> None:
+    caller = Caller(Starlette(routes=dashboard_routes(world.subject())))
+    executor, ticket, auditor = world.honest[2].key, b"\x77" * 16, world.honest[0].key
+    (last, *_) = world.store.rows(AuditRow)
+    early = replace(last, audit=ticket, ticket=ticket, executor=executor, auditor=auditor)
+    world.written.commit([early])  # the first of two replays: the second auditor is not asked yet
+    of_it = await told(caller, f"/api/nodes/{executor.hex()}/audits?limit=200")
+    by_it = await told(caller, f"/api/nodes/{auditor.hex()}/audits?role=auditor&limit=200")
+    assert ticket.hex() not in str(of_it) + str(by_it)
+    world.written.commit([VerdictRow(ticket, "passed", last.at, b"")])
+    again = await told(caller, f"/api/nodes/{executor.hex()}/audits?limit=199")
+    assert ticket.hex() in str(again)
+    with world.written.engine.begin() as connection:
+        for cls in (AuditRow, VerdictRow):
+            connection.execute(TABLES[cls].delete().where(TABLES[cls].c.ticket == ticket))
 
 
 async def test_who_never_earned_looks_like_nobody(caller: Caller) -> None:

@@ -5,20 +5,15 @@
 // root from elsewhere gives it, and it is compared with that one.
 
 import { el, fill } from "../dom.js";
+import { stepList } from "../steps.js";
 import { decodeBundle } from "../verify/bundle.js";
 import { equal, unhex } from "../verify/bytes.js";
 import { verifyBundle } from "../verify/credit.js";
 import { missing } from "../verify/signatures.js";
 import { ask, askBytes } from "./api.js";
-import { badge, card } from "./parts.js";
+import { card } from "./parts.js";
 
 const ROOT = /^(0x)?[0-9a-f]{64}$/;
-const VERDICTS = {
-  true: { look: "good", text: "holds", means: "" },
-  false: { look: "bad", text: "fails", means: "" },
-  null: { look: "warn", text: "not shown", means: "" },
-};
-
 // A card with a button that runs the check.
 export function checkCard(account) {
   const result = el("div", { class: "stack tight", "aria-live": "polite" });
@@ -66,13 +61,15 @@ async function checked(account, root) {
     }), root);
   } catch (error) {
     if (!error.code) throw error;
-    return el("p", { class: "notice warn", role: "alert" }, `${sentence(error)} `,
-      el("code", { class: "muted" }, error.code));
+    return el("p", { class: `notice ${error.reason ? "bad" : "warn"}`, role: "alert" },
+      `${sentence(error)} `, el("code", { class: "muted" }, error.code));
   }
 }
 
-function sentence(error) {
-  return error.code === "proof_invalid" ? `Nothing to check: ${error.message}.` : error.message;
+// The coordinator refused, or what it sent is no bundle.
+function sentence({ code, message, reason }) {
+  if (reason) return `What the coordinator sent cannot be read: ${reason}.`;
+  return code === "proof_invalid" ? `Nothing to check: ${message}.` : message;
 }
 
 // What the coordinator says is on the chain; null before the first epoch.
@@ -96,9 +93,7 @@ function verdict(bundle, epoch, { ok, steps }, root) {
   const right = ok && (!root || own);
   return [
     el("p", { class: `notice ${right ? (root ? "good" : "warn") : "bad"}` }, summary(bundle.epoch, right, root)),
-    el("ul", { class: "steps" }, [...shown, last].map((step) => el("li", {},
-      badge(VERDICTS[String(step.ok)]),
-      el("p", {}, el("strong", {}, step.name), ` ${step.detail}`)))),
+    stepList([...shown, last]),
   ];
 }
 

@@ -82,7 +82,6 @@ function price(job) {
   const [numerator, denominator] = job.chance;
   return card("Money and audit", facts(
     ["Price", money(job.charged)],
-    ["Reserved", money(job.reserved)],
     ["Chance of an audit", denominator ? `${numerator} in ${denominator}` : "–"],
     job.verify && ["Its client wants it audited", LEVELS[job.verify] ?? job.verify],
     ["Round", count(job.round)],

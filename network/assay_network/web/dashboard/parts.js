@@ -1,6 +1,7 @@
 // What the views are made of.
 
 import { el } from "../dom.js";
+import { facts as listed } from "../steps.js";
 import { short } from "./format.js";
 
 // { look, text, means } of words.js as a badge.
@@ -38,9 +39,7 @@ export function figures(...items) {
 
 // Named values, one below the other: [name, ...value] each; null is left out.
 export function facts(...items) {
-  return el("dl", { class: "facts" }, items.filter(Boolean).map(([name, ...value]) => (
-    [el("dt", {}, name), el("dd", {}, ...value)]
-  )));
+  return listed(items.filter(Boolean).map(([name, ...value]) => [name, value]));
 }
 
 // A table of `rows`; columns are [label, cell(row), class]. The first one names the row. What is
