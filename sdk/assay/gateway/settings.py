@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from assay_network.http_listener import is_loopback, parse_address
+from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
@@ -45,6 +46,7 @@ class Settings:
     keep_alive: int = 15  # a comment on a silent stream
     answer_seconds: int = 900  # for a whole answer
     receipts: int = 1_024  # the newest answers' receipts to hand out
+    otlp: str = ""  # URL of a collector of traces; empty: none are made
     routes: str = ""  # file of models' other names, fallbacks and upstreams; empty: none
     responses: int = 0  # the newest of /v1/responses to keep, in memory; 0: none
 
@@ -54,6 +56,8 @@ class Settings:
             value = getattr(self, name)
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")
         _require(self.verify in VERIFY_LEVELS, f"verify must be one of {', '.join(VERIFY_LEVELS)}")
+        if self.otlp:
+            check_endpoint("otlp", self.otlp)
         host, _ = self.address
         inside = is_loopback(host)
         _require(
