@@ -32,7 +32,7 @@ from assay_coordinator.adapters.void_watch import VoidWatch
 from assay_coordinator.core.calibration import Tables, open_table
 from assay_coordinator.core.coordinator import Coordinator, Listed
 from assay_coordinator.core.economics import deterrence
-from assay_coordinator.core.events import PostEpoch, PostRound
+from assay_coordinator.core.events import Effect, PostEpoch, PostRound
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.rules import SignedPolicy
 from assay_coordinator.dashboard.subject import Chain, Subject, card_facts
@@ -45,6 +45,7 @@ from assay_network.logs import get_logger
 from assay_network.reach import ReachServer
 from assay_network.scopes import single_errors
 from assay_network.session import serve_sessions
+from assay_network.tracing import exporter
 from assay_protocol.cards import card_digest, decode_card
 from assay_protocol.errors import AssayError
 from assay_protocol.links import REACH, SESSION
@@ -52,6 +53,7 @@ from assay_protocol.signing import Identity
 
 if TYPE_CHECKING:
     from assay_coordinator.metrics import CoordinatorMetrics
+    from assay_coordinator.tracing import CoordinatorTraces
 
 CARD_FILES: Final = "*.card"
 EPOCHS_FOLDER: Final = "epochs"
@@ -69,6 +71,7 @@ class Settings:
     catalogue: tuple[Path, ...] = ()
     rpc: tuple[str, int] | None = None
     http: tuple[str, int] | None = None  # of metrics, health and the dashboard
+    otlp: str = ""  # URL of a collector of traces; "": none are made
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
     chain: RemoteChain | None = None  # None: a local one in the data directory
@@ -89,9 +92,14 @@ async def run_coordinator(settings: Settings) -> int:
     moderation = read_policy_file(settings.moderation) if settings.moderation else None
     log.info("policy", deterrence=round(deterrence(settings.policy), 2))
     stops = trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)  # before "ready" is said
-    with stops as signals, _opened(settings, identity) as (store, anchor):
+    with (
+        stops as signals,
+        _opened(settings, identity) as (store, anchor),
+        _traced(settings) as traces,
+    ):
         folder = settings.data_dir / EPOCHS_FOLDER
         metrics = _metrics(settings)
+        observe = _observers(metrics, traces)
         runtime = make_runtime(
             settings.policy,
             identity,
@@ -102,7 +110,7 @@ async def run_coordinator(settings: Settings) -> int:
             folder,
             tables,
             moderation,
-            None if metrics is None else metrics.observe,
+            observe,
         )
         async with (
             open_host(identity.seed, settings.listen) as host,
@@ -279,6 +287,33 @@ def _metrics(settings: Settings) -> CoordinatorMetrics | None:
     from assay_coordinator.metrics import CoordinatorMetrics
 
     return CoordinatorMetrics()
+
+
+@contextmanager
+def _traced(settings: Settings) -> Iterator[CoordinatorTraces | None]:
+    """What makes spans, if the operator named a collector."""
+    if not settings.otlp:
+        yield None
+        return
+    from assay_coordinator.tracing import CoordinatorTraces
+
+    with exporter(settings.otlp, "assay-coordinator") as emit:
+        yield CoordinatorTraces(emit, _microseconds)
+
+
+def _observers(
+    metrics: CoordinatorMetrics | None, traces: CoordinatorTraces | None
+) -> Observe | None:
+    """Everybody who is told what was committed."""
+    told = [one.observe for one in (metrics, traces) if one is not None]
+    if not told:
+        return None
+
+    def observe(batch: Sequence[Effect], rows: int, seconds: float) -> None:
+        for one in told:
+            one(batch, rows, seconds)
+
+    return observe
 
 
 async def _start_http(

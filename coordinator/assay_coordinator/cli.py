@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--rpc", type=_rpc, metavar="HOST:PORT", help="serve the chain's JSON-RPC")
     pages = "serve the dashboard, its JSON API, /metrics, /healthz and /readyz"
     start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
+    start.add_argument("--otlp", type=_otlp, default="", metavar="URL", help="send traces there")
     _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
@@ -203,6 +204,7 @@ def _start(args: argparse.Namespace) -> int:
         catalogue=tuple(args.catalogue or [data_dir / "catalogue"]),
         rpc=args.rpc,
         http=args.http,
+        otlp=args.otlp,
         policy=policy,
         calibrations=tuple(args.calibration),
         chain=_remote_chain(args),
@@ -352,6 +354,16 @@ def _rpc(text: str) -> tuple[str, int]:
 
 def _http(text: str) -> tuple[str, int]:
     return _address("--http", text)
+
+
+def _otlp(text: str) -> str:
+    from assay_network.tracing import check_endpoint
+
+    try:
+        check_endpoint("--otlp", text)
+    except AssayError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+    return text
 
 
 def _address(flag: str, text: str) -> tuple[str, int]:

@@ -23,8 +23,10 @@ from assay_network.host import Host, open_host
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
+from assay_network.tracing import exporter
 from assay_node.config import Settings
 from assay_node.coordinator import Coordinator, fetch_card, parse_coordinator
+from assay_node.core import effects as do
 from assay_node.core import events as on
 from assay_node.core.node import Node, Profile
 from assay_node.core.parameters import SECOND_US, Parameters
@@ -34,7 +36,7 @@ from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare
 from assay_node.owner_limits import OwnerWatch, require_kept, terms_of
 from assay_node.rules_file import Compare, keeping, load_rules
 from assay_node.running import only_node
-from assay_node.runtime import NodeRuntime
+from assay_node.runtime import NodeRuntime, Observe
 from assay_node.serving import (
     Candidate,
     MeasureNeed,
@@ -131,7 +133,7 @@ async def run_node(
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
             keep_rules=keeping(directory, await _comparing(stack, settings)),
-            observe=None if metrics is None else metrics.observe,
+            observe=_observers(settings, metrics, stack),
         )
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
@@ -272,6 +274,25 @@ def _owner(
         runtime.post(on.Pause(reason))
 
     return OwnerWatch(settings, clock, lambda: host.bytes_sent, tell)
+
+
+def _observers(
+    settings: Settings, metrics: NodeMetrics | None, stack: AsyncExitStack
+) -> Observe | None:
+    """Everybody who is told what the node does."""
+    told = [] if metrics is None else [metrics.observe]
+    if settings.otlp:
+        from assay_node.tracing import NodeTraces
+
+        told.append(NodeTraces(stack.enter_context(exporter(settings.otlp, "assay-node"))).observe)
+    if not told:
+        return None
+
+    def observe(now: int, event: on.Event, effects: Sequence[do.Effect]) -> None:
+        for one in told:
+            one(now, event, effects)
+
+    return observe
 
 
 def _metrics(settings: Settings) -> NodeMetrics | None:

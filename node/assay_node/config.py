@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from assay_network.http_listener import parse_address
+from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
 from assay_node.core.limits import WINDOWS_MAX, parse_window
 from assay_node.hardware import spare_cores
@@ -67,6 +68,7 @@ class Settings:
     min_price_out: int = 0  # and of answer
     drain_timeout: int = 60
     status_interval: int = 5
+    otlp: str = ""  # URL of a collector of traces; empty: none are made
     metrics: str = ""  # HOST:PORT of /metrics, /healthz and /readyz; empty: they are not served
 
     def __post_init__(self) -> None:
@@ -92,6 +94,8 @@ class Settings:
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
         )
+        if self.otlp:
+            check_endpoint("otlp", self.otlp)
         if self.metrics:
             parse_address("metrics", self.metrics)
         if self.follow:

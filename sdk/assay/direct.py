@@ -16,7 +16,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -64,6 +64,9 @@ from assay_protocol.signing import Identity
 BUNDLE_BYTES_MAX: Final = 64 << 20
 LEAF_FILE_BYTES_MAX: Final = 256 << 20  # of 2.7 million leaves
 
+if TYPE_CHECKING:
+    from assay.tracing import Follow
+
 Message = Mapping[str, Any]
 
 
@@ -80,12 +83,13 @@ class AsyncClient:
         cache: Path | None,
         receipts: Path | None,
         limits: JobLimits,
+        follow: Follow | None = None,
     ) -> None:
         self.public_key = identity.public_key
         self._identity, self._host, self._link, self._nursery = identity, host, link, nursery
         self._catalogue = Catalogue(link, cache)
         self._receipts = ReceiptStore(receipts) if receipts else None
-        self._limits = limits
+        self._limits, self._follow = limits, follow
 
     @classmethod
     @asynccontextmanager
@@ -99,12 +103,14 @@ class AsyncClient:
         receipts: Path | None = None,
         limits: JobLimits = JobLimits(),
         transports: list[Any] | None = None,
+        follow: Follow | None = None,
     ) -> AsyncIterator[AsyncClient]:
         """A client of the coordinator at a multiaddress that ends in /p2p/<peer id>.
 
         The account is the key in `key_path` (made if missing) or of the 32-byte `seed`; with
         neither it is new and lasts as long as the client. `cache` is a folder for model cards,
-        `receipts` a file records are appended to. Raises AssayError "config_invalid",
+        `receipts` a file records are appended to; `follow` is called for each job and told its
+        effects (tracing.py). Raises AssayError "config_invalid",
         "key_permissions", "key_invalid".
         """
         coordinator_key = coordinator_key_of(coordinator)
@@ -113,9 +119,8 @@ class AsyncClient:
         with single_errors():
             async with open_host(seed, transports=transports) as host, trio.open_nursery() as tasks:
                 link = CoordinatorLink(host, coordinator_key, [coordinator])
-                client = cls(
-                    Identity(seed), host, link, tasks, cache=cache, receipts=receipts, limits=limits
-                )
+                kept: dict[str, Any] = {"cache": cache, "receipts": receipts, "limits": limits}
+                client = cls(Identity(seed), host, link, tasks, follow=follow, **kept)
                 tasks.start_soon(link.run)
                 try:
                     yield client
@@ -272,7 +277,7 @@ class AsyncClient:
         job = make_job(model, prompt, **options)
         kind = QuorumMachine if job.verify == "quorum" else JobMachine
         machine = kind(job, self._identity, self._link.public_key, self._limits)
-        run = JobRun(machine, self._host, self._link, self._nursery)
+        run = JobRun(machine, self._host, self._link, self._nursery, self._follow)
         run.start()
         return Started(
             job,

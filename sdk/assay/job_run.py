@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from assay.coordinator_link import CoordinatorLink
     from assay.core import JobMachine
     from assay.quorum import QuorumMachine
+    from assay.tracing import Follow
     from assay_network.frames import Frames
     from assay_network.host import Host
 
@@ -62,7 +63,9 @@ class JobRun:
         host: Host,
         link: CoordinatorLink,
         nursery: trio.Nursery,
+        follow: Follow | None = None,
     ) -> None:
+        self._follow = None if follow is None else follow()
         self.outcome: Outcome | None = None
         self.ended = trio.Event()
         self.notices = Notices()
@@ -103,6 +106,8 @@ class JobRun:
     def _handle(self, event: Event) -> None:
         # Rounded up, so that a Tick is never too early by the rounding of a float.
         for effect in self._machine.handle(math.ceil(trio.current_time() * 1e6), event):
+            if self._follow is not None:
+                self._follow(effect)
             self._do(effect)
         wake_at = self._machine.wake_at
         if wake_at is None or wake_at / 1e6 < self._timer.deadline:

@@ -8,8 +8,9 @@ receipts are handed in.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import closing
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -40,10 +41,12 @@ from assay.gateway.settings import Settings
 from assay.gateway.usage import Usage
 from assay.routing.core.plans import Routes
 from assay.routing.file import read_routes
+from assay.tracing import Follow, JobTraces
 from assay_network.http_listener import listener_url, listening_socket
 from assay_network.http_server import serve_http
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
+from assay_network.tracing import exporter
 from assay_network.typed_settings import data_folder
 from assay_network.web_pages import page_routes
 
@@ -141,7 +144,11 @@ async def run_gateway(
     admission = Admission(keys, spending, settings.requests)
     routes = _routes(settings)
     usage = Usage(settings.directory / "gateway.sqlite")
-    with closing(listening_socket(*settings.address)) as listener, single_errors():
+    with (
+        closing(listening_socket(*settings.address)) as listener,
+        _followed(settings) as follow,
+        single_errors(),
+    ):
         async with (
             AsyncClient.connect(
                 settings.coordinator,
@@ -149,6 +156,7 @@ async def run_gateway(
                 cache=settings.directory / "cards",
                 limits=job_limits(settings),
                 transports=transports,
+                follow=follow,
             ) as client,
             RequestRouter.opened(routes, os.environ, usage) as router,
             trio.open_nursery() as tasks,
@@ -175,6 +183,16 @@ def job_limits(settings: Settings) -> JobLimits:
 
 def _keys(settings: Settings) -> ApiKeys | None:
     return ApiKeys(Path(settings.keys).expanduser()) if settings.keys else None
+
+
+@contextmanager
+def _followed(settings: Settings) -> Iterator[Follow | None]:
+    """What makes spans of jobs, if the owner named a collector."""
+    if not settings.otlp:
+        yield None
+        return
+    with exporter(settings.otlp, "assay-gateway") as emit:
+        yield JobTraces(emit, lambda: time.time_ns() // 1_000).follow
 
 
 def _routes(settings: Settings) -> Routes:

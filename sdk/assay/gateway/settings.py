@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from assay_network.http_listener import is_loopback, parse_address
+from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
@@ -48,6 +49,7 @@ class Settings:
     answer_seconds: int = 900  # for a whole answer
     receipts: int = 1_024  # the newest answers' receipts to hand out
     chain: str = ""  # JSON-RPC URL that epochs' roots are read from; empty: none is
+    otlp: str = ""  # URL of a collector of traces; empty: none are made
     routes: str = ""  # file of models' other names, fallbacks and upstreams; empty: none
     responses: int = 0  # the newest of /v1/responses to keep, in memory; 0: none
 
@@ -58,6 +60,8 @@ class Settings:
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")
         _require(self.verify in VERIFY_LEVELS, f"verify must be one of {', '.join(VERIFY_LEVELS)}")
         _require(not self.chain or _is_url(self.chain), "chain must be an http or https URL")
+        if self.otlp:
+            check_endpoint("otlp", self.otlp)
         host, _ = self.address
         inside = is_loopback(host)
         _require(
