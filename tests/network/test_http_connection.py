@@ -154,6 +154,7 @@ async def test_a_refusal_is_read_by_who_sends_first_and_reads_then() -> None:
         (b"GET / HTTP/1.1\r\nhost: x\r\nbad name: y\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %b\r\n\r\n" % (b"9" * 5_000), 400),
         (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n", 501),
         (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nno size\r\n", 400),
         (b"GET / HTTP/1.1\r\nhost: " + b"x" * (HEAD_BYTES_MAX + 1), 431),

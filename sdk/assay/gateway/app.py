@@ -21,6 +21,7 @@ from assay.events import JobLimits
 from assay.gateway import chat_api, completions_api, messages_api, models_api, responses_api
 from assay.gateway.admission import ANYBODY, Admission, Spending
 from assay.gateway.api_keys import ApiKeys
+from assay.gateway.bodies import Bodies
 from assay.gateway.door import Door
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
@@ -87,7 +88,8 @@ def gateway_app(service: Service) -> Any:
     settings = service.settings
     checked = not settings.keys and not settings.open
     router = Router(routes, redirect_slashes=False)
-    app: Any = Door(router, service.admission, names_checked=checked)
+    bodies = Bodies(settings.body_bytes, settings.body_seconds)
+    app: Any = Door(router, service.admission, bodies, names_checked=checked)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,
