@@ -103,18 +103,29 @@ async def unread(gateway: Gateway, count: int) -> dict[str, Any]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             stack.enter_context(sock).connect(("127.0.0.1", gateway.port))
             sock.sendall(told + body)
-        began, most = time.perf_counter(), 0
-        await trio.sleep(15)  # the buffers are full, and the gateway waits
-        slowest = await served(gateway)
-        while gateway_connections(gateway) and time.perf_counter() - began < UNREAD_SECONDS_MAX:
-            most = max(most, memory(gateway))
-            await trio.sleep(0.5)
+        began, sizes = time.perf_counter(), [before]
+
+        async def watch() -> None:
+            while True:
+                sizes.append(memory(gateway))
+                await trio.sleep(0.25)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            await trio.sleep(15)  # the buffers are full, and the gateway waits
+            slowest = await served(gateway)
+            while (left := gateway_connections(gateway)) and (
+                time.perf_counter() - began < UNREAD_SECONDS_MAX
+            ):
+                await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()
         seconds = time.perf_counter() - began
     return {
         "streams": count,
-        "memory_mb": round((most - before) / 1e6, 1),
+        "memory_mb": round((max(sizes) - before) / 1e6, 1),
         "served_ms": round(slowest * 1e3),
         "cut_seconds": round(seconds),
+        "still_open": left,
     }
 
 
