@@ -76,6 +76,8 @@ class Connection:
                 if not self._reusable():
                     break
             await self._linger()
+        except Exception as error:  # bytes that neither h11 nor we thought of end their connection
+            _log.error("http_connection_failed", error=type(error).__name__)
         finally:
             self._waiting.for_nothing(self)
             self._wire.cut()

@@ -2,8 +2,8 @@
 one system call and no switch of tasks.
 
 trio's own stream makes about 10 µs of Python around a send, which is more than a token's whole text
-costs. What is given up for it: `send` is a checkpoint only now and then (SENDS_AT_A_TIME), and one
-task may send and one may read at a time without that being checked.
+costs. What is given up for it: `send` is a checkpoint only now and then (SENDS_AT_A_TIME). Several
+tasks may send, and what each sends stays in one piece; one may read at a time.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ UNREAD_SECONDS: Final = 60.0  # for the peer to read a part of what waits: then 
 class Wire:
     """One socket; takes it over. A wire that `broke` sends nothing and reads its end."""
 
-    __slots__ = ("_sends", "_socket", "broke")
+    __slots__ = ("_sends", "_socket", "_stalled", "broke")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.broke = False
         self._socket, self._sends = sock, 0
+        self._stalled: trio.Event | None = None  # a sender waits for room; set when it is through
 
     async def send(self, data: bytes) -> None:
         """All of `data`, or the wire breaks: the peer is gone, reads nothing for UNREAD_SECONDS, or
         the caller is cancelled in the middle. Never raises but for a cancellation."""
+        while self._stalled is not None:
+            await self._stalled.wait()
         if self.broke:  # whoever writes on must learn of it from `read`, and so have a turn
             await trio.lowlevel.checkpoint()
             return
@@ -77,7 +80,7 @@ class Wire:
             self._socket.close()
 
     async def _send_rest(self, rest: memoryview) -> None:
-        whole = False
+        whole, self._stalled = False, trio.Event()
         try:
             while rest and not self.broke:
                 with trio.fail_after(UNREAD_SECONDS):
@@ -89,3 +92,5 @@ class Wire:
             return
         finally:
             self.broke = self.broke or not whole
+            self._stalled.set()
+            self._stalled = None

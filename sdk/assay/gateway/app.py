@@ -32,6 +32,7 @@ from assay.gateway import (
 )
 from assay.gateway.admission import ANYBODY, Admission, Spending
 from assay.gateway.api_keys import ApiKeys
+from assay.gateway.bodies import Bodies
 from assay.gateway.door import OPEN_PATHS, Door
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
@@ -118,7 +119,8 @@ def gateway_app(service: Service) -> Any:
     pages = page_routes(_PAGES)
     router = Router([*routes, *pages], redirect_slashes=False)
     open_paths = OPEN_PATHS.union(page.path for page in pages)
-    app: Any = Door(router, service.admission, open_paths, names_checked=checked)
+    bodies = Bodies(settings.body_bytes, settings.body_seconds)
+    app: Any = Door(router, service.admission, bodies, open_paths, names_checked=checked)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Router
 
 from assay.gateway.admission import Admission
+from assay.gateway.bodies import Bodies, announced_bytes
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Gone, header, send_json
 from assay.gateway.refusal import Refusal, refusal_of
@@ -41,18 +42,20 @@ class Door:
         self,
         router: Router,
         admission: Admission,
+        bodies: Bodies,
         open_paths: Collection[str] = OPEN_PATHS,
         *,
         names_checked: bool,
     ) -> None:
-        self._router, self._admission, self._names_checked = router, admission, names_checked
+        self._router, self._admission, self._bodies = router, admission, bodies
+        self._names_checked = names_checked
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
-        asked = _Asked(receive)
+        asked = _Asked(scope, receive)
         answer = _Answer(send, _request_id(scope), asked)
         path = scope["path"]
         try:
@@ -83,17 +86,18 @@ class Door:
             )
         caller = self._admission.caller(_key(scope))
         scope["assay.caller"], scope["assay.request"] = caller, answer.request_id
-        with self._admission.admitted(caller) as headers:
-            answer.headers |= headers
-            await self._router(scope, receive, answer.send)
+        async with self._bodies.gathered(scope, receive) as whole:
+            with self._admission.admitted(caller) as headers:
+                answer.headers |= headers
+                await self._router(scope, whole, answer.send)
 
 
 class _Asked:
     """What comes of one request; `whole` once its body was read to the end."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, scope: Any, receive: Receive) -> None:
         self.whole = False
-        self._receive = receive
+        self._scope, self._receive = scope, receive
 
     async def receive(self) -> Any:
         message = await self._receive()
@@ -102,6 +106,8 @@ class _Asked:
 
     async def rest(self) -> None:
         """Read on, within bounds: a connection cannot be used again in the middle of a body."""
+        if header(self._scope, b"expect") or announced_bytes(self._scope) > REST_BYTES_MAX:
+            return  # who waits to be asked for it would be; and the connection is to be closed
         left = REST_BYTES_MAX
         with trio.move_on_after(REST_SECONDS):
             while not self.whole and left > 0:

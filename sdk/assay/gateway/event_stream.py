@@ -3,7 +3,7 @@
 The status line waits for the first event, so what fails before it gets a status of its own. A
 silent stream gets a comment now and then. When the client leaves, everything that draws for it is
 cancelled; so is an answer that takes longer than it may. A client that does not read holds the
-drawing back and, after `server.py`'s time for unacknowledged bytes, is cut off.
+drawing back and, after UNREAD_SECONDS of the server's, is cut off.
 """
 
 from __future__ import annotations
