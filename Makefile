@@ -26,7 +26,7 @@ bench:  ## every published figure; one JSON line each
 	for program in $$(grep -l __main__ bench/*.py) bench/verify/run.py bench/verify/lifetime.py; do $(BIN)/python $$program || exit 1; done
 
 docs:  ## what docs promise about the code, checked; then the site, in build/docs
-	$(BIN)/pytest tests/test_tidy.py tests/test_pictures.py tests/test_docs_blocks.py -k "spec or docs or invariant or picture or block"
+	$(BIN)/pytest tests/test_tidy.py tests/test_pictures.py tests/test_docs_blocks.py tests/test_docs_links.py -k "spec or docs or invariant or picture or block"
 	$(BIN)/python -c "import furo, myst_parser" 2>/dev/null || $(BIN)/pip install -q --group docs
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html . build/docs
 

@@ -8,6 +8,7 @@ packages put before the installed ones; and the port is a free one.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import selectors
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from end_to_end.places import free_port
@@ -92,6 +94,11 @@ def until_ready(process: subprocess.Popen[bytes]) -> list[str]:
     return said.decode().splitlines()
 
 
+def parties(process: psutil.Process) -> dict[str, psutil.Process]:
+    """What a network consists of, by the module each runs."""
+    return {child.cmdline()[2]: child for child in process.children()}
+
+
 def folder_of(lines: list[str]) -> Path:
     (line,) = [line for line in lines if line.startswith("folder ")]
     return Path(line.split()[1])
@@ -130,3 +137,26 @@ def test_three_commands_lead_from_a_clone_to_an_answer(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stderr) == (0, "")
     assert len(answer.stdout.split()) > 3, "a real model writes words"
     assert not folder.exists(), "what was said to be removed is"
+
+
+@pytest.mark.end_to_end
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_network_that_lost_a_party_says_so_and_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    command = [sys.executable, "-m", "assay_simnet", "up", "--listen", "127.0.0.1:0"]
+    command += ["--nodes", "1", "--json", "--keep", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        ready = json.loads(process.stdout.readline())
+        started = parties(psutil.Process(process.pid))
+        assert set(started) == {"assay_coordinator", "assay_node", "assay"}
+        started["assay_node"].kill()
+        assert process.wait(STOP_SECONDS_MAX) == 1
+        assert "peer_gone: node-1 ended" in process.stderr.read().decode()
+    _, alive = psutil.wait_procs(started.values(), timeout=0)
+    assert alive == []
+    assert (ready["event"], ready["folder"], ready["kept"]) == ("ready", str(folder), True)
+    assert (folder / "coordinator" / "coordinator.db").is_file()
+    assert (folder / "node-1" / "node.key").is_file()

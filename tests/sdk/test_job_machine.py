@@ -420,6 +420,23 @@ def test_cancelling_before_the_ticket_gives_a_late_one_back() -> None:
     run.check_books()
 
 
+@pytest.mark.parametrize("events", [(), (Begin(),)], ids=["ready", "backing off"])
+def test_a_job_that_waits_for_nobody_is_cancelled_at_once(events: tuple[Event, ...]) -> None:
+    run = Run(refuse={1: AssayError("no_capacity")})
+    for event in events:
+        run.feed(event)
+    assert run.machine.phase is (Phase.BACKING_OFF if events else Phase.READY)
+    run.feed(CancelAsked())
+    assert run.outcome is not None
+    assert (run.outcome.finish, run.outcome.tokens) == ("cancelled", ())
+
+
+def test_without_a_wait_a_refused_job_asks_again_at_once() -> None:
+    run = Run(refuse={1: AssayError("busy")}, limits=replace(JobLimits(), backoff_us=0))
+    run.feed(Begin())
+    assert (run.machine.phase, run.machine.attempt, run.now) == (Phase.STREAMING, 2, 1_000)
+
+
 # ---- lies -------------------------------------------------------------------------------------
 
 
