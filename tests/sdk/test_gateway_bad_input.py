@@ -54,7 +54,7 @@ RESPONSE = {
         {"type": "function_call_output", "call_id": "c", "output": "r"},
     ],
     "max_output_tokens": 3,
-    "text": {"format": {"type": "json_schema", "schema": {}}},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
     "metadata": {"a": "b"},
     "store": True,
 }

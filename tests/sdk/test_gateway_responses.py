@@ -140,6 +140,8 @@ async def test_items_of_other_turns(autojump_clock: object, tmp_path: Path) -> N
         ({"conversation": "conv_1"}, "unsupported_parameter"),
         ({"previous_response_id": "resp_1"}, "response_not_found"),
         ({"text": {"format": {"type": "json_schema"}}}, "missing_required_parameter"),
+        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "missing_required_parameter"),
+        ({"text": {"format": {"type": "json_schema", "schema": {}, "name": "ä"}}}, "invalid_value"),
         ({"metadata": {"a": 1}}, "invalid_value"),
     ],
 )

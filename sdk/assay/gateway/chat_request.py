@@ -117,9 +117,8 @@ def shape_options(fields: Fields, name: str, tools: bool, must: bool) -> dict[st
     if shape is not None and shape.required_text("type") != "text":
         kind = shape.choice("type", ("text", "json_object", "json_schema"))
         inner = shape.object("json_schema")
-        if kind == "json_schema" and (inner is None or inner.object("schema") is None):
-            path = shape.at("json_schema.schema")
-            raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+        if kind == "json_schema":
+            _check_schema(inner, shape.at("json_schema"))
         options["response_format"] = shape.body
     if grammar is not None:
         if len(grammar.body) != 1 or options:
@@ -130,6 +129,15 @@ def shape_options(fields: Fields, name: str, tools: bool, must: bool) -> dict[st
         said = "an answer's form and functions it may call exclude each other: tool_choice none"
         raise unsupported(name, said)
     return options
+
+
+def _check_schema(named: Fields | None, path: str) -> None:
+    """A schema has a name, as OpenAI demands; it has no effect here."""
+    if named is None or named.object("schema") is None:
+        path = f"{path}.schema"
+        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+    if not NAME.fullmatch(named.required_text("name")):
+        raise invalid(named.at("name"), "a name has 1 to 64 letters, digits, '_' or '-'")
 
 
 def read_messages(fields: Fields) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from assay.gateway.responses_words import ResponseWords
 
 BACKGROUND_MAX: Final = 64  # drawn at once for nobody who waits
 PAGE_MAX: Final = 100
+QUERY_FIELDS_MAX: Final = 16
 
 
 async def create(exchange: Exchange) -> None:
@@ -168,5 +169,10 @@ def _find(exchange: Exchange) -> Kept:
 
 
 def _query(exchange: Exchange) -> dict[str, str]:
-    given = parse_qs(exchange.scope.get("query_string", b"").decode("latin-1"), max_num_fields=16)
+    text = exchange.scope.get("query_string", b"").decode("latin-1")
+    try:
+        given = parse_qs(text, max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        said = f"a query has at most {QUERY_FIELDS_MAX} fields"
+        raise Refusal(400, "invalid_value", said) from None
     return {name: values[-1] for name, values in given.items()}
