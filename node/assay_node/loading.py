@@ -127,14 +127,31 @@ async def _open_served(settings: Settings, prepared: Prepared) -> AsyncIterator[
 
 @asynccontextmanager
 async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[Engine]:
-    """llama.cpp, computing as the profile named does here; the first time that is tried out."""
+    """llama.cpp, computing as the profile named does here; the first time that is tried out.
+
+    A model that embeds is tried at each opening: that takes about a second.
+    """
     from assay_node.engine.library import engines
     from assay_node.engine.supervisor import open_llama_engine
+    from assay_node.engine.texts_engine import open_texts_engine
     from assay_node.engine.trials import choose
+    from assay_node.models.gguf import read_header
     from assay_node.models.library import holding
 
     assert prepared.path is not None, "a llama engine needs a file"
     fitted = await trio.to_thread.run_sync(fitted_settings, settings, prepared.path)
+    if (await trio.to_thread.run_sync(read_header, prepared.path)).embeds:
+        with holding(prepared.path):
+            async with open_texts_engine(
+                prepared.path,
+                prepared.digest,
+                slots=fitted.slots,
+                context=fitted.context,
+                threads=settings.engine_threads,
+                exact=settings.profile != "fast",
+            ) as embedder:
+                yield embedder
+        return
     profile = await trio.to_thread.run_sync(
         lambda: choose(
             prepared.path,

@@ -250,6 +250,7 @@ async def _measured(one: Candidate, engines: Engines, engine: Engine, directory:
         prefill_rate=prefill,
         decode_rate=decode,
         grammar=info.grammar,
+        dims=info.dims,
         pieces=info.pieces if one.card is None else one.card.pieces,
     )
 

@@ -22,6 +22,7 @@ _SEED: Final = b"assay seed"
 _OUTPUT: Final = b"assay output"
 _LEAF: Final = b"assay leaf"
 _RAW: Final = b"assay raw"
+_VECTORS: Final = b"assay vectors"
 _BRANCH: Final = b"assay branch"
 _COMMIT: Final = b"assay commit"
 
@@ -89,11 +90,11 @@ class OutputHash:
         twin._hash, twin.count = self._hash.copy(), self.count
         return twin
 
-    def update(self, tokens: bytes) -> None:
-        """Add packed tokens."""
-        assert len(tokens) % 4 == 0
-        self._hash.update(tokens)
-        self.count += len(tokens) // 4
+    def update(self, packed: bytes, size: int = 4) -> None:
+        """Add packed tokens, or vectors of `size` bytes each."""
+        assert len(packed) % size == 0
+        self._hash.update(packed)
+        self.count += len(packed) // size
 
     def digest(self) -> bytes:
         return self._hash.digest()
@@ -119,6 +120,12 @@ def raw_hashes(logits: bytes) -> tuple[bytes, ...]:
     """A digest of each leaf's packed raw f32 logits of drawn tokens: equal only bit for bit."""
     step = 4 * LEAF_TOKENS
     return tuple(_blake(_RAW, logits[at : at + step]) for at in range(0, len(logits), step))
+
+
+def vectors_hash(nonce: bytes, vectors: bytes) -> bytes:
+    """A digest of a leaf's packed vectors. Salted: vectors follow from the texts alone, so without
+    the nonce whoever has the model could try texts against it (invariant S3)."""
+    return _blake(_VECTORS, nonce, vectors)
 
 
 def sketched_root(hashes: Sequence[bytes], raws: Sequence[bytes], sketches: bytes) -> bytes:

@@ -22,9 +22,10 @@ def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
     for name in ("ticket", "n_in", "calibration"):
         if getattr(receipt, name) != getattr(ticket, name):
             raise ProtocolError("receipt_mismatch", f"{name} is not the ticket's")
+    embeds = ticket.sampler.texts is not None
     if receipt.n_out > ticket.max_tokens:
         raise ProtocolError("receipt_mismatch", "more tokens than the ticket allows")
-    if receipt.finish not in FINISH_REASONS:
+    if receipt.finish not in FINISH_REASONS or (embeds and receipt.finish == "stop"):
         raise ProtocolError("receipt_mismatch", "unknown reason for the end")
     if receipt.finish == "length" and receipt.n_out != ticket.max_tokens:
         raise ProtocolError("receipt_mismatch", "ended by length before the ticket's length")

@@ -6,6 +6,7 @@ node must not have more than UNACKED_TOKENS_MAX tokens unacknowledged. Any viola
 ProtocolError and ends the stream; the machines hold no clock and do no I/O.
 
 Node:   ready -> chunk()* -> finish()          receive() may come at any time
+        (vectors()* in a job that embeds, whose counts are of vectors)
 Client: start() -> receive()* -> finished      acknowledgements appear in the returned step
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_protocol.codec import decode, encode
+from assay_protocol.embeddings import VectorWriter, check_vectors
 from assay_protocol.errors import CODES, ProtocolError, RemoteError
 from assay_protocol.hashing import (
     OutputHash,
@@ -22,7 +24,7 @@ from assay_protocol.hashing import (
     unpack_tokens,
 )
 from assay_protocol.leaves import LeafWriter, Leaves
-from assay_protocol.limits import CHECKPOINT_TOKENS, UNACKED_TOKENS_MAX
+from assay_protocol.limits import CHECKPOINT_TOKENS, UNACKED_TOKENS_MAX, VECTORS_BYTES_MAX
 from assay_protocol.logprobs import TokenLogprobs, unpack_logprobs
 from assay_protocol.messages import (
     Ack,
@@ -35,6 +37,7 @@ from assay_protocol.messages import (
     StartJob,
     Ticket,
     TokenChunk,
+    VectorChunk,
 )
 from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
@@ -66,6 +69,7 @@ class NodeStream:
         self.cancelled = False
         self._nonce, self._signer, self._class_id = nonce, signer, class_id
         self._verifier = verifier
+        self._vectors = _vector_writer(ticket, nonce)
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_at = 0
         self._output = bytearray()
@@ -74,8 +78,8 @@ class NodeStream:
 
     @property
     def count(self) -> int:
-        """Tokens sent so far."""
-        return self._hash.count
+        """Tokens, or vectors, sent so far."""
+        return self._running.count
 
     @property
     def room(self) -> int:
@@ -84,12 +88,24 @@ class NodeStream:
 
     @property
     def output(self) -> bytes:
+        """The packed tokens. Vectors are not kept: leaves hold all that is asked for of them."""
         return bytes(self._output)
 
     @property
+    def ends(self) -> tuple[bytes, ...]:
+        """The running output hash at the end of every leaf."""
+        if self._vectors is not None:
+            return self._vectors.ends()
+        return leaf_hashes(self.ticket.ticket, self._nonce, self.output)
+
+    @property
     def leaves(self) -> Leaves:
-        """What the receipt's root covers beside the tokens."""
-        return self._leaves.leaves()
+        """What the receipt's root covers beside the tokens, or of the vectors."""
+        return (self._vectors or self._leaves).leaves()
+
+    @property
+    def _running(self) -> OutputHash | VectorWriter:
+        return self._vectors or self._hash
 
     def chunk(
         self, tokens: tuple[int, ...], logits: bytes, sketches: bytes = b"", logprobs: bytes = b""
@@ -105,14 +121,22 @@ class NodeStream:
         self._hash.update(packed)
         self._output += packed
         self._leaves.add(logits, sketches)
-        progress = None
-        if self.count - self._signed_at >= CHECKPOINT_TOKENS:
-            progress = self._sign_progress()
+        progress = self._progress_due()
         return encode(
             TokenChunk(
                 position=position, tokens=packed, progress=progress, logprobs=logprobs or None
             )
         )
+
+    def vectors(self, vectors: bytes, dims: int) -> bytes:
+        """The frame for the next texts' vectors of a job that embeds."""
+        assert self._vectors is not None, "the job draws tokens"
+        assert 0 < check_vectors(vectors, dims) <= self.room, "the caller waits for room"
+        position = self.count
+        self._vectors.add(vectors, dims)
+        progress = self._progress_due()
+        chunk = VectorChunk(position=position, dims=dims, vectors=vectors, progress=progress)
+        return encode(chunk)
 
     def receive(self, frame: bytes) -> None:
         """Take a frame from the client: an acknowledgement or a cancellation."""
@@ -128,12 +152,11 @@ class NodeStream:
 
     def finish(self, reason: str, times: Times) -> tuple[bytes, bytes]:
         """The last frame and, for keeping, the signed receipt inside it."""
-        hashes = leaf_hashes(self.ticket.ticket, self._nonce, self.output)
         receipt = Receipt(
             ticket=self.ticket.ticket,
             class_id=self._class_id,
-            output_hash=self._hash.digest(),
-            root=self.leaves.root(self._class_id, hashes),
+            output_hash=self._running.digest(),
+            root=self.leaves.root(self._class_id, self.ends),
             n_in=self.ticket.n_in,
             n_out=self.count,
             finish=reason,
@@ -146,9 +169,11 @@ class NodeStream:
         blob = seal(self._signer, receipt)
         return encode(Finished(receipt=blob)), blob
 
-    def _sign_progress(self) -> bytes:
+    def _progress_due(self) -> bytes | None:
+        if self.count - self._signed_at < CHECKPOINT_TOKENS:
+            return None
         self._signed_at = self.count
-        self._checkpoints[self.count] = self._hash.digest()
+        self._checkpoints[self.count] = self._running.digest()
         return seal(
             self._signer,
             Progress(
@@ -174,12 +199,14 @@ class ClientStep:
     """What one received frame meant: new tokens, a frame to send back, the receipt at the end.
 
     `logprobs` has an entry per token if the ticket asks for them; the node's word, not signed.
+    `vectors` counts those that came.
     """
 
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
     reply: bytes | None = None
     receipt: Receipt | None = None
+    vectors: int = 0
 
 
 class ClientStream:
@@ -192,7 +219,10 @@ class ClientStream:
         self.last_progress: bytes | None = None
         self.receipt_blob: bytes | None = None
         self.tokens: list[int] = []
+        self.vectors = bytearray()  # of a job that embeds; nobody's word before the receipt is here
+        self.dims = 0
         self._nonce, self._signer, self._verifier = nonce, signer, verifier
+        self._embedded = _vector_writer(ticket, nonce)
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_count = 0
 
@@ -216,8 +246,10 @@ class ClientStream:
         message = decode(frame)
         if message is None:
             return ClientStep()
-        if isinstance(message, TokenChunk):
+        if isinstance(message, TokenChunk) and self._embedded is None:
             return self._take_tokens(message)
+        if isinstance(message, VectorChunk) and self._embedded is not None:
+            return self._take_vectors(message, self._embedded)
         if isinstance(message, Finished):
             return self._take_receipt(message.receipt)
         if isinstance(message, Error):
@@ -243,6 +275,26 @@ class ClientStream:
         self.tokens.extend(tokens)
         return ClientStep(tokens, logprobs, None if chunk.progress is None else self._ack())
 
+    def _take_vectors(self, chunk: VectorChunk, embedded: VectorWriter) -> ClientStep:
+        if chunk.position != embedded.count or chunk.dims != (self.dims or chunk.dims):
+            raise ProtocolError("unexpected_message", "vectors out of order, or of other sizes")
+        vectors = check_vectors(chunk.vectors, chunk.dims)
+        if embedded.count + vectors > self.ticket.max_tokens:
+            raise ProtocolError("oversized", "more vectors than the ticket has texts")
+        if len(self.vectors) + len(chunk.vectors) > VECTORS_BYTES_MAX:
+            raise ProtocolError("oversized", "the vectors are too large")
+        if embedded.count + vectors - self._signed_count > UNACKED_TOKENS_MAX:
+            raise ProtocolError("unexpected_message", "the node stopped signing")
+        self.dims = chunk.dims
+        self.vectors += chunk.vectors
+        embedded.add(chunk.vectors, chunk.dims)
+        if chunk.progress is None:
+            return ClientStep(vectors=vectors)
+        progress = open_signed(Progress, chunk.progress, self.ticket.node, self._verifier)
+        self._check_signed(progress.ticket, progress.count, progress.output_hash, embedded)
+        self.last_progress, self._signed_count = chunk.progress, progress.count
+        return ClientStep(vectors=vectors, reply=self._ack())
+
     def _logprobs(self, chunk: TokenChunk, tokens: tuple[int, ...]) -> tuple[TokenLogprobs, ...]:
         count = self.ticket.sampler.logprobs
         if count is None and chunk.logprobs is None:
@@ -254,12 +306,20 @@ class ClientStream:
     def _take_receipt(self, blob: bytes) -> ClientStep:
         receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)
         check_receipt(receipt, self.ticket)
-        self._check_signed(receipt.ticket, receipt.n_out, receipt.output_hash, self._hash)
+        self._check_signed(receipt.ticket, receipt.n_out, receipt.output_hash, self._running)
+        if self._embedded is not None:
+            root = self._embedded.leaves().root(receipt.class_id, self._embedded.ends())
+            if root != receipt.root:
+                raise ProtocolError("receipt_mismatch", "the root is of other vectors")
         self.receipt_blob, self._signed_count = blob, receipt.n_out
         return ClientStep(reply=self._ack(), receipt=receipt)
 
+    @property
+    def _running(self) -> OutputHash | VectorWriter:
+        return self._embedded or self._hash
+
     def _check_signed(
-        self, ticket: bytes, count: int, output_hash: bytes, held: OutputHash
+        self, ticket: bytes, count: int, output_hash: bytes, held: OutputHash | VectorWriter
     ) -> None:
         if ticket != self.ticket.ticket or (count, output_hash) != (held.count, held.digest()):
             raise ProtocolError("receipt_mismatch", "the node signed for other tokens")
@@ -268,9 +328,15 @@ class ClientStream:
         ack = Ack(
             ticket=self.ticket.ticket,
             count=self._signed_count,
-            output_hash=self._hash.digest(),
+            output_hash=self._running.digest(),
         )
         return encode(SendAck(ack=seal(self._signer, ack)))
+
+
+def _vector_writer(ticket: Ticket, nonce: bytes) -> VectorWriter | None:
+    if ticket.sampler.texts is None:
+        return None
+    return VectorWriter(ticket.ticket, ticket.seed_ticket, nonce)
 
 
 def remote_error(message: Error) -> RemoteError:

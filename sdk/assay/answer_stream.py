@@ -21,12 +21,11 @@ import trio
 
 from assay.answers import AnswersDiffer, Completion, Delta, JobFailed, NotVerified, Usage
 from assay.events import Job, Outcome, Resumed, Segment, TokensDrawn
-from assay.records import ReceiptRecord, grant_of
+from assay.records import ReceiptRecord, record_of
 from assay.stop_text import StopText
 from assay.verdicts import UNTOLD, Verdict
 from assay_protocol.detokenizer import Detokenizer
 from assay_protocol.errors import AssayError
-from assay_protocol.hashing import pack_tokens
 from assay_protocol.logprobs import TokenLogprobs
 
 if TYPE_CHECKING:
@@ -211,17 +210,5 @@ class _Notices:
 
 
 def _records(started: Started, segments: tuple[Segment, ...]) -> tuple[ReceiptRecord, ...]:
-    return tuple(
-        ReceiptRecord(
-            coordinator=started.coordinator,
-            ticket=one.ticket,
-            receipt=one.receipt,
-            nonce=started.job.nonce,
-            prompt=pack_tokens(one.prompt),
-            output=pack_tokens(one.tokens),
-            grammar=started.job.grammar,
-            grant=grant_of(one),
-        )
-        for one in segments
-        if one.receipt is not None
-    )
+    made = (record_of(one, started.job, started.coordinator) for one in segments)
+    return tuple(record for record in made if record is not None)

@@ -40,6 +40,10 @@ class Model:
         """Prompt tokens of plain `text`; control tokens written in it stay text."""
         return (await self._made_tokenizer()).encode(text, special=False, bos=True)
 
+    async def tokens_to_embed(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text to embed, with the marks an encoder was trained with around it."""
+        return (await self._made_tokenizer()).encode(text, special=False, bos=True, eos=True)
+
     async def tokens_of_chat(
         self,
         messages: Sequence[Mapping[str, object]],

@@ -21,6 +21,7 @@ import trio
 from assay.answer_stream import AnswerStream
 from assay.answers import Completion, Delta
 from assay.direct import AsyncClient
+from assay.embedding import Embeddings, Text
 from assay.events import Resumed
 from assay.verdicts import Verdict
 from assay_protocol.errors import AssayError
@@ -90,6 +91,10 @@ class Client:
     def complete(self, prompt: str | Sequence[int], **options: Any) -> Completion:
         """A whole continuation of `prompt`. Raises JobFailed."""
         return self._call(lambda: self._async.complete(prompt, **options))
+
+    def embed(self, texts: Sequence[Text], **options: Any) -> Embeddings:
+        """A vector for each of `texts`, and the receipts. Raises EmbeddingsFailed."""
+        return self._call(lambda: self._async.embed(texts, **options))
 
     def stream_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> BlockingStream:
         """The answer to a chat, as it is drawn."""

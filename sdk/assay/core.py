@@ -7,6 +7,8 @@ Rules it keeps:
 - Before the first token that is a new job. After it, it is the same one: the next node gets prompt
   and answer so far, the same seed and the next position, so its first token is the one the lost
   node would have drawn. The ticket must say so, or the job ends.
+- A job that embeds is a new job wherever it goes: vectors count once the receipt is here, whose
+  root is of them, and what came without one is dropped.
 - Every ticket ends: by a receipt handed in, or by AbandonJob with what its node last signed
   (invariant P1). Attempts, waits and the whole are bounded by JobLimits (invariant B1).
 
@@ -69,7 +71,14 @@ _ASK_AGAIN: Final = frozenset(
 )
 # No other node would answer otherwise.
 _HOPELESS: Final = frozenset(
-    {"prompt_too_long", "sampler_refused", "grammar_refused", "prompt_refused"}
+    {
+        "prompt_too_long",
+        "sampler_refused",
+        "grammar_refused",
+        "prompt_refused",
+        "task_refused",
+        "not_finite",
+    }
 )
 # The node is well, only not free: it may be asked again when nobody else is.
 _WELL: Final = frozenset({"busy", "draining", "rate_limited", "slow_reader", "ticket_expired"})
@@ -101,7 +110,8 @@ class _Run:
     def segment(self) -> Segment:
         node, receipt = self.ticket.node, self.stream.receipt_blob
         tokens = tuple(self.tokens)
-        return Segment(node, self.blob, self.prompt, tokens, receipt, self.standing)
+        vectors = b"" if receipt is None else bytes(self.stream.vectors)
+        return Segment(node, self.blob, self.prompt, tokens, receipt, self.standing, vectors)
 
 
 class JobMachine:
@@ -265,9 +275,16 @@ class JobMachine:
         try:
             step = run.stream.receive(frame)
             self._check_tokens(step)
+            if step.vectors and run.stream.dims != self.job.dims:
+                raise ProtocolError("malformed", "vectors of another size than the model's")
         except (ProtocolError, RemoteError) as error:
             self._node_failed(error)
             return
+        if step.vectors:
+            self._failures = 0
+            if self.phase is Phase.STREAMING:
+                self._enter(Phase.STREAMING, self._limits.stall_us)
+            run.progress = run.stream.last_progress
         if step.tokens:
             self._deliver(run, step)
             run.progress = run.stream.last_progress
@@ -304,7 +321,9 @@ class JobMachine:
         assert blob is not None
         self._effects.append(CloseStream(self.attempt, clean=True))
         self._effects.append(HandIn(SubmitReceipt(receipt=blob)))
-        if self._complete():
+        if self.job.sampler.texts is not None and receipt.n_out == self.job.max_tokens:
+            self._end("length")
+        elif self._complete():
             self._end(self._finish_reason())
         elif self.phase is Phase.ENDING:
             self._end_stopped()

@@ -25,7 +25,16 @@ from assay.answers import Completion
 from assay.catalogue import Catalogue, Model
 from assay.coordinator_link import CoordinatorLink
 from assay.core import JobMachine
-from assay.events import JobLimits, Segment
+from assay.embedding import (
+    TEXTS_MAX,
+    Embeddings,
+    Keep,
+    Text,
+    make_jobs,
+    run_jobs,
+    tokens_of,
+)
+from assay.events import Job, JobLimits, Segment
 from assay.job_options import make_job
 from assay.job_run import JobRun
 from assay.quorum import QuorumMachine
@@ -204,6 +213,46 @@ class AsyncClient:
     async def complete(self, prompt: str | Sequence[int], **options: Any) -> Completion:
         """A whole continuation of `prompt`. Raises JobFailed."""
         return await self.stream_complete(prompt, **options).whole()
+
+    async def embed(
+        self, texts: Sequence[Text], *, model: str | None = None, **options: Any
+    ) -> Embeddings:
+        """A vector for each of `texts`, up to TEXTS_MAX texts or lists of the model's own tokens.
+
+        `options`: `nodes` and `verify`, as in `make_job`. Raises EmbeddingsFailed, AssayError as
+        `embedding.tokens_of` and `make_jobs` do, "oversized".
+        """
+        found = await self._catalogue.model(model)
+        return await self.embed_tokens(found, await tokens_of(found, texts), **options)
+
+    async def embed_tokens(
+        self,
+        model: Model,
+        texts: Sequence[tuple[int, ...]],
+        *,
+        keep: Keep = lambda records: None,
+        **options: Any,
+    ) -> Embeddings:
+        """A vector of `model` for each of `texts`, which `embedding.tokens_of` let pass.
+
+        `keep` gets each job's receipts as it ends, also where the call fails or is cancelled.
+        """
+        if not 0 < len(texts) <= TEXTS_MAX:
+            raise AssayError("oversized", f"1 to {TEXTS_MAX} texts can be embedded at a time")
+
+        def start(job: Job) -> JobRun:
+            machine = JobMachine(job, self._identity, self._link.public_key, self._limits)
+            run = JobRun(machine, self._host, self._link, self._nursery)
+            run.start()
+            return run
+
+        def keep_all(records: tuple[ReceiptRecord, ...]) -> None:
+            self._keep(records)
+            keep(records)
+
+        jobs = make_jobs(model, texts, **options)
+        key = self._link.public_key
+        return await run_jobs(model, jobs, key, start, self._verdict_of, keep_all)
 
     def _start(
         self,

@@ -45,6 +45,7 @@ class Job:
     price_out_max: int | None = None
     verify: str = "sample"
     twin: bytes | None = None
+    dims: int = 0  # of the vectors, where the sampler has texts to embed
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,10 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One node's share of an answer; `receipt` is None if the node vanished before signing one."""
+    """One node's share of an answer; `receipt` is None if the node vanished before signing one.
+
+    `vectors` are those the receipt covers, packed f32, of a job that embeds.
+    """
 
     node: bytes
     ticket: bytes
@@ -193,6 +197,7 @@ class Segment:
     tokens: tuple[int, ...]
     receipt: bytes | None
     standing: Standing | None = None  # the coordinator's word of the node, with the ticket
+    vectors: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

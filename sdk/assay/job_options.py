@@ -45,7 +45,8 @@ def make_job(
 
     There is no seed to choose: it comes from a fresh nonce and the ticket, so that nobody can
     steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context,
-    "sampler_refused" for settings out of range, "grammar_refused".
+    "sampler_refused" for settings out of range, "grammar_refused", "task_refused" for a model that
+    embeds.
     """
     if verify not in VERIFY_LEVELS:
         raise ValueError(f"verify must be one of {', '.join(VERIFY_LEVELS)}")
@@ -57,6 +58,8 @@ def make_job(
         raise AssayError("prompt_too_long", f"the model's context is {context} tokens")
     if not prompt:
         raise ValueError("the prompt is empty")
+    if model.summary.dims is not None:
+        raise AssayError("task_refused", f"{model.summary.name} embeds texts and writes no answers")
     sampler = make_sampler(model.card.n_vocab, **sampling)
     nonce = secrets.token_bytes(32)
     packed = answer_grammar(response_format, grammar)

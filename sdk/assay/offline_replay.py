@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from assay.records import ReceiptRecord
+from assay.vector_replay import replay_vectors
 from assay.verify import Step, Verification, verify
 from assay_protocol.classes import holds_logprobs, is_exact
 from assay_protocol.errors import AssayError, ProtocolError
@@ -71,6 +72,8 @@ def replay(
         raise AssayError("model_corrupt", f"{model.name} is not the file the ticket names")
     if not record.output:
         return Verification(True, (Step("replay", None, "the answer has no tokens"),))
+    if ticket.sampler.texts is not None:
+        return replay_vectors(record, model, threads)
     found = _recompute(record, model, threads)
     return judge(record, receipt, found, opened)
 

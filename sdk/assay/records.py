@@ -15,19 +15,26 @@ from typing import Any, Final
 
 import msgpack
 
-from assay.events import Segment
+from assay.events import Job, Segment
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
-from assay_protocol.hashing import unpack_tokens
-from assay_protocol.limits import GRAMMAR_BYTES_MAX, OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
+from assay_protocol.hashing import pack_tokens, unpack_tokens
+from assay_protocol.limits import (
+    GRAMMAR_BYTES_MAX,
+    OUTPUT_TOKENS_MAX,
+    PROMPT_TOKENS_MAX,
+    VECTORS_BYTES_MAX,
+)
 from assay_protocol.messages import Route, Standing, Ticket, TicketGrant
 from assay_protocol.signing import peek
 
 RECORD_FORMAT: Final = "assay-receipt-1"
 SIGNED_BYTES_MAX: Final = 2_048
 GRANT_BYTES_MAX: Final = SIGNED_BYTES_MAX + 1_024
+OUTPUT_BYTES_MAX: Final = max(4 * OUTPUT_TOKENS_MAX, VECTORS_BYTES_MAX)
 RECORD_BYTES_MAX: Final = (
-    4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX)
+    4 * PROMPT_TOKENS_MAX
+    + OUTPUT_BYTES_MAX
     + 2 * SIGNED_BYTES_MAX
     + GRAMMAR_BYTES_MAX
     + GRANT_BYTES_MAX
@@ -43,6 +50,7 @@ class ReceiptRecord:
     `coordinator` is the 32-byte key the ticket was accepted under; `prompt` and `output` are packed
     tokens (little-endian u32 each), `grammar` packed, if the answer had one. `grant` is the encoded
     TicketGrant as far as it says what spoke for the node; the coordinator did not sign that part.
+    Where the ticket's sampler has texts, `output` is their vectors (little-endian f32).
     """
 
     coordinator: bytes
@@ -94,7 +102,7 @@ class ReceiptRecord:
             (65, SIGNED_BYTES_MAX),
             (32, 32),
             (4, 4 * PROMPT_TOKENS_MAX),
-            (0, 4 * OUTPUT_TOKENS_MAX),
+            (0, OUTPUT_BYTES_MAX),
             (0 if len(raw) == 9 else 1, GRAMMAR_BYTES_MAX),
             (1, GRANT_BYTES_MAX),
         )
@@ -141,6 +149,22 @@ class ReceiptStore:
                 os.fsync(out.fileno())
         except OSError as error:
             raise AssayError("storage_failed", str(error)) from error
+
+
+def record_of(segment: Segment, job: Job, coordinator: bytes) -> ReceiptRecord | None:
+    """What is kept of a node's share of the answer to `job`; None if it left no receipt."""
+    if segment.receipt is None:
+        return None
+    return ReceiptRecord(
+        coordinator=coordinator,
+        ticket=segment.ticket,
+        receipt=segment.receipt,
+        nonce=job.nonce,
+        prompt=pack_tokens(segment.prompt),
+        output=segment.vectors or pack_tokens(segment.tokens),
+        grammar=job.grammar,
+        grant=grant_of(segment),
+    )
 
 
 def grant_of(segment: Segment) -> bytes | None:

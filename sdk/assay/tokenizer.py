@@ -4,6 +4,7 @@ The node checks a prompt's hash over token ids, so the client must tokenize as t
 vocabulary does. Byte-level BPE runs in the `tokenizers` library; the split into words is set by
 the card's `tokenizer_pre`, as in llama.cpp (`src/llama-vocab.cpp`), and markers such as
 `<|im_end|>` are cut out of the text before BPE sees it, longest first, as llama.cpp does.
+Vocabularies of encoders ("bert") are WordPiece over lower-case words without accents.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from tokenizers import Regex, models, pre_tokenizers
+from tokenizers import Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as _HfTokenizer
 
 from assay_protocol.cards import BYTE_CHARACTERS, ModelCard, TokenType
@@ -30,6 +31,8 @@ _PRE: Final[Mapping[str, tuple[str | None, bool, bool]]] = {
     "llama-bpe": (_LLAMA3_WORDS, False, True),
     "qwen2": (_QWEN2_WORDS, False, False),
 }
+_WORD_PIECE: Final = "bert"
+_UNKNOWN: Final = "[UNK]"
 _PARSED_ALWAYS: Final = frozenset({TokenType.USER_DEFINED})
 _PARSED_SPECIAL: Final = frozenset({TokenType.USER_DEFINED, TokenType.CONTROL, TokenType.UNKNOWN})
 
@@ -41,6 +44,7 @@ class Tokenizer:
         self._bpe = bpe
         self._pieces = card.pieces
         self._bos = card.bos if card.add_bos else None
+        self._eos = card.eos if card.tokenizer_model == _WORD_PIECE else None
         self._control = _markers(card, _PARSED_SPECIAL)
         self._plain = _markers(card, _PARSED_ALWAYS)
 
@@ -51,6 +55,8 @@ class Tokenizer:
         Raises AssayError "model_unknown" for a kind of vocabulary this client cannot tokenize,
         and "card_invalid" when the vocabulary contradicts itself.
         """
+        if card.tokenizer_model == _WORD_PIECE:
+            return cls(card, _word_piece(card))
         if card.tokenizer_model != "gpt2":
             raise AssayError(
                 "model_unknown", f"no client tokenizer for {card.tokenizer_model!r} vocabularies"
@@ -63,17 +69,20 @@ class Tokenizer:
             )
         return cls(card, _byte_level_bpe(card))
 
-    def encode(self, text: str, *, special: bool = True, bos: bool = False) -> tuple[int, ...]:
+    def encode(
+        self, text: str, *, special: bool = True, bos: bool = False, eos: bool = False
+    ) -> tuple[int, ...]:
         """Token ids of `text`.
 
         With `special`, control tokens written in the text become those tokens: for text of our
         own (templates), never for a user's. `bos` puts the model's start token first, if it has
-        one. Raises AssayError("malformed") for text that is not UTF-8 (lone surrogates).
+        one, `eos` an encoder's last mark last. Raises AssayError("malformed") for text that is not
+        UTF-8 (lone surrogates).
         """
         ids = [self._bos] if bos and self._bos is not None else []
         for part in self.split(text, special=special):
             ids += [part] if isinstance(part, int) else self._words(part)
-        return tuple(ids)
+        return (*ids, self._eos) if eos and self._eos is not None else tuple(ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text `ids` add to an answer; control tokens add none, broken bytes show as U+FFFD.
@@ -142,6 +151,22 @@ def _byte_level_bpe(card: ModelCard) -> _HfTokenizer:
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words is None))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(steps)
     return bpe
+
+
+def _word_piece(card: ModelCard) -> _HfTokenizer:
+    """llama.cpp marks pieces that begin a word, WordPiece those that do not."""
+    texts = dict(card.texts)
+    vocabulary: dict[str, int] = {}
+    for token, piece in enumerate(card.pieces):
+        text = piece.decode(errors="replace")
+        begins = text.startswith(" ")
+        vocabulary[texts.get(token) or (text[1:] if begins else f"##{text}")] = token
+    if len(vocabulary) != len(card.pieces) or _UNKNOWN not in vocabulary:
+        raise ProtocolError("card_invalid", "two tokens stand for the same text, or none for all")
+    made = _HfTokenizer(models.WordPiece(vocabulary, unk_token=_UNKNOWN))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return made
 
 
 def _byte_level_text(piece: bytes) -> str:

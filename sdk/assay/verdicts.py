@@ -17,6 +17,7 @@ from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import commitment
 from assay_protocol.leaves import digests, opened_root
+from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.messages import (
     AuditReveal,
     AuditStatement,
@@ -142,15 +143,19 @@ def _finding_steps(
     except ProtocolError as error:
         return [Step(name, False, f"{who}: {error}")]
     said = Step(name, True, f"{who} signed a commitment, and this reveal is what it bound")
-    return [said, Step(f"{name} found", None, _found(reveal, receipt, opened))]
+    told = _found(reveal, receipt, opened, ticket.sampler.texts is not None)
+    return [said, Step(f"{name} found", None, told)]
 
 
-def _found(reveal: AuditReveal, receipt: Receipt, opened: LeavesOpened | None) -> str:
+def _found(reveal: AuditReveal, receipt: Receipt, opened: LeavesOpened | None, embeds: bool) -> str:
     """What a reveal says, in words: numbers nobody can check without the model."""
     if reveal.fault is not None:
         return f"a fault of the transcript: {reveal.fault}"
-    told = len(reveal.gaps) if reveal.gaps is not None else receipt.n_out
-    words = [f"{len(reveal.mismatches)} of {told} tokens are not what the model draws"]
+    if embeds:
+        words = [f"{len(reveal.sketches or b'') // SKETCH_BYTES} vectors computed again"]
+    else:
+        told = len(reveal.gaps) if reveal.gaps is not None else receipt.n_out
+        words = [f"{len(reveal.mismatches)} of {told} tokens are not what the model draws"]
     if reveal.margins:
         words.append(f"the largest by {max(reveal.margins) / 1000:.3f} logits")
     if opened is not None and reveal.raws is not None and opened.raws is not None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from assay.records import ReceiptRecord
 from assay_protocol.cards import ModelCard
+from assay_protocol.embeddings import VectorWriter, check_vectors, vector_dims
 from assay_protocol.errors import ProtocolError
 from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash
@@ -66,9 +67,11 @@ def verify(
     steps += _content_steps(record, ticket, receipt)
     if ticket.sampler.grammar is not None or record.grammar is not None:
         steps += _grammar_steps(record, ticket, card)
-    steps.append(Step("leaves root", None, "covers sketches of the logits: a replay checks it"))
+    steps.append(_root_step(record, ticket, receipt))
     price = job_price(ticket, receipt.n_out)
     tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
+    if ticket.sampler.texts is not None:
+        tokens = f"{receipt.n_in} tokens of {receipt.n_out} texts"
     steps.append(Step("price", True, f"at most {price} micro-credits for {tokens}"))
     return _result(steps, price)
 
@@ -109,8 +112,7 @@ def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> l
         return nonce_commitment(record.nonce) == ticket.nonce_commitment
 
     def output() -> bool:
-        running = OutputHash(ticket.ticket, record.nonce)
-        running.update(record.output)
+        running = _running(record, ticket, receipt)
         return (running.digest(), running.count) == (receipt.output_hash, receipt.n_out)
 
     def prompt() -> bool:
@@ -121,14 +123,42 @@ def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> l
         check_receipt(receipt, ticket)
         return True
 
+    what = "tokens" if ticket.sampler.texts is None else "vectors"
     return [
         _step("receipt fits ticket", counts, f"model {ticket.model.hex()[:16]}, {receipt.finish}"),
         _step(
             "seed", seed, "fixed by the ticket and this client's nonce before the node was known"
         ),
         _step("prompt", prompt, f"these {ticket.n_in} tokens"),
-        _step("output", output, f"these {receipt.n_out} tokens"),
+        _step("output", output, f"these {receipt.n_out} {what}"),
     ]
+
+
+def _running(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> OutputHash | VectorWriter:
+    """The hash of the record's answer; ProtocolError if it is no answer to the ticket."""
+    if ticket.sampler.texts is None:
+        running = OutputHash(ticket.ticket, record.nonce)
+        running.update(record.output)
+        return running
+    writer = VectorWriter(ticket.ticket, ticket.seed_ticket, record.nonce)
+    if receipt.n_out:
+        dims = vector_dims(record.output, receipt.n_out)
+        check_vectors(record.output, dims)
+        writer.add(record.output, dims)
+    return writer
+
+
+def _root_step(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> Step:
+    name = "leaves root"
+
+    def root() -> bool:
+        writer = _running(record, ticket, receipt)
+        assert isinstance(writer, VectorWriter)
+        return writer.leaves().root(receipt.class_id, writer.ends()) == receipt.root
+
+    if ticket.sampler.texts is None:
+        return Step(name, None, "covers sketches of the logits: a replay checks it")
+    return _step(name, root, "of these vectors: an auditor is held to the same ones")
 
 
 def _grammar_steps(record: ReceiptRecord, ticket: Ticket, card: ModelCard | None) -> list[Step]:

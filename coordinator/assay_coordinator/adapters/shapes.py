@@ -2,7 +2,8 @@
 
 Of tickets and receipts, so there is no word of a prompt in it and no key: accounts are numbered in
 the order in which they appear. Of an answer that was resumed or drawn twice the first job counts.
-Probes themselves are left out, or the pattern would drift towards its own copies.
+Probes themselves are left out, or the pattern would drift towards its own copies; and so are jobs
+that embed, which no probe does.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def job_shapes(url: str, probes: frozenset[bytes] = frozenset()) -> Iterator[str
         store.close()
     booked = [row for row in rows if row.receipt_blob and row.client not in probes]
     tickets = [(peek(Ticket, row.ticket_blob), row) for row in booked]
-    first = [(t, row) for t, row in tickets if not t.start and t.seed_ticket == t.ticket]
+    drawn = [(t, row) for t, row in tickets if t.sampler.texts is None]
+    first = [(t, row) for t, row in drawn if not t.start and t.seed_ticket == t.ticket]
     first.sort(key=lambda one: one[0].issued_at)
     accounts: dict[bytes, int] = {}
     for ticket, row in first[-SHAPES_MAX:]:

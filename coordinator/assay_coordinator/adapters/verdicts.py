@@ -47,15 +47,16 @@ def traces(store: Store, trusted: Collection[bytes]) -> Iterator[Trace]:
 def _of_record(record: VerdictRecord, trusted: Collection[bytes]) -> Iterator[Trace]:
     if record.opened is None:
         return
-    receipt, model = peek(Receipt, record.receipt), peek(Ticket, record.ticket).model
+    receipt, ticket = peek(Receipt, record.receipt), peek(Ticket, record.ticket)
+    model, embeds = ticket.model, ticket.sampler.texts is not None
     opened = decode_as(LeavesOpened, record.opened)
     for finding in record.findings:
         reveal = decode_as(AuditReveal, finding.reveal)
         mine, theirs = reveal.sketches, opened.sketches
         if finding.auditor not in trusted or reveal.fault or mine is None or theirs is None:
             continue
-        gaps = reveal.gaps or b""
-        assert len(mine) == SKETCH_BYTES * len(gaps), "it was checked when it was weighed"
+        gaps = reveal.gaps or b""  # of vectors there are none
+        assert embeds or len(mine) == SKETCH_BYTES * len(gaps), "checked when it was weighed"
         yield Trace(
             model=model,
             executor=receipt.class_id,

@@ -227,7 +227,8 @@ class Audits:
 
     def _asked(self, case: Case) -> Asked:
         told = self._leaves(case.job.receipt.class_id) is not None
-        return Asked(case.tokens, told, case.job.ticket.model)
+        ticket = case.job.ticket
+        return Asked(case.tokens, told, ticket.model, ticket.sampler.texts is not None)
 
     # ---- the stages ----
 

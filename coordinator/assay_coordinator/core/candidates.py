@@ -72,6 +72,7 @@ class Candidates:
             and not node.draining
             and self._masks_alike(ticket, node, executor)
             and can_audit(node.offers[ticket.model].class_id)
+            and (node.offers[ticket.model].dims is None) == (ticket.sampler.texts is None)
             and may_audit(self._policy, node.row)
             and node.key not in (ticket.node, ticket.client)
             and node.row.operator != executor.row.operator

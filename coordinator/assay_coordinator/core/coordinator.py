@@ -10,6 +10,7 @@ authenticated, and carries out the effects in order, committing every `Save` bef
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -444,6 +445,7 @@ class Coordinator:
             price_out=listed.price_out,
             nodes=len(nodes),
             free_slots=sum(node.free_slots for node in nodes),
+            dims=_most_said([node.offers[listed.model].dims for node in nodes]),
         )
 
     def _network(self, now: int) -> m.Network:
@@ -475,6 +477,11 @@ class Coordinator:
             earned=self.ledger.balance("earned", node.key),
             escrow=self.ledger.balance("escrow", node.key),
         )
+
+
+def _most_said(dims: list[int | None]) -> int | None:
+    """What most nodes of a model say that it does: one that says otherwise misleads no client."""
+    return Counter(dims).most_common(1)[0][0] if dims else None
 
 
 def _links_secret(signer: Signer) -> bytes:

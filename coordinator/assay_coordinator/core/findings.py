@@ -21,7 +21,7 @@ from assay_coordinator.core.calibration import Table
 from assay_coordinator.core.evidence import FAILURE, FRESH, SUSPICION, Levels, combined, whole
 from assay_coordinator.core.exactness import bits_equal
 from assay_coordinator.core.sketch_evidence import NO_SKETCHES, near, sketch_ratios
-from assay_coordinator.core.token_evidence import token_ratios
+from assay_coordinator.core.token_evidence import NO_TOKENS, token_ratios
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import unpack_logits
@@ -52,11 +52,15 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What auditors of a case were to do: replay so many tokens, and tell logprobs or sketches."""
+    """What auditors of a case were to do: replay so many tokens, and tell logprobs or sketches.
+
+    Of a job that embeds, the tokens are vectors: nothing was drawn, so channel T says nothing.
+    """
 
     tokens: int
     logprobs: bool = False
     model: bytes = b""  # none: judged by what a table says of every model
+    vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,11 @@ def weigh(
     if reveal.fault is not None:
         return Finding(bound, blob, reveal.fault)
     noise = table.noise(asked.model, receipt.class_id, bound.class_id)
-    tokens = token_ratios(noise, _gaps(reveal, asked.tokens), reveal.mismatches)
+    tokens = NO_TOKENS
+    if asked.vectors:
+        _gaps(reveal, 0)
+    else:
+        tokens = token_ratios(noise, _gaps(reveal, asked.tokens), reveal.mismatches)
     mine = Leaves(reveal.raws or b"", reveal.sketches or b"", reveal.logits)
     mine.check("/L" if asked.logprobs else "", asked.tokens)
     found = Finding(

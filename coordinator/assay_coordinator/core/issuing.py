@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from assay_coordinator.core.events import Effect
 from assay_protocol import messages as m
 from assay_protocol.classes import is_exact
+from assay_protocol.embeddings import check_texts, longest
 from assay_protocol.errors import AssayError
 from assay_protocol.samplers import validate
 from assay_protocol.signing import Signer, Verifier, open_signed, seal
@@ -71,10 +72,11 @@ class Issuing:
         if not self._rules.allows(job.model):
             raise AssayError("model_denied")
         validate(job.sampler)
+        check_texts(job.sampler, job.n_in, job.max_tokens)
         level = job.verify or "sample"
         if level not in m.VERIFY_LEVELS or (job.twin is not None and level != "quorum"):
             raise AssayError("verify_refused", f"one of {', '.join(m.VERIFY_LEVELS)}")
-        if job.n_in + job.max_tokens > listed.context:
+        if longest(job.sampler, job.n_in, job.max_tokens) > listed.context:
             raise AssayError("prompt_too_long", f"the model's context is {listed.context}")
         if self._jobs.open_tickets(client) >= self._policy.open_tickets_max:
             raise AssayError("rate_limited", retry_after_ms=BUSY_RETRY_MS)
@@ -126,7 +128,7 @@ class Issuing:
             nonce_commitment=job.nonce_commitment,
             seed_ticket=seed_ticket or ticket,
             price_in=listed.price_in,
-            price_out=listed.price_out,
+            price_out=0 if job.sampler.texts else listed.price_out,  # vectors are not charged for
             issued_at=now,
             expires_at=now + self._policy.ticket_lifetime_us,
             epoch=self._epochs.running,
@@ -146,6 +148,8 @@ class Issuing:
             asked = job.sampler.grammar is not None
             if asked and self._scheduler.lacks_grammars(now, job.model):
                 raise AssayError("grammar_refused", "no node draws this model by a grammar")
+            if self._scheduler.lacks_task(now, job):
+                raise AssayError("task_refused")
             raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
         return node
 
@@ -170,6 +174,8 @@ class Issuing:
         point = job.resume
         if point is None:
             return None, 0
+        if job.sampler.texts is not None:
+            raise AssayError("resume_refused", "vectors are computed anew, not gone on with")
         old = self._jobs.jobs.get(point.ticket)
         if old is None or old.ticket.client != client:
             raise AssayError("resume_refused", "no such ticket of yours")

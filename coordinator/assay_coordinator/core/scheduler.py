@@ -13,6 +13,7 @@ from typing import Final
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.registry import Node, Registry
+from assay_protocol.embeddings import longest, texts_per_job
 from assay_protocol.messages import Offer, SubmitJob
 
 SAMPLE: Final = 8
@@ -54,6 +55,11 @@ class Scheduler:
         serving = [node for node in self._registry.listed(model) if node.serves(now, model)]
         return bool(serving) and all(node.offers[model].grammar is None for node in serving)
 
+    def lacks_task(self, now: int, job: SubmitJob) -> bool:
+        """Whether nodes serve the model and none of them, free or not, does what `job` asks for."""
+        serving = [node for node in self._registry.listed(job.model) if node.serves(now, job.model)]
+        return bool(serving) and not any(does(job, node.offers[job.model]) for node in serving)
+
     def _sample(self, listed: Sequence[Node]) -> list[Node]:
         if len(listed) <= SAMPLE:
             return list(listed)
@@ -75,9 +81,20 @@ class Scheduler:
         offer = node.offers[job.model]
         if job.sampler.grammar is not None and offer.grammar is None:
             return False
-        if job.n_in + job.max_tokens > offer.context:
+        if not does(job, offer):
+            return False
+        if longest(job.sampler, job.n_in, job.max_tokens) > offer.context:
             return False
         return node.load_of(job.model) < offer.slots * (1 + self._policy.queue_per_slot)
+
+
+def does(job: SubmitJob, offer: Offer) -> bool:
+    """Whether it is a model that embeds where texts are to be embedded, and has room for them; or
+    one that writes answers."""
+    texts = job.sampler.texts
+    if texts is None or offer.dims is None:
+        return texts is None and offer.dims is None
+    return len(texts) <= texts_per_job(offer.dims)
 
 
 def _until_done_us(job: SubmitJob, node: Node) -> int:

@@ -24,6 +24,7 @@ from assay_protocol.limits import LEAF_TOKENS
 
 STRENGTHS: Final = (1.5, 3.0, 10.0)
 SPAN: Final = 2 * LEAF_TOKENS  # a cheat may be in one stretch of the answer only
+NO_TOKENS: Final = (0.0,) * (2 * len(STRENGTHS))  # say nothing
 _LEAST: Final = {1.5: 0.005, 3.0: 0.01, 10.0: 0.05}
 _MOST: Final = 0.6
 KNOWN_MAX: Final = 1_024  # of pairs of classes, and strengths, whose ratios are not made again

@@ -17,6 +17,7 @@ from assay_node.core.limits import Terms
 from assay_node.core.parameters import Parameters, Served
 from assay_node.core.rules import Rules
 from assay_protocol.codec import decode_as
+from assay_protocol.embeddings import check_texts, longest, texts_per_job
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.grammars import read_grammar
 from assay_protocol.messages import StartJob, Ticket
@@ -87,8 +88,8 @@ class Admission:
         Raises AssayError with the code the client is told: malformed, unexpected_message,
         wrong_coordinator, ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch,
         grammar_mismatch, ticket_replayed, `standing.closed`, forbidden (the owner's terms),
-        model_unknown, model_denied, prompt_too_long, sampler_refused, grammar_refused, busy (which
-        says when to come back) or prompt_refused.
+        model_unknown, model_denied, task_refused, prompt_too_long, sampler_refused,
+        grammar_refused, busy (which says when to come back) or prompt_refused.
         """
         start = decode_as(StartJob, frame)
         ticket = open_ticket(start.ticket, self._coordinator, self._verifier)
@@ -113,8 +114,7 @@ class Admission:
             raise AssayError("model_unknown")
         if not self._rules.allows(ticket.model):
             raise AssayError("model_denied")
-        if ticket.n_in + ticket.max_tokens > served.context:
-            raise AssayError("prompt_too_long")
+        _check_task(ticket, served)
         if not prompt or max(prompt) >= served.n_vocab or ticket.start > len(prompt):
             raise ProtocolError("malformed", "a token or the start is outside the model or prompt")
         validate(ticket.sampler, served.n_vocab)
@@ -131,3 +131,15 @@ class Admission:
         if running >= places or len(self._used) >= self._parameters.tickets_max:
             raise AssayError("busy", retry_after_ms=self._parameters.busy_retry_ms)
         self._used[ticket.ticket] = ticket.expires_at
+
+
+def _check_task(ticket: Ticket, served: Served) -> None:
+    """Whether the model does what is asked, and has room for it."""
+    sampler, texts = ticket.sampler, ticket.sampler.texts
+    if (texts is None) == bool(served.dims):
+        raise AssayError("task_refused")
+    check_texts(sampler, ticket.n_in, ticket.max_tokens)
+    if longest(sampler, ticket.n_in, ticket.max_tokens) > served.context:
+        raise AssayError("prompt_too_long")
+    if texts is not None and len(texts) > texts_per_job(served.dims):
+        raise ProtocolError("oversized", "more texts than one answer has room for")

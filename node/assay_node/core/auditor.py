@@ -1,7 +1,8 @@
 """The auditor's side: replay another node's answer, commit to the result, then reveal it.
 
 task -> accept (one-time box key) -> transcript -> replay -> commit -> reveal. The commitment binds
-the result before the executor's leaves are opened, so copying them proves nothing. A transcript
+the result before the executor's leaves are opened, so copying them proves nothing. The transcript
+of a job that embeds has no answer in it, as its leaves follow from that alone. A transcript
 that contradicts the task ends without a replay in a named fault, committed and revealed the same
 way. All of it is idempotent by audit id: a message sent again gets the same answer.
 
@@ -23,9 +24,16 @@ from assay_node.core.transcript_check import TranscriptFault, check_transcript
 from assay_node.engine.interface import Replay, Replayed
 from assay_protocol.classes import LOGPROB_LEAVES, can_audit
 from assay_protocol.codec import decode_as, encode
+from assay_protocol.embeddings import (
+    VectorWriter,
+    check_texts,
+    check_vectors,
+    embedding_sampler,
+    longest,
+)
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import commitment, job_seed
-from assay_protocol.leaves import leaves_of
+from assay_protocol.leaves import Leaves, leaves_of
 from assay_protocol.limits import LEAF_TOKENS, OUTPUT_TOKENS_MAX, SKETCH_BYTES
 from assay_protocol.messages import (
     AuditAccept,
@@ -54,6 +62,7 @@ class _Audit:
     secret: bytes
     nonce: bytes
     output: tuple[int, ...] | None = None  # what is replayed of it, set while that runs
+    job_nonce: bytes = b""  # the client's, for leaves of vectors
     reveal: bytes | None = None  # the encoded AuditReveal once committed
     revealed: bool = False
 
@@ -131,12 +140,16 @@ class Auditor:
             return self._finish(audit, fault=fault.name)
         if not audit.replays:
             return self._finish(audit)
-        audit.output = output[: audit.replays]
+        audit.output, audit.job_nonce = output[: audit.replays], body.nonce
+        sampler = task.sampler
+        if sampler.texts is not None:
+            sampler = embedding_sampler(sampler.texts[: audit.replays])
+            prompt = prompt[: sum(sampler.texts or ())]
         replay = Replay(
             prompt,
             audit.output,
             task.start,
-            task.sampler,
+            sampler,
             job_seed(task.seed_ticket, body.nonce),
             normalized=audit.of_logprobs,
             grammar=body.grammar,
@@ -149,11 +162,13 @@ class Auditor:
         audit = self._audits.get(audit_id)
         if audit is None or audit.output is None or audit.reveal is not None:
             return []
+        if audit.task.sampler.texts is not None:
+            return self._embedded(audit, replayed.vectors)
         if not _complete(audit, replayed):
             return self.replay_failed(audit_id, "engine_failed")
         if audit.task.sampler.grammar is not None and math.inf in replayed.margins:
             return self._finish(audit, fault="grammar")
-        return self._finish(audit, replayed)
+        return self._finish(audit, replayed, leaves_of(replayed.logits, replayed.sketches))
 
     def replay_failed(self, audit_id: bytes, code: str) -> list[Effect]:
         """Give the audit back: another node has to do it."""
@@ -198,7 +213,9 @@ class Auditor:
             return "class_refused"
         if not _replayable(task):
             return "malformed"
-        if task.n_in + task.n_out > served.context:
+        if (task.sampler.texts is None) == bool(served.dims):
+            return "task_refused"
+        if longest(task.sampler, task.n_in, task.n_out) > served.context:
             return "prompt_too_long"
         if now >= task.deadline_at:
             return "timeout"
@@ -208,6 +225,7 @@ class Auditor:
             return "grammar_refused"
         try:
             validate(task.sampler, served.n_vocab)
+            check_texts(task.sampler, task.n_in, task.max_tokens)
         except AssayError as error:
             return error.code
         return None
@@ -218,15 +236,33 @@ class Auditor:
         except ProtocolError as error:
             raise TranscriptFault("transcript_unreadable") from error
 
+    def _embedded(self, audit: _Audit, vectors: bytes) -> list[Effect]:
+        """Commit to the leaves of the vectors computed here. The executor's were not shown: who
+        did not compute has nothing to commit to."""
+        task, dims = audit.task, self._served[audit.task.model].dims
+        try:
+            whole = check_vectors(vectors, dims) == audit.replays
+        except ProtocolError:
+            whole = False
+        if not whole:
+            return self.replay_failed(task.audit, "engine_failed")
+        writer = VectorWriter(task.ticket, task.seed_ticket, audit.job_nonce)
+        writer.add(vectors, dims)
+        return self._finish(audit, leaves=writer.leaves())
+
     def _finish(
-        self, audit: _Audit, replayed: Replayed = NOTHING, fault: str | None = None
+        self,
+        audit: _Audit,
+        replayed: Replayed = NOTHING,
+        leaves: Leaves = Leaves(),
+        fault: str | None = None,
     ) -> list[Effect]:
-        reveal = _reveal(audit, replayed, fault)
+        reveal = _reveal(audit, replayed, leaves, fault)
         audit.reveal = encode(reveal)
         fields = (
             ("mismatches", len(reveal.mismatches)),
             ("fault", fault),
-            ("replayed", len(replayed.drawn)),
+            ("replayed", 0 if fault else audit.replays),
         )
         return [self._commit(audit), Log("audit_committed", fields)]
 
@@ -241,15 +277,15 @@ class Auditor:
         return Notify(encode(AuditCommit(audit=task.audit, commitment=bound, statement=signed)))
 
 
-def _reveal(audit: _Audit, replayed: Replayed, fault: str | None) -> AuditReveal:
+def _reveal(audit: _Audit, replayed: Replayed, leaves: Leaves, fault: str | None) -> AuditReveal:
     """What is committed to: of leaves only what the audited class holds, of a fault only its name.
 
-    A fault leaves everything else empty.
+    A fault leaves everything else empty; of vectors there are no gaps.
     """
     output, drawn = audit.output or (), replayed.drawn
+    embeds = audit.task.sampler.texts is not None
     wrong = tuple(at for at, token in enumerate(drawn) if token != output[at])
     numbers = fault is None and not audit.of_logprobs
-    leaves = leaves_of(replayed.logits, replayed.sketches)
     return AuditReveal(
         audit=audit.task.audit,
         nonce=audit.nonce,
@@ -259,7 +295,7 @@ def _reveal(audit: _Audit, replayed: Replayed, fault: str | None) -> AuditReveal
         fault=fault,
         raws=leaves.raws if numbers else None,
         sketches=leaves.sketches if numbers else None,
-        gaps=None if fault else bytes(map(gap_code, replayed.gaps)),
+        gaps=None if fault or embeds else bytes(map(gap_code, replayed.gaps)),
     )
 
 

@@ -350,9 +350,9 @@ class Node:
         job = self._jobs.get(stream)
         if job is None:
             return []
-        sent, was_running = job.n_out, job.running
+        drawn, was_running = job.n_drawn, job.running
         effects = action(job)
-        self.tally.tokens += job.n_out - sent
+        self.tally.tokens += job.n_drawn - drawn
         return effects + self._collect(now, job, was_running)
 
     def _collect(self, now: int, job: Service, was_running: bool) -> list[do.Effect]:

@@ -18,6 +18,7 @@ def make_offer(served: Served) -> Offer:
         prefill_rate=served.prefill_rate,
         decode_rate=served.decode_rate,
         grammar=served.grammar or None,
+        dims=served.dims or None,
     )
 
 

@@ -28,6 +28,7 @@ class Served:
     base: bytes | None = None  # the model that is loaded, where this one is it with an adapter
     adapter: bytes | None = None  # sha256 of that adapter's file
     pieces: tuple[bytes, ...] = field(default=(), repr=False)  # the bytes of each token
+    dims: int = 0  # numbers in a vector, of a model that embeds; 0: it writes answers
 
     @property
     def engine(self) -> bytes:

@@ -27,9 +27,15 @@ from assay_node.core.transcripts import Kept
 from assay_node.engine.interface import Chunk, Generate
 from assay_protocol.classes import holds_logprobs
 from assay_protocol.codec import encode
+from assay_protocol.embeddings import FLOAT_BYTES
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import job_seed
-from assay_protocol.limits import SKETCH_BYTES, TEXT_BYTES_MAX, TOKENS_PER_FRAME_MAX
+from assay_protocol.limits import (
+    SKETCH_BYTES,
+    TEXT_BYTES_MAX,
+    TOKENS_PER_FRAME_MAX,
+    VECTOR_FRAME_BYTES_MAX,
+)
 from assay_protocol.logprobs import LOGPROB_PAIR_BYTES
 from assay_protocol.messages import Error
 from assay_protocol.signing import ED25519, Signer, Verifier
@@ -50,13 +56,22 @@ class Settled:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Tokens drawn but not yet sent, and the reason for the end if the last is among them."""
+    """Tokens drawn, or vectors of `vector_bytes`, but not yet sent; and the reason for the end if
+    the last is among them."""
 
+    vector_bytes: int
     tokens: list[int] = field(default_factory=list)
     logits: bytearray = field(default_factory=bytearray)
     sketches: bytearray = field(default_factory=bytearray)
     logprobs: bytearray = field(default_factory=bytearray)
+    vectors: bytearray = field(default_factory=bytearray)
     finish: str | None = None
+
+    @property
+    def count(self) -> int:
+        if self.vector_bytes:
+            return len(self.vectors) // self.vector_bytes
+        return len(self.tokens)
 
 
 class Service:
@@ -79,7 +94,8 @@ class Service:
         self.over = False
         self._admitted, self._served, self._parameters = admitted, served, parameters
         self._frames = NodeStream(ticket, start.nonce, signer, served.class_id, verifier)
-        self._waiting = _Waiting()
+        embeds = ticket.sampler.texts is not None
+        self._waiting = _Waiting(FLOAT_BYTES * served.dims if embeds else 0)
         self._started_at = self._heard_at = self._drew_at = self._ended_at = now
         self._first_at: int | None = None
         self._lost = False
@@ -94,8 +110,13 @@ class Service:
 
     @property
     def n_out(self) -> int:
-        """Tokens sent so far."""
+        """Tokens, or vectors, sent so far."""
         return self._frames.count
+
+    @property
+    def n_drawn(self) -> int:
+        """Tokens sent so far; vectors are none."""
+        return 0 if self._waiting.vector_bytes else self.n_out
 
     @property
     def last_ack(self) -> bytes | None:
@@ -122,14 +143,14 @@ class Service:
         if not self.running:
             return []
         waiting = self._waiting
-        total = self.n_out + len(waiting.tokens) + len(chunk.tokens)
-        if total > self.ticket.max_tokens or not self._fits(chunk):
+        if not self._fits(chunk):
             return self.cut("engine_failed", "the engine drew more than it was asked for")
         self._drew_at = now
         waiting.tokens.extend(chunk.tokens)
         waiting.logits += chunk.logits
         waiting.sketches += chunk.sketches
         waiting.logprobs += chunk.logprobs
+        waiting.vectors += chunk.vectors
         waiting.finish = chunk.finish
         return self._flow(now)
 
@@ -146,7 +167,7 @@ class Service:
             return self._close_if_acked()
         if self._frames.cancelled:
             return self._finish(now, "cancelled")
-        return self._flow(now) if self._waiting.tokens else []
+        return self._flow(now) if self._waiting.count else []
 
     def lost(self, now: int) -> list[Effect]:
         """The client is gone: what it got is owed all the same."""
@@ -159,8 +180,9 @@ class Service:
         return effects
 
     def engine_stopped(self, code: str) -> list[Effect]:
-        """The engine gave up: for the grammar, which no other node would read, or it failed."""
-        if code == "grammar_refused":
+        """The engine gave up: for a grammar that no other node would read or a text that has no
+        vector, or it failed."""
+        if code in ("grammar_refused", "not_finite"):
             return self.cut(code)
         return self.cut("engine_failed", code)
 
@@ -185,11 +207,11 @@ class Service:
                 return self._close()
             return []
         if (
-            self._waiting.tokens
+            self._waiting.count
             and now - max(self._heard_at, self._drew_at) >= bounds.slow_reader_us
         ):
             return self._finish(now, "slow_reader")
-        if not self._waiting.tokens and now - self._drew_at >= bounds.stalled_us:
+        if not self._waiting.count and now - self._drew_at >= bounds.stalled_us:
             return self.cut("engine_failed", "no token in time")
         return []
 
@@ -205,12 +227,20 @@ class Service:
             frames.leaves,
             now,
             start.grammar,
+            frames.ends if self._waiting.vector_bytes else None,
         )
 
     def _fits(self, chunk: Chunk) -> bool:
+        """Whether it is what was asked for and no more."""
+        room = self.ticket.max_tokens - self.n_out - self._waiting.count
+        if size := self._waiting.vector_bytes:
+            vectors = len(chunk.vectors)
+            return not chunk.tokens and vectors <= room * size and vectors % size == 0
         tokens = len(chunk.tokens)
         return (
-            len(chunk.logits) == 4 * tokens
+            tokens <= room
+            and not chunk.vectors
+            and len(chunk.logits) == 4 * tokens
             and len(chunk.sketches) == self._sketch_bytes * tokens
             and len(chunk.logprobs) == self._logprob_bytes * tokens
         )
@@ -219,19 +249,23 @@ class Service:
         """Send what there is room for; then finish or ask for more."""
         effects: list[Effect] = []
         waiting = self._waiting
-        while waiting.tokens and (n := min(self._frames.room, TOKENS_PER_FRAME_MAX)) > 0:
+        while waiting.count and (room := self._frames.room) > 0:
             if self._first_at is None:
                 self._first_at = now
-            effects.append(SendFrame(self.stream, self._next_frame(n)))
-        if waiting.tokens:
+            effects.append(SendFrame(self.stream, self._next_frame(room)))
+        if waiting.count:
             return effects
         if waiting.finish is not None:
             return effects + self._finish(now, waiting.finish)
         return [*effects, NextChunk(self.stream)]
 
-    def _next_frame(self, tokens: int) -> bytes:
-        """The first `tokens` of those that wait, which wait no longer."""
+    def _next_frame(self, room: int) -> bytes:
+        """The first of those that wait, which wait no longer."""
         waiting = self._waiting
+        if size := waiting.vector_bytes:
+            most = min(room, VECTOR_FRAME_BYTES_MAX // size)
+            return self._frames.vectors(_cut(waiting.vectors, most * size), self._served.dims)
+        tokens = min(room, TOKENS_PER_FRAME_MAX)
         logits = _cut(waiting.logits, 4 * tokens)
         sketches = _cut(waiting.sketches, self._sketch_bytes * tokens)
         logprobs = _cut(waiting.logprobs, self._logprob_bytes * tokens)
@@ -242,7 +276,7 @@ class Service:
     def _finish(self, now: int, reason: str) -> list[Effect]:
         """Sign the receipt; tell the client unless it is gone."""
         assert self.running
-        early = self._waiting.finish is None or bool(self._waiting.tokens)
+        early = self._waiting.finish is None or bool(self._waiting.count)
         first_at = now if self._first_at is None else self._first_at
         first_at = max(first_at, self._started_at)  # clocks may step back, receipts must not
         self._ended_at = max(now, first_at)

@@ -18,7 +18,9 @@ def check_transcript(
     task: AuditTask, body: TranscriptBody, served: Served
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Prompt and output tokens, if they are those of the task; else raises a named fault."""
-    if len(body.prompt) != 4 * task.n_in or len(body.output) != 4 * task.n_out:
+    embeds = task.sampler.texts is not None  # then the answer is not shown
+    tokens = 0 if embeds else task.n_out
+    if len(body.prompt) != 4 * task.n_in or len(body.output) != 4 * tokens:
         raise TranscriptFault("transcript_length")
     if nonce_commitment(body.nonce) != task.nonce_commitment:
         raise TranscriptFault("transcript_nonce")
@@ -26,14 +28,12 @@ def check_transcript(
         raise TranscriptFault("transcript_prompt")
     if not grammar_fits(task.sampler, body.nonce, body.grammar):
         raise TranscriptFault("transcript_grammar")
-    running = OutputHash(task.ticket, body.nonce)
-    running.update(body.output)
-    if running.digest() != task.output_hash:
-        raise TranscriptFault("transcript_output")
+    if not embeds:
+        _check_output(task, body)
     prompt, output = unpack_tokens(body.prompt), unpack_tokens(body.output)
     if max(prompt + output, default=0) >= served.n_vocab or not prompt:
         raise TranscriptFault("transcript_tokens")
-    if not _finish_fits(task, output, ends(task.sampler, served.eog)):
+    if not embeds and not _finish_fits(task, output, ends(task.sampler, served.eog)):
         raise TranscriptFault("finish")
     return prompt, output
 
@@ -44,6 +44,13 @@ class TranscriptFault(Exception):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
+
+
+def _check_output(task: AuditTask, body: TranscriptBody) -> None:
+    running = OutputHash(task.ticket, body.nonce)
+    running.update(body.output)
+    if running.digest() != task.output_hash:
+        raise TranscriptFault("transcript_output")
 
 
 def _finish_fits(task: AuditTask, output: tuple[int, ...], last: frozenset[int]) -> bool:

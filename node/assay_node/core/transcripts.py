@@ -28,7 +28,10 @@ from assay_protocol.messages import (
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One answer: packed tokens, what the leaves hold of them, and the client's nonce."""
+    """One answer: packed tokens, what the leaves hold of them, and the client's nonce.
+
+    Of vectors nothing is kept but what leaves hold and, in `ends`, the running hash at their ends.
+    """
 
     ticket: bytes
     nonce: bytes
@@ -37,6 +40,7 @@ class Kept:
     leaves: Leaves
     kept_at: int
     grammar: bytes | None = None
+    ends: tuple[bytes, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -98,10 +102,12 @@ class Transcripts:
         kept = self._kept.get(request.ticket)
         if kept is None:
             return AuditDecline(audit=request.audit, code="transcript_lost")
-        leaves = kept.leaves
+        leaves, ends = kept.leaves, kept.ends
+        if ends is None:
+            ends = leaf_hashes(kept.ticket, kept.nonce, kept.output)
         return LeavesOpened(
             audit=request.audit,
-            hashes=b"".join(leaf_hashes(kept.ticket, kept.nonce, kept.output)),
+            hashes=b"".join(ends),
             logits=leaves.logits,
             raws=None if leaves.logits else leaves.raws,
             sketches=None if leaves.logits else leaves.sketches,

@@ -42,7 +42,7 @@ class Encoder:
         causal = model.value(f"{architecture}.attention.causal") != "false"
         self.context = min(context, model.trained_context)
         self.dims = int(_c.llama_model_n_embd_out(model.handle))
-        whole = max(TOGETHER, self.context)
+        whole = max(TEXTS_MAX, TOGETHER, self.context)  # llama.cpp dies of fewer places than texts
         self._batch = llama.Batch(whole)
         self._piece = PIECE if causal else whole
         self._handle = _make(model, whole, self._piece, threads, profile)

@@ -37,13 +37,15 @@ class EngineInfo:
     grammar: str = ""  # what computes the masks of grammars (masks.DIALECT); "": none are kept
     adapters: tuple[bytes, ...] = ()  # sha256 of each LoRA adapter that may be asked for
     pieces: tuple[bytes, ...] = ()  # the bytes of each token, where no card says them
+    dims: int = 0  # numbers in a vector, of a model that embeds texts and writes no answers
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
     """Draw up to `max_tokens` after `prompt`; the first one stands at output position `start`.
 
-    On resume `start` > 0 and `prompt` already ends with the `start` tokens drawn elsewhere.
+    On resume `start` > 0 and `prompt` already ends with the `start` tokens drawn elsewhere. Where
+    the sampler has `texts` nothing is drawn: `prompt` is those texts, to be embedded.
     """
 
     prompt: tuple[int, ...]
@@ -60,7 +62,8 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Recompute the draws of `output`, whose first token stands at output position `start`."""
+    """Recompute the draws of `output`, whose first token stands at output position `start`; or,
+    where the sampler has `texts`, embed those that stand in `prompt`."""
 
     prompt: tuple[int, ...]
     output: tuple[int, ...]
@@ -81,6 +84,7 @@ class Chunk:
     finish: Finish | None  # "stop": the last token ends the answer; "length": max_tokens reached
     logprobs: bytes = b""  # adjustments.token_logprobs, if the sampler asks for them
     sketches: bytes = b""  # SKETCH_BYTES a token (sketches.py); none in a class /L
+    vectors: bytes = b""  # of the next texts, instead of tokens: f32, EngineInfo.dims of them each
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class Replayed:
     # infinite for the first token outside the grammar, after which nothing is constrained
     gaps: tuple[float, ...]  # sampling.replay: logits of drift that leave this engine's own draw
     sketches: bytes = b""  # SKETCH_BYTES a token; none if logprobs were asked for
+    vectors: bytes = b""  # of each text, and nothing else, where texts were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class Engine(Protocol):
 
     Codes: "engine_failed" (it died; resume elsewhere), "busy" (no room now), "prompt_too_long",
     "malformed" (token outside the vocabulary, empty prompt), "sampler_refused", "grammar_refused",
-    "adapter_unknown".
+    "adapter_unknown", "task_refused", "not_finite" (a text has no vector).
     """
 
     @property

@@ -90,6 +90,11 @@ class GgufHeader:
             raise AssayError("gguf_invalid", f"the file has no number {name}")
         return value
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it names a pooling: how its rows become one vector of a text."""
+        return self.number("pooling_type", 0) > 0
+
     def text(self, key: str) -> str:
         """The text under `key`, empty if there is none."""
         value = self.values.get(key, "")

@@ -59,6 +59,7 @@ from assay_protocol.messages.jobs import (
     Ticket,
     TicketGrant,
     TokenChunk,
+    VectorChunk,
 )
 from assay_protocol.messages.nodes import (
     CheckReach,
@@ -226,6 +227,7 @@ __all__ = [
     "Transcript",
     "TranscriptBody",
     "TranscriptRequest",
+    "VectorChunk",
     "VerdictRecord",
     "VoteBlock",
     "VoterSeal",

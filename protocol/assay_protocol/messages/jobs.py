@@ -10,6 +10,7 @@ from assay_protocol.messages.parts import (
     Count,
     Credit,
     Digest,
+    Dims,
     Grammar,
     Key,
     Logprobs,
@@ -122,6 +123,19 @@ class TokenChunk:
     tokens: Annotated[bytes, Size(4, 4 * limits.TOKENS_PER_FRAME_MAX)]
     progress: Signed | None = None
     logprobs: Logprobs | None = None
+
+
+@message(108)
+class VectorChunk:
+    """Node -> client: the vectors of texts `position`, `position` + 1, ... of a job that embeds.
+
+    `vectors` are little-endian f32, `dims` for each text, each vector of Euclidean length 1.
+    """
+
+    position: Count
+    dims: Dims
+    vectors: Annotated[bytes, Size(4, limits.VECTOR_FRAME_BYTES_MAX)]
+    progress: Signed | None = None
 
 
 @message(94)

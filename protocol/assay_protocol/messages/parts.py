@@ -21,6 +21,10 @@ Sketches = Annotated[bytes, Size(0, limits.SKETCH_BYTES * limits.OUTPUT_TOKENS_M
 Logprobs = Annotated[bytes, Size(8, 8 * (1 + limits.LOGPROBS_MAX) * limits.TOKENS_PER_FRAME_MAX)]
 Grammar = Annotated[bytes, Size(1, limits.GRAMMAR_BYTES_MAX)]  # kind, newline, text (grammars.py)
 Count = Annotated[int, Range(0, 1 << 31)]
+TextLengths = Annotated[
+    tuple[Annotated[int, Range(1, limits.PROMPT_TOKENS_MAX)], ...], Size(1, limits.TEXTS_MAX)
+]
+Dims = Annotated[int, Range(1, limits.DIMS_MAX)]
 Credit = Annotated[int, Range(0, (1 << 63) - 1)]
 Time = Annotated[int, Range(0, (1 << 63) - 1)]
 Rate = Annotated[int, Range(0, 1 << 40)]
@@ -47,7 +51,9 @@ class Sampler:
     The options, all off when left out, are ranged by samplers.validate. Penalties and biases
     change the logits, `stop_tokens` end the answer like the model's own end tokens, `logprobs`
     asks for that many likeliest tokens beside each drawn one and changes no draw. `grammar` commits
-    to a text that travels like the prompt, from client to node and sealed to auditors.
+    to a text that travels like the prompt, from client to node and sealed to auditors. With `texts`
+    nothing is drawn and all else is off: the prompt is those texts, one after the other, and the
+    answer is a vector for each (embeddings.py).
     """
 
     temperature: float
@@ -64,6 +70,7 @@ class Sampler:
     stop_tokens: Annotated[tuple[Count, ...], Size(0, limits.STOP_TOKENS_MAX)] | None = None
     logprobs: Annotated[int, Range(0, limits.LOGPROBS_MAX)] | None = None
     grammar: Digest | None = None  # salted hash of the grammar whose tokens alone may be drawn
+    texts: TextLengths | None = None  # nothing is drawn: embed texts of so many tokens each
 
 
 @struct
@@ -77,6 +84,7 @@ class Offer:
     prefill_rate: Rate
     decode_rate: Rate
     grammar: Name | None = None  # draws by grammars, their masks computed by this
+    dims: Dims | None = None  # embeds, as vectors of so many numbers, and does nothing else
 
 
 @struct

@@ -6,7 +6,17 @@ from typing import Annotated
 
 from assay_protocol import limits
 from assay_protocol.codec import Range, Size, message, struct
-from assay_protocol.messages.parts import Count, Credit, Digest, Key, Name, Signed, Text, TicketId
+from assay_protocol.messages.parts import (
+    Count,
+    Credit,
+    Digest,
+    Dims,
+    Key,
+    Name,
+    Signed,
+    Text,
+    TicketId,
+)
 
 
 @message(20)
@@ -42,6 +52,7 @@ class ModelSummary:
     price_out: Credit
     nodes: Count
     free_slots: Count
+    dims: Dims | None = None  # it embeds texts as vectors of so many numbers, and draws no answers
 
 
 @message(26)

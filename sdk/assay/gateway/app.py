@@ -19,7 +19,14 @@ from starlette.routing import Route, Router
 
 from assay.direct import AsyncClient
 from assay.events import JobLimits
-from assay.gateway import chat_api, completions_api, messages_api, models_api, responses_api
+from assay.gateway import (
+    chat_api,
+    completions_api,
+    embeddings_api,
+    messages_api,
+    models_api,
+    responses_api,
+)
 from assay.gateway.admission import ANYBODY, Admission, Spending
 from assay.gateway.api_keys import ApiKeys
 from assay.gateway.door import Door
@@ -45,7 +52,7 @@ _ROUTES: Final[tuple[tuple[str, str, Handle], ...]] = (
     ("GET", "/v1/responses/{response}/input_items", responses_api.input_items),
     ("POST", "/v1/messages", messages_api.messages),
     ("POST", "/v1/messages/count_tokens", messages_api.count_tokens),
-    ("POST", "/v1/embeddings", models_api.embeddings),
+    ("POST", "/v1/embeddings", embeddings_api.embeddings),
     ("GET", "/v1/models", models_api.models),
     ("GET", "/v1/models/{model}", models_api.model),
     ("GET", "/v1/receipts/{receipt}", models_api.receipt),

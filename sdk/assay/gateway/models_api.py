@@ -1,4 +1,4 @@
-"""What the gateway tells beside answers: models, tokens, receipts, health; no embeddings yet."""
+"""What the gateway tells beside answers: models, tokens, receipts, health."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from assay.gateway.chat_request import MODEL_CHARACTERS_MAX, read_messages
 from assay.gateway.exchange import Exchange
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked, price_of
-from assay.gateway.refusal import Refusal, invalid, refusal_of
+from assay.gateway.refusal import invalid, refusal_of
 from assay.gateway.tool_fields import openai_tools
 from assay_protocol.detokenizer import Detokenizer
 from assay_protocol.errors import AssayError
@@ -17,9 +17,6 @@ from assay_protocol.limits import PROMPT_TOKENS_MAX
 from assay_protocol.messages import ModelSummary, Receipt, Ticket
 from assay_protocol.signing import peek
 
-_EMBEDDINGS: Final = frozenset(
-    {"model", "input", "encoding_format", "dimensions", "user", "verify", "node", "license"}
-)
 _TOKENIZE: Final = frozenset({"model", "prompt", "messages", "tools"})
 
 
@@ -68,18 +65,6 @@ async def detokenize(exchange: Exchange) -> None:
         raise refusal_of(error) from error
 
 
-async def embeddings(exchange: Exchange) -> None:
-    """POST /v1/embeddings: refused, as long as no message of the network asks for one."""
-    fields = Fields(await exchange.body())
-    fields.only(_EMBEDDINGS)
-    fields.choice("encoding_format", ("float", "base64"))
-    if not fields.has("input"):
-        raise Refusal(400, "missing_required_parameter", "input is missing", param="input")
-    name = (await exchange.service.model(fields.required_text("model"))).summary.name
-    said = f"the network serves answers of {name!r}, and embeddings of no model yet"
-    raise Refusal(400, "embeddings_unsupported", said, param="model")
-
-
 async def receipt(exchange: Exchange) -> None:
     """GET /v1/receipts/{id}: what the node signed, and all it takes to check it alone."""
     name = exchange.parameter("receipt")
@@ -119,7 +104,7 @@ async def readyz(exchange: Exchange) -> None:
 
 
 def _model(summary: ModelSummary, created: int) -> dict[str, Any]:
-    """`pricing` in micro-credits for 1000 tokens."""
+    """`pricing` in micro-credits for 1000 tokens; `dimensions` of a model that embeds."""
     return {
         "id": summary.name,
         "object": "model",
@@ -130,4 +115,5 @@ def _model(summary: ModelSummary, created: int) -> dict[str, Any]:
         "nodes": summary.nodes,
         "free_slots": summary.free_slots,
         "pricing": {"prompt": summary.price_in, "completion": summary.price_out},
+        "dimensions": summary.dims,
     }

@@ -24,6 +24,8 @@ _STATUS: Final[dict[str, tuple[int, str]]] = {
     "prompt_refused": (400, "content_filter"),
     "sampler_refused": (400, "invalid_value"),
     "grammar_refused": (400, "grammar_refused"),
+    "task_refused": (400, "task_refused"),
+    "not_finite": (400, "not_finite"),
     "verify_refused": (400, "verify_refused"),
     "forbidden": (403, "forbidden"),
     "insufficient_credit": (402, "insufficient_credit"),
@@ -44,7 +46,14 @@ _STATUS: Final[dict[str, tuple[int, str]]] = {
     "internal": (502, "internal"),
 }
 _ABOUT_THE_REQUEST: Final = frozenset(
-    {"malformed", "prompt_too_long", "model_unknown", "sampler_refused", "grammar_refused"}
+    {
+        "malformed",
+        "prompt_too_long",
+        "model_unknown",
+        "sampler_refused",
+        "grammar_refused",
+        "task_refused",
+    }
 )
 _OPENAI_TYPES: Final = {
     401: "authentication_error",

@@ -12,12 +12,13 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
 from assay.gateway.admission import Admission
 from assay.gateway.api_keys import ApiKey
+from assay.gateway.embedding_call import Embedding, TextsAsked, read_texts
 from assay.gateway.generation import Asked, Generation, receipt_id
 from assay.gateway.kept_responses import KeptResponses
 from assay.gateway.refusal import Refusal, refusal_of
@@ -37,6 +38,9 @@ MODELS_MAX: Final = 1_024
 READY_SECONDS: Final = 2.0
 RECEIPTS_BYTES_MAX: Final = 256 << 20
 _log = get_logger("gateway")
+
+
+_Priced = TypeVar("_Priced", Generation, Embedding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,27 @@ class Service:
         """A request ready to be drawn; settled, and its receipts kept, when this is left."""
         model = await self.model(asked.model)
         self._check_offer(model, asked)
+        if model.summary.dims is not None:
+            said = f"{model.summary.name!r} embeds texts and writes no answers"
+            raise Refusal(400, "task_refused", said, param="model")
         prompt = await self.prompt_tokens(model, asked)
         if not prompt:
             raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
-        made = Generation(self._client, asked, model, prompt)
+        async with self._settled(caller, Generation(self._client, asked, model, prompt)) as made:
+            yield made
+
+    @asynccontextmanager
+    async def embedding(self, asked: TextsAsked, caller: ApiKey) -> AsyncIterator[Embedding]:
+        """The same for texts to be embedded."""
+        model = await self.model(asked.model)
+        self._check_offer(model, asked)
+        texts = await read_texts(asked, model)
+        async with self._settled(caller, Embedding(self._client, asked, model, texts)) as made:
+            yield made
+
+    @asynccontextmanager
+    async def _settled(self, caller: ApiKey, made: _Priced) -> AsyncIterator[_Priced]:
+        """Its most set aside while this lasts, then what it cost; and its receipts kept."""
         reserved = made.most
         self.admission.reserve(caller, reserved)
         try:
@@ -150,7 +171,7 @@ class Service:
             raise Refusal(404, "receipt_not_found", "no such receipt of yours is kept here")
         return kept.record
 
-    def _check_offer(self, model: Model, asked: Asked) -> None:
+    def _check_offer(self, model: Model, asked: Asked | TextsAsked) -> None:
         if asked.license is not None and model.card.license != asked.license:
             said = f"the model's license is {model.card.license}"
             raise Refusal(400, "license_mismatch", said, param="license")

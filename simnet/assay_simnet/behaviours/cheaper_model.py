@@ -19,7 +19,9 @@ from assay_node.app import run_node
 from assay_node.config import Settings, load_settings
 from assay_node.engine.interface import Engine
 from assay_node.engine.supervisor import open_llama_engine
+from assay_node.engine.texts_engine import open_texts_engine
 from assay_node.loading import Prepared
+from assay_node.models.gguf import read_header
 from assay_protocol.errors import AssayError
 
 _NUMBERS: Final = ("threads", "slots", "context")
@@ -29,6 +31,10 @@ def cheap_engine(
     cheap: Path, settings: Settings, prepared: Prepared
 ) -> AbstractAsyncContextManager[Engine]:
     """The cheap file, said to be the honest one."""
+    if read_header(cheap).embeds:
+        return open_texts_engine(
+            cheap, prepared.digest, slots=settings.slots, threads=settings.engine_threads
+        )
     return open_llama_engine(
         cheap,
         prepared.digest,
