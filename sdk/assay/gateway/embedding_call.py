@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from assay.embedding import Embeddings, EmbeddingsFailed, Text, tokens_of
-from assay.gateway.generation import price_of
 from assay.gateway.refusal import Refusal, invalid, refusal_of, unsupported
 from assay_protocol.errors import AssayError
 
@@ -50,7 +49,7 @@ class Embedding:
     @property
     def cost(self) -> int:
         """Micro-credits, by the receipts that came."""
-        return sum(map(price_of, self.receipts))
+        return sum(one.credit for one in self.receipts)
 
     async def run(self) -> Embeddings:
         """Raises Refusal; what came is paid and its receipts are here."""

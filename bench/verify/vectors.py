@@ -1,6 +1,6 @@
 """How far apart vectors of one model are by several ways to compute it, and those of cheats.
 
-    python bench/verify/embeddings.py [--texts 120] [--threads 1]
+    python bench/verify/vectors.py [--texts 120] [--threads 1]
 
 Each row is an executor's way against an auditor's: the drift that an audit sees (mean distance of
 sketches over a job of 1 or of 16 texts), and the cosine of whole vectors, which who asked can
@@ -60,7 +60,7 @@ async def measure(count: int, threads: int) -> None:
     rows = [
         compared(one, other, vectors[one], vectors[other]) for one, other in pairs(list(vectors))
     ]
-    print(json.dumps({"bench": "embeddings", "texts": count, "rows": rows}, indent=1))
+    print(json.dumps({"bench": "verify/vectors", "texts": count, "rows": rows}, indent=1))
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
