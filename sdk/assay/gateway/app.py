@@ -100,7 +100,7 @@ def gateway_app(service: Service) -> Any:
     pages = page_routes(_PAGES)
     router = Router([*routes, *pages], redirect_slashes=False)
     open_paths = OPEN_PATHS.union(page.path for page in pages)
-    app: Any = Door(router, service.admission, open_paths, names_checked=checked)
+    app: Any = Door(router, service.admission, names_checked=checked, open_paths=open_paths)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

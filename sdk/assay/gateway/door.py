@@ -41,9 +41,9 @@ class Door:
         self,
         router: Router,
         admission: Admission,
-        open_paths: Collection[str] = OPEN_PATHS,
         *,
         names_checked: bool,
+        open_paths: Collection[str] = OPEN_PATHS,
     ) -> None:
         self._router, self._admission, self._names_checked = router, admission, names_checked
         self._open_paths = frozenset(open_paths)
