@@ -53,6 +53,7 @@ export function receiptPart(record, check, asked = null) {
   const signed = read(record);
   return el(
     "div", { class: "stack tight" },
+    check.ok ? null : el("p", { class: "small bad" }, "What it says, and does not prove:"),
     factsOf(signed, check),
     folded(`The receipt: ${summary(check.steps)}`, check.steps),
     asked?.more.length > 0 && folded(`The answer shown: ${summary(asked.more)}`, asked.more),
@@ -150,14 +151,14 @@ async function creditShown(record, told) {
 
 // What the gateway read of the chain, as verify/credit.js takes it.
 function postedOf(told) {
-  const where = `read by this gateway from ${told.source}, chain ${told.chain_id}`;
-  const code = told.is_ledger ? "" : ", where the contract is not the network's ledger";
   const root = (one) => one && {
     root: unhex(one.root), total: BigInt(one.total), leaves: BigInt(one.leaves),
   };
   return {
-    source: `${where}${code}`, epoch: root(told.epoch), before: root(told.before),
+    source: `read by this gateway from ${told.source}`,
+    epoch: root(told.epoch), before: root(told.before),
     policy: told.policy && unhex(told.policy),
+    chainId: BigInt(told.chain_id), isLedger: told.is_ledger,
   };
 }
 
