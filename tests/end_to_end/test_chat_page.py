@@ -6,6 +6,7 @@ Where pictures are wanted the node serves SmolLM2; else the scripted model, whic
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,15 +26,22 @@ from assay_simnet.drivers.real_model import prepare
 from end_to_end.gateway_process import start_gateway
 from end_to_end.pages import PICTURES, Visit, needs_browser, open_browser, visit
 from end_to_end.places import write_card
-from end_to_end.scripted_network import FAUCET, POLICY, start_paced, wait_booked
+from end_to_end.scripted_network import FAUCET, POLICY, start_paced
 
 pytestmark = [pytest.mark.end_to_end, needs_browser]
 PAID_AT_ONCE = POLICY + "holdback_jobs = 0\n"  # so that the epoch's credit has the job
 QUESTION = "Why does a lighthouse flash?"
 TOKENS = 48
 PACE = 0.01  # seconds a token
+CHAT = "**/v1/chat/completions"
 ANSWER_MS = 120_000
-POSTED_MS = 30_000
+PAID_SECONDS = 60.0
+POSTED_MS = 60_000
+
+
+def error_of(code: str) -> dict[str, Any]:
+    """A refusal's body, as the gateway sends it."""
+    return {"json": {"error": {"message": "-", "type": "-", "param": None, "code": code}}}
 
 
 async def test_a_chat_is_streamed_and_verified_in_the_page(tmp_path: Path) -> None:
@@ -83,7 +91,10 @@ def browse(network: RealNetwork, url: str) -> None:
 
 
 async def close_epoch(network: RealNetwork) -> None:
-    await wait_booked(network, 1)
+    """Once the job is paid: its round of the lottery is drawn a moment after it is booked."""
+    with trio.fail_after(PAID_SECONDS):
+        while (node := await network.node("node")) is None or not node.earned:
+            await trio.sleep(0.2)
     await ask(network.operator_seed(), network.address, CloseEpoch(), EpochClosed)
 
 
@@ -151,7 +162,7 @@ def saved(seen: Visit, folder: Path) -> Path:
 
 def stopped(seen: Visit) -> None:
     page = seen.page
-    page.fill("#length", "2000")
+    page.fill("#length", "400")
     page.fill("#question", "And in fog?")
     page.press("#question", "Enter")
     page.wait_for_selector(".turn.drawing .words:not(:empty)", timeout=ANSWER_MS)
@@ -179,23 +190,37 @@ def a_gateway_that_lies(seen: Visit) -> None:
     assert outcome(seen, "receipt signature") == "holds"
 
 
+REFUSALS: list[tuple[dict[str, Any], str, str]] = [
+    ({"status": 402, **error_of("insufficient_credit")}, "insufficient_credit", "no credit left"),
+    (
+        {"status": 503, **error_of("no_capacity"), "headers": {"retry-after": "7"}},
+        "no_capacity",
+        "Try again in 7 s.",
+    ),
+    ({"status": 401, **error_of("invalid_api_key")}, "invalid_api_key", "below, under Keys"),
+    ({"body": 'data: {"choices": []}\n\n'}, "cut_off", "cut off"),
+    ({"body": f"data: {json.dumps(error_of('timeout')['json'])}\n\n"}, "timeout", "too long"),
+]
+
+
 def refused(seen: Visit) -> None:
-    """Errors are told by their code, in words; and a lost gateway as such."""
+    """Errors are told by their code, in words, before an answer and within one."""
     page = seen.page
-    seen.expected |= {402, 503}
+    seen.expected |= {401, 402, 503}
     page.wait_for_selector("#model option", state="attached")
-    for status, code, said in (
-        (402, "insufficient_credit", "has no credit left"),
-        (503, "no_capacity", "Try again in 7 s."),
-    ):
-        error = {"error": {"message": "-", "type": "-", "param": None, "code": code}}
-        answer = {"status": status, "json": error, "headers": {"retry-after": "7"}}
-        page.route("**/v1/chat/completions", partial(fulfilled, answer))
+    for answer, code, said in REFUSALS:
+        page.route(CHAT, partial(fulfilled, answer))
         page.fill("#question", QUESTION)
         page.click("#send")
         notice = page.wait_for_selector(f".notice:has-text('({code})')")
         assert said in notice.inner_text()
-        page.unroute("**/v1/chat/completions")
+        page.unroute(CHAT)
+    assert page.is_visible("#key"), "who needs a key is shown where to put it"
+    page.route(CHAT, lambda route: route.abort())
+    page.fill("#question", QUESTION)
+    page.click("#send")
+    page.wait_for_selector(".notice:has-text('(unreachable)')")
+    seen.faults = [fault for fault in seen.faults if "ERR_FAILED" not in fault]
 
 
 def fulfilled(answer: dict[str, Any], route: Any) -> None:

@@ -4,7 +4,7 @@ in dark and on a phone, without an error on the console or a request off the ori
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import Queue
@@ -218,3 +218,55 @@ def test_faults_and_what_is_not_there_are_said(world: LivedIn, browser: Any) -> 
             seen.page.goto(f"{url}/#/credit/{client}")
             seen.page.click("text=Check it here")
             seen.page.wait_for_selector("text=Nothing to check")
+
+
+def test_an_open_page_keeps_up_and_leaves_the_focus_where_it_is(
+    world: LivedIn, browser: Any
+) -> None:
+    with served(world) as url:
+        with visit(browser, f"{url}/#/jobs") as seen:
+            page = seen.page
+            page.wait_for_selector(LOADED)
+            first = page.locator("tbody th a").first
+            first.focus()
+            before = first.get_attribute("href")
+            world.pass_time(1)
+            world.ask_and_serve(CLIENTS[0], max_tokens=24, only=(world.honest[0].key,))
+            world.write()
+            newest = f"#/jobs/{list(world.issued)[-1].hex()}"
+            page.wait_for_selector(f'tbody th a[href="{newest}"]')  # it asks again by itself
+            assert page.evaluate("document.activeElement.getAttribute('href')") == before
+
+
+def test_a_page_whose_coordinator_is_gone_says_so_and_keeps_what_it_had(
+    world: LivedIn, browser: Any
+) -> None:
+    door = ExitStack()
+    url = door.enter_context(served(world))
+    with visit(browser, f"{url}/#/nodes") as seen:
+        seen.page.wait_for_selector(LOADED)
+        door.close()
+        notice = seen.page.wait_for_selector("main .notice[role=alert]")
+        assert "does not answer" in notice.text_content()
+        assert "What is shown is what it said before" in notice.text_content()
+        assert world.honest[0].key.hex()[:8] in seen.page.text_content("tbody")
+        seen.page.wait_for_selector("#state:has-text('no answer')")
+        assert all("ERR_CONNECTION_REFUSED" in fault for fault in seen.faults), seen.faults
+        seen.faults.clear()
+
+
+def test_credit_is_written_as_people_read_it(world: LivedIn, browser: Any) -> None:
+    amounts = {
+        "0": "0",
+        "1": "0.000001",
+        "136": "0.000136",
+        "1000000": "1.0000",
+        "1234567": "1.2345",
+        "1234567890": "1,234.56",
+        "9007199254740993000000": "9,007,199,254,740,993.00",
+        "-250": "−0.000250",
+    }
+    script = "m => import('/web/dashboard/format.js').then(f => m.map(f.credits))"
+    with served(world) as url:
+        with visit(browser, f"{url}/#/models") as seen:
+            assert seen.page.evaluate(script, list(amounts)) == list(amounts.values())

@@ -2,7 +2,8 @@
 
 Everything is a string of a stranger's until it went through here; what does not fit is
 AssayError("query_invalid") that names it. A cursor is the sort key of the last item of a page, so
-pages neither skip nor repeat what was there all the time, however much comes in between.
+pages neither skip nor repeat what was there all the time, however much comes in between (only nodes
+move in their list, as they work).
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ from typing import Final
 from sqlalchemy import Connection
 
 from assay_coordinator.core.coordinator import Listed
-from assay_coordinator.core.standing import CLOSED
 from assay_coordinator.dashboard.asked import Asked
-from assay_coordinator.dashboard.census import Census, SeenNode, Supply
+from assay_coordinator.dashboard.census import Supply, look
 from assay_coordinator.dashboard.shapes import Shape, credit, job_shape, node_shape, verdict_shape
 from assay_coordinator.dashboard.subject import CardFacts
 from assay_coordinator.dashboard.tallies import (
@@ -29,7 +28,7 @@ SPANS: Final = 72  # six hours
 SAMPLE_JOBS: Final = 200  # the newest, from which rates are told
 ATTENTION_MAX: Final = 8
 LATEST: Final = 6
-_NOTHING: Final = Supply(nodes=0, slots=0, free_slots=0, decode_rates=())
+_NOTHING: Final = Supply()
 
 
 async def network(views: Views, asked: Asked) -> Shape:
@@ -43,7 +42,7 @@ async def network(views: Views, asked: Asked) -> Shape:
         "coordinator": subject.key.hex(),
         "faults": list(subject.faults()),
         "chain": _chain(views),
-        "nodes": {"registered": len(census.nodes), "present": census.present, **census.states},
+        "nodes": {"registered": len(census.ranks), "present": census.present, **census.states},
         "slots": census.slots,
         "free_slots": census.free_slots,
         "running": census.running,
@@ -60,7 +59,11 @@ async def network(views: Views, asked: Asked) -> Shape:
             "last": last.epoch if last else None,
             "last_state": last.state if last else None,
         },
-        "attention": [node_shape(node, core) for node in _attention(census)],
+        "attention": [
+            node_shape(look(node, core.ledger, now), core)
+            for key in census.closed
+            if (node := core.registry.get(key)) is not None
+        ],
         **lately,
         "models": [
             _model(listed, census.supply.get(model, _NOTHING), core.rules.allows(model), None)
@@ -129,12 +132,6 @@ def _rates(jobs: Sequence[Shape]) -> Shape:
     }
 
 
-def _attention(census: Census) -> list[SeenNode]:
-    """Nodes that lost their standing, the latest first."""
-    closed = [node for node in census.nodes if node.row.state in CLOSED]
-    return sorted(closed, key=lambda node: -node.row.since)[:ATTENTION_MAX]
-
-
 def _model(listed: Listed, supply: Supply, allowed: bool, card: CardFacts | None) -> Shape:
     facts = {}
     if card is not None:
@@ -145,7 +142,6 @@ def _model(listed: Listed, supply: Supply, allowed: bool, card: CardFacts | None
             "size_bytes": card.size_bytes,
             "source": card.source,
         }
-    rates = supply.decode_rates
     return {
         "model": listed.model.hex(),
         "name": listed.name,
@@ -157,10 +153,16 @@ def _model(listed: Listed, supply: Supply, allowed: bool, card: CardFacts | None
         "nodes": supply.nodes,
         "slots": supply.slots,
         "free_slots": supply.free_slots,
-        "decode_tokens_per_second": [
-            rate / 1000 for rate in (rates[0], median_low(rates), rates[-1])
-        ]
-        if rates
-        else None,
+        "decode_tokens_per_second": _decode_rates(supply),
         **facts,
+    }
+
+
+def _decode_rates(supply: Supply) -> Shape | None:
+    if not supply.nodes:
+        return None
+    return {
+        "mean": round(supply.decode_rate_sum / supply.nodes / 1000, 3),
+        "least": supply.decode_rate_min / 1000,
+        "most": supply.decode_rate_max / 1000,
     }

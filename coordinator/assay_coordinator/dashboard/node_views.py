@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Final
 
 from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.registry import Node
 from assay_coordinator.core.standing import may_audit
-from assay_coordinator.dashboard.asked import Asked, cursor
-from assay_coordinator.dashboard.census import STATES, SeenNode, look
+from assay_coordinator.dashboard.asked import Asked, Cursor, cursor
+from assay_coordinator.dashboard.census import STATES, found, look, rank, state_of
 from assay_coordinator.dashboard.shapes import (
     Shape,
     audit_shape,
@@ -30,20 +31,20 @@ async def nodes(views: Views, asked: Asked) -> Shape:
     """Who is here first, and those that did most work before others."""
     state, model = asked.filter("state", STATES), asked.key("model")
     after, limit = asked.after(0, 0, 32), asked.limit()
-    census, core = await views.census(), views.subject.core()
-    place = None if after is None else (after[0], -int(after[1]), after[2])
-    found: list[SeenNode] = []
-    for node in census.nodes:
-        later = place is None or node.rank > place
-        if later and (not state or node.state == state) and (not model or model in node.offers):
-            found.append(node)
-            if len(found) > limit:
-                break
-    shown = found[:limit]
-    more = len(found) > limit
-    last = shown[-1].rank if more else None
-    following = None if last is None else cursor(last[0], -last[1], last[2])
-    return page([node_shape(node, core) for node in shown], following)
+    census, core, now = await views.census(), views.subject.core(), views.subject.clock()
+    first = 0 if after is None else bisect_right(census.ranks, _rank_of(after))
+
+    def wanted(node: Node) -> bool:
+        right_state = not state or state_of(node, now) == state
+        return right_state and (not model or model in node.offers)
+
+    some = await found(core, census.ranks, first, wanted, limit + 1)
+    shown = some[:limit]
+    last = shown[-1] if len(some) > limit else None
+    following = None
+    if last is not None:
+        following = cursor(int(not last.present(now)), last.row.jobs, last.key)
+    return page([node_shape(look(node, core.ledger, now), core) for node in shown], following)
 
 
 async def one_node(views: Views, asked: Asked) -> Shape:
@@ -79,6 +80,12 @@ async def node_audits(views: Views, asked: Asked) -> Shape:
     last = audits[limit - 1] if len(audits) > limit else None
     following = None if last is None else cursor(last.at, last.audit)
     return page([audit_shape(audit) for audit in audits[:limit]], following)
+
+
+def _rank_of(after: Cursor) -> int:
+    away, jobs, key = after
+    assert isinstance(key, bytes)
+    return rank(bool(away), int(jobs), key)
 
 
 def _known(views: Views, asked: Asked) -> Node:

@@ -53,6 +53,8 @@ def leaves_from(
     """Leaves of an epoch's tree with their indices. Only these are read of the leaf file, which
     has one for every account there is. Raises AssayError("epoch_unknown")."""
     count = one_epoch(connection, epoch).row.leaves
+    if first >= count:
+        return []
     begin = HEAD_BYTES + LEAF_BYTES * first + 1  # SQL counts from 1
     part = func.substr(_LEAVES.data, begin, LEAF_BYTES * most)
     data = connection.execute(select(part).where(_LEAVES.epoch == epoch)).scalar_one()

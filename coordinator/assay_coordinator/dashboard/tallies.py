@@ -12,7 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, exists, func, select, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    exists,
+    func,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
 
 from assay_coordinator.adapters.tables import TABLES
 from assay_coordinator.core.records import AuditRow, JobRow, RoundRow, VerdictRow
@@ -55,8 +65,8 @@ def one_job(connection: Connection, ticket: bytes) -> tuple[FoundJobs, list[Audi
     """The booked job of a ticket, if it is one, and the replays of it."""
     wanted = select(TABLES[JobRow]).where(_JOBS.ticket == ticket, _JOBS.round > 0)
     jobs = [JobRow(*row) for row in connection.execute(wanted)]
-    replays = select(TABLES[AuditRow]).where(_AUDITS.ticket == ticket).order_by(_AUDITS.at)
-    audits = [AuditRow(*row) for row in connection.execute(replays)]
+    replays = connection.execute(select(TABLES[AuditRow]).where(_AUDITS.ticket == ticket))
+    audits = sorted((AuditRow(*row) for row in replays), key=lambda audit: audit.at)
     return _with_rounds(connection, jobs), audits
 
 
@@ -81,24 +91,30 @@ def newest_verdicts(
     connection: Connection, outcomes: Iterable[str], after: Cursor | None, most: int
 ) -> list[tuple[VerdictRow, JobRow]]:
     """Verdicts of these outcomes (none: all), newest first, with their jobs."""
-    wanted, given = select(TABLES[VerdictRow]), tuple(outcomes)
-    if given:
-        wanted = wanted.where(_VERDICTS.outcome.in_(given))
+    each = [_VERDICTS.outcome == one for one in outcomes] or [true()]
+    found = [one for which in each for one in _verdicts(connection, which, after, most)]
+    verdicts = sorted(found, key=lambda one: (one.at, one.ticket), reverse=True)[:most]
+    tickets = [verdict.ticket for verdict in verdicts]
+    rows = connection.execute(select(TABLES[JobRow]).where(_JOBS.ticket.in_(tickets)))
+    jobs = {job.ticket: job for job in (JobRow(*row) for row in rows)}
+    return [(verdict, jobs[verdict.ticket]) for verdict in verdicts]
+
+
+def _verdicts(
+    connection: Connection, which: ColumnElement[bool], after: Cursor | None, most: int
+) -> list[VerdictRow]:
+    wanted = select(TABLES[VerdictRow]).where(which)
     if after is not None:
         place = (_VERDICTS.at, _VERDICTS.ticket)
         wanted = wanted.where(_VERDICTS.at <= after[0], tuple_(*place) < tuple_(*after))
     ordered = wanted.order_by(_VERDICTS.at.desc(), _VERDICTS.ticket.desc()).limit(most)
-    verdicts = [VerdictRow(*row) for row in connection.execute(ordered)]
-    tickets = [verdict.ticket for verdict in verdicts]
-    found = connection.execute(select(TABLES[JobRow]).where(_JOBS.ticket.in_(tickets)))
-    jobs = {job.ticket: job for job in (JobRow(*row) for row in found)}
-    return [(verdict, jobs[verdict.ticket]) for verdict in verdicts]
+    return [VerdictRow(*row) for row in connection.execute(ordered)]
 
 
 def verdicts_by_span(connection: Connection, since: int, width: int) -> Mapping[int, Counter[str]]:
     """How many audits ended how since then, by span of `width` microseconds; times and widths in
     microseconds."""
-    span = _VERDICTS.at.op("/")(width)
+    span = _span(_VERDICTS.at, width)
     spans: dict[int, Counter[str]] = {}
     for one in OUTCOMES:  # each a range of one index
         wanted = select(span, func.count()).where(_VERDICTS.outcome == one, _VERDICTS.at >= since)
@@ -111,10 +127,15 @@ def receipts_by_span(connection: Connection, since: int, width: int) -> Mapping[
     """How many receipts closed rounds hold since then, by span of time. A round closes soon after
     its first receipt, so this is when jobs ended, give or take a minute."""
     newest = connection.execute(select(func.max(_ROUNDS.number))).scalar() or 0
-    span = _ROUNDS.closed_at.op("/")(width)
+    span = _span(_ROUNDS.closed_at, width)
     lately = (_ROUNDS.number > newest - ROUNDS_MAX, _ROUNDS.closed_at >= since)
     wanted = select(span, func.sum(_ROUNDS.count)).where(*lately).group_by(span)
     return {int(number): int(count) for number, count in connection.execute(wanted)}
+
+
+def _span(at: Column[int], width: int) -> ColumnElement[int]:
+    """The number of the span that a time is in; whole numbers divide to whole ones."""
+    return at.op("/")(literal_column(str(width)))
 
 
 def _with_rounds(connection: Connection, jobs: list[JobRow]) -> FoundJobs:

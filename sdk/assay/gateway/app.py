@@ -120,7 +120,7 @@ def gateway_app(service: Service) -> Any:
     router = Router([*routes, *pages], redirect_slashes=False)
     open_paths = OPEN_PATHS.union(page.path for page in pages)
     bodies = Bodies(settings.body_bytes, settings.body_seconds)
-    app: Any = Door(router, service.admission, bodies, open_paths, names_checked=checked)
+    app: Any = Door(router, service.admission, bodies, open_paths=open_paths, names_checked=checked)
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

@@ -43,9 +43,9 @@ class Door:
         router: Router,
         admission: Admission,
         bodies: Bodies,
-        open_paths: Collection[str] = OPEN_PATHS,
         *,
         names_checked: bool,
+        open_paths: Collection[str] = OPEN_PATHS,
     ) -> None:
         self._router, self._admission, self._bodies = router, admission, bodies
         self._names_checked = names_checked

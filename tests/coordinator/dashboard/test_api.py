@@ -189,7 +189,8 @@ async def test_models_say_who_serves_them(caller: Caller, world: LivedIn) -> Non
     census = await told(caller, "/api/network")
     assert model["nodes"] == census["nodes"]["active"] + census["nodes"]["probation"]
     assert (model["license"], model["size_bytes"]) == ("apache-2.0", 98_000_000)
-    assert model["decode_tokens_per_second"][-1] == 92.4
+    rates = model["decode_tokens_per_second"]
+    assert rates["least"] <= rates["mean"] <= rates["most"] == 92.4
 
 
 # ---- what is not told ----

@@ -11,7 +11,7 @@ from assay_coordinator.core.coordinator import Coordinator
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.registry import Node
 from assay_coordinator.core.standing import fresh_row
-from assay_coordinator.dashboard.census import FRESH_SECONDS, SLICE, CensusTaker
+from assay_coordinator.dashboard.census import FRESH_SECONDS, SLICE, CensusTaker, found
 from assay_coordinator.dashboard.subject import Chain, Subject
 from assay_protocol.messages import Offer
 from assay_protocol.signing import Identity
@@ -43,6 +43,10 @@ def crowd(size: int) -> Coordinator:
     return core
 
 
+def everybody(node: Node) -> bool:
+    return True
+
+
 def subject_of(core: Coordinator) -> Subject:
     return Subject(
         core=lambda: core,
@@ -72,40 +76,61 @@ async def test_the_loop_turns_between_slices() -> None:
         census = await taker.census()
         assert turns - before >= NODES // SLICE
         nursery.cancel_scope.cancel()
-    assert len(census.nodes) == NODES
+    assert len(census.ranks) == NODES
 
 
 async def test_it_counts_what_is_there() -> None:
-    census = await CensusTaker(subject_of(crowd(1_000))).census()
+    core = crowd(1_000)
+    census = await CensusTaker(subject_of(core)).census()
     assert census.states["convicted"] == 100
     assert census.states["probation"] == census.present == 500
     assert census.states["away"] == 400
     assert (census.slots, census.free_slots) == (2_000, 1_000)
     supply = census.supply[MODEL]
-    assert (supply.nodes, supply.slots, supply.decode_rates[-1]) == (500, 2_000, 4_000)
-    ranks = [node.rank for node in census.nodes]
-    assert ranks == sorted(ranks)
-    assert all(node.present for node in census.nodes[:500])
+    assert (supply.nodes, supply.slots) == (500, 2_000)
+    assert (supply.decode_rate_min, supply.decode_rate_max) == (0, 4_000)
+    assert supply.decode_rate_sum == 500 * 2_000
+    assert census.ranks == sorted(census.ranks)
+    nodes = await found(core, census.ranks, 0, everybody, NODES)
+    assert [node.present(50) for node in nodes] == [True] * 500 + [False] * 500
+    jobs = [node.row.jobs for node in nodes[:500]]
+    assert jobs == sorted(jobs, reverse=True)
+    assert len({node.key for node in nodes}) == 1_000
 
 
-async def test_a_node_that_changes_meanwhile_is_seen_before_or_after() -> None:
-    core = crowd(4 * SLICE)
-    nodes = list(core.registry.nodes.values())
-    taker, census = CensusTaker(subject_of(core)), None
+async def test_the_latest_that_lost_their_standing_are_told() -> None:
+    core = crowd(100)
+    for number, node in enumerate(core.registry.nodes.values()):
+        node.row = replace(node.row, since=10**15 + number)
+    closed = (await CensusTaker(subject_of(core)).census()).closed
+    assert [int.from_bytes(key) for key in closed] == [90, 80, 70, 60, 50, 40, 30, 20]
 
-    async def take() -> None:
-        nonlocal census
-        census = await taker.census()
+
+async def test_walking_a_list_lets_the_loop_turn() -> None:
+    core = crowd(NODES)
+    census = await CensusTaker(subject_of(core)).census()
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(take)
+        nursery.start_soon(turn)
         await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
-        for node in nodes:
-            node.offers, node.lease_until = {}, 0
-    assert census is not None
-    for seen in census.nodes:
-        assert bool(seen.offers) == seen.present
+        before = turns
+        assert len(await found(core, census.ranks, 0, everybody, NODES)) == NODES
+        assert turns - before >= NODES // SLICE
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_that_is_gone_is_left_out() -> None:
+    core = crowd(10)
+    census = await CensusTaker(subject_of(core)).census()
+    del core.registry.nodes[(3).to_bytes(32)]
+    assert len(await found(core, census.ranks, 0, everybody, NODES)) == 9
 
 
 async def test_many_askers_share_one(autojump_clock: Any) -> None:

@@ -48,27 +48,29 @@ async function answer(text) {
   const asked = [...messages, { role: "user", content: text }];
   const key = at("key").value.trim();
   const model = at("model").value;
-  running = new AbortController();
-  busy(true, "Answering");
+  const mine = new AbortController();
+  begin(mine);
   try {
     const body = { model, messages: asked, max_tokens: Number(at("length").value) || 256 };
-    const told = await chat(body, key, running.signal, turn.add);
+    const told = await chat(body, key, mine.signal, turn.add);
     messages.push(asked.at(-1), { role: "assistant", content: turn.text() });
-    busy(false, "Answered; checking the receipt");
+    end(mine); // the next question may be asked while this answer's receipt is checked
+    turn.end();
+    status.textContent = "Answered; checking the receipt";
     const coordinator = coordinatorKey();
     const facts = { text: turn.text(), messages: asked, model, told, key, coordinator };
     const verdict = await showProof(turn.proof(), facts);
     status.textContent = verdict === "good" ? "The receipt holds" : "The receipt was not confirmed";
   } catch (error) {
-    failed(turn, error);
-  } finally {
+    end(mine);
     turn.end();
-    busy(false);
+    failed(turn, error, mine.signal.aborted);
+    if (!mine.signal.aborted) question.value ||= text;
   }
 }
 
-function failed(turn, error) {
-  if (running?.signal.aborted) {
+function failed(turn, error, stopped) {
+  if (stopped) {
     turn.say("warn", "Stopped. What was drawn until then is paid for, and no receipt is shown.");
     status.textContent = "Stopped";
     return;
@@ -107,12 +109,22 @@ function begun(text) {
 }
 
 // While an answer comes, the log says nothing aloud; then it is read as a whole.
-function busy(is, said = null) {
-  if (!is) running = null;
+function begin(controller) {
+  running = controller;
+  status.textContent = "Answering";
+  busy(true);
+}
+
+function end(controller) {
+  if (running !== controller) return;
+  running = null;
+  busy(false);
+}
+
+function busy(is) {
   talk.setAttribute("aria-busy", String(is));
   send.hidden = is;
   stop.hidden = !is;
-  if (said) status.textContent = said;
 }
 
 async function listModels() {

@@ -37,28 +37,26 @@ export async function showProof(place, answer) {
     const spelled = await spelledSteps(records, answer);
     const steps = [...checks.flatMap((one) => one.steps), ...counted, ...spelled];
     const tone = steps.some((one) => one.ok === false) ? "bad" : "good";
-    const shown = records.map((record, i) => (
-      receiptPart(record, checks[i], { answer, id: ids[i] })
-    ));
-    conclude(place, tone, summary(steps), shown, ofThisAnswer([...counted, ...spelled]));
-    return tone;
+    const shown = records.map((record, i) => {
+      const more = i === 0 ? [...counted, ...spelled] : [];
+      return receiptPart(record, checks[i], { answer, id: ids[i], more });
+    });
+    return conclude(place, tone, summary(steps), shown);
   } catch (error) {
     return told(place, error);
   }
 }
 
-// One record's facts, steps and what speaks for its node. With `asked` its credit can be looked
-// for, and the record be saved.
+// One record's facts, steps and what speaks for its node. With `asked`, { answer, id, more }, there
+// are `more` steps, its credit can be looked for, and the record be saved.
 export function receiptPart(record, check, asked = null) {
   const signed = read(record);
   return el(
     "div", { class: "stack tight" },
+    check.ok ? null : el("p", { class: "small bad" }, "What it says, and does not prove:"),
     factsOf(signed, check),
-    el(
-      "details", {},
-      el("summary", {}, `Checks: ${summary(check.steps)}`),
-      stepList(check.steps),
-    ),
+    folded(`The receipt: ${summary(check.steps)}`, check.steps),
+    asked?.more.length > 0 && folded(`The answer shown: ${summary(asked.more)}`, asked.more),
     el(
       "details", {},
       el("summary", {}, "What speaks for the node"),
@@ -106,10 +104,8 @@ async function spelledSteps(records, { text, messages, model, key }) {
   ];
 }
 
-function ofThisAnswer(steps) {
-  return steps.length ? el(
-    "details", {}, el("summary", {}, "The answer shown, against the receipt"), stepList(steps),
-  ) : null;
+function folded(title, steps) {
+  return el("details", {}, el("summary", {}, title), stepList(steps));
 }
 
 function creditPart(record, { id, answer }) {
@@ -155,14 +151,14 @@ async function creditShown(record, told) {
 
 // What the gateway read of the chain, as verify/credit.js takes it.
 function postedOf(told) {
-  const where = `read by this gateway from ${told.source}, chain ${told.chain_id}`;
-  const code = told.is_ledger ? "" : ", where the contract is not the network's ledger";
   const root = (one) => one && {
     root: unhex(one.root), total: BigInt(one.total), leaves: BigInt(one.leaves),
   };
   return {
-    source: `${where}${code}`, epoch: root(told.epoch), before: root(told.before),
+    source: `read by this gateway from ${told.source}`,
+    epoch: root(told.epoch), before: root(told.before),
     policy: told.policy && unhex(told.policy),
+    chainId: BigInt(told.chain_id), isLedger: told.is_ledger,
   };
 }
 
@@ -176,7 +172,7 @@ function compareForm(bundle, account) {
     const sum = total.value.trim();
     const bytes = unhex(root.value);
     if (bytes?.length !== 32 || !/^\d+$/.test(sum)) {
-      fill(found, el("p", { class: "small" }, "A root has 64 hex digits, and a total has digits only."));
+      fill(found, el("p", { class: "small" }, "A root is 64 hex digits, a total a whole number."));
       return;
     }
     const given = { root: bytes, total: BigInt(sum), leaves: LEAVES };

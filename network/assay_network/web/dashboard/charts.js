@@ -12,6 +12,7 @@ const [WIDTH, HEIGHT, GAP, WIDEST] = [1000, 100, 0.22, 60];
 export function bars({ title, series, labels, ends, unit, show = String }) {
   const totals = labels.map((_, i) => series.reduce((sum, { values }) => sum + values[i], 0));
   const most = Math.max(...totals, 0);
+  if (!most) return el("p", { class: "empty" }, "Nothing yet.");
   const all = series.map(({ name, values }) => `${show(values.reduce((a, b) => a + b, 0))} ${name}`);
   const drawing = svg("svg", {
     viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img",
@@ -20,7 +21,7 @@ export function bars({ title, series, labels, ends, unit, show = String }) {
   return el("figure", { class: "chart" },
     el("figcaption", { class: "small muted" },
       series.map(({ name, look }) => el("span", {}, el("span", { class: `key ${look}` }), name)),
-      el("span", {}, most ? `highest: ${show(most)} ${unit}` : "nothing yet")),
+      el("span", {}, `highest: ${show(most)} ${unit}`)),
     drawing,
     el("div", { class: "ends" }, ends.map((end) => el("span", {}, end))),
     numbers(title, series, labels, totals, show));
@@ -42,7 +43,7 @@ function stack(label, index, size, series, most, show) {
   const width = Math.min(WIDEST, pitch * (1 - GAP));
   let top = HEIGHT;
   const parts = series.map(({ look, values }) => {
-    const height = most ? (HEIGHT * values[index]) / most : 0;
+    const height = (HEIGHT * values[index]) / most;
     top -= height;
     return height && svg("rect", {
       class: `mark ${look}`, x: (index + 0.5) * pitch - width / 2, y: top, width, height,

@@ -4,7 +4,7 @@ import { el } from "../dom.js";
 import { ask } from "./api.js";
 import { bars } from "./charts.js";
 import { checkCard } from "./credit_check.js";
-import { count, credits, money, plural, short, when } from "./format.js";
+import { count, credits, money, short, when } from "./format.js";
 import { keyForm } from "./own_node.js";
 import { badge, card, facts, figures, pager, table } from "./parts.js";
 import { epochState } from "./words.js";
@@ -55,7 +55,7 @@ export const accountView = {
       ["In escrow", money(told.escrow), "paid once it is certain"],
       ...told.roles.map((one) => [ROLES[one.role] ?? one.role, money(one.lifetime), `leaf ${count(one.index)} of every tree`]),
     ),
-    card(`Earned in each of the last ${plural(told.epochs.length, "epoch")}`, byEpoch(told.epochs)),
+    card("Earned by epoch", byEpoch(told.epochs)),
   ],
 };
 

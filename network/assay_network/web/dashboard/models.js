@@ -48,8 +48,8 @@ function supply(model) {
 
 function speed(rates) {
   if (!rates) return "–";
-  const [least, middle, most] = rates.map(rate);
-  return least === most ? most : `${middle}, from ${least} to ${most}`;
+  const [mean, least, most] = [rates.mean, rates.least, rates.most].map(rate);
+  return least === most ? most : `${mean} on average, from ${least} to ${most}`;
 }
 
 function price(perThousand) {

@@ -46,6 +46,7 @@ function said(network) {
   return el("div", { class: "notice said " + look },
     el("p", {}, el("span", { class: `dot ${look}` }),
       look === "warn" ? "The coordinator works, and no node serves. " : healthy,
+      look === "warn" && !nodes.registered && [el("code", {}, "node start"), " with its address adds one."],
       faults.map(fault).join("; ") || (look === "good" && here)));
 }
 

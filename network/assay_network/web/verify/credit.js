@@ -20,7 +20,8 @@ const ROLES = ["compute", "publisher", "adapter", "data", "auditor", "treasury"]
 //   kept     one's own receipts (own.js); with `whole` each must be in this epoch
 //   posted   { source, epoch, before, policy }: what the ledger holds of the epoch and of the one
 //            before it, { root, total, leaves } or null if it is not posted; and the hash of its
-//            pricing. `source` says who told them, for people
+//            pricing; { chainId, isLedger }, if that was asked, too: the chain's number, and
+//            whether the network's code stands at the ledger. `source` says who told all this
 export async function verifyBundle(bundle, options = {}) {
   const { account = null, ledger = null, kept = null, whole = false, posted = null } = options;
   const steps = [oneAccount(bundle, account), receiptDigests(bundle)];
@@ -104,8 +105,19 @@ function cumulative(statement) {
 }
 
 // Against the roots that were given.
-async function toRoots(bundle, { source, epoch, before, policy = null }) {
+async function toRoots(bundle, posted) {
+  const { source, epoch, before, policy = null, chainId = null, isLedger = null } = posted;
   const steps = [step("root", null, `${source}: whoever made the proof must not be who says this`)];
+  if (chainId !== null) {
+    steps.push(step("chain id", chainId === bundle.chainId, `the chain says ${chainId}`));
+  }
+  if (isLedger !== null) {
+    const told = `the artefact ${isLedger ? "is" : "is not"} at 0x${hex(bundle.ledger)}`;
+    steps.push(step("contract code", isLedger, told));
+  }
+  if (isLedger === false) { // nothing such a contract answers means anything
+    return [...steps, step("leaf to root", false, "not checked: other code")];
+  }
   for (const one of bundle.statements) {
     steps.push(await toRoot("leaf to root", bundle.epoch, epoch, one));
     const name = "previous leaf to root";
