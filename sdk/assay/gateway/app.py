@@ -164,6 +164,7 @@ async def run_gateway(
             config = server_config(listener, DRAIN_SECONDS)
             await serve(gateway_app(service), config, shutdown_trigger=until_stopped)
             tasks.cancel_scope.cancel()
+    await usage.flush()  # what was drawn in the background has been counted by now
 
 
 def job_limits(settings: Settings) -> JobLimits:
