@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from assay_coordinator.adapters.anchor import RemoteChain
 
 DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
-
 DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/4600"
+ALWAYS: Final = "its output always is"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     pages = "serve the dashboard, its JSON API, /metrics, /healthz and /readyz"
     start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
     start.add_argument("--otlp", type=_otlp, default="", metavar="URL", help="send traces there")
+    start.add_argument("--json", action="store_true", help=ALWAYS)
     _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
     start.add_argument("--operator", action="append", default=[], metavar="KEY")
@@ -76,11 +77,13 @@ def parser() -> argparse.ArgumentParser:
     _add_moderation(verbs)
     init = _verb(verbs, "init", _init, "write a key and a policy to begin with")
     init.add_argument("--faucet", type=int, metavar="MICROCREDITS")
-    init.add_argument("--json", action="store_true")
     keys = _verb(verbs, "keys", _keys, "show the coordinator's public key")
     keys.add_argument("--poster", action="store_true", help="and the address that posts epochs")
-    _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
+    check = _verb(verbs, "check", _check, "check the books of a stopped coordinator's database")
+    for one in (init, keys, check):
+        one.add_argument("--json", action="store_true", help="print one JSON object")
     shapes = _verb(verbs, "shapes", _shapes, "what recent jobs looked like, for `assay probe`")
+    shapes.add_argument("--json", action="store_true", help=ALWAYS)
     shapes.add_argument("--probe-keys", type=Path, help="the prober's keys, which are left out")
     calibrate = _verb(verbs, "calibrate", _calibrate, "fit honest noise from recorded audits")
     calibrate.add_argument("--database", help="SQLAlchemy URL; default: as `start`")
@@ -175,6 +178,7 @@ def _remote(verbs: Any, name: str, run: Callable[..., int], text: str) -> argpar
     parser = _verb(verbs, name, run, text)
     parser.add_argument("--coordinator", required=True, metavar="MULTIADDR")
     parser.add_argument("--key", type=Path, required=True, help="an operator's key file")
+    parser.add_argument("--json", action="store_true", help=ALWAYS)
     return parser
 
 
@@ -245,12 +249,13 @@ def _keys(args: argparse.Namespace) -> int:
     data_dir = args.data_dir.expanduser()
     data_dir.mkdir(parents=True, exist_ok=True)
     identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
-    sys.stdout.write(identity.public_key.hex() + "\n")
+    told = {"key": identity.public_key.hex()}
     if args.poster:
         from assay_contracts.adapters.wallet import address_of, show_address
         from assay_contracts.local.genesis import poster_key
 
-        sys.stdout.write(show_address(address_of(poster_key(identity.seed))) + "\n")
+        told["poster"] = show_address(address_of(poster_key(identity.seed)))
+    sys.stdout.write((json.dumps(told) if args.json else "\n".join(told.values())) + "\n")
     return 0
 
 
@@ -258,8 +263,9 @@ def _check(args: argparse.Namespace) -> int:
     from assay_coordinator.adapters.check import check_books
 
     findings = check_books(f"sqlite:///{args.data_dir.expanduser() / 'coordinator.db'}")
-    for line in findings or ["the books are in order"]:
-        sys.stdout.write(line + "\n")
+    lines = "\n".join(findings or ["the books are in order"])
+    told = {"ok": not findings, "findings": list(findings)}
+    sys.stdout.write((json.dumps(told) if args.json else lines) + "\n")
     return 1 if findings else 0
 
 

@@ -90,11 +90,13 @@ def parser() -> argparse.ArgumentParser:
     card.add_argument("--name", help="default: the file's name")
     card.add_argument("--price-in", type=int, default=100, help="micro-credits per 1000 tokens")
     card.add_argument("--price-out", type=int, default=400, help="micro-credits per 1000 tokens")
+    card.add_argument("--json", action="store_true", help="print one JSON object")
     add_models_commands(lambda name, run, text: _command(models, name, run, text))
     service = _group(commands, "service", "run under systemd")
     add_service_commands(lambda name, run, text: _command(service, name, run, text))
     credit = _group(commands, "credit", "what this node has earned")
     receipts = _command(credit, "receipts", _credit_receipts, "print every receipt as JSON lines")
+    receipts.add_argument("--json", action="store_true", help="they always are")
     for command in (status, drain, receipts):
         command.add_argument("--data-dir", default=argparse.SUPPRESS)
         command.add_argument("--config", help="TOML file (or ASSAY_NODE_CONFIG)")
@@ -147,6 +149,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-peer", dest="model_peers", action="append", **keep, help=peer)
     parser.add_argument("--fit", choices=FITS, **keep, help="where memory does not suffice")
     parser.add_argument("--follow", **keep, metavar="URL", help="execute the chain again, and vote")
+    parser.add_argument("--otlp", **keep, metavar="URL", help="send traces to that collector")
     pages = "serve /metrics, /healthz and /readyz there"
     parser.add_argument("--metrics", **keep, metavar="HOST:PORT", help=pages)
     parser.add_argument("--operator", **keep, help="your account key, hex")
@@ -343,7 +346,9 @@ def _models_card(given: argparse.Namespace) -> int:
         given.out.write_bytes(data)
     except OSError as error:
         raise AssayError("storage_failed", f"{given.out}: {error.strerror}") from error
-    print(f"model {card.model.hex()}\ncard {card_digest(data).hex()}\nfile {given.out}")
+    told = {"model": card.model.hex(), "card": card_digest(data).hex(), "file": str(given.out)}
+    lines = "\n".join(f"{name} {value}" for name, value in told.items())
+    print(json.dumps(told) if given.json else lines)
     return EXIT_OK
 
 

@@ -174,6 +174,7 @@ async def run_gateway(
             app = gateway_app(service)
             await serve_http(app, listener, graceful_seconds=DRAIN_SECONDS, stop=until_stopped)
             tasks.cancel_scope.cancel()
+    await usage.flush()  # what was drawn in the background has been counted by now
 
 
 def job_limits(settings: Settings) -> JobLimits:

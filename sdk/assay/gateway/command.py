@@ -53,6 +53,7 @@ def _given(from_flags: argparse.ArgumentParser, words: list[str]) -> tuple[str |
     """The configuration file, and the settings that flags give."""
     options = vars(from_flags.parse_args(words))
     file = options.pop("config")
+    del options["json"]
     return file, {name: value for name, value in options.items() if value is not None}
 
 
@@ -90,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         "as told, 1 it failed, 2 wrong command line or settings.",
     )
     top.add_argument("--config", metavar="FILE", help="TOML; the same names with '_'")
+    top.add_argument("--json", action="store_true", help="what it prints always is")
     for field in dataclasses.fields(Settings):
         flag = "--" + field.name.replace("_", "-")
         if isinstance(field.default, bool):
@@ -112,8 +114,8 @@ def keys_parser() -> argparse.ArgumentParser:
     made.add_argument("--owner", action="store_true", help="may read every key's /v1/routes")
     revoked = verbs.add_parser("revoke", help="take a key out of the file")
     listed = verbs.add_parser("list", help="names and bounds")
-    listed.add_argument("--json", action="store_true")
     for verb in (made, revoked, listed):
+        verb.add_argument("--json", action="store_true")
         verb.add_argument("--keys", type=Path, required=True, metavar="FILE")
     for verb in (made, revoked):
         verb.add_argument("name")
@@ -123,13 +125,13 @@ def keys_parser() -> argparse.ArgumentParser:
 def _keys(options: argparse.Namespace) -> int:
     if options.verb == "add":
         bounds = {name: getattr(options, name) for name in ("requests_per_minute", "at_once")}
-        print(
-            add_key(
-                options.keys, options.name, budget=options.budget, owner=options.owner, **bounds
-            )
-        )
+        bounds |= {"budget": options.budget, "owner": options.owner}
+        made = add_key(options.keys, options.name, **bounds)
+        print(json.dumps({"name": options.name, "key": made}) if options.json else made)
     elif options.verb == "revoke":
         revoke_key(options.keys, options.name)
+        if options.json:
+            print(json.dumps({"name": options.name, "revoked": True}))
     else:
         _list(read_keys(options.keys), options.json)
     return OK
@@ -142,7 +144,8 @@ def _list(keys: Sequence[Any], as_json: bool) -> None:
         if as_json:
             print(json.dumps(told))
         else:
-            bounds = ", ".join(f"{name} {value or 'any'}" for name, value in told.items())
+            mark = ", owner" if told.pop("owner") else ""
+            bounds = ", ".join(f"{name} {value or 'any'}" for name, value in told.items()) + mark
             print(bounds)
 
 

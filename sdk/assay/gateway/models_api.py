@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from typing import Any, Final
 
 from assay.gateway.chat_request import MODEL_CHARACTERS_MAX, read_messages
@@ -24,19 +25,34 @@ async def models(exchange: Exchange) -> None:
     """GET /v1/models."""
     found = await exchange.service.summaries()
     listed = [_model(one, exchange.service.started) for one in found]
-    offered = {one.name: one for one in found}
-    for name in exchange.service.router.names():
-        first = offered.get(exchange.service.router.stands_for(name))
-        if name not in offered and first is not None:
-            listed.append({**_model(first, exchange.service.started), "id": name})
-    await exchange.reply({"object": "list", "data": listed})
+    await exchange.reply({"object": "list", "data": [*listed, *_planned(exchange, found)]})
 
 
 async def model(exchange: Exchange) -> None:
     """GET /v1/models/{id}: with the license, which only the model's card tells."""
-    found = await exchange.service.offered(exchange.parameter("model"))
+    name = exchange.parameter("model")
+    found = await exchange.service.offered(name)
     told = _model(found.summary, exchange.service.started)
+    if name in exchange.service.router.names():
+        told["id"] = name
     await exchange.reply({**told, "license": found.card.license})
+
+
+def _planned(exchange: Exchange, found: Sequence[ModelSummary]) -> list[dict[str, Any]]:
+    """The names that the owner gave plans, as the network's model or the upstream they begin with;
+    those that nobody could answer are left out."""
+    router, created = exchange.service.router, exchange.service.started
+    offered = {one.name: one for one in found}
+    listed = []
+    for name in router.names():
+        first = offered.get(router.stands_for(name))
+        if name in offered:
+            continue
+        if first is not None:
+            listed.append({**_model(first, created), "id": name})
+        elif upstream := router.routes.plan(name).upstream:
+            listed.append({"id": name, "object": "model", "created": created, "owned_by": upstream})
+    return listed
 
 
 async def tokenize(exchange: Exchange) -> None:

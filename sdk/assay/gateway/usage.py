@@ -76,22 +76,19 @@ class Usage:
             total[place] += value
 
     async def run(self) -> None:
-        """Write what is new, until cancelled; then the rest."""
-        try:
-            while True:
-                await trio.sleep(FLUSH_SECONDS)
-                await self.flush()
-        finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(BUSY_SECONDS):
-                await self.flush()
+        """Write what is new, until cancelled. Whoever cancels it writes the rest: `flush`."""
+        while True:
+            await trio.sleep(FLUSH_SECONDS)
+            await self.flush()
 
     async def flush(self) -> None:
-        """Write what is new; what a full disk refuses is tried again."""
+        """Write what is new, though cancelled; what the disk does not take is tried again."""
         if not self._new:
             return
         taken, self._new = self._new, {}
         try:
-            await trio.to_thread.run_sync(self._write, taken)
+            with trio.CancelScope(shield=True):  # BUSY_SECONDS bounds it
+                await trio.to_thread.run_sync(self._write, taken)
         except AssayError as error:
             _log.error("usage_not_kept", code=error.code)
             for key, values in taken.items():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,37 @@ async def test_what_is_not_there_is_said(
         code = error.code
     assert code == 2
     assert capsys.readouterr().err.strip()
+
+
+async def test_what_is_new_is_written_soon_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.gateway.usage.FLUSH_SECONDS", 0.02)
+    path = tmp_path / "gateway.sqlite"
+    usage = Usage(path)
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(usage.run)
+        usage.add(USED)
+        with trio.fail_after(5):
+            while not read_usage(path):
+                await trio.sleep(0.02)
+        tasks.cancel_scope.cancel()
+        usage.add(USED)
+        await usage.flush()
+    assert read_usage(path)[0].requests == 4
+
+
+async def test_what_the_disk_does_not_take_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.sqlite"
+    usage = Usage(path)
+    usage.add(USED)
+    path.rename(tmp_path / "away")
+    path.mkdir()
+    await usage.flush()
+    path.rmdir()
+    (tmp_path / "away").rename(path)
+    await usage.flush()
+    assert read_usage(path) == (USED,)
 
 
 async def test_totals_are_added_to_what_is_written(tmp_path: Path) -> None:

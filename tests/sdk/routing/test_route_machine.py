@@ -148,6 +148,14 @@ def test_a_hedge_runs_beside_and_the_first_token_decides() -> None:
     assert one.answering == 1
 
 
+def test_an_upstream_is_not_hedged() -> None:
+    plan = Plan(upstream="u", upstream_when=("unserved",), hedge_after_ms=40)
+    one = machine(plan)
+    one.handle(0, Begin())
+    assert one.wake_at is None
+    assert one.handle(60_000, Tick()) == []
+
+
 def test_a_hedge_that_fails_changes_nothing() -> None:
     plan = Plan(network=("a",), hedge_after_ms=40, upstream="u", upstream_when=("no_node",))
     one = machine(plan)
@@ -175,6 +183,13 @@ def test_an_upstream_is_tried_again_once_and_after_a_pause() -> None:
     assert RETRY_US + 10 <= at <= RETRY_US * 5 // 4 + 10
     assert told(one.handle(at, Tick())) == ["retry 1 u:m"]
     assert told(one.handle(at + 1, Failed(1, "upstream_failed"))) == ["give up 1"]
+
+
+def test_a_spent_share_of_retries_ends_the_request() -> None:
+    plan = Plan(upstream="u", upstream_model="m", upstream_when=("unserved",))
+    one = machine(plan, given=shares(retry=0))
+    one.handle(0, Begin())
+    assert told(one.handle(10, Failed(0, "upstream_failed"))) == ["give up 0"]
 
 
 def test_an_upstream_that_says_when_to_come_is_obeyed_within_reason() -> None:

@@ -54,7 +54,7 @@ async def test_another_name_for_a_model(autojump_clock: object, tmp_path: Path) 
         listed = (await world.http.get("/v1/models")).json()["data"]
         assert [one["id"] for one in listed] == ["toy", "gpt-x"]
         told = (await world.http.get("/v1/models/gpt-x")).json()
-        assert told["id"] == "toy"
+        assert (told["id"], told["license"]) == ("gpt-x", "apache-2.0")
         for path, more in (("/v1/messages", {}), ("/v1/responses", {"input": "Hello"})):
             asked = {**ASK, "model": "gpt-x"} if not more else {"model": "gpt-x", **more}
             other = await world.post(path, asked)

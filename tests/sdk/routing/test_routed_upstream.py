@@ -163,7 +163,13 @@ async def test_a_name_that_is_only_upstream_and_barred(tmp_path: Path) -> None:
     plan = replace(PLAN, network=())
     async with scripted_upstream(whole()) as script:
         answer, _ = await asked(tmp_path, script, plan=plan, only=True)
+        async with gateway(tmp_path, routes=routes(script.url, plan)) as world:
+            listed = (await world.http.get("/v1/models")).json()["data"]
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "upstream_barred")
+    assert [(one["id"], one["owned_by"]) for one in listed] == [
+        ("toy", "assay"),
+        ("closed-1", "afar"),
+    ]
 
 
 async def test_no_token_in_time_sends_it_afar(tmp_path: Path) -> None:

@@ -115,11 +115,10 @@ class RouteMachine:
                 self._shares.requests += 1
                 self._number = self._shares.requests
                 self._next("first")
-            case FirstToken(attempt) if attempt in self._running and self.answering is None:
+            case FirstToken(attempt) if attempt in self._running:
                 self._answer(attempt)
             case Whole(attempt) if attempt in self._running:
-                if self.answering is None:
-                    self._answer(attempt)
+                self._answer(attempt)
                 self._running.pop(attempt)
                 self.phase = Phase.OVER
             case Failed(attempt) if attempt in self._running:
@@ -129,6 +128,7 @@ class RouteMachine:
         return self._effects
 
     def _answer(self, attempt: int) -> None:
+        """It is this attempt's: once there is one, no other runs."""
         self.answering, self.phase = attempt, Phase.ANSWERING
         self._stop_waiting()
         for other in [one for one in self._running if one != attempt]:
@@ -141,9 +141,7 @@ class RouteMachine:
             self._give_up()
             return
         self._hedge_at = None
-        if event.attempt == self._hedge:
-            self._hedge = None
-        else:
+        if event.attempt != self._hedge:
             self._decisive = event
         if self._running:
             return  # the other one goes on, alone
@@ -193,7 +191,6 @@ class RouteMachine:
     def _next(self, why: str) -> None:
         """Ask the next target that may be asked, or give up."""
         self._stop_waiting()
-        self._hedge = self._decisive = None
         place = self._place + 1
         while place < len(self._targets) and not self._may_ask(place):
             place += 1
