@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import re
 import shlex
@@ -17,14 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import assay.cli
-import assay.contracts_command
 import assay.gateway.command
-import assay.governance_command
-import assay.init_command
-import assay_contracts.follow.chain_command
-import assay_coordinator.cli
-import assay_node.cli
-import assay_simnet.cli
 from assay_node.launcher import OWN_VERBS
 from tidy_rules import ROOT
 
@@ -114,18 +108,25 @@ def _handed_over(program: str, given: list[str]) -> tuple[argparse.ArgumentParse
     """The parser that meets the words, as `assay` hands them on."""
     verb = given[0] if given else ""
     if program != "assay":
-        return _PARSERS[program](), given
+        return _parser(program), given
     if verb == "selfcheck":
-        return assay_node.cli.parser(), given
+        return _parser("node"), given
     if verb == "init" and given[1:2] in (["node"], ["coordinator"]):
-        return _PARSERS[given[1]](), ["init", *given[2:]]
+        return _parser(given[1]), ["init", *given[2:]]
     if verb == "gateway" and given[1:2] == ["keys"]:
         return assay.gateway.command.keys_parser(), given[2:]
     if verb == "init" and given[1:2] == ["gateway"]:
-        return _PARSERS["gateway"](), given[2:]
-    if verb in _PARSERS:
-        return _PARSERS[verb](), given[1:]
+        return _parser("gateway"), given[2:]
+    if verb in assay.cli._HAND_OVERS:
+        return _parser(verb), given[1:]
     return assay.cli.parser(), given
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    """Of a program that `assay` hands over to, which may also stand alone."""
+    module: Any = importlib.import_module(assay.cli._HAND_OVERS[program][0])
+    parser: argparse.ArgumentParser = module.parser()
+    return parser
 
 
 def _unknown(program: str, given: list[str]) -> str:
@@ -148,15 +149,3 @@ def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)
     return {}
-
-
-_PARSERS: Final[dict[str, Any]] = {
-    "node": assay_node.cli.parser,
-    "coordinator": assay_coordinator.cli.parser,
-    "simnet": assay_simnet.cli.parser,
-    "gateway": assay.gateway.command.parser,
-    "governance": assay.governance_command.parser,
-    "contracts": assay.contracts_command.parser,
-    "chain": assay_contracts.follow.chain_command.parser,
-    "init": assay.init_command.parser,
-}

@@ -93,9 +93,8 @@ async def _serve(place: Place, model: RealModel, nodes: int) -> None:
             ):
                 nursery.start_soon(_until_told, signals, nursery.cancel_scope)
                 await _start(network, place, model, names)
-                for name in tuple(network.processes):
-                    nursery.start_soon(_must_live, network, name)
                 _tell(place, network, names)
+                await _first_to_end(network)
     if place.as_json:
         print(json.dumps({"event": "stopped"}), flush=True)
 
@@ -114,10 +113,20 @@ async def _until_told(signals: AsyncIterator[int], scope: trio.CancelScope) -> N
     scope.cancel()
 
 
-async def _must_live(network: RealNetwork, name: str) -> None:
-    """A network that lost a process is not the one that was promised."""
-    await network.processes[name].wait()
-    network.check_alive(name)
+async def _first_to_end(network: RealNetwork) -> None:
+    """A network that lost a process is not the one that was promised. Raises AssayError."""
+    ended: list[str] = []
+
+    async def watch(name: str) -> None:
+        await network.processes[name].wait()
+        ended.append(name)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for name in tuple(network.processes):
+            nursery.start_soon(watch, name)
+    if ended:
+        network.check_alive(ended[0])
 
 
 @asynccontextmanager
