@@ -2,7 +2,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
-.PHONY: setup test check demo simulate bench docs pictures vectors adversaries contracts setup-contracts test-contracts
+.PHONY: setup test check demo simulate bench docs pictures conformance vectors adversaries contracts setup-contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
@@ -32,6 +32,9 @@ docs:  ## what docs promise about the code, checked; then the site, in build/doc
 
 pictures:  ## docs/pictures from the state tables that the cores obey
 	$(BIN)/python scripts/draw_states.py
+
+conformance:  ## others' suites against gateway, llama-server and llama-cpp-python; docs/compatibility.md; most of an hour
+	VENV="$(VENV)" scripts/conformance.sh $(CONFORMANCE)
 
 vectors:  ## protocol/spec/vectors/messages.json from the code
 	$(BIN)/python protocol/spec/make_vectors.py

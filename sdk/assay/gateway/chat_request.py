@@ -8,6 +8,7 @@ from typing import Any, Final
 from assay.chat_template import MESSAGES_MAX
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
+from assay.gateway.idle_fields import check_idle_fields
 from assay.gateway.refusal import Refusal, invalid, unsupported
 from assay.gateway.sampling_fields import (
     ANSWER_TOKENS_MAX,
@@ -74,7 +75,7 @@ def read_chat(body: dict[str, Any], settings: Settings) -> ChatRequest:
     if any(one != "text" for one in fields.items("modalities", 8)):
         raise unsupported("modalities", "the network's models write text")
     tools, must = openai_choice(fields, openai_tools(fields, flat=False), flat=False)
-    fields.flag("parallel_tool_calls")
+    check_idle_fields(fields)
     options |= shape_options(fields, "response_format", bool(tools), must)
     if must:
         options["grammar"] = {"json_schema": demanded(tools)}
@@ -138,6 +139,8 @@ def _check_schema(named: Fields | None, path: str) -> None:
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
     if not NAME.fullmatch(named.required_text("name")):
         raise invalid(named.at("name"), "a name has 1 to 64 letters, digits, '_' or '-'")
+    named.text("description")
+    named.flag("strict")
 
 
 def read_messages(fields: Fields) -> list[dict[str, Any]]:
@@ -167,8 +170,8 @@ def _message(fields: Fields) -> dict[str, Any]:
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
     if name := fields.text("name", None, 128):
         message["name"] = name
-    if role == "tool" and (call := fields.text("tool_call_id", None, 128)):
-        message["tool_call_id"] = call
+    if fields.body["role"] == "tool":
+        message["tool_call_id"] = fields.required_text("tool_call_id", 128)
     return message
 
 
@@ -199,7 +202,7 @@ def _call(call: Fields) -> dict[str, Any]:
     name = function.required_text("name")
     if not NAME.fullmatch(name):
         raise invalid(function.at("name"), "not a function's name")
-    arguments = call_arguments(function.text("arguments") or "", function.at("arguments"))
+    arguments = call_arguments(function.required_text("arguments"), function.at("arguments"))
     return {
         "id": call.text("id", "", 128),
         "type": "function",

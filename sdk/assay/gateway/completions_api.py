@@ -22,6 +22,7 @@ from assay.gateway.chat_request import (
 from assay.gateway.exchange import Exchange, network_facts
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked, Choice, Fresh, Generation
+from assay.gateway.idle_fields import check_idle_fields
 from assay.gateway.logprob_words import completion_logprobs
 from assay.gateway.refusal import Refusal, invalid, unsupported
 from assay.gateway.sampling_fields import (
@@ -58,6 +59,7 @@ def read_completion(body: dict[str, Any], settings: Settings) -> tuple[Completio
     """What is to be drawn and how it is told; whether as a stream."""
     fields = Fields(body)
     fields.only(_KNOWN, _REFUSED)
+    check_idle_fields(fields)
     stream = fields.flag("stream")
     options = sampling_options(fields) | network_options(fields, settings)
     options |= shape_options(fields, "response_format", tools=False, must=False)

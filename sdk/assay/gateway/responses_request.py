@@ -16,6 +16,7 @@ from assay.gateway.chat_request import (
 )
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
+from assay.gateway.idle_fields import check_idle_fields
 from assay.gateway.refusal import Refusal, invalid, unsupported
 from assay.gateway.sampling_fields import (
     NETWORK,
@@ -29,7 +30,6 @@ from assay.gateway.tool_calls import NAME, demanded
 from assay.gateway.tool_fields import call_arguments, openai_choice, openai_tools
 from assay_protocol.limits import LOGPROBS_MAX
 
-METADATA_MAX: Final = 16
 _IGNORED: Final = ("seed", "service_tier", "reasoning", "max_tool_calls")
 _KNOWN: Final = (
     SAMPLING
@@ -49,6 +49,7 @@ _REFUSED: Final = {
     "moderation": "the network has its own policy",
 }
 _ROLES: Final = ("system", "developer", "user", "assistant")
+_STATUSES: Final = ("in_progress", "completed", "incomplete")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def read_response_request(body: dict[str, Any], settings: Settings) -> ResponseR
     """The request in `body`; Refusal names what is wrong with it."""
     fields = Fields(body)
     fields.only(_KNOWN, _REFUSED)
+    check_idle_fields(fields)
     tools, must = openai_choice(fields, openai_tools(fields, flat=True), flat=True)
     include = fields.texts("include", 16)
     logprobs = "message.output_text.logprobs" in include
@@ -117,11 +119,6 @@ def read_response_request(body: dict[str, Any], settings: Settings) -> ResponseR
 
 def _echo(fields: Fields, instructions: str | None, store: bool) -> dict[str, Any]:
     metadata = fields.object("metadata")
-    if metadata is not None and (
-        len(metadata.body) > METADATA_MAX
-        or not all(isinstance(value, str) for value in metadata.body.values())
-    ):
-        raise invalid("metadata", f"metadata has at most {METADATA_MAX} texts")
     text = fields.object("text")
     shape = None if text is None else text.raw("format")
     return {
@@ -187,13 +184,14 @@ def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     chat: list[dict[str, Any]] = []
     for index, item in enumerate(items):
         fields = Fields(item, f"input[{index}]")
+        fields.choice("status", _STATUSES)
         match fields.required_text("type"):
             case "message":
                 chat.append(_message(fields))
             case "function_call":
                 _add_call(chat, fields)
             case "function_call_output":
-                content = content_text(Fields({"content": item.get("output")}, fields.at("output")))
+                content = _output_text(fields)
                 call = fields.required_text("call_id", 128)
                 chat.append({"role": "tool", "content": content, "tool_call_id": call})
             case "reasoning":
@@ -203,6 +201,13 @@ def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not chat:
         raise invalid("input", "input holds nothing for the model")
     return chat
+
+
+def _output_text(fields: Fields) -> str:
+    if not fields.has("output"):
+        path = fields.at("output")
+        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+    return content_text(Fields({"content": fields.raw("output")}, fields.at("output")))
 
 
 def _message(fields: Fields) -> dict[str, Any]:
@@ -220,7 +225,7 @@ def _add_call(chat: list[dict[str, Any]], fields: Fields) -> None:
     name = fields.required_text("name")
     if not NAME.fullmatch(name):
         raise invalid(fields.at("name"), "not a function's name")
-    arguments = call_arguments(fields.text("arguments") or "", fields.at("arguments"))
+    arguments = call_arguments(fields.required_text("arguments"), fields.at("arguments"))
     call = {
         "id": fields.required_text("call_id", 128),
         "type": "function",

@@ -1,0 +1,237 @@
+"""What a program does with openai-python: each check raises if the server is not OpenAI enough."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from typing import Any
+
+import openai
+from checks import embedding_model, equal, refused, run
+from openai import OpenAI
+
+CLIENT = OpenAI(
+    base_url=os.environ["SUBJECT_BASE"],
+    api_key=os.environ["SUBJECT_KEY"],
+    max_retries=0,
+    timeout=300,
+)
+MODEL = os.environ["SUBJECT_MODEL"]
+HELLO: list[Any] = [{"role": "user", "content": "Say hello."}]
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "colour": {"enum": ["red", "blue"]},
+        "count": {"type": "integer", "enum": [1, 2]},
+    },
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+TOOL: Any = {"type": "function", "function": {"name": "paint", "parameters": SCHEMA}}
+
+
+def models() -> None:
+    assert MODEL in [one.id for one in CLIENT.models.list()]
+    assert CLIENT.models.retrieve(MODEL).id == MODEL
+
+
+def chat() -> None:
+    answer = CLIENT.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8)
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer._request_id, "x-request-id"
+
+
+def chat_stream_with_usage() -> None:
+    options: Any = {"include_usage": True}
+    chunks = list(
+        CLIENT.chat.completions.create(
+            model=MODEL, messages=HELLO, max_tokens=8, stream=True, stream_options=options
+        )
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    finished = [c.choices[0].finish_reason for c in chunks[:-1] if c.choices]
+    assert finished[-1] in ("stop", "length")
+    assert set(finished[:-1]) == {None}
+
+
+def chat_of_two_choices() -> None:
+    answer = CLIENT.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=4, n=2)
+    assert [one.index for one in answer.choices] == [0, 1]
+
+
+def chat_logprobs() -> None:
+    answer = CLIENT.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=4, logprobs=True, top_logprobs=3
+    )
+    assert answer.choices[0].logprobs is not None
+    entries = answer.choices[0].logprobs.content or []
+    assert 0 < len(entries) <= 4
+    assert all(len(one.top_logprobs) == 3 and one.logprob <= 0 for one in entries)
+
+
+def chat_stop() -> None:
+    answer = CLIENT.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Count: one two three four five"}],
+        max_tokens=32,
+        stop=["e"],
+    )
+    assert "e" not in (answer.choices[0].message.content or "")
+    assert answer.choices[0].finish_reason in ("stop", "length")
+
+
+def chat_schema() -> None:
+    answer = CLIENT.chat.completions.create(
+        model=MODEL,
+        messages=HELLO,
+        max_tokens=200,
+        response_format={
+            "type": "json_schema",
+            "json_schema": {"name": "it", "schema": SCHEMA, "strict": True},
+        },
+    )
+    assert set(json.loads(answer.choices[0].message.content or "")) == {"colour", "count"}
+
+
+def tool_demanded() -> None:
+    answer = CLIENT.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=200, tools=[TOOL], tool_choice="required"
+    )
+    (call,) = answer.choices[0].message.tool_calls or ()
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert call.type == "function"
+    assert set(json.loads(call.function.arguments)) == {"colour", "count"}
+
+
+def tool_streamed() -> None:
+    with CLIENT.chat.completions.stream(
+        model=MODEL, messages=HELLO, max_tokens=200, tools=[TOOL], tool_choice="required"
+    ) as stream:
+        final = stream.get_final_completion()
+    (call,) = final.choices[0].message.tool_calls or ()
+    assert set(json.loads(call.function.arguments)) == {"colour", "count"}
+
+
+def tool_results() -> None:
+    call: Any = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "paint", "arguments": '{"colour": "red", "count": 1}'},
+    }
+    messages: list[Any] = [
+        *HELLO,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "painted"},
+    ]
+    answer = CLIENT.chat.completions.create(
+        model=MODEL, messages=messages, max_tokens=8, tools=[TOOL]
+    )
+    assert answer.choices[0].message.role == "assistant"
+
+
+def completion() -> None:
+    answer = CLIENT.completions.create(model=MODEL, prompt="Once upon", max_tokens=6, echo=True)
+    assert answer.choices[0].text.startswith("Once upon")
+
+
+def completion_logprobs() -> None:
+    answer = CLIENT.completions.create(model=MODEL, prompt="Once upon", max_tokens=4, logprobs=2)
+    told = answer.choices[0].logprobs
+    assert told is not None
+    assert len(told.tokens or ()) == len(told.token_logprobs or ()) == len(told.text_offset or ())
+
+
+def response() -> None:
+    answer = CLIENT.responses.create(model=MODEL, input="Say hello.", max_output_tokens=16)
+    assert answer.status in ("completed", "incomplete")
+    assert answer.output_text
+    assert answer.usage is not None
+    assert answer.usage.output_tokens > 0
+
+
+def response_stream() -> None:
+    with CLIENT.responses.stream(model=MODEL, input="Say hello.", max_output_tokens=16) as events:
+        seen = list(events)
+    last = seen[-1]
+    assert seen[0].type == "response.created"
+    assert last.type in ("response.completed", "response.incomplete")
+    assert last.response.output_text
+
+
+def response_tool() -> None:
+    tool: Any = {"type": "function", "name": "paint", "parameters": SCHEMA, "strict": True}
+    answer = CLIENT.responses.create(
+        model=MODEL, input="Paint.", tools=[tool], tool_choice="required", max_output_tokens=200
+    )
+    (call,) = [item for item in answer.output if item.type == "function_call"]
+    assert set(json.loads(call.arguments)) == {"colour", "count"}
+
+
+def response_continued() -> None:
+    first = CLIENT.responses.create(model=MODEL, input="Say hello.", max_output_tokens=16)
+    more = CLIENT.responses.create(
+        model=MODEL, input="And?", previous_response_id=first.id, max_output_tokens=16
+    )
+    assert more.previous_response_id == first.id
+    assert CLIENT.responses.retrieve(first.id).id == first.id
+
+
+def unknown_model() -> None:
+    ask = partial(CLIENT.chat.completions.create, model="no-such-model", messages=HELLO)
+    equal(refused(openai.NotFoundError, ask).code, "model_not_found")
+
+
+def wrong_key() -> None:
+    other = CLIENT.with_options(api_key="wrong").chat.completions
+    ask = partial(other.create, model=MODEL, messages=HELLO, max_tokens=1)
+    equal(refused(openai.AuthenticationError, ask).code, "invalid_api_key")
+
+
+def too_long_a_prompt() -> None:
+    long: list[Any] = [{"role": "user", "content": "word " * 20_000}]
+    ask = partial(CLIENT.chat.completions.create, model=MODEL, messages=long, max_tokens=1)
+    equal(refused(openai.BadRequestError, ask).code, "context_length_exceeded")
+
+
+def wrong_type() -> None:
+    more: Any = {"temperature": "hot"}
+    ask = partial(CLIENT.chat.completions.create, model=MODEL, messages=HELLO, **more)
+    equal(type(refused(openai.BadRequestError, ask).code), str)
+
+
+def stream_left_early() -> None:
+    with CLIENT.chat.completions.create(
+        model=MODEL, messages=HELLO, max_tokens=400, stream=True
+    ) as stream:
+        next(iter(stream))
+    chat()
+
+
+def embeddings() -> None:
+    client = CLIENT.with_options(base_url=os.environ["SUBJECT_EMBEDDINGS_BASE"])
+    model = embedding_model()
+    made = client.embeddings.create(model=model, input=["a cat", "a kitten", "tax law"])
+    floats = client.embeddings.create(model=model, input="a cat", encoding_format="float")
+    cat, kitten, law = (one.embedding for one in made.data)
+    assert len(cat) == len(floats.data[0].embedding)
+    assert all(abs(a - b) < 1e-4 for a, b in zip(cat, floats.data[0].embedding, strict=True))
+    assert dot(cat, kitten) > dot(cat, law)
+
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+if __name__ == "__main__":
+    run(
+        models, chat, chat_stream_with_usage, chat_of_two_choices, chat_logprobs, chat_stop,
+        chat_schema, tool_demanded, tool_streamed, tool_results, completion, completion_logprobs,
+        response, response_stream, response_tool, response_continued, unknown_model, wrong_key,
+        too_long_a_prompt, wrong_type, stream_left_early, embeddings,
+    )  # fmt: skip

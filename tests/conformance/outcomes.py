@@ -1,0 +1,89 @@
+"""What became of one test of a suite, and how each suite tells it."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+WHY_CHARACTERS_MAX: Final = 200
+STATUSES: Final = ("passed", "failed", "skipped")
+# What differs from run to run, and would make two equal results look different.
+_VOLATILE: Final = re.compile(r"0x[0-9a-f]+|call_[0-9a-f]{8,}|resp_[0-9a-f]{8,}|chatcmpl-\w+")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`why` is the suite's own word, cut; "" where it passed without a warning."""
+
+    test: str
+    status: str
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.status in STATUSES, self.status
+
+
+def said(text: str) -> str:
+    """A suite's words on one line, bounded, without what is new in every run."""
+    return _VOLATILE.sub("…", " ".join(text.split()))[:WHY_CHARACTERS_MAX]
+
+
+def of_json_lines(text: str) -> list[Outcome]:
+    """What scripts with `checks.py` print; other lines are the client's own noise."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith('{"test"'):
+            told = json.loads(line)
+            found.append(Outcome(told["test"], told["status"], said(told["why"])))
+    return found
+
+
+def of_llm_comply(text: str) -> list[Outcome]:
+    """Its --json."""
+    told = json.loads(text[text.index("{") :])
+    return [
+        Outcome(
+            one["id"], one["status"], said("; ".join(one.get("errors", one.get("warnings", []))))
+        )
+        for one in told["results"]
+    ]
+
+
+def of_junit(file: Path) -> list[Outcome]:
+    """pytest's --junit-xml."""
+    return [_of_case(case) for case in ElementTree.parse(file).iter("testcase")]
+
+
+def of_schemathesis(file: Path, operations: tuple[str, ...]) -> list[Outcome]:
+    """Its JSON report: one outcome for each of `operations` ("POST /x"), by its findings."""
+    report = json.loads(file.read_text())
+    assert report["complete"], f"schemathesis stopped early: {report['stop_reason']}"
+    findings: dict[str, list[str]] = {name: [] for name in operations}
+    for failure in (*report["failures"], *_errors(report)):
+        for name in failure["operations"]:
+            findings[name].append(f"{failure['title']} ({failure['count']})")
+    return [
+        Outcome(name, "failed" if found else "passed", said("; ".join(sorted(found))))
+        for name, found in findings.items()
+    ]
+
+
+def _errors(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for error in report["errors"]:
+        where = error.get("operations") or [error.get("operation") or error.get("label")]
+        yield {"title": error.get("title", "error"), "count": 1, "operations": where}
+
+
+def _of_case(case: ElementTree.Element) -> Outcome:
+    name = f"{case.get('classname', '').rpartition('.')[2]}.{case.get('name')}"
+    for kind in ("failure", "error"):
+        if (found := case.find(kind)) is not None:
+            return Outcome(name, "failed", said(found.get("message") or ""))
+    if (found := case.find("skipped")) is not None:
+        return Outcome(name, "skipped", said(found.get("message") or ""))
+    return Outcome(name, "passed")
