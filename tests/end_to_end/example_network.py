@@ -11,12 +11,16 @@ from queue import SimpleQueue
 
 import trio
 
+from assay_node.models.card import build_card
+from assay_node.models.minilm import fetch_minilm
+from assay_protocol.cards import encode_card
 from assay_simnet.drivers.real import real_network
 from assay_simnet.drivers.real_model import prepare
 from end_to_end.gateway_process import start_gateway
 from end_to_end.scripted_network import FAUCET, POLICY
 
-_PRICES = {"price_in": 100, "price_out": 400}  # micro-credits for 1000 tokens
+START_SECONDS_MAX = 600.0  # the first time, models are fetched and roads of the engine tried out
+EMBEDDING_MODEL = "all-minilm-l6-v2"
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def example_network(folder: Path) -> Iterator[str]:
     thread = threading.Thread(target=run, name="examples' network")
     thread.start()
     try:
-        url = told.get()
+        url = told.get(timeout=START_SECONDS_MAX)
         if isinstance(url, BaseException):
             raise url
         yield url
@@ -50,9 +54,15 @@ def example_network(folder: Path) -> Iterator[str]:
 
 @asynccontextmanager
 async def _network(folder: Path) -> AsyncIterator[str]:
-    chat = prepare(folder, **_PRICES)
+    catalogue = folder / "catalogue"
+    catalogue.mkdir()
+    chat = prepare(catalogue, price_in=100, price_out=400)
+    texts = fetch_minilm()
+    card = catalogue / f"{EMBEDDING_MODEL}.card"
+    card.write_bytes(encode_card(build_card(texts, name=EMBEDDING_MODEL, price_in=20, price_out=0)))
     async with real_network(folder) as network:
-        await network.start_coordinator(POLICY, chat.card_file, FAUCET)
+        await network.start_coordinator(POLICY, catalogue, FAUCET)
         await network.start_node("chat", chat.card_file, chat.file)
-        await network.wait_present(["chat"])
+        await network.start_node("texts", card, texts)
+        await network.wait_present(["chat", "texts"], START_SECONDS_MAX)
         yield await start_gateway(network)

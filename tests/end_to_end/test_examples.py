@@ -174,6 +174,15 @@ def _langchain(said: str, folder: Path) -> None:
     assert re.search(r"^its receipt: [0-9a-f]{32}$", said, re.MULTILINE)
 
 
+def _rag(said: str, folder: Path) -> None:
+    sources = re.findall(r"^source: (\w+)\.txt ([\d.]+)$", said, re.MULTILINE)
+    best, second = sources[::2], sources[1::2]
+    assert [name for name, _ in best] == ["boats", "light"], "found by what is meant"
+    for one, other in zip(best, second, strict=True):
+        assert float(one[1]) > float(other[1])
+    assert len(re.findall(r"^answer: \S", said, re.MULTILINE)) == 2
+
+
 def _value(pattern: str, said: str) -> Any:
     """The Python value that the line of this pattern prints."""
     found = re.search(pattern, said, re.MULTILINE)
@@ -194,4 +203,5 @@ CHECKS: dict[str, Callable[[str, Path], None]] = {
     "anthropic_messages.py": _anthropic,
     "inspect_eval.py": _inspect,
     "langchain_chat.py": _langchain,
+    "rag_llamaindex.py": _rag,
 }
