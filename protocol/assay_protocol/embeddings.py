@@ -65,7 +65,7 @@ def texts_per_job(dims: int) -> int:
 
 def vector_dims(vectors: bytes, count: int) -> int:
     """Numbers in each of `count` packed vectors; ProtocolError("malformed") if there are none."""
-    dims, rest = divmod(len(vectors), FLOAT_BYTES * count)
+    dims, rest = divmod(len(vectors), FLOAT_BYTES * count) if count else (0, 0)
     if rest or not 1 <= dims <= DIMS_MAX:
         raise ProtocolError("malformed", "vectors must be whole")
     return dims

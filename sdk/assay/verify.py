@@ -141,7 +141,7 @@ def _running(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> OutputH
         running.update(record.output)
         return running
     writer = VectorWriter(ticket.ticket, ticket.seed_ticket, record.nonce)
-    if receipt.n_out:
+    if receipt.n_out or record.output:
         dims = vector_dims(record.output, receipt.n_out)
         check_vectors(record.output, dims)
         writer.add(record.output, dims)

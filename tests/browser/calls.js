@@ -17,7 +17,9 @@ import { linesOf } from "./verify/standing.js";
 import * as trees from "./verify/tree.js";
 
 const CALLS = {
-  blake2b: (data, person) => blake2b(data, person),
+  blake2b: (data, person, key = null, size = 32n) => (
+    blake2b(data, person, { key, size: Number(size) })
+  ),
   hashes: (name, ...parts) => hashes[name](...parts),
   unpack: (data, canonical) => {
     unpack(data, { canonical });

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from assay.records import ReceiptRecord
 from assay_protocol.codec import encode
+from assay_protocol.embeddings import VectorWriter, embedding_sampler
 from assay_protocol.grammars import grammar_hash
 from assay_protocol.hashing import OutputHash, nonce_commitment, pack_tokens, prompt_hash
 from assay_protocol.messages import (
@@ -28,6 +31,7 @@ COORDINATOR, NODE, STRANGER = (Identity(bytes([n]) * 32) for n in (1, 2, 3))
 DIGESTS = st.binary(min_size=32, max_size=32)
 IDS = st.binary(min_size=16, max_size=16)
 TOKENS = st.lists(st.integers(0, (1 << 32) - 1), max_size=40)
+GRAMMARS = st.none() | st.binary(min_size=1, max_size=60)
 MONEY = st.integers(0, 10**12)
 TIMES = st.integers(0, (1 << 63) - 1)
 COUNTS = st.integers(0, 1 << 31)
@@ -55,12 +59,14 @@ def samplers(draw: st.DrawFn) -> Sampler:
 
 
 @st.composite
-def true_parts(draw: st.DrawFn) -> tuple[Ticket, Receipt, dict[str, Any]]:
+def true_parts(
+    draw: st.DrawFn, grammars: st.SearchStrategy[bytes | None] = GRAMMARS
+) -> tuple[Ticket, Receipt, dict[str, Any]]:
     """A ticket, the receipt for it, and the texts that both commit to."""
     nonce, ticket = draw(DIGESTS), draw(IDS)
     prompt = pack_tokens(draw(TOKENS.filter(len)))
     output = pack_tokens(tokens := draw(TOKENS))
-    grammar = draw(st.none() | st.binary(min_size=1, max_size=60))
+    grammar = draw(grammars)
     sampler = draw(samplers())
     if grammar is not None:
         sampler = replace(sampler, grammar=grammar_hash(nonce, grammar))
@@ -120,13 +126,55 @@ LIES: dict[str, st.SearchStrategy[Any]] = {
     "prompt": st.binary(min_size=4, max_size=12).filter(lambda data: len(data) % 4 == 0),
     "output": st.binary(max_size=12).filter(lambda data: len(data) % 4 == 0),
     "grammar": st.none() | st.binary(min_size=1, max_size=8),
+    "root": DIGESTS,
 }
+
+
+@st.composite
+def vectors(draw: st.DrawFn) -> tuple[int, bytes]:
+    """How many numbers each has, and the packed vectors, some more than a leaf holds."""
+    dims, count = draw(st.sampled_from([1, 2, 3, 64])), draw(st.sampled_from([1, 3, 16, 17, 40]))
+    numbers = draw(st.randoms(use_true_random=False))
+    packed = b""
+    for _ in range(count):
+        row = [numbers.choice([0.0, numbers.gauss(0, 1)]) for _ in range(dims - 1)]
+        row.append(numbers.gauss(0, 1) or 1.0)
+        packed += struct.pack(f"<{dims}f", *(one / math.hypot(*row) for one in row))
+    return dims, packed
+
+
+@st.composite
+def embedding_parts(draw: st.DrawFn) -> tuple[Ticket, Receipt, dict[str, Any]]:
+    """The same of a job that embeds; its answer may have ended early."""
+    ticket, receipt, texts = draw(true_parts(st.none()))
+    dims, packed = draw(vectors())
+    writer = VectorWriter(ticket.ticket, ticket.seed_ticket, texts["nonce"])
+    writer.add(packed, dims)
+    whole = receipt.finish == "length"
+    lengths = [1] * (writer.count if whole else draw(st.integers(writer.count, 60)))
+    prompt = pack_tokens([draw(st.integers(0, 9)) for _ in lengths])
+    ticket = replace(
+        ticket,
+        sampler=embedding_sampler(lengths),
+        n_in=len(lengths),
+        max_tokens=len(lengths),
+        prompt_hash=prompt_hash(texts["nonce"], prompt),
+    )
+    logprobs = receipt.class_id.endswith("/L")  # a class that no vectors have
+    receipt = replace(
+        receipt,
+        n_in=len(lengths),
+        n_out=writer.count,
+        output_hash=writer.digest(),
+        root=bytes(32) if logprobs else writer.leaves().root(receipt.class_id, writer.ends()),
+    )
+    return ticket, receipt, texts | {"prompt": prompt, "output": packed}
 
 
 @st.composite
 def records(draw: st.DrawFn) -> ReceiptRecord:
     """A record with at most two lies in it, each signed as if it were true."""
-    ticket, receipt, texts = draw(true_parts())
+    ticket, receipt, texts = draw(true_parts() | embedding_parts())
     for name in draw(st.lists(st.sampled_from(sorted(LIES)), max_size=2)):
         lie = draw(LIES[name])
         if name in texts:

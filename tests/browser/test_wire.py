@@ -99,6 +99,15 @@ def test_blake2b_is_hashlib_s(node: Call, size: int, byte: int, person: str) -> 
     assert node("blake2b", data, person)["value"] == theirs
 
 
+@given(key=st.binary(min_size=1, max_size=64), data=st.binary(max_size=300))
+def test_with_a_key_and_twice_as_long_it_is_hashlib_s_too(
+    node: Call, key: bytes, data: bytes
+) -> None:
+    theirs = hashlib.blake2b(data, digest_size=64, key=key, person=b"assay sketch").digest()
+    found = node("blake2b", data, "assay sketch", key, 64)
+    assert found["value"] == theirs
+
+
 def python_reads(data: bytes, *, canonical: bool) -> bool:
     try:
         raw = msgpack.unpackb(data, strict_map_key=False)

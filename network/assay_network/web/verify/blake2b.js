@@ -1,5 +1,5 @@
-// BLAKE2b of 32 bytes with a personalization (RFC 7693): browsers have SHA-2 only, and the hashes
-// of jobs are these. A 64-bit word is two of 32 bits, the low half at an even place.
+// BLAKE2b with a personalization (RFC 7693): browsers have SHA-2 only, and the hashes of jobs are
+// these. A 64-bit word is two of 32 bits, the low half at an even place.
 
 const BLOCK_BYTES = 128;
 const DIGEST_BYTES = 32;
@@ -22,9 +22,22 @@ const MIX = [
   [0, 10, 20, 30], [2, 12, 22, 24], [4, 14, 16, 26], [6, 8, 18, 28],
 ];
 
-// The hash of `data`; `person` is a text of at most 16 ASCII characters.
-export function blake2b(data, person = "") {
-  const state = begin(person);
+// The hash of `data`, `size` bytes long (at most 64); `person` is a text of at most 16 ASCII
+// characters, `key` has at most 64 bytes.
+export function blake2b(data, person = "", { key = null, size = DIGEST_BYTES } = {}) {
+  return key === null ? hash(data, person, 0, size) : hash(keyed(key, data), person, key.length, size);
+}
+
+// A key is the first block.
+function keyed(key, data) {
+  const whole = new Uint8Array(BLOCK_BYTES + data.length);
+  whole.set(key);
+  whole.set(data, BLOCK_BYTES);
+  return whole;
+}
+
+function hash(data, person, keySize, size) {
+  const state = begin(person, keySize, size);
   const words = new Uint32Array(32);
   const last = Math.max(0, Math.ceil(data.length / BLOCK_BYTES) - 1) * BLOCK_BYTES;
   for (let at = 0; at <= last; at += BLOCK_BYTES) {
@@ -34,16 +47,16 @@ export function blake2b(data, person = "") {
     for (let i = 0; i < 32; i += 1) words[i] = view.getUint32(4 * i, true);
     compress(state, words, Math.min(at + BLOCK_BYTES, data.length), at === last);
   }
-  const digest = new DataView(new ArrayBuffer(DIGEST_BYTES));
-  for (let i = 0; i < DIGEST_BYTES / 4; i += 1) digest.setUint32(4 * i, state[i], true);
+  const digest = new DataView(new ArrayBuffer(size));
+  for (let i = 0; i < size / 4; i += 1) digest.setUint32(4 * i, state[i], true);
   return new Uint8Array(digest.buffer);
 }
 
-// The state before any data: the parameters (length, no key, one leaf; the person in the last two
-// words) on the initial values.
-function begin(person) {
+// The state before any data: the parameters (lengths, one leaf; the person in the last two words)
+// on the initial values.
+function begin(person, keySize, size) {
   const state = IV.slice();
-  state[0] ^= 0x01010000 ^ DIGEST_BYTES;
+  state[0] ^= 0x01010000 ^ (keySize << 8) ^ size;
   for (let i = 0; i < person.length; i += 1) {
     state[12 + (i >> 2)] ^= person.charCodeAt(i) << (8 * (i & 3));
   }

@@ -16,6 +16,7 @@ export function outputHash(ticket, nonce, output) {
 // The name of a signed blob; a receipt stands under it in a line of credit.
 export const digest = (blob) => blake2b(blob);
 
-function framed(person, ...parts) {
+// Of several parts, none of which can be taken for another.
+export function framed(person, ...parts) {
   return blake2b(concat(parts.flatMap((part) => [littleEndian32(part.length), part])), person);
 }

@@ -7,6 +7,7 @@ export { decodeAs };
 
 export const PROMPT_TOKENS_MAX = 131_072;
 export const OUTPUT_TOKENS_MAX = 2_048;
+export const VECTORS_BYTES_MAX = 4 << 20;
 export const GRAMMAR_BYTES_MAX = 16 << 10;
 export const UNACKED_TOKENS_MAX = 128n;
 export const FINISH_REASONS = ["stop", "length", "cancelled", "slow_reader"];
@@ -34,6 +35,7 @@ const SAMPLER = struct(
     stop_tokens: list(COUNT, 0, 32),
     logprobs: integer(0, 20),
     grammar: DIGEST,
+    texts: list(integer(1, PROMPT_TOKENS_MAX), 1, 256),
   },
 );
 

@@ -7,6 +7,7 @@ import { ProtocolError, require } from "./errors.js";
 import { grammarHash, nonceCommitment, outputHash, promptHash } from "./hashes.js";
 import { FINISH_REASONS, Receipt, Ticket } from "./messages.js";
 import { openSigned, peek } from "./signatures.js";
+import { checkVectors, vectorsRoot } from "./vectors.js";
 
 // { ok, steps, price } of one record, under `coordinator`'s key if given, else under the key it
 // names itself. `price` is in micro-credits, null without a valid ticket.
@@ -31,9 +32,11 @@ export async function verify(record, coordinator = null) {
   if (ticket.sampler.grammar !== null || record.grammar !== null) {
     steps.push(...grammarSteps(record, ticket));
   }
-  steps.push(step("leaves root", null, "covers sketches of the logits: a replay checks it"));
+  steps.push(rootStep(record, ticket, receipt));
   const price = jobPrice(ticket, receipt.n_out);
-  const tokens = `${receipt.n_in} prompt and ${receipt.n_out} answer tokens`;
+  const tokens = ticket.sampler.texts === null
+    ? `${receipt.n_in} prompt and ${receipt.n_out} answer tokens`
+    : `${receipt.n_in} tokens of ${receipt.n_out} texts`;
   steps.push(step("price", true, `at most ${price} micro-credits for ${tokens}`));
   return result(steps, price);
 }
@@ -83,7 +86,8 @@ async function openTicket(blob, coordinator) {
 }
 
 function contentSteps(record, ticket, receipt) {
-  const { nonce, prompt, output } = record;
+  const { nonce, prompt } = record;
+  const what = ticket.sampler.texts === null ? "tokens" : "vectors";
   const checks = [
     ["receipt fits ticket", `model ${short(ticket.model)}, ${receipt.finish}`,
       () => checkReceipt(receipt, ticket)],
@@ -92,16 +96,34 @@ function contentSteps(record, ticket, receipt) {
     ["prompt", `these ${ticket.n_in} tokens`,
       () => equal(promptHash(nonce, prompt), ticket.prompt_hash)
         && BigInt(prompt.length) === 4n * ticket.n_in],
-    ["output", `these ${receipt.n_out} tokens`,
-      () => equal(outputHash(ticket.ticket, nonce, output), receipt.output_hash)
-        && BigInt(output.length) === 4n * receipt.n_out],
+    ["output", `these ${receipt.n_out} ${what}`, () => outputFits(record, ticket, receipt)],
   ];
-  return checks.map(([name, detail, holds]) => {
-    try {
-      return holds() ? step(name, true, detail) : step(name, false, "does not match");
-    } catch (error) {
-      return refused(name, error, error.reason);
-    }
+  return checks.map((check) => tried(...check));
+}
+
+function tried(name, detail, holds) {
+  try {
+    return holds() ? step(name, true, detail) : step(name, false, "does not match");
+  } catch (error) {
+    return refused(name, error, error.reason);
+  }
+}
+
+function outputFits({ nonce, output }, ticket, receipt) {
+  if (ticket.sampler.texts !== null) checkVectors(output, Number(receipt.n_out));
+  else if (BigInt(output.length) !== 4n * receipt.n_out) return false;
+  return equal(outputHash(ticket.ticket, nonce, output), receipt.output_hash);
+}
+
+function rootStep({ nonce, output }, ticket, receipt) {
+  const name = "leaves root";
+  if (ticket.sampler.texts === null) {
+    return step(name, null, "covers sketches of the logits: a replay checks it");
+  }
+  return tried(name, "of these vectors: an auditor is held to the same ones", () => {
+    const count = Number(receipt.n_out);
+    checkVectors(output, count);
+    return equal(vectorsRoot(ticket, nonce, receipt.class_id, output, count), receipt.root);
   });
 }
 
@@ -111,7 +133,8 @@ function checkReceipt(receipt, ticket) {
   fits(receipt.n_in === ticket.n_in, "n_in is not the ticket's");
   fits(receipt.calibration === ticket.calibration, "calibration is not the ticket's");
   fits(receipt.n_out <= ticket.max_tokens, "more tokens than the ticket allows");
-  fits(FINISH_REASONS.includes(receipt.finish), "unknown reason for the end");
+  const drawn = ticket.sampler.texts === null || receipt.finish !== "stop";
+  fits(FINISH_REASONS.includes(receipt.finish) && drawn, "unknown reason for the end");
   const short = receipt.finish === "length" && receipt.n_out !== ticket.max_tokens;
   fits(!short, "ended by length before the ticket's length");
   const ordered = receipt.started_at <= receipt.first_at && receipt.first_at <= receipt.ended_at;

@@ -5,6 +5,7 @@ import { bigEndian, equal } from "./bytes.js";
 import { require } from "./errors.js";
 import {
   decodeAs, GRAMMAR_BYTES_MAX, OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX, TicketGrant,
+  VECTORS_BYTES_MAX,
 } from "./messages.js";
 import { unpack } from "./msgpack.js";
 
@@ -12,8 +13,9 @@ const FORMAT = "assay-receipt-1";
 const SIGNED_BYTES_MAX = 2_048;
 const GRANT_BYTES_MAX = SIGNED_BYTES_MAX + 1_024;
 const LENGTH_BYTES = 4;
+const OUTPUT_BYTES_MAX = Math.max(4 * OUTPUT_TOKENS_MAX, VECTORS_BYTES_MAX);
 export const RECORD_BYTES_MAX =
-  4 * (PROMPT_TOKENS_MAX + OUTPUT_TOKENS_MAX)
+  4 * PROMPT_TOKENS_MAX + OUTPUT_BYTES_MAX
   + 2 * SIGNED_BYTES_MAX + GRAMMAR_BYTES_MAX + GRANT_BYTES_MAX + 512;
 
 const FIELDS = [
@@ -22,7 +24,7 @@ const FIELDS = [
   ["receipt", 65, SIGNED_BYTES_MAX],
   ["nonce", 32, 32],
   ["prompt", 4, 4 * PROMPT_TOKENS_MAX],
-  ["output", 0, 4 * OUTPUT_TOKENS_MAX],
+  ["output", 0, OUTPUT_BYTES_MAX],
   ["grammar", 1, GRAMMAR_BYTES_MAX],
   ["grant", 1, GRANT_BYTES_MAX],
 ];

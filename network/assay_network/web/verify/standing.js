@@ -48,7 +48,11 @@ function replayed(said) {
   return `${unsigned}with the model's file you can replay the answer: assay receipt verify`;
 }
 
-// `digits` significant ones and no zeros at the end.
+// `digits` significant ones and no zeros at the end; far from 1 with an exponent, as Python's "g".
 function general(value, digits) {
-  return String(Number(value.toPrecision(digits)));
+  const [mantissa, told] = value.toExponential(digits - 1).split("e");
+  const exponent = Number(told);
+  if (exponent >= -4 && exponent < digits) return String(Number(value.toPrecision(digits)));
+  const size = String(Math.abs(exponent)).padStart(2, "0");
+  return `${Number(mantissa)}e${exponent < 0 ? "-" : "+"}${size}`;
 }
