@@ -156,6 +156,8 @@ def read_messages(fields: Fields) -> list[dict[str, Any]]:
 def _message(fields: Fields) -> dict[str, Any]:
     if fields.required_text("role") not in _ROLES:
         raise invalid(fields.at("role"), f"a role is one of {', '.join(_ROLES)}")
+    if fields.raw("content") == []:
+        raise invalid(fields.at("content"), "content must not be empty")
     role = {"developer": "system", "function": "tool"}.get(fields.body["role"], fields.body["role"])
     message: dict[str, Any] = {"role": role, "content": content_text(fields)}
     if fields.has("tool_calls"):
@@ -168,6 +170,7 @@ def _message(fields: Fields) -> dict[str, Any]:
     elif not fields.has("content") and role != "assistant":
         path = fields.at("content")
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+    fields.text("refusal")
     if name := fields.text("name", None, 128):
         message["name"] = name
     if fields.body["role"] == "tool":

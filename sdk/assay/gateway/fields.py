@@ -68,10 +68,12 @@ class Fields:
             raise invalid(self.at(name), f"{self.at(name)} has at most {most} characters")
         return value
 
-    def required_text(self, name: str, most: int = 1 << 24) -> str:
+    def required_text(self, name: str, most: int = 1 << 24, least: int = 0) -> str:
         value = self.text(name, None, most)
         if value is None:
             raise _missing(self.at(name))
+        if len(value) < least:
+            raise invalid(self.at(name), f"{self.at(name)} must not be empty")
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -111,8 +113,8 @@ class Fields:
             raise invalid(self.at(name), f"{self.at(name)} must be one of {', '.join(names)}")
         return value
 
-    def items(self, name: str, most: int) -> tuple[Any, ...]:
-        """A list of at most `most`; () where nothing is given."""
+    def items(self, name: str, most: int, least: int = 0) -> tuple[Any, ...]:
+        """A list of `least` to `most`; () where nothing is given."""
         value = self.body.get(name)
         if value is None:
             return ()
@@ -120,14 +122,16 @@ class Fields:
             raise _wrong_type(self.at(name), "a list")
         if len(value) > most:
             raise invalid(self.at(name), f"{self.at(name)} has at most {most} entries")
+        if len(value) < least:
+            raise invalid(self.at(name), f"{self.at(name)} must not be empty")
         return tuple(value)
 
-    def texts(self, name: str, most: int) -> tuple[str, ...]:
-        """A string or a list of strings."""
+    def texts(self, name: str, most: int, least: int = 0) -> tuple[str, ...]:
+        """A string or a list of `least` to `most` strings."""
         value = self.body.get(name)
         if isinstance(value, str):
             return (value,)
-        found = self.items(name, most)
+        found = self.items(name, most, least)
         if not all(isinstance(one, str) for one in found):
             raise _wrong_type(self.at(name), "a string or a list of strings")
         return found

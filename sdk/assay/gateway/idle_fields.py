@@ -13,6 +13,7 @@ from assay.gateway.refusal import Refusal, invalid
 
 METADATA_MAX: Final = 16
 LABEL_CHARACTERS_MAX: Final = 1_024
+PARTS_MAX: Final = 1_024
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")
 _VERBOSITIES: Final = ("low", "medium", "high")
 _SUMMARIES: Final = ("auto", "concise", "detailed")
@@ -59,7 +60,8 @@ def _check_prediction(prediction: Fields) -> None:
         path = prediction.at("content")
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
     if not isinstance(prediction.raw("content"), str):
-        for index, one in enumerate(prediction.items("content", 1 << 16)):
+        for index, one in enumerate(prediction.items("content", PARTS_MAX, 1)):
             part = Fields.of(one, f"{prediction.at('content')}[{index}]")
+            part.required_text("type")
             part.choice("type", ("text",))
             part.required_text("text")

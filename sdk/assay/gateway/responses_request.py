@@ -49,6 +49,8 @@ _REFUSED: Final = {
     "moderation": "the network has its own policy",
 }
 _ROLES: Final = ("system", "developer", "user", "assistant")
+ID_CHARACTERS_MAX: Final = 1_024
+CALL_CHARACTERS_MAX: Final = 64
 _STATUSES: Final = ("in_progress", "completed", "incomplete")
 
 
@@ -184,6 +186,7 @@ def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     chat: list[dict[str, Any]] = []
     for index, item in enumerate(items):
         fields = Fields(item, f"input[{index}]")
+        fields.text("id", None, ID_CHARACTERS_MAX)
         fields.choice("status", _STATUSES)
         match fields.required_text("type"):
             case "message":
@@ -192,7 +195,7 @@ def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 _add_call(chat, fields)
             case "function_call_output":
                 content = _output_text(fields)
-                call = fields.required_text("call_id", 128)
+                call = fields.required_text("call_id", CALL_CHARACTERS_MAX, 1)
                 chat.append({"role": "tool", "content": content, "tool_call_id": call})
             case "reasoning":
                 continue  # another model's thoughts: not shown to ours
@@ -227,7 +230,7 @@ def _add_call(chat: list[dict[str, Any]], fields: Fields) -> None:
         raise invalid(fields.at("name"), "not a function's name")
     arguments = call_arguments(fields.required_text("arguments"), fields.at("arguments"))
     call = {
-        "id": fields.required_text("call_id", 128),
+        "id": fields.required_text("call_id", CALL_CHARACTERS_MAX, 1),
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }

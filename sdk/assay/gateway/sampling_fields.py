@@ -29,7 +29,7 @@ SAMPLING: Final = frozenset(
     }
 )  # fmt: skip
 NETWORK: Final = frozenset({"verify", "node", "license", "region"})
-SEED_MAX: Final = 1 << 63
+SEED_MAX: Final = (1 << 63) - 1
 NODES_MAX: Final = 16
 TEMPERATURE_MAX: Final = 2.0  # OpenAI's; the network would take 4
 TOP_P_LEAST: Final = 1e-6  # 0 asks for the likeliest token alone, and so does this
@@ -52,7 +52,7 @@ def sampling_options(fields: Fields) -> dict[str, Any]:
         "frequency_penalty": fields.number("frequency_penalty", -PENALTY_MAX, PENALTY_MAX),
         "logit_bias": _logit_bias(fields),
     }
-    fields.integer("seed", -SEED_MAX, SEED_MAX)
+    fields.integer("seed", -SEED_MAX - 1, SEED_MAX)
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -68,7 +68,7 @@ def network_options(fields: Fields, settings: Settings) -> dict[str, Any]:
 
 def stop_strings(fields: Fields, name: str) -> tuple[str, ...]:
     """Up to four, as the SDK takes them."""
-    stops = tuple(dict.fromkeys(fields.texts(name, STOP_STRINGS_MAX)))
+    stops = tuple(dict.fromkeys(fields.texts(name, STOP_STRINGS_MAX, 1)))
     if not all(0 < len(one) <= STOP_CHARACTERS_MAX for one in stops):
         raise invalid(fields.at(name), f"a stop string has 1 to {STOP_CHARACTERS_MAX} characters")
     return stops
