@@ -10,7 +10,6 @@ booked, and only a ticket signed here makes one. Signatures are checked before a
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from typing import Final
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.epochs import Earning, Epochs
 from assay_coordinator.core.events import Effect, Save
+from assay_coordinator.core.holdback import Holdback
 from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
 from assay_coordinator.core.lottery import UNDRAWN, Draw, Lottery
 from assay_coordinator.core.oversight import Oversight
@@ -165,7 +165,7 @@ class Jobs:
         self.jobs: dict[bytes, Job] = {}
         self._deadlines: list[tuple[int, bytes]] = []
         # by node, and apart those never audited: they must not push out what is at risk
-        self._held: dict[tuple[bytes, bool], deque[bytes]] = {}
+        self._held: dict[tuple[bytes, bool], Holdback] = {}
         self._unpaid: dict[bytes, dict[bytes, None]] = {}  # tickets in escrow by node
         self._waived: dict[bytes, int] = {}  # of escrow, by node: pay that no audit can cost it
         self._open: dict[bytes, int] = {}  # issued tickets by client
@@ -181,7 +181,7 @@ class Jobs:
                 self._add_unpaid(job)
         held = [job for job in self.jobs.values() if job.state == "held"]
         for job in sorted(held, key=lambda job: (job.held_epoch, job.ticket.issued_at)):
-            self._held.setdefault(_queue(job), deque()).append(job.ticket.ticket)
+            self._held.setdefault(_queue(job), Holdback()).add(job.ticket.ticket, job.charged)
 
     # ---- issuing ----
 
@@ -390,8 +390,8 @@ class Jobs:
         for key, queue in list(self._held.items()):
             if self._registry.nodes[key[0]].row.state == "inquiry":
                 continue
-            while queue and self._held_long(self.jobs[queue[0]]):
-                effects += self.release(now, self.jobs[queue.popleft()], UNDRAWN)
+            while queue and self._held_long(self.jobs[queue.oldest]):
+                effects += self.release(now, self.jobs[queue.take()], UNDRAWN)
             if not queue:
                 del self._held[key]
         return effects
@@ -474,20 +474,20 @@ class Jobs:
         return self._ledger.transfer(now, reserved, available, amount, reason, ticket)
 
     def _hold(self, now: int, job: Job) -> list[Effect]:
-        queue = self._held.setdefault(_queue(job), deque())
-        queue.append(job.ticket.ticket)
+        queue = self._held.setdefault(_queue(job), Holdback())
+        queue.add(job.ticket.ticket, job.charged)
         effects: list[Effect] = []
-        while len(queue) > self._policy.holdback_jobs:
-            effects += self.release(now, self.jobs[queue.popleft()], UNDRAWN)
+        while queue.due(self._policy.holdback_jobs):
+            effects += self.release(now, self.jobs[queue.take()], UNDRAWN)
         return effects
 
     def _unhold(self, node: bytes, tickets: set[bytes]) -> None:
-        queue = (node, True)
-        left = deque(ticket for ticket in self._held.get(queue, ()) if ticket not in tickets)
-        if left:
-            self._held[queue] = left
-        else:
-            self._held.pop(queue, None)
+        queue = self._held.get((node, True))
+        if queue is None:
+            return
+        queue.drop(tickets)
+        if not queue:
+            del self._held[node, True]
 
     def _held_long(self, job: Job) -> bool:
         return job.held_epoch + self._policy.holdback_epochs <= self._epochs.running

@@ -43,7 +43,9 @@ class Policy:
     probation_audits: int = 20  # V0: every job is audited until this many passed
     audit_bps_min: int = 500  # p_min
     gain_bps: int = 8_000  # of a job's price: the most a cheat is taken to save
-    holdback_jobs: int = 60  # H: pay of undrawn jobs is held until this many more were done
+    holdback_jobs: int = (
+        60  # H: undrawn pay is held until so many times as much was earned after it
+    )
     holdback_epochs: int = 2  # ... or until this many epochs have closed
     audit_stage_us: int = 60 * SECOND  # each step of an audit
     audit_case_us: int = 900 * SECOND  # a drawn receipt has its verdict by then (L4)

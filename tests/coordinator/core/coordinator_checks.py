@@ -206,7 +206,9 @@ def check_bounds(world: World) -> None:
     pending = {key for key, job in jobs.jobs.items() if job.state == "pending"}
     assert unpaid == drawn | set(held) | pending
     check_rounds(world, pending)
-    assert all(len(q) <= world.policy.holdback_jobs for q in jobs._held.values())
+    for queue in jobs._held.values():
+        held_value = sum(jobs.jobs[ticket].charged for ticket in queue)
+        assert held_value == queue._value
     issued = Counter(job.ticket.client for job in jobs.jobs.values() if job.state == "issued")
     assert jobs._open == dict(issued)
     assert len(jobs._deadlines) <= 3 * len(jobs.jobs) + 3
