@@ -307,3 +307,13 @@ async def test_a_tenant_with_one_text_does_not_wait_for_anothers_hundred(
             await trio.testing.wait_all_tasks_blocked()
     assert len(done) == 101
     assert done.index(b"patient") * length <= 2 * POSITIONS + TOGETHER
+
+
+async def test_a_context_shorter_than_a_batch_is_enough(models: Path) -> None:
+    """llama.cpp ends the process where a context has fewer places than texts may be in it."""
+    async with open_embedding_engine(models / "mean.gguf", bytes(32), context=40) as engine:
+        texts = [_text(number, 5) for number in range(10)]
+        async with trio.open_nursery() as nursery:
+            for text in texts:
+                nursery.start_soon(engine.embed, Embed(text))
+        assert engine.info.context == 40
