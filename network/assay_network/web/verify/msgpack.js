@@ -130,7 +130,7 @@ class Reader {
     for (let left = size; left > 0; left -= 1) {
       const key = this.value(depth + 1);
       const name = nameOf(key);
-      require(!names.has(name), "not canonical msgpack");
+      this.shortest(!names.has(name));
       names.add(name);
       found.set(key, this.value(depth + 1));
     }
