@@ -68,3 +68,14 @@ def test_what_they_print_is_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert printed() == {"name": "alice", "revoked": True}
     assert node(["models", "card", "--json"]) == 2
     assert capsys.readouterr().out == ""
+
+
+def test_a_coordinator_starts_without_a_collector_and_refuses_what_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parser = importlib.import_module("assay_coordinator.cli").parser()
+    assert parser.parse_args(["start"]).otlp is None
+    with pytest.raises(SystemExit) as error:
+        parser.parse_args(["start", "--otlp", "nowhere"])
+    assert error.value.code == 2
+    assert "must be http(s)://HOST[:PORT]" in capsys.readouterr().err

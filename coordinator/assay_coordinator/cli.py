@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--rpc", type=_rpc, metavar="HOST:PORT", help="serve the chain's JSON-RPC")
     pages = "serve the dashboard, its JSON API, /metrics, /healthz and /readyz"
     start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
-    start.add_argument("--otlp", type=_otlp, default="", metavar="URL", help="send traces there")
+    start.add_argument("--otlp", type=_otlp, metavar="URL", help="send traces there")
     start.add_argument("--json", action="store_true", help=ALWAYS)
     _add_remote_chain(start)
     start.add_argument("--policy", type=Path, metavar="TOML")
@@ -208,7 +208,7 @@ def _start(args: argparse.Namespace) -> int:
         catalogue=tuple(args.catalogue or [data_dir / "catalogue"]),
         rpc=args.rpc,
         http=args.http,
-        otlp=args.otlp,
+        otlp=args.otlp or "",
         policy=policy,
         calibrations=tuple(args.calibration),
         chain=_remote_chain(args),
