@@ -21,6 +21,7 @@ import trio
 from assay.gateway.api_keys import add_key, read_keys, revoke_key
 from assay.gateway.app import run_gateway
 from assay.gateway.settings import Settings, load_from_process, load_settings
+from assay_network.descriptors import raise_descriptor_limit
 from assay_network.logs import configure_logs
 from assay_network.scopes import single_errors
 from assay_protocol.errors import AssayError
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file, given = _given(parser(), words)
         settings = load_from_process(file, given)
         configure_logs()
+        raise_descriptor_limit()  # each connection takes one
         trio.run(_serve, settings)
     except AssayError as error:
         print(f"assay gateway: {error}", file=sys.stderr)
