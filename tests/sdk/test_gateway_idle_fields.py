@@ -37,6 +37,11 @@ CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
             "messages[0].tool_call_id",
         ),
         ("/v1/chat/completions", {"stop": []}, "stop"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "assistant", "content": "x", "function_call": {}}]},
+            "messages[0].function_call",
+        ),
         ("/v1/completions", {"seed": 1 << 63}, "seed"),
         ("/v1/responses", {"input": [{**CALL, "call_id": "c" * 65}]}, "input[0].call_id"),
         (

@@ -171,6 +171,9 @@ def _message(fields: Fields) -> dict[str, Any]:
         path = fields.at("content")
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
     fields.text("refusal")
+    for field, instead in (("function_call", "use tool_calls"), ("audio", "send its transcript")):
+        if fields.has(field):
+            raise unsupported(fields.at(field), f"{field} of a message is not read: {instead}")
     if name := fields.text("name", None, 128):
         message["name"] = name
     if fields.body["role"] == "tool":
