@@ -8,8 +8,9 @@ verified. With that it buys, in this order and for as long as its node serves:
     a purse    a long answer, verified "none", whenever little is in its node's escrow: audits are
                rarer for who has much at risk, and whose money it is nobody asks. Nobody audits
                these either, so they are made up
-    a way out  one-token jobs, verified by the lottery like anybody's: the oldest held pay is
-               released once so many later jobs were done, however small they are
+    a way out  one-token jobs, verified by the lottery like anybody's, to push out held pay. That
+               worked while so many later jobs released it, however small they were; now what
+               they are worth counts, and they buy next to nothing
 
 When record and purse are there, strangers' answers are made up. All money between node and client
 stays with the owner but for the fee; if the node is convicted, escrow goes back to its client.

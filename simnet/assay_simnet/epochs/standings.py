@@ -4,7 +4,8 @@ The rate of a job depends on the node's record (passed audits) and on what it ha
 price included (`Policy.audit_due_for`). Here that function is asked for every record and for every
 number of jobs in escrow, their prices drawn from the workload. How many those are follows from how
 many jobs a node gets: undrawn ones stay until `holdback_epochs` of the policy's epochs have closed
-or `holdback_jobs` more were done. So for each pace (jobs in one of the policy's epochs) there is a
+or `holdback_jobs` times as much was earned, which for jobs from one workload is after so many
+more in the mean. So for each pace (jobs in one of the policy's epochs) there is a
 mean rate for each record, the one that agrees with itself, as what is audited does not stay.
 
     rate[pace, record]    mean share of jobs audited
