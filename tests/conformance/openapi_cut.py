@@ -1,10 +1,10 @@
 """OpenAI's own OpenAPI document, cut to the operations that are served here, for schemathesis.
 
 The document is the one llm-comply brings with it (specs/openai_chat.json in the suites'
-environment), so its version is fixed by llm-comply's. What makes a run finite is changed: the model
-is the one that is served, answers are a few tokens long. Fields that docs/gateway.md says are
-refused are left out, so that most requests are drawn and their answers compared with OpenAI's
-schema; what an answer must hold stays OpenAI's.
+environment), so its version is fixed by llm-comply's. The model is the one that is served; how long
+an answer may be is bounded when a request is sent (schemathesis_hooks.py). Fields that
+docs/gateway.md says are refused are left out, so that most requests are drawn and their answers
+compared with OpenAI's schema; what an answer must hold stays OpenAI's.
 """
 
 from __future__ import annotations
@@ -22,22 +22,16 @@ OPERATIONS: Final = {
     "/models": ("get",),
     "/models/{model}": ("get",),
 }
-_FEW_CHOICES: Final = {"type": "integer", "minimum": 1, "maximum": 2}
-# By operation: fields that make a request finite, or that it needs though the document lets them
-# be left out.
+# By operation: fields that are asked for in one way only.
 _NARROW: Final[dict[str, dict[str, Any]]] = {
-    "/chat/completions": {
-        "max_completion_tokens": {"type": "integer", "minimum": 1, "maximum": 3},
-        "n": _FEW_CHOICES,
-    },
-    "/completions": {
-        "max_tokens": {"type": "integer", "minimum": 1, "maximum": 3},
-        "prompt": {"type": "string", "minLength": 1},
-        "n": _FEW_CHOICES,
-    },
-    "/responses": {"max_output_tokens": {"type": "integer", "minimum": 16, "maximum": 17}},
+    "/chat/completions": {},
+    "/completions": {"prompt": {"type": "string", "minLength": 1}},
+    "/responses": {},
     "/embeddings": {},
 }
+# Refused here; and the document's oneOf takes a message that has an id for one of these as well, so
+# that no such message would be right.
+_REFERENCE: Final = "#/components/schemas/ItemReferenceParam"
 # Not asked for: what docs/gateway.md says is refused, what excludes other fields of the same
 # request, and names of an older bound for the same tokens.
 _LEFT_OUT: Final = {
@@ -99,10 +93,12 @@ def _any_events(item: dict[str, Any]) -> None:
 
 
 def _narrowed(whole: dict[str, Any], schema: Any, path: str, model: str) -> dict[str, Any]:
-    """One object with all fields of `schema` but those left out, and no others."""
+    """One object with all fields of `schema` but those left out, and no others. Any of them may be
+    null, which is as good as absent, there as here, whatever the document says."""
     fields, required = _flat(whole, schema)
     for name in _LEFT_OUT[path]:
         fields.pop(name, None)
+    fields = {name: {"nullable": True, "allOf": [inner]} for name, inner in fields.items()}
     fields |= {"model": {"type": "string", "enum": [model]}, **_NARROW[path]}
     needed = sorted(required & fields.keys() | {"model"} | ({"prompt"} & fields.keys()))
     closed = {"type": "object", "properties": fields, "additionalProperties": False}
@@ -130,9 +126,16 @@ def _reached(whole: dict[str, Any], start: Any) -> dict[str, Any]:
         kind, name = waiting.pop()
         if name in found.setdefault(kind, {}):
             continue
-        found[kind][name] = whole["components"][kind][name]
+        found[kind][name] = _without_references(whole["components"][kind][name])
         waiting += _references(found[kind][name])
     return found
+
+
+def _without_references(schema: dict[str, Any]) -> dict[str, Any]:
+    choices = schema.get("oneOf")
+    if choices is None or {"$ref": _REFERENCE} not in choices:
+        return schema
+    return {**schema, "oneOf": [one for one in choices if one != {"$ref": _REFERENCE}]}
 
 
 def _references(value: Any) -> Iterator[tuple[str, str]]:

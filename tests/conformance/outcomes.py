@@ -59,18 +59,27 @@ def of_junit(file: Path) -> list[Outcome]:
     return [_of_case(case) for case in ElementTree.parse(file).iter("testcase")]
 
 
-def of_schemathesis(file: Path, operations: tuple[str, ...]) -> list[Outcome]:
-    """Its JSON report: one outcome for each of `operations` ("POST /x"), by its findings."""
+def of_schemathesis(file: Path, operations: tuple[str, ...], log: str) -> list[Outcome]:
+    """Its JSON report, and what it printed: one outcome for each of `operations` ("POST /x")."""
     report = json.loads(file.read_text())
     assert report["complete"], f"schemathesis stopped early: {report['stop_reason']}"
-    findings: dict[str, list[str]] = {name: [] for name in operations}
+    found = dict.fromkeys(operations, "")
     for failure in (*report["failures"], *_errors(report)):
         for name in failure["operations"]:
-            findings[name].append(f"{failure['title']} ({failure['count']})")
+            found[name] += f"{failure['title']}: {_detail(log, name, failure['title'])}; "
     return [
-        Outcome(name, "failed" if found else "passed", said("; ".join(sorted(found))))
-        for name, found in findings.items()
+        Outcome(name, "failed" if why else "passed", said(why.removesuffix("; ")))
+        for name, why in found.items()
     ]
+
+
+def _detail(log: str, operation: str, title: str) -> str:
+    """The line of its report that says what was wrong: under the operation, under the title."""
+    section = log.partition(f" {operation} __")[2].partition("\n____")[0]
+    lines = section.partition(f" {title}\n")[2].partition("\n[")[0].splitlines()
+    told = [line.strip() for line in lines if line.strip()]
+    named = [line for line in told if line.startswith("Invalid component: ")]
+    return next(iter([*named, *told]), "").removeprefix("Invalid component: ")
 
 
 def _errors(report: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,10 @@ HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE / "results.json"
 PAGE: Final = HERE.parents[1] / "docs" / "compatibility.md"
 OURS: Final = "assay"
+SIMULATED: Final = "assay-obedient"
 NAMES: Final = {
     "assay": "the gateway",
+    "assay-obedient": "the gateway, **simulated** model",
     "llama-server": "llama-server",
     "llama-cpp-python": "llama-cpp-python's server",
 }
@@ -48,22 +50,27 @@ def written(text: str, results: dict[str, Any]) -> str:
 
 def unexplained(results: dict[str, Any]) -> list[tuple[str, str]]:
     """(suite, test) of failures of the gateway that have no reason: they are ours to mend."""
-    return [key for key, _ in _failures(results, OURS) if key not in FAILED]
+    both = [*_failures(results, OURS), *_failures(results, SIMULATED)]
+    return list(dict.fromkeys(key for key, _ in both if key not in FAILED))
 
 
 def unneeded(results: dict[str, Any]) -> list[tuple[str, str]]:
     """Reasons for tests that pass, or are not there."""
-    failed = {key for key, _ in _failures(results, OURS)}
+    both = [*_failures(results, OURS), *_failures(results, SIMULATED)]
+    failed = {key for key, _ in both}
     return sorted(key for key in FAILED if key not in failed)
 
 
 def _table(results: dict[str, Any]) -> str:
     subjects = [name for name in NAMES if name in results["subjects"]]
     versions = [f" ({results['subjects'][name]['version']})" for name in subjects]
-    versions = ["" if name == OURS else told for name, told in zip(subjects, versions, strict=True)]
+    versions = [
+        "" if name.startswith(OURS) else told for name, told in zip(subjects, versions, strict=True)
+    ]
     titles = [NAMES[name] + told for name, told in zip(subjects, versions, strict=True)]
     lines = [f"| suite | asks | {' | '.join(titles)} |", "|---" * (2 + len(subjects)) + "|"]
-    for suite, ran in results["subjects"][OURS]["suites"].items():
+    every = results["subjects"].get(SIMULATED, {"suites": {}})["suites"]
+    for suite, ran in (results["subjects"][OURS]["suites"] | every).items():
         cells = [_score(results["subjects"][name]["suites"].get(suite)) for name in subjects]
         about = _ABOUT[suite.split()[0]]
         lines.append(f"| {suite} {ran['version']} | {about} | {' | '.join(cells)} |")
@@ -81,7 +88,8 @@ def _score(ran: dict[str, Any] | None) -> str:
 def _open_ends(results: dict[str, Any]) -> str:
     """What does not pass here, with its reason; what is skipped; what passed with a warning."""
     lines = ["| suite | test | why |", "|---|---|---|"]
-    for (suite, test), told in _failures(results, OURS):
+    both = dict(_failures(results, SIMULATED)) | dict(_failures(results, OURS))
+    for (suite, test), told in both.items():
         why = FAILED.get((suite, test), f"**ours to mend**: {_cell(told)}")
         lines.append(f"| {suite} | `{test}` | {why} |")
     lines += ["\nSkipped by the suites themselves, for what the model is not said to do:\n"]
@@ -106,7 +114,7 @@ def _others(results: dict[str, Any]) -> str:
     lines = []
     for name in NAMES:
         failures = _failures(results, name) if name in results["subjects"] else []
-        if name == OURS or not failures:
+        if name.startswith(OURS) or not failures:
             continue
         lines += [f"**{NAMES[name]}**\n", "| suite | test | said |", "|---|---|---|"]
         lines += [f"| {suite} | `{test}` | {_cell(why)} |" for (suite, test), why in failures]

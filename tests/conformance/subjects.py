@@ -36,6 +36,10 @@ MODEL: Final = "smollm2-135m-instruct"
 EMBEDDING_MODEL: Final = "all-minilm-l6-v2"
 CONTEXT: Final = 4_096
 EMBEDDING_CONTEXT: Final = 256
+RIVALS_CONTEXT: Final = (
+    2_048  # some fill it, where a request does not say how long an answer may be
+)
+ANSWER_TOKENS: Final = 512  # where a request does not say; the gateway's own default
 SLOTS: Final = 4
 THREADS: Final = 2
 TRIAL_SECONDS_MAX: Final = 600.0  # a node tries a new model out before it serves
@@ -115,7 +119,8 @@ async def llama_server(folder: Path) -> AsyncIterator[Subject]:
     key, ports = secrets.token_urlsafe(16), (free_port(), free_port())
     common = ["--api-key", key, "--threads", THREADS, "--no-webui"]
     chat = ["--model", TEST_MODEL_PATH, "--alias", MODEL, "--port", ports[0], "--jinja"]
-    chat += ["--parallel", SLOTS, "--ctx-size", SLOTS * CONTEXT]
+    chat += ["--parallel", SLOTS, "--ctx-size", SLOTS * RIVALS_CONTEXT]
+    chat += ["--predict", ANSWER_TOKENS]  # it would else write until its context is full
     texts = ["--model", MINILM_PATH, "--alias", EMBEDDING_MODEL, "--port", ports[1]]
     texts += ["--embeddings", "--pooling", "mean"]
     async with AsyncExitStack() as stack:
@@ -131,7 +136,7 @@ async def llama_server(folder: Path) -> AsyncIterator[Subject]:
 async def llama_cpp_python(folder: Path) -> AsyncIterator[Subject]:
     """llama-cpp-python's server, which serves one request at a time."""
     key, port = secrets.token_urlsafe(16), free_port()
-    common = {"n_ctx": CONTEXT, "n_threads": THREADS}
+    common = {"n_ctx": RIVALS_CONTEXT, "n_threads": THREADS}
     models = [
         {"model": str(TEST_MODEL_PATH), "model_alias": MODEL, **common},
         {"model": str(MINILM_PATH), "model_alias": EMBEDDING_MODEL, "embedding": True, **common},

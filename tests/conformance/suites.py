@@ -83,12 +83,9 @@ def _schemathesis(subject: Subject, folder: Path, examples: int) -> list[Outcome
     command += ["-n", examples, "--seed", SEED, "--continue-on-failure", "--no-shrink"]
     command += ["--request-timeout", REQUEST_SECONDS_MAX, "--warnings", "off"]
     command += ["--report", "json", "--report-json-path", report]
-    (folder / "schemathesis.log").write_text(
-        _output(
-            command, subject, folder, SCHEMATHESIS_HOOKS="schemathesis_hooks", PYTHONPATH=str(HERE)
-        )
-    )
-    return outcomes.of_schemathesis(report, operations)
+    hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)}
+    log = _output(command, subject, folder, **hooks)
+    return outcomes.of_schemathesis(report, operations, log)
 
 
 def _script(name: str, version: Callable[[], str], *command: object, **more: str) -> Suite:
