@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 import pytest
+import trio
 
 from assay_network.http_listener import listening_socket
 from assay_node.app import run_node
@@ -121,11 +123,15 @@ async def test_a_running_node_is_ready_counts_its_job_and_names_nobody(tmp_path:
 async def test_a_node_without_a_coordinator_says_what_is_missing(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     async with open_world(tmp_path) as world:
-        async with world.node(settings=world.settings(metrics=address)):
+        patient = replace(QUICK, retry_base_us=QUICK.retry_max_us)  # does not come back meanwhile
+        settings = world.settings(metrics=address)
+        async with world.node(settings=settings, parameters=patient):
             [session] = world.coordinator.sessions
             session.end(AssayError("peer_gone"))
             async with httpx.AsyncClient(trust_env=False) as web:
-                ready = await web.get(f"http://{address}/readyz")
+                with trio.fail_after(30):  # until it has seen the end
+                    while (ready := await web.get(f"http://{address}/readyz")).is_success:
+                        await trio.sleep(0.01)
                 alive = await web.get(f"http://{address}/healthz")
     assert (ready.status_code, alive.status_code) == (503, 200)
     assert "no_session" in ready.json()["reasons"]
