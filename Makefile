@@ -7,10 +7,10 @@ SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordin
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
 
-test:  ## every test, with coverage of all but the simulator, whose runs it doubles; those of whole networks one by one
+test:  ## every test, with coverage of all but the simulator, whose runs it doubles; those of whole networks last
 	$(BIN)/pytest tests/simnet -n 2 --dist loadfile -p no:randomly -rs
 	$(BIN)/pytest tests --ignore=tests/end_to_end --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs --cov --cov-report=
-	$(BIN)/pytest tests/end_to_end -p no:randomly --cov --cov-append --cov-report=term
+	$(BIN)/pytest tests/end_to_end -n 2 --dist loadfile -p no:randomly -rs --durations=12 --cov --cov-append --cov-report=term
 
 check:  ## format, lint, types, tidy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy $(SOURCES) bench && $(BIN)/pytest tests/test_tidy.py
