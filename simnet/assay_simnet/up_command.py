@@ -34,7 +34,6 @@ OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
-NODES_MAX: Final = 8  # a machine of one's own; each holds the model once
 STOP_SECONDS: Final = 10.0  # for answers and receipts under way; then nodes are told again
 FAUCET: Final = 100_000_000  # micro-credits of play money for every new account
 MARK: Final = "simnet-up"  # a file of a folder that `up` made, locked while one runs
@@ -50,17 +49,6 @@ class Place:
     kept: bool
     listen: str
     as_json: bool
-
-
-def add_up(verbs: Any) -> None:
-    """The verb, with `act` set to what it does."""
-    text = "a coordinator, nodes with a real model and a gateway, here, until Ctrl-C"
-    up = verbs.add_parser("up", help=text, description=text)
-    up.add_argument("--listen", default="127.0.0.1:8000", metavar="HOST:PORT", help="the gateway's")
-    up.add_argument("--nodes", type=_nodes, default=2, help=f"1 to {NODES_MAX}; one audits nobody")
-    up.add_argument("--keep", type=Path, metavar="FOLDER", help="keys, books, logs; go on there")
-    up.add_argument("--json", action="store_true", help="JSON lines for programs")
-    up.set_defaults(act=up_command)
 
 
 def up_command(args: argparse.Namespace) -> int:
@@ -206,12 +194,6 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         except BlockingIOError:
             raise AssayError("config_invalid", f"a network runs in {keep} already") from None
         yield keep.resolve()
-
-
-def _nodes(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= NODES_MAX):
-        raise argparse.ArgumentTypeError(f"a number from 1 to {NODES_MAX}, not {text!r}")
-    return int(text)
 
 
 def _say(place: Place, text: str) -> None:
