@@ -128,7 +128,8 @@ async def test_answers_are_the_same_with_and_without_drafts(road: Profile) -> No
                 )
             )
     assert {answer.most for answer in plain.values()} == {1}
-    assert max(answer.most for answer in drafted.values()) > 2, "nothing was drafted"
+    # How much is drafted follows from what it cost, in measured time; how much is no promise.
+    assert max(answer.most for answer in drafted.values()) > 1, "nothing was drafted"
     assert _said(drafted) == _said(plain)
     assert _said(together) == _said(plain)
     assert plain[4].finish == "stop"
