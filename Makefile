@@ -2,15 +2,18 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordinator/assay_coordinator contracts/assay_contracts sdk/assay simnet/assay_simnet
-.PHONY: setup test check demo simulate bench docs pictures conformance vectors adversaries contracts setup-contracts test-contracts
+.PHONY: setup test coverage check demo simulate bench docs pictures conformance vectors adversaries contracts setup-contracts test-contracts
 
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
 
-test:  ## every test, with coverage of all but the simulator, whose runs it doubles; those of whole networks last
+test:  ## every test; those of whole networks last
 	$(BIN)/pytest tests/simnet -n 2 --dist loadfile -p no:randomly -rs
-	$(BIN)/pytest tests --ignore=tests/end_to_end --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs --cov --cov-report=
-	$(BIN)/pytest tests/end_to_end -n 2 --dist loadfile -p no:randomly -rs --durations=12 --cov --cov-append --cov-report=term
+	$(BIN)/pytest tests --ignore=tests/end_to_end --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs
+	$(BIN)/pytest tests/end_to_end -n 2 --dist loadfile -p no:randomly -rs --durations=12
+
+coverage:  ## which lines the tests run, of all but the simulator; they take a third longer
+	$(BIN)/pytest tests --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs --cov --cov-report=term
 
 check:  ## format, lint, types, tidy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy $(SOURCES) bench && $(BIN)/pytest tests/test_tidy.py
