@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
-from urllib.parse import urlsplit
 
+from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import missing_text
 from assay_protocol.traces import PARENTS, span_id, trace_id
@@ -71,9 +71,8 @@ class Followed(OrderedDict[_Key, _Value], Generic[_Key, _Value]):
 
 def check_endpoint(name: str, url: str) -> None:
     """Raises AssayError("config_invalid") unless the setting `name` is a collector's URL."""
-    parts = urlsplit(url)
-    right = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query
-    if not right:
+    parts = http_url(url)
+    if parts is None or parts.query:
         raise AssayError("config_invalid", f"{name} must be http(s)://HOST[:PORT], not {url!r}")
 
 

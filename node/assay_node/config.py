@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from assay_network.http_listener import parse_address
 from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
+from assay_network.urls import http_url
 from assay_node.core.limits import WINDOWS_MAX, parse_window
 from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
@@ -178,12 +178,10 @@ def _card_and_file(text: str) -> tuple[str, str]:
 
 
 def _is_server(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    parts = http_url(url)
+    if parts is None:
         return False
-    return named and not (parts.username or parts.password or parts.query or parts.fragment)
+    return not (parts.username or parts.password or parts.query or parts.fragment)
 
 
 def _is_key(text: str) -> bool:

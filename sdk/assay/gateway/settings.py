@@ -6,17 +6,16 @@ in bytes unless named otherwise. Bounds that protect the process itself stand wh
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from assay_network.http_listener import is_loopback, parse_address
 from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
+from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
 from assay_protocol.messages import VERIFY_LEVELS
@@ -59,7 +58,8 @@ class Settings:
             value = getattr(self, name)
             _require(least <= value <= most, f"{name} must be in [{least}, {most}]")
         _require(self.verify in VERIFY_LEVELS, f"verify must be one of {', '.join(VERIFY_LEVELS)}")
-        _require(not self.chain or _is_url(self.chain), "chain must be an http or https URL")
+        right = not self.chain or http_url(self.chain) is not None
+        _require(right, "chain must be an http or https URL")
         if self.otlp:
             check_endpoint("otlp", self.otlp)
         host, _ = self.address
@@ -107,13 +107,6 @@ def load_from_process(file: str | None, flags: Mapping[str, Any]) -> Settings:
     if shared := environment.get("ASSAY_COORDINATOR"):
         environment.setdefault(ENVIRONMENT_PREFIX + "COORDINATOR", shared)
     return load_settings(Path(name) if name else None, environment, flags)
-
-
-def _is_url(text: str) -> bool:
-    with contextlib.suppress(ValueError):  # a port that is no number
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    return False
 
 
 def _require(condition: bool, what: str) -> None:

@@ -22,12 +22,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from assay.routing.core.plans import CASES, TARGETS_MAX, Plan, Routes, Terms
 from assay_network.http_listener import is_loopback
 from assay_network.private_files import read_private
 from assay_network.typed_settings import read_toml, typed_table
+from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
 
 PLANS_MAX: Final = 256
@@ -84,8 +84,9 @@ def secret_of(terms: Terms, environment: Mapping[str, str]) -> str:
 
 def _terms(table: Any, where: str) -> Terms:
     terms = Terms(**_values(Terms, table, where))
-    parts = urlsplit(terms.url)
-    _require(bool(parts.hostname) and parts.scheme in ("http", "https"), where, "url is missing")
+    parts = http_url(terms.url)
+    if parts is None:
+        raise AssayError("config_invalid", f"{where}: url is missing")
     _require(not parts.username and not parts.query, where, "url holds no key: see key_env")
     sealed = parts.scheme == "https" or is_loopback(str(parts.hostname))
     _require(sealed, where, "prompts and the key would go in the clear: the url must be https")
