@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from assay.http import GatewayError as GatewayError
     from assay.records import ReceiptRecord as ReceiptRecord
     from assay.records import read_records as read_records
+    from assay.steps import Verification as Verification
     from assay.verdicts import Verdict as Verdict
     from assay.verdicts import check_record as check_record
-    from assay.verify import Verification as Verification
     from assay.verify import replay as replay
     from assay.verify import verify_answer as verify_answer
     from assay_protocol.errors import AssayError as AssayError
@@ -47,7 +47,7 @@ _HOME: Final = {
     "Resumed": "assay.events",
     "Usage": "assay.answers",
     "Verdict": "assay.verdicts",
-    "Verification": "assay.verify",
+    "Verification": "assay.steps",
     "check_record": "assay.verdicts",
     "read_records": "assay.records",
     "replay": "assay.verify",

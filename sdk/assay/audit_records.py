@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from assay.steps import Step
 from assay.verdicts import check_record
-from assay.verify import Step
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import DrawEntry, RoundDraws, Ticket, VerdictRecord
 from assay_protocol.signing import digest, peek

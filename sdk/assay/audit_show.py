@@ -10,8 +10,8 @@ import argparse
 from dataclasses import asdict
 
 from assay.cli import FAILED, MARKS, OK, key_of, load, print_json, printable
+from assay.steps import Verification
 from assay.verdicts import check_record
-from assay.verify import Verification
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Ticket, VerdictRecord

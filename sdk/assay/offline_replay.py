@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from assay.records import ReceiptRecord
+from assay.steps import Step, Verification
 from assay.vector_replay import replay_vectors
-from assay.verify import Step, Verification, verify
+from assay.verify import verify
 from assay_protocol.classes import holds_logprobs, is_exact
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.extras import missing_text

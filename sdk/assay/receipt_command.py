@@ -13,7 +13,8 @@ from typing import Any
 from assay.cli import FAILED, OK, key_of, print_json, printable
 from assay.records import ReceiptRecord, read_records
 from assay.standing import standing_of
-from assay.verify import Verification, replay, verify
+from assay.steps import Verification
+from assay.verify import replay, verify
 from assay.verify_command import print_steps
 
 

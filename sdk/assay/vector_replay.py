@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from assay.records import ReceiptRecord
-from assay.verify import Step, Verification
+from assay.steps import Step, Verification
 from assay_protocol.classes import is_exact
 from assay_protocol.embeddings import FLOAT_BYTES, embedding_sampler, vector_dims
 from assay_protocol.errors import AssayError

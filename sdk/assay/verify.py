@@ -8,11 +8,12 @@ and an auditor hold, and whoever has the model's file and replays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from assay.records import ReceiptRecord
+from assay.steps import Step, Verification
 from assay_protocol.cards import ModelCard
 from assay_protocol.embeddings import VectorWriter, check_vectors, vector_dims
 from assay_protocol.errors import ProtocolError
@@ -23,27 +24,7 @@ from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, open_signed
 from assay_protocol.tickets import job_price, open_ticket
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One check: `ok` is None if it cannot be made from what a client holds."""
-
-    name: str
-    ok: bool | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """`ok` if no check failed. `price` is in micro-credits, None without a valid ticket."""
-
-    ok: bool
-    steps: tuple[Step, ...]
-    price: int | None = None
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        return tuple(step.name for step in self.steps if step.ok is False)
+Answer = Callable[[], OutputHash | VectorWriter]
 
 
 def verify(
@@ -64,10 +45,11 @@ def verify(
     except ProtocolError as error:
         return _result([*steps, Step("receipt signature", False, str(error))])
     steps.append(Step("receipt signature", True, f"signed by node {ticket.node.hex()[:16]}"))
-    steps += _content_steps(record, ticket, receipt)
+    answer = cache(lambda: _running(record, ticket, receipt))  # vectors are megabytes
+    steps += _content_steps(record, ticket, receipt, answer)
     if ticket.sampler.grammar is not None or record.grammar is not None:
         steps += _grammar_steps(record, ticket, card)
-    steps.append(_root_step(record, ticket, receipt))
+    steps.append(_root_step(ticket, receipt, answer))
     price = job_price(ticket, receipt.n_out)
     tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
     if ticket.sampler.texts is not None:
@@ -107,12 +89,14 @@ def replay(record: ReceiptRecord, model: Path | str, **options: Any) -> Verifica
     return recompute(record, Path(model), **options)
 
 
-def _content_steps(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> list[Step]:
+def _content_steps(
+    record: ReceiptRecord, ticket: Ticket, receipt: Receipt, answer: Answer
+) -> list[Step]:
     def seed() -> bool:
         return nonce_commitment(record.nonce) == ticket.nonce_commitment
 
     def output() -> bool:
-        running = _running(record, ticket, receipt)
+        running = answer()
         return (running.digest(), running.count) == (receipt.output_hash, receipt.n_out)
 
     def prompt() -> bool:
@@ -148,11 +132,11 @@ def _running(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> OutputH
     return writer
 
 
-def _root_step(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> Step:
+def _root_step(ticket: Ticket, receipt: Receipt, answer: Answer) -> Step:
     name = "leaves root"
 
     def root() -> bool:
-        writer = _running(record, ticket, receipt)
+        writer = answer()
         assert isinstance(writer, VectorWriter)
         return writer.leaves().root(receipt.class_id, writer.ends()) == receipt.root
 

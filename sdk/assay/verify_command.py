@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from assay.cli import FAILED, MARKS, OK, key_of, print_json
 from assay.records import read_records
-from assay.verify import Verification, verify
+from assay.steps import Verification
+from assay.verify import verify
 from assay_protocol.cards import decode_card
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from assay.records import ReceiptRecord, read_records, write_records
 from assay.standing import standing_of
-from assay.verify import Verification, verify, verify_answer
+from assay.steps import Verification
+from assay.verify import verify, verify_answer
 from assay_protocol.errors import ProtocolError
 from browser.javascript import Call
 from browser.receipt_cases import COORDINATOR, STRANGER, records

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from assay.offline_replay import HONEST_SHARE, Recomputed, judge, noise_chance
 from assay.records import ReceiptRecord
-from assay.verify import Verification, replay, verify
+from assay.steps import Verification
+from assay.verify import replay, verify
 from assay_protocol.errors import AssayError
 from assay_protocol.hashing import job_seed, nonce_commitment, pack_tokens, prompt_hash
 from assay_protocol.messages import Receipt, Sampler, Ticket
