@@ -75,6 +75,18 @@ ____ SUMMARY ____
     ]
 
 
+def test_a_finding_of_a_method_that_the_document_lacks_is_told_beside(tmp_path: Path) -> None:
+    failure = {"title": "Unsupported method", "count": 1, "operations": ["PUT /a"]}
+    report = {"complete": True, "failures": [failure], "errors": [{"title": "No route"}]}
+    (tmp_path / "x.json").write_text(json.dumps(report))
+    found = of_schemathesis(tmp_path / "x.json", ("POST /a", "GET /b"), "")
+    assert [(one.test, one.status) for one in found] == [
+        ("POST /a", "failed"),
+        ("GET /b", "passed"),
+        ("all operations", "failed"),
+    ]
+
+
 def test_the_document_is_cut_to_what_is_served() -> None:
     asked = {"properties": {"model": TEXT, "max_tokens": TEXT, "tools": TEXT, "stop": TEXT}}
     schemas = {
@@ -109,3 +121,31 @@ def test_the_document_is_cut_to_what_is_served() -> None:
     assert set(made["components"]["schemas"]) == {"Answer"}
     assert "text/event-stream" in chat["responses"]["200"]["content"]
     assert "x-examples" not in chat
+
+
+def test_a_request_may_hold_null_where_a_field_may_be_absent_and_an_answer_may_not() -> None:
+    part = {
+        "type": "object",
+        "required": ["text", "annotations"],
+        "properties": {"text": TEXT, "annotations": TEXT, "kind": {"type": "string", "enum": [1]}},
+    }
+    reference = {"$ref": "#/components/schemas/Part"}
+    ask = {"properties": {"messages": {"type": "array", "items": reference}}}
+    content = {"application/json": {"schema": ask}}
+    told = {"200": {"content": {"application/json": {"schema": reference}}}}
+    post = {"responses": told, "requestBody": {"content": content}}
+    get = {"parameters": [{"name": "model"}], "responses": {}}
+    paths = {key: {"get": get} for key in ("/models", "/models/{model}")}
+    paths |= {
+        path: {"post": json.loads(json.dumps(post))}
+        for path in ("/chat/completions", "/completions", "/responses")
+    }
+    whole = {"openapi": "3", "info": {}, "paths": paths, "components": {"schemas": {"Part": part}}}
+    parts = cut(whole, "toy", None)["components"]["schemas"]
+    assert parts["Part"] == part
+    assert parts["AskedPart"]["required"] == ["text"]
+    assert parts["AskedPart"]["properties"] == {
+        "text": TEXT,
+        "annotations": {"type": ["array", "null"]},
+        "kind": {"type": ["string", "null"], "enum": [1, None]},
+    }

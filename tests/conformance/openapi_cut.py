@@ -5,6 +5,10 @@ environment), so its version is fixed by llm-comply's. The model is the one that
 an answer may be is bounded when a request is sent (schemathesis_hooks.py). Fields that
 docs/gateway.md says are refused are left out, so that most requests are drawn and their answers
 compared with OpenAI's schema; what an answer must hold stays OpenAI's.
+
+A request may hold null wherever the document lets a field be absent, and any list, or nothing, for
+what we do not look into (`annotations`). Components that requests share with answers are kept
+twice, so that an answer is held to the document itself.
 """
 
 from __future__ import annotations
@@ -27,11 +31,15 @@ _NARROW: Final[dict[str, dict[str, Any]]] = {
     "/chat/completions": {},
     "/completions": {"prompt": {"type": "string", "minLength": 1}},
     "/responses": {},
-    "/embeddings": {},
+    # The document has no answer for base64, which openai-python asks for by default.
+    "/embeddings": {"encoding_format": {"type": "string", "enum": ["float"]}},
 }
 # Refused here; and the document's oneOf takes a message that has an id for one of these as well, so
 # that no such message would be right.
 _REFERENCE: Final = "#/components/schemas/ItemReferenceParam"
+_ASKED: Final = "Asked"  # before the name of a component, as a request may write it
+# Demanded by the document, and changing nothing here.
+_NEEDLESS: Final[dict[str, dict[str, Any]]] = {"annotations": {"type": "array"}}
 # Not asked for: what docs/gateway.md says is refused, what excludes other fields of the same
 # request, and names of an older bound for the same tokens.
 _LEFT_OUT: Final = {
@@ -93,12 +101,11 @@ def _any_events(item: dict[str, Any]) -> None:
 
 
 def _narrowed(whole: dict[str, Any], schema: Any, path: str, model: str) -> dict[str, Any]:
-    """One object with all fields of `schema` but those left out, and no others. Any of them may be
-    null, which is as good as absent, there as here, whatever the document says."""
+    """One object with all fields of `schema` but those left out, and no others."""
     fields, required = _flat(whole, schema)
     for name in _LEFT_OUT[path]:
         fields.pop(name, None)
-    fields = {name: {"nullable": True, "allOf": [inner]} for name, inner in fields.items()}
+    fields = {name: _or_null(_as_asked(inner)) for name, inner in fields.items()}
     fields |= {"model": {"type": "string", "enum": [model]}, **_NARROW[path]}
     needed = sorted(required & fields.keys() | {"model"} | ({"prompt"} & fields.keys()))
     closed = {"type": "object", "properties": fields, "additionalProperties": False}
@@ -118,6 +125,39 @@ def _flat(whole: dict[str, Any], schema: Any) -> tuple[dict[str, Any], set[str]]
     return fields, required
 
 
+def _as_asked(schema: Any) -> Any:
+    """`schema` in a request, whatever the document says: what may be absent may be null."""
+    if isinstance(schema, list):
+        return [_as_asked(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(target := schema.get("$ref"), str):
+        kind, _, name = target.rpartition("/")
+        return {"$ref": f"{kind}/{_ASKED}{name}"}
+    made = {key: _as_asked(inner) for key, inner in schema.items() if key != "properties"}
+    if needed := [name for name in schema.get("required", ()) if name not in _NEEDLESS]:
+        made["required"] = needed
+    elif "required" in made:
+        del made["required"]
+    if isinstance(fields := schema.get("properties"), dict):
+        read = {name: _as_asked(inner) for name, inner in (fields | _known(fields)).items()}
+        made["properties"] = {
+            name: inner if name in needed else _or_null(inner) for name, inner in read.items()
+        }
+    return made
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: schema for name, schema in _NEEDLESS.items() if name in fields}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(schema.get("type"), str):
+        return {"nullable": True, "allOf": [schema]}
+    made = {**schema, "type": [schema["type"], "null"]}
+    return made | {"enum": [*made["enum"], None]} if "enum" in made else made
+
+
 def _reached(whole: dict[str, Any], start: Any) -> dict[str, Any]:
     """The components that `start` names, and those they name."""
     found: dict[str, Any] = {}
@@ -126,9 +166,15 @@ def _reached(whole: dict[str, Any], start: Any) -> dict[str, Any]:
         kind, name = waiting.pop()
         if name in found.setdefault(kind, {}):
             continue
-        found[kind][name] = _without_references(whole["components"][kind][name])
+        found[kind][name] = _component(whole["components"][kind], name)
         waiting += _references(found[kind][name])
     return found
+
+
+def _component(known: dict[str, Any], name: str) -> Any:
+    asked = name not in known
+    schema = _without_references(known[name.removeprefix(_ASKED) if asked else name])
+    return _as_asked(schema) if asked else schema
 
 
 def _without_references(schema: dict[str, Any]) -> dict[str, Any]:

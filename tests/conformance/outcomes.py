@@ -66,11 +66,20 @@ def of_schemathesis(file: Path, operations: tuple[str, ...], log: str) -> list[O
     found = dict.fromkeys(operations, "")
     for failure in (*report["failures"], *_errors(report)):
         for name in failure["operations"]:
-            found[name] += f"{failure['title']}: {_detail(log, name, failure['title'])}; "
+            told = f"{failure['title']}: {_detail(log, name, failure['title'])}; "
+            place = name if name in found else _beside(name, operations)
+            found[place] = found.get(place, "") + told
     return [
         Outcome(name, "failed" if why else "passed", said(why.removesuffix("; ")))
         for name, why in found.items()
     ]
+
+
+def _beside(name: str, operations: tuple[str, ...]) -> str:
+    """Where a finding about a method that the document does not have is told: the path's first."""
+    path = name.partition(" ")[2]
+    alike = (one for one in operations if one.partition(" ")[2] == path)
+    return next(alike, "all operations")
 
 
 def _detail(log: str, operation: str, title: str) -> str:
@@ -84,7 +93,7 @@ def _detail(log: str, operation: str, title: str) -> str:
 
 def _errors(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for error in report["errors"]:
-        where = error.get("operations") or [error.get("operation") or error.get("label")]
+        where = error.get("operations") or [error.get("operation") or error.get("label") or ""]
         yield {"title": error.get("title", "error"), "count": 1, "operations": where}
 
 

@@ -12,6 +12,7 @@ from sdk.client_network import FakeNetwork
 from sdk.gateway_world import World, gateway
 
 PATH = "/v1/responses"
+SAID = {"type": "output_text", "text": "Ho"}
 ASK: dict[str, Any] = {"model": "toy", "input": "Hello", "max_output_tokens": 20}
 
 
@@ -112,6 +113,7 @@ async def test_items_of_other_turns(autojump_clock: object, tmp_path: Path) -> N
         {"role": "developer", "content": "Be brief"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]},
         {"type": "reasoning", "summary": []},
+        {"role": "assistant", "content": [SAID]},
         {"type": "function_call", "call_id": "c1", "name": "paint", "arguments": '{"n": 1}'},
         {"type": "function_call_output", "call_id": "c1", "output": "done"},
     ]
@@ -135,6 +137,7 @@ async def test_items_of_other_turns(autojump_clock: object, tmp_path: Path) -> N
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "unsupported_parameter",
         ),
+        ({"input": [{"role": "user", "content": [{**SAID, "annotations": "x"}]}]}, "invalid_type"),
         ({"background": True}, "unsupported_parameter"),
         ({"truncation": "auto"}, "unsupported_parameter"),
         ({"conversation": "conv_1"}, "unsupported_parameter"),

@@ -195,6 +195,7 @@ def content_text(fields: Fields) -> str:
 def _part(part: Fields) -> str:
     match part.required_text("type"):
         case "text" | "input_text" | "output_text":
+            part.items("annotations", PARTS_MAX)  # of an earlier answer; they change nothing
             return part.required_text("text")
         case "refusal":
             return part.required_text("refusal")
