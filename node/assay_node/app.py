@@ -319,7 +319,8 @@ def _follower(
 
 def _profile(settings: Settings, host: Host, device: str) -> Profile:
     operator = bytes.fromhex(settings.operator) or host.public_key
-    return Profile(operator, settings.announce or host.addresses, SOFTWARE, device)
+    addresses = settings.announce or host.addresses
+    return Profile(operator, addresses, SOFTWARE, device, settings.region)
 
 
 async def _cards(

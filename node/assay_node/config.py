@@ -22,6 +22,7 @@ from assay_node.core.limits import WINDOWS_MAX, parse_window
 from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import MODELS_PER_NODE_MAX
+from assay_protocol.regions import is_region
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 ENGINES: Final = ("llama", "scripted", "openai")
@@ -63,6 +64,7 @@ class Settings:
     idle_minutes: int = 0  # work only when nobody typed for so long; 0: always
     max_celsius: int = 0  # pause while a GPU is hotter; 0: not looked at
     daily_upload_mib: int = 0  # most to send a day, of answers and model files; 0: any
+    region: str = ""  # where the node is, for clients who ask: "eu-de"; empty: not told
     clients: tuple[str, ...] = ()  # keys, hex, whom alone to serve; empty: anybody
     min_price_in: int = 0  # micro-credits per 1,000 tokens of prompt
     min_price_out: int = 0  # and of answer
@@ -87,6 +89,10 @@ class Settings:
         for text in self.hours:
             parse_window(text)
         _require(_is_zone(self.time_zone), f"time_zone: {self.time_zone!r} is not known here")
+        _require(
+            not self.region or is_region(self.region),
+            "region must be words of a-z and 0-9 with hyphens between",
+        )
         _require(all(map(_is_key, self.clients)), "clients must be 64 hexadecimal digits each")
         one_only = self.engine != "llama" and self.models
         _require(not one_only, f"an engine {self.engine} serves one model")

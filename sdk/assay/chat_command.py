@@ -211,4 +211,5 @@ def _job_options(options: argparse.Namespace) -> dict[str, Any]:
         "max_tokens": options.max_tokens,
         "temperature": options.temperature,
         "verify": options.verify,
+        "regions": tuple(options.region),
     }

@@ -216,6 +216,12 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-tokens", type=int)
     command.add_argument("--temperature", type=float, default=0.8)
     command.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        help="only nodes that say they are there: eu, eu-de; may be repeated",
+    )
+    command.add_argument(
         "--verify",
         choices=VERIFY_LEVELS,
         default="sample",

@@ -58,6 +58,7 @@ from assay_protocol.messages import (
     Ticket,
     TicketGrant,
 )
+from assay_protocol.regions import lies_in
 from assay_protocol.signing import ED25519, Signer, Verifier
 from assay_protocol.streams import ClientStep, ClientStream
 from assay_protocol.tickets import check_grant, open_ticket
@@ -76,6 +77,7 @@ _HOPELESS: Final = frozenset(
         "grammar_refused",
         "prompt_refused",
         "task_refused",
+        "region_unserved",
         "not_finite",
     }
 )
@@ -224,6 +226,7 @@ class JobMachine:
             resume=_resume_point(last) if last else None,
             verify=None if self.job.verify == "sample" else self.job.verify,
             twin=self.twin,
+            regions=self.job.regions or None,
         )
         self._enter(Phase.ASKING, self._limits.ask_us)
         self._effects.append(AskTicket(self.attempt, self._asked))
@@ -260,6 +263,9 @@ class JobMachine:
         check_grant(ticket, asked, client=self._signer.public_key)
         if ticket.node != grant.route.node:
             raise ProtocolError("unexpected_message", "the route is to another node")
+        said = None if grant.standing is None else grant.standing.region
+        if job.regions and not lies_in(said, job.regions):
+            raise ProtocolError("unexpected_message", "the node is not where it was asked to be")
         if ticket.node in self.avoid:
             raise ProtocolError("unexpected_message", "the node has the same job already")
         if any(run.ticket.ticket == ticket.ticket for run in self._runs):

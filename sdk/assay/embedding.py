@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from assay.events import Job, Outcome, Segment
+from assay.job_options import check_regions
 from assay.records import ReceiptRecord, record_of
 from assay.verdicts import Verdict
 from assay_network.scopes import single_errors
@@ -90,12 +91,14 @@ def make_jobs(
     texts: Sequence[tuple[int, ...]],
     *,
     nodes: Sequence[bytes] = (),
+    regions: Sequence[str] = (),
     verify: str = "sample",
 ) -> list[Job]:
-    """The jobs of texts that `tokens_of` let pass, in order. `nodes` allows only those; `verify` is
-    as in make_job, but for "quorum", which compares tokens."""
+    """The jobs of texts that `tokens_of` let pass, in order. `nodes` allows only those; `regions`
+    and `verify` are as in make_job, but for "quorum", which compares tokens."""
     if verify not in VERIFY_LEVELS:
         raise ValueError(f"verify must be one of {', '.join(VERIFY_LEVELS)}")
+    check_regions(regions)
     if verify == "quorum":
         raise AssayError("verify_refused", "vectors are not compared by quorum; ask for an audit")
     dims = model.summary.dims
@@ -108,6 +111,7 @@ def make_jobs(
             max_tokens=len(some),
             nonce=secrets.token_bytes(32),
             only=tuple(nodes),
+            regions=tuple(regions),
             price_in_max=model.summary.price_in,
             price_out_max=0,
             verify=verify,

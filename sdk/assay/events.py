@@ -41,6 +41,7 @@ class Job:
     vocabulary: int = 1 << 32
     only: tuple[bytes, ...] = ()
     avoid: tuple[bytes, ...] = ()  # nodes it must not go to
+    regions: tuple[str, ...] = ()  # where alone its nodes may say they are; empty: anywhere
     grammar: bytes | None = field(default=None, repr=False)  # packed; the sampler commits to it
     price_in_max: int | None = None
     price_out_max: int | None = None

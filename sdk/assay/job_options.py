@@ -14,6 +14,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.hashing import grammar_hash
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
 from assay_protocol.messages import VERIFY_LEVELS
+from assay_protocol.regions import REGIONS_MAX, is_region
 from assay_protocol.samplers import ends
 
 if TYPE_CHECKING:
@@ -29,13 +30,15 @@ def make_job(
     max_tokens: int | None = None,
     nodes: Sequence[bytes] = (),
     avoid: Sequence[bytes] = (),
+    regions: Sequence[str] = (),
     response_format: Mapping[str, Any] | None = None,
     grammar: Mapping[str, str] | None = None,
     verify: str = "sample",
     **sampling: Any,
 ) -> Job:
     """The job of one answer; `nodes` allows only those, `avoid` all but those (the newest 16 are
-    told to the coordinator), `sampling` is what `make_sampler` takes.
+    told to the coordinator), `regions` only nodes that say they are in one of them ("eu-de");
+    `sampling` is what `make_sampler` takes.
 
     `response_format` (OpenAI's) or `grammar`, a kind and its text, say which answers are allowed
     (see `answer_grammar`). The node alone is shown them, like the prompt. `verify` is one of
@@ -52,6 +55,7 @@ def make_job(
     """
     if verify not in VERIFY_LEVELS:
         raise ValueError(f"verify must be one of {', '.join(VERIFY_LEVELS)}")
+    check_regions(regions)
     if max_tokens is not None and not 1 <= max_tokens <= OUTPUT_TOKENS_MAX:
         raise ValueError(f"max_tokens must be 1 to {OUTPUT_TOKENS_MAX}")
     context = min(model.card.context, model.summary.context)
@@ -77,8 +81,15 @@ def make_job(
         vocabulary=model.card.n_vocab,
         only=tuple(nodes),
         avoid=tuple(avoid),
+        regions=tuple(regions),
         price_in_max=model.summary.price_in,
         price_out_max=model.summary.price_out,
         grammar=packed,
         verify=verify,
     )
+
+
+def check_regions(regions: Sequence[str]) -> None:
+    """Raise ValueError unless they can be asked for."""
+    if len(regions) > REGIONS_MAX or not all(map(is_region, regions)):
+        raise ValueError(f'regions are up to {REGIONS_MAX} of the form "eu" or "eu-de-fra"')

@@ -15,6 +15,7 @@ from assay_protocol import messages as m
 from assay_protocol.classes import is_exact
 from assay_protocol.embeddings import check_texts, longest
 from assay_protocol.errors import AssayError
+from assay_protocol.regions import is_region
 from assay_protocol.samplers import validate
 from assay_protocol.signing import Signer, Verifier, open_signed, seal
 
@@ -73,6 +74,8 @@ class Issuing:
             raise AssayError("model_denied")
         validate(job.sampler)
         check_texts(job.sampler, job.n_in, job.max_tokens)
+        if not all(map(is_region, job.regions or ())):
+            raise AssayError("malformed", "a region is words of a-z and 0-9 with hyphens between")
         level = job.verify or "sample"
         if level not in m.VERIFY_LEVELS or (job.twin is not None and level != "quorum"):
             raise AssayError("verify_refused", f"one of {', '.join(m.VERIFY_LEVELS)}")
@@ -150,6 +153,8 @@ class Issuing:
                 raise AssayError("grammar_refused", "no node draws this model by a grammar")
             if self._scheduler.lacks_task(now, job):
                 raise AssayError("task_refused")
+            if self._scheduler.lacks_region(now, job):
+                raise AssayError("region_unserved")
             raise AssayError("no_capacity", retry_after_ms=BUSY_RETRY_MS)
         return node
 
@@ -165,6 +170,7 @@ class Issuing:
             at_risk=self._ledger.balance("escrow", node.key),
             class_id=offer.class_id,
             exact=is_exact(offer.class_id) and row.exact > 0,
+            region=node.region,
         )
 
     # ---- tickets that go on from others ----

@@ -38,6 +38,7 @@ class Node:
     auditing: int = 0
     joined: int = 0  # registrations of anybody until its last one
     device: str = ""  # what it says of itself, like `software`; nothing follows from either
+    region: str | None = None  # where it says it is; jobs may ask for it
     software: str = ""
 
     @property
@@ -121,6 +122,7 @@ class Registry:
         node.classes = {offer.model: offer.class_id for offer in message.offers}
         node.addresses = message.addresses
         node.device, node.software = message.device, message.software
+        node.region = message.region
         node.lease_until, node.draining = lease_until, False
         node.running = node.waiting = 0
         node.issued.clear()

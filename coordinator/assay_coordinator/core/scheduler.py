@@ -15,6 +15,7 @@ from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.registry import Node, Registry
 from assay_protocol.embeddings import longest, texts_per_job
 from assay_protocol.messages import Offer, SubmitJob
+from assay_protocol.regions import lies_in
 
 SAMPLE: Final = 8
 
@@ -60,6 +61,11 @@ class Scheduler:
         serving = [node for node in self._registry.listed(job.model) if node.serves(now, job.model)]
         return bool(serving) and not any(does(job, node.offers[job.model]) for node in serving)
 
+    def lacks_region(self, now: int, job: SubmitJob) -> bool:
+        """Whether nodes serve the model and none of them, free or not, is where `job` may go."""
+        serving = [node for node in self._registry.listed(job.model) if node.serves(now, job.model)]
+        return bool(serving) and not any(_is_there(job, node) for node in serving)
+
     def _sample(self, listed: Sequence[Node]) -> list[Node]:
         if len(listed) <= SAMPLE:
             return list(listed)
@@ -76,7 +82,7 @@ class Scheduler:
     def _fits(self, now: int, job: SubmitJob, node: Node) -> bool:
         if node.draining or not node.serves(now, job.model) or node.key in job.exclude:
             return False
-        if job.only and node.key not in job.only:
+        if (job.only and node.key not in job.only) or not _is_there(job, node):
             return False
         offer = node.offers[job.model]
         if job.sampler.grammar is not None and offer.grammar is None:
@@ -95,6 +101,10 @@ def does(job: SubmitJob, offer: Offer) -> bool:
     if texts is None or offer.dims is None:
         return texts is None and offer.dims is None
     return len(texts) <= texts_per_job(offer.dims)
+
+
+def _is_there(job: SubmitJob, node: Node) -> bool:
+    return job.regions is None or lies_in(node.region, job.regions)
 
 
 def _until_done_us(job: SubmitJob, node: Node) -> int:

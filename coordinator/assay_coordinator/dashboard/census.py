@@ -49,6 +49,7 @@ class SeenNode:
     waiting: int
     draining: bool
     device: str
+    region: str | None
     software: str
     earned: int
     escrow: int
@@ -184,6 +185,7 @@ def look(node: Node, ledger: Ledger, now: int) -> SeenNode:
         waiting=node.waiting,
         draining=node.draining,
         device=node.device,
+        region=node.region,
         software=node.software,
         earned=ledger.balance("earned", key),
         escrow=ledger.balance("escrow", key),

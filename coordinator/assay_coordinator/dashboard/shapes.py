@@ -45,6 +45,7 @@ def node_shape(node: SeenNode, core: Coordinator) -> Shape:
         "since": row.since,
         "draining": node.draining,
         "device": node.device,
+        "region": node.region,
         "models": [model_ref(model, core.catalogue) for model in node.offers],
         "jobs": row.jobs,
         "running": node.running,

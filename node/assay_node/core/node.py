@@ -61,6 +61,7 @@ class Profile:
     addresses: tuple[str, ...]
     software: str
     device: str
+    region: str = ""  # where its owner says it is; empty: not told
 
 
 @dataclass(slots=True)
@@ -549,6 +550,7 @@ class Node:
             addresses=profile.addresses,
             software=profile.software,
             device=profile.device,
+            region=profile.region or None,
         )
 
 

@@ -24,6 +24,7 @@ from assay_protocol.messages.parts import (
     Time,
     Tokens,
 )
+from assay_protocol.regions import REGIONS_MAX
 
 
 @message(10)
@@ -41,6 +42,7 @@ class SubmitJob:
     resume: ResumePoint | None = None
     verify: Name | None = None  # one of VERIFY_LEVELS; None: "sample"
     twin: TicketId | None = None  # draw what this ticket of yours draws, on another operator's node
+    regions: Annotated[tuple[Name, ...], Size(1, REGIONS_MAX)] | None = None  # where alone
 
 
 @struct
@@ -57,6 +59,7 @@ class Standing:
     at_risk: Credit  # pay held back, which a conviction forfeits
     class_id: Name
     exact: bool  # auditors of its own class found its answers equal bit for bit
+    region: Name | None = None  # where its owner says it is
 
 
 @message(12)

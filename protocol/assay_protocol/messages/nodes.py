@@ -28,6 +28,7 @@ class Register:
     addresses: Annotated[tuple[Address, ...], Size(1, limits.ADDRESSES_PER_NODE_MAX)]
     software: Name
     device: Name
+    region: Name | None = None  # where its owner says it is (regions.py)
 
 
 @message(52)

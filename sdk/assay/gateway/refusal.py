@@ -26,6 +26,7 @@ _STATUS: Final[dict[str, tuple[int, str]]] = {
     "grammar_refused": (400, "grammar_refused"),
     "task_refused": (400, "task_refused"),
     "not_finite": (400, "not_finite"),
+    "region_unserved": (400, "region_unserved"),
     "verify_refused": (400, "verify_refused"),
     "forbidden": (403, "forbidden"),
     "insufficient_credit": (402, "insufficient_credit"),

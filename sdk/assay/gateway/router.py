@@ -137,5 +137,5 @@ class Router:
 
 def _needs_network(body: Mapping[str, Any]) -> bool:
     """Whether it asks for what only the network gives."""
-    named = any(body.get(name) for name in ("node", "license", "grammar"))
+    named = any(body.get(name) for name in ("node", "region", "license", "grammar"))
     return named or body.get("verify") in ("now", "quorum")

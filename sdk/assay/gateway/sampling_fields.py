@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from assay.gateway.fields import Fields
-from assay.gateway.refusal import invalid, unsupported
+from assay.gateway.refusal import invalid
 from assay.gateway.settings import Settings
 from assay.stop_text import STOP_CHARACTERS_MAX, STOP_STRINGS_MAX
 from assay_protocol.limits import (
@@ -21,6 +21,7 @@ from assay_protocol.limits import (
     TOP_K_MAX,
 )
 from assay_protocol.messages import VERIFY_LEVELS
+from assay_protocol.regions import REGIONS_MAX, is_region
 
 SAMPLING: Final = frozenset(
     {
@@ -57,12 +58,14 @@ def sampling_options(fields: Fields) -> dict[str, Any]:
 
 
 def network_options(fields: Fields, settings: Settings) -> dict[str, Any]:
-    """`verify` and `nodes`, the extensions; a region is refused: the network knows none."""
-    if fields.has("region"):
-        raise unsupported(fields.at("region"), "the network does not tell where a node is")
+    """`verify`, `nodes` and `regions`, the extensions."""
     options: dict[str, Any] = {"verify": fields.choice("verify", VERIFY_LEVELS, settings.verify)}
     if nodes := fields.texts("node", NODES_MAX):
         options["nodes"] = tuple(_node(fields.at("node"), one) for one in nodes)
+    if regions := fields.texts("region", REGIONS_MAX):
+        if not all(map(is_region, regions)):
+            raise invalid(fields.at("region"), 'a region is words with hyphens between: "eu-de"')
+        options["regions"] = regions
     return options
 
 

@@ -30,7 +30,8 @@ REFUSAL_BYTES_MAX: Final = 64 << 10
 SAID_CHARACTERS_MAX: Final = 512
 RETRY_SECONDS_MAX: Final = 86_400
 PATHS: Final = ("/v1/chat/completions", "/v1/completions")
-_NETWORKS: Final = frozenset({"verify", "node", "license"})  # fields that an upstream has not
+# Fields that an upstream has not.
+_NETWORKS: Final = frozenset({"verify", "node", "region", "license"})
 _BOUNDS: Final = ("max_completion_tokens", "max_tokens")
 _DONE: Final = "[DONE]"
 

@@ -568,10 +568,9 @@ def registration(operator: bytes, **changes: Any) -> m.Register:
         "prefill_rate": 1_000_000,
         "decode_rate": 50_000,
     }
+    told = {"region": changes.pop("region", None), "software": "test", "device": "none"}
     offers = changes.pop("offers", None) or (m.Offer(**(offer | changes)),)
-    return m.Register(
-        operator=operator, offers=offers, addresses=("/memory/1",), software="test", device="none"
-    )
+    return m.Register(operator=operator, offers=offers, addresses=("/memory/1",), **told)
 
 
 def heartbeat(**changes: Any) -> m.Heartbeat:

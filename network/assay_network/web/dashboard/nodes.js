@@ -119,6 +119,7 @@ function hardware(node) {
   return card("Hardware and models",
     facts(
       ["Device", node.device || "not told since the coordinator started"],
+      node.region && ["Where, by its own word", node.region],
       node.software && ["Software", node.software],
       ["Operator", short(node.operator)],
     ),

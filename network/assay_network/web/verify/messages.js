@@ -41,15 +41,19 @@ const SAMPLER = struct(
 
 const ROUTE = struct("Route", { node: KEY, addresses: list(text(1, 256), 0, 8) });
 
-const STANDING = struct("Standing", {
-  state: NAME,
-  audits_passed: COUNT,
-  audits_failed: COUNT,
-  audit_bps: COUNT,
-  at_risk: CREDIT,
-  class_id: NAME,
-  exact: boolean,
-});
+const STANDING = struct(
+  "Standing",
+  {
+    state: NAME,
+    audits_passed: COUNT,
+    audits_failed: COUNT,
+    audit_bps: COUNT,
+    at_risk: CREDIT,
+    class_id: NAME,
+    exact: boolean,
+  },
+  { region: NAME },
+);
 
 export const TicketGrant = message(
   12, "TicketGrant", { ticket: SIGNED, route: ROUTE }, { standing: STANDING },
