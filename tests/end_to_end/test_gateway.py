@@ -32,7 +32,7 @@ async def test_an_openai_client_sees_openai(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     secret = add_key(keys, "tester", requests_per_minute=600)
     async with scripted_network(tmp_path) as network:
-        await start_paced(network, "node", 0.002)
+        await start_paced(network, "node", 0.002, region="eu-de")
         url = await start_gateway(network, "--keys", str(keys), "--responses", "16")
         await trio.to_thread.run_sync(use, url, secret)
         revoke_key(keys, "tester")
@@ -44,7 +44,7 @@ async def test_an_openai_client_sees_openai(tmp_path: Path) -> None:
 def use(url: str, secret: str) -> None:
     with OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
         assert [one.id for one in client.models.list()] == ["scripted"]
-        for part in (chat, stream, shaped, respond, complete):
+        for part in (chat, stream, shaped, respond, complete, place):
             part(client)
     with httpx.Client(base_url=url, headers={"x-api-key": secret}) as http:
         call_others(http)
@@ -123,6 +123,19 @@ def respond(client: OpenAI) -> None:
     )
     assert more.usage is not None
     assert more.usage.input_tokens > 0
+
+
+def place(client: OpenAI) -> None:
+    def ask(region: str) -> str | None:
+        answer = client.chat.completions.create(
+            model="scripted", messages=MESSAGES, max_tokens=8, extra_body={"region": region}
+        )
+        return answer.choices[0].message.content
+
+    assert ask("eu")
+    with pytest.raises(openai.BadRequestError) as elsewhere:
+        ask("na")
+    assert elsewhere.value.code == "region_unserved"
 
 
 def complete(client: OpenAI) -> None:
