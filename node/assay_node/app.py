@@ -32,6 +32,7 @@ from assay_node.core.node import Node, Profile
 from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engines import Engines, open_engines
 from assay_node.following import ChainFollower, follow_command
+from assay_node.gpu_power import power_limit
 from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare_model, read_card
 from assay_node.owner_limits import OwnerWatch, require_kept, terms_of
 from assay_node.rules_file import Compare, keeping, load_rules
@@ -97,7 +98,7 @@ async def run_node(
         cards = await _cards(settings, host, coordinator)
         budget_bytes = await trio.to_thread.run_sync(memory_budget, settings)
         candidates = await find_candidates(settings, cards, prepare, measure)
-        _hold(stack, candidates)
+        _hold(stack, settings, candidates)
         engines = await stack.enter_async_context(open_engines())
         stocked = await stock(
             engines,
@@ -382,10 +383,11 @@ async def _share(
         log.info("model_shared", mib_s=settings.share_mib_s, models=len(found))
 
 
-def _hold(stack: AsyncExitStack, candidates: Sequence[Candidate]) -> None:
-    """Nobody may evict a file that is offered, loaded or not."""
+def _hold(stack: AsyncExitStack, settings: Settings, candidates: Sequence[Candidate]) -> None:
+    """Hold GPUs to their power, and keep files that are offered, loaded or not, from eviction."""
     from assay_node.models.library import holding
 
+    stack.enter_context(power_limit(settings.max_watts))
     for one in candidates:
         for path in one.files:
             stack.enter_context(holding(path))

@@ -135,9 +135,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-zone", **keep, help="of --hours, like Europe/Zurich")
     client = "key, hex, of a client to serve, and no other; repeatable"
     parser.add_argument("--client", dest="clients", action="append", **keep, help=client)
+    refused = "key, hex, of a client not to serve; repeatable"
+    parser.add_argument(
+        "--refuse-client", dest="refused_clients", action="append", **keep, help=refused
+    )
+    parser.add_argument("--region", **keep, help="where the node is, for clients who ask: eu-de")
     for name in (
         "idle-minutes",
         "max-celsius",
+        "max-watts",
         "daily-upload-mib",
         "min-price-in",
         "min-price-out",

@@ -63,9 +63,11 @@ class Settings:
     time_zone: str = ""  # of `hours`, as IANA names it; empty: the machine's
     idle_minutes: int = 0  # work only when nobody typed for so long; 0: always
     max_celsius: int = 0  # pause while a GPU is hotter; 0: not looked at
+    max_watts: int = 0  # most each GPU may draw, set in the driver; 0: left as it is
     daily_upload_mib: int = 0  # most to send a day, of answers and model files; 0: any
     region: str = ""  # where the node is, for clients who ask: "eu-de"; empty: not told
     clients: tuple[str, ...] = ()  # keys, hex, whom alone to serve; empty: anybody
+    refused_clients: tuple[str, ...] = ()  # keys, hex, whom not to serve
     min_price_in: int = 0  # micro-credits per 1,000 tokens of prompt
     min_price_out: int = 0  # and of answer
     drain_timeout: int = 60
@@ -94,6 +96,8 @@ class Settings:
             "region must be words of a-z and 0-9 with hyphens between",
         )
         _require(all(map(_is_key, self.clients)), "clients must be 64 hexadecimal digits each")
+        refused = all(map(_is_key, self.refused_clients))
+        _require(refused, "refused_clients must be 64 hexadecimal digits each")
         one_only = self.engine != "llama" and self.models
         _require(not one_only, f"an engine {self.engine} serves one model")
         _require(all(_card_and_file(one)[0] for one in self.models), "models must be CARD[=FILE]")
@@ -156,6 +160,7 @@ _RANGES: Final = (
     ("share_mib_s", 0, 1 << 17),
     ("idle_minutes", 0, 1 << 20),
     ("max_celsius", 0, 200),
+    ("max_watts", 0, 10_000),
     ("daily_upload_mib", 0, 1 << 30),
     ("min_price_in", 0, 1 << 40),
     ("min_price_out", 0, 1 << 40),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -79,39 +81,47 @@ def free_memory() -> tuple[int, int]:
 
 def hottest_gpu() -> int | None:
     """Degrees Celsius of the hottest GPU; None where NVML tells none."""
+    with open_gpus() as (nvml, gpus):
+        if not gpus:
+            return None
+        try:
+            sensor = nvml.NVML_TEMPERATURE_GPU
+            return max(int(nvml.nvmlDeviceGetTemperature(gpu, sensor)) for gpu in gpus)
+        except nvml.NVMLError:
+            return None
+
+
+@contextmanager
+def open_gpus() -> Iterator[tuple[Any, list[Any]]]:
+    """NVML and its GPUs while the context lasts; no GPUs where there is no library or driver, or a
+    broken one. What is asked of them may raise `nvml.NVMLError`."""
     try:
         nvml: Any = importlib.import_module("pynvml")
         nvml.nvmlInit()
     except Exception:  # no package, no driver, or a broken one: each with an exception of its own
-        return None
+        yield None, []
+        return
     try:
-        gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        sensor = nvml.NVML_TEMPERATURE_GPU
-        return max((int(nvml.nvmlDeviceGetTemperature(gpu, sensor)) for gpu in gpus), default=None)
-    except nvml.NVMLError:
-        return None
+        try:
+            gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        except nvml.NVMLError:
+            gpus = []
+        yield nvml, gpus
     finally:
         nvml.nvmlShutdown()
 
 
 def _nvidia(which: str = "total") -> tuple[list[str], int]:
     """Names of the GPUs and the sum of their memory, total or free; nothing without a well NVML."""
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-    except ImportError:
-        return [], 0
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return [], 0
-    try:
-        gpus = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        names = [_text(nvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
-        return names, sum(int(getattr(nvml.nvmlDeviceGetMemoryInfo(gpu), which)) for gpu in gpus)
-    except nvml.NVMLError:
-        return [], 0
-    finally:
-        nvml.nvmlShutdown()
+    with open_gpus() as (nvml, gpus):
+        if not gpus:
+            return [], 0
+        try:
+            names = [_text(nvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
+            sizes = [int(getattr(nvml.nvmlDeviceGetMemoryInfo(gpu), which)) for gpu in gpus]
+        except nvml.NVMLError:
+            return [], 0
+        return names, sum(sizes)
 
 
 def _text(name: str | bytes) -> str:

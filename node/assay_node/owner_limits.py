@@ -20,6 +20,7 @@ from assay_network.logs import get_logger
 from assay_node.activity import idle_seconds
 from assay_node.config import Settings
 from assay_node.core.limits import Gate, Limits, SentToday, Surroundings, Terms, parse_window
+from assay_node.gpu_power import power_fault
 from assay_node.hardware import hottest_gpu
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
@@ -45,6 +46,7 @@ def terms_of(settings: Settings) -> Terms:
     """The limits on what jobs it takes."""
     return Terms(
         clients=frozenset(bytes.fromhex(key) for key in settings.clients),
+        refused=frozenset(bytes.fromhex(key) for key in settings.refused_clients),
         price_in_min=settings.min_price_in,
         price_out_min=settings.min_price_out,
     )
@@ -72,6 +74,8 @@ def unkept(settings: Settings) -> tuple[str, str] | None:
         return "idle_minutes", why
     if settings.max_celsius and seen.celsius is None:
         return "max_celsius", "no GPU here tells its temperature (NVML)"
+    if settings.max_watts and (why := power_fault(settings.max_watts)):
+        return "max_watts", why
     return None
 
 

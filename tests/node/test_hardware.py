@@ -9,6 +9,10 @@ import psutil
 import pytest
 
 from assay_node import hardware
+from assay_node.gpu_power import power_fault, power_limit
+from assay_protocol.errors import AssayError
+
+GPUS = ("NVIDIA GeForce RTX 4090", "NVIDIA L4")
 
 
 class FakeError(Exception):
@@ -24,6 +28,7 @@ class FakeNvml:
         self.fail_at = fail_at
         self.names = names
         self.open = 0
+        self.milliwatts = [450_000, 72_000]
 
     def nvmlInit(self) -> None:  # noqa: N802  # the library's own names
         self._fail("init")
@@ -44,6 +49,19 @@ class FakeNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
         self._fail("memory")
         return SimpleNamespace(total=(handle + 1) << 30, free=(handle + 1) << 20)
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(  # noqa: N802
+        self, handle: int
+    ) -> list[int]:
+        self._fail("constraints")
+        return [[150_000, 600_000], [40_500, 200_000]][handle]
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: int) -> int:  # noqa: N802
+        return self.milliwatts[handle]
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle: int, milliwatts: int) -> None:  # noqa: N802
+        self._fail(f"set {handle}")
+        self.milliwatts[handle] = milliwatts
 
     def _fail(self, where: str) -> None:
         if self.fail_at == where:
@@ -104,3 +122,41 @@ def test_free_memory_heeds_the_container(tmp_path: Path, monkeypatch: pytest.Mon
         assert hardware.free_memory() == (ram, 3 << 20)
     (tmp_path / "memory.max").write_text("max\n")
     assert hardware.free_memory()[0] > 1 << 20
+
+
+def test_power_is_limited_while_the_node_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml(names=GPUS)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert power_fault(160) == ""
+    with pytest.raises(KeyError), power_limit(160):
+        assert nvml.milliwatts == [160_000, 160_000]
+        raise KeyError
+    assert (nvml.milliwatts, nvml.open) == ([450_000, 72_000], 0)
+    with power_limit(0):
+        assert nvml.milliwatts == [450_000, 72_000]
+
+
+def test_a_driver_that_refuses_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = FakeNvml("set 1", names=GPUS)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    with pytest.raises(AssayError, match="max_watts") as refused, power_limit(160):
+        raise AssertionError("not reached")
+    assert refused.value.code == "config_invalid"
+    assert (nvml.milliwatts, nvml.open) == ([450_000, 72_000], 0)
+
+
+@pytest.mark.parametrize(
+    ("nvml", "watts", "said"),
+    [
+        (None, 200, "no GPU"),
+        (FakeNvml("init", names=GPUS), 200, "no GPU"),
+        (FakeNvml("constraints", names=GPUS), 200, "no limits"),
+        (FakeNvml(names=GPUS), 149, "150 to 600"),
+        (FakeNvml(names=GPUS), 201, "41 to 200"),
+    ],
+)
+def test_what_speaks_against_a_limit_is_said(
+    nvml: object, watts: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert said in power_fault(watts)

@@ -123,6 +123,8 @@ def test_settings_become_limits(tmp_path: Path) -> None:
         ('time_zone = "Mars/Olympus"', "Mars/Olympus"),
         ('time_zone = "../etc"', "../etc"),
         ('clients = ["short"]', "clients must be"),
+        ('refused_clients = ["short"]', "refused_clients must be"),
+        ('region = "EU"', "region must be"),
         ("max_celsius = 900", "max_celsius must be in"),
         ("idle_minute = 5", "did you mean 'idle_minutes'"),
     ],
@@ -139,7 +141,7 @@ def test_a_limit_that_cannot_be_kept_stops_the_start_and_the_doctor_says_so(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     terminals(tmp_path, monkeypatch, [])
-    for changes in ({"max_celsius": 80}, {"idle_minutes": 5}):
+    for changes in ({"max_celsius": 80}, {"idle_minutes": 5}, {"max_watts": 200}):
         settings = Settings(**changes, data_dir=str(tmp_path), engine="scripted")
         with pytest.raises(AssayError, match="cannot be kept here"):
             require_kept(settings, [])

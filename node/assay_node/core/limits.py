@@ -69,6 +69,7 @@ class Terms:
     """Whom and for how much the node serves. Prices in micro-credits per 1,000 tokens."""
 
     clients: frozenset[bytes] = frozenset()  # empty: anybody
+    refused: frozenset[bytes] = frozenset()  # whom not, all the same
     price_in_min: int = 0
     price_out_min: int = 0
 
@@ -76,6 +77,8 @@ class Terms:
         """Raises AssayError("forbidden") for a job the owner does not want."""
         if self.clients and ticket.client not in self.clients:
             raise AssayError("forbidden", "this node serves only clients its owner named")
+        if ticket.client in self.refused:
+            raise AssayError("forbidden", "this node's owner does not serve this client")
         if ticket.price_in < self.price_in_min or ticket.price_out < self.price_out_min:
             raise AssayError("forbidden", "the price is below what this node's owner asks")
 

@@ -222,6 +222,8 @@ def test_a_private_node_serves_only_whom_its_owner_named() -> None:
     mine = make_bench(terms=Terms(clients=frozenset({CLIENT.public_key})))
     mine.start(1, make_ticket(1))
     assert mine.node.running == 1
+    unwanted = make_bench(terms=Terms(refused=frozenset({CLIENT.public_key})))
+    assert refused(unwanted, 1) == "forbidden"
 
 
 @pytest.mark.parametrize(("price_in", "price_out"), [(99, 400), (100, 399)])
