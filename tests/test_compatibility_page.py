@@ -31,6 +31,25 @@ def test_a_failure_without_a_reason_is_told_as_ours() -> None:
     assert "| 1 of 2 |" in text
 
 
+def test_failures_of_others_that_begin_alike_share_a_row() -> None:
+    why = "x" * page.ALIKE_CHARACTERS
+    failed = [
+        {"test": "A.one", "status": "failed", "why": f"{why}1"},
+        {"test": "A.two", "status": "failed", "why": f"{why}2"},
+        {"test": "three", "status": "failed", "why": "y"},
+    ]
+    ran = {"version": "1", "seconds": 1, "outcomes": failed}
+    ours = {"version": "1", "seconds": 1, "outcomes": [{"test": "u", "status": "passed"}]}
+    subjects = {
+        "assay": {"version": "", "suites": {"litellm": ours}},
+        "llama-server": {"version": "1", "suites": {"litellm": ran}},
+    }
+    told = {"measured": RESULTS["measured"], "subjects": subjects}
+    text = page.written(page.PAGE.read_text(), told)
+    assert f"| litellm | `one`, `two` | {why}1 |" in text
+    assert "| litellm | `three` | y |" in text
+
+
 def test_all_suites_were_run_against_the_gateway() -> None:
     ran = {name: set(one["suites"]) for name, one in RESULTS["subjects"].items()}
     assert {page.OURS, page.SIMULATED} <= set(ran) <= set(page.NAMES)

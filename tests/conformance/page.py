@@ -20,6 +20,7 @@ NAMES: Final = {
     "llama-server": "llama-server",
     "llama-cpp-python": "llama-cpp-python's server",
 }
+ALIKE_CHARACTERS: Final = 40  # of what is said of a failure: then it is told with those like it
 _ABOUT: Final = {
     "llm-comply": "each answer and event against OpenAI's and Anthropic's schemas",
     "langchain-tests": "LangChain's own tests of chat models and embeddings, over langchain-openai",
@@ -116,10 +117,22 @@ def _others(results: dict[str, Any]) -> str:
         failures = _failures(results, name) if name in results["subjects"] else []
         if name.startswith(OURS) or not failures:
             continue
-        lines += [f"**{NAMES[name]}**\n", "| suite | test | said |", "|---|---|---|"]
-        lines += [f"| {suite} | `{test}` | {_cell(why)} |" for (suite, test), why in failures]
+        lines += [f"**{NAMES[name]}**\n", "| suite | tests | said of the first |", "|---|---|---|"]
+        for suite, tests, why in _alike(failures):
+            names = ", ".join(f"`{test.partition('.')[2] or test}`" for test in tests)
+            lines.append(f"| {suite} | {names} | {why} |")
         lines.append("")
     return "\n".join(lines) + "\n"
+
+
+def _alike(failures: list[tuple[tuple[str, str], str]]) -> list[tuple[str, list[str], str]]:
+    """Failures of a suite whose words begin alike, together: (suite, tests, the first one's)."""
+    found: dict[tuple[str, str], tuple[str, list[str], str]] = {}
+    for (suite, test), why in failures:
+        said = _cell(why)
+        _, tests, _ = found.setdefault((suite, said[:ALIKE_CHARACTERS]), (suite, [], said))
+        tests.append(test)
+    return list(found.values())
 
 
 def _failures(results: dict[str, Any], subject: str) -> list[tuple[tuple[str, str], str]]:
