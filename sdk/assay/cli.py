@@ -34,6 +34,7 @@ _HAND_OVERS: Final = {
     "chain": ("assay_contracts.follow.chain_command", "contracts"),
     "contracts": ("assay.contracts_command", "contracts"),
     "init": ("assay.init_command", "p2p"),
+    "top": ("assay.top.command", "top"),
 }
 
 
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         prog="assay",
         description="Use the Assay network.",
         epilog="also: assay init|gateway|governance|node|coordinator|chain|contracts|simnet "
-        "|selfcheck ... Exit codes: 0 it holds, 1 it failed, 2 wrong command or missing extra.",
+        "|selfcheck|top ... Exit codes: 0 it holds, 1 it failed, 2 wrong command or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="talk to a model; a prompt or a pipe asks once")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import httpx
@@ -38,6 +40,7 @@ async def test_a_network_is_watched_while_it_serves(tmp_path: Path) -> None:
         coordinator = (await web.get(f"http://{ours}/metrics")).content
         await looks_right(web, f"http://{ours}", network.key_of("node-a").hex())
         node = (await web.get(f"http://{theirs}/metrics")).content
+        await shown_by_top(ours, theirs, network.key_of("node-a").hex())
         await network.kill_and_reap("coordinator")
         with trio.fail_after(10):
             while (lost := await web.get(f"http://{theirs}/readyz")).status_code == 200:
@@ -67,6 +70,20 @@ async def looks_right(web: httpx.AsyncClient, url: str, node: str) -> None:
     assert one["state"] == "probation"
     assert one["device"]
     assert CLIENT.public_key.hex() not in (await web.get(f"{url}/api/jobs/{job['ticket']}")).text
+
+
+async def shown_by_top(coordinator: str, node: str, key: str) -> None:
+    """`assay top`, a program of its own, shows the node and the network it is of."""
+    program = [str(Path(sys.executable).with_name("assay")), "top", "--json", "--count", "2"]
+    given = ["--node", node, "--coordinator", coordinator, "--interval", "0.2"]
+    done = await trio.run_process([*program, *given], capture_stdout=True)
+    shown = json.loads(done.stdout.splitlines()[1])
+    (row,) = shown["nodes"]
+    told = [row[name] for name in ("source", "node", "state", "standing", "jobs_done", "model")]
+    assert told == [node, key, "serving", "probation", 1, "scripted"]
+    assert (row["tokens_out_per_second"], row["memory"] > 0) == (0, True)
+    assert row["history"] == [0]
+    assert (shown["network"]["state"], shown["network"]["jobs"]) == ("ready", 1)
 
 
 def test_an_address_that_is_none_is_wrong_usage(
