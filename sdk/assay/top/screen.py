@@ -38,6 +38,7 @@ up, down    choose the node below the list
 TTFT is the time from a job's stream to its first token, TPOT that for
 each later one; 50 and 95 in 100 are at most so long, of the last minute.
 A node that does not answer is gone, with the reason in brackets."""
+_GREEN, _AMBER, _RED = "#8fd05a", "#ffaf5f", "#ff6b7a"  # 6:1 and more on textual's dark ground
 _CALM: Final = frozenset({"serving", "ready", "active", ""})
 _GRAVE: Final = frozenset({GONE, "convicted", "suspended", "faulty"})
 
@@ -291,10 +292,10 @@ def _cell(column: Column, row: NodeView) -> Text:
 
 
 def _style(*states: str) -> str:
-    """Green for what is well, red for what is not, yellow for what passes."""
+    """For what is well, what is not, and what passes."""
     if any(state in _GRAVE for state in states):
-        return "red"
-    return "green" if all(state in _CALM for state in states) else "yellow"
+        return _RED
+    return _GREEN if all(state in _CALM for state in states) else _AMBER
 
 
 def _identity(row: NodeView) -> str:
