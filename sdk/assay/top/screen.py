@@ -102,7 +102,7 @@ class TopScreen(App[None]):
             border: solid $foreground 60%; background: $background; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "end"),
+        Binding("q,ctrl+c", "quit", "end", priority=True),
         Binding("s", "sort", "sort"),
         Binding("p", "pause", "pause"),
         Binding("question_mark,h", "help", "help"),
