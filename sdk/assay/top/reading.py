@@ -19,8 +19,8 @@ import httpx
 from assay.top.core import words
 from assay.top.core.network_view import NetworkLook
 from assay.top.core.node_view import Look
-from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
+from assay_protocol.urls import http_url
 
 LOOK_SECONDS: Final = 3.0
 BODY_BYTES_MAX: Final = 2 << 20  # of one page
