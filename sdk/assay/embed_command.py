@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
@@ -94,7 +94,8 @@ def embed(options: argparse.Namespace) -> int:
         finally:
             keep_records(options.receipt, tuple(seen.receipts))
             summary = seen.summary(time.monotonic() - started)
-            _tell(summary, options)
+            if seen.texts or seen.receipts:
+                _tell(summary, options)
     return OK if 0 < summary["receipts_verified"] == summary["receipts"] else FAILED
 
 
@@ -144,15 +145,14 @@ class _Output:
     def __init__(self, stack: ExitStack, kind: str, path: Any) -> None:
         """Raises AssayError("config_invalid") if the file cannot be made, or is there."""
         self._npy, self._rows, self._vectors = kind == "npy", 0, bytearray()
-        self._ended = False
+        self._written = False
         self._file: BinaryIO = sys.stdout.buffer
         if path is not None:
             try:
                 self._file = stack.enter_context(path.open("xb"))
             except OSError as error:
                 raise AssayError("config_invalid", f"{path}: {error.strerror}") from error
-            if self._npy:
-                stack.callback(lambda: self._ended or path.unlink())
+            stack.callback(lambda: self._written or path.unlink())  # nothing came: no file
         elif self._npy and sys.stdout.isatty():
             raise AssayError("config_invalid", "--format npy is no text: give --out or a pipe")
 
@@ -169,6 +169,7 @@ class _Output:
             line = json.dumps({"index": index, "embedding": numbers}, separators=(",", ":"))
             self._file.write(line.encode() + b"\n")
         self._file.flush()
+        self._written = True
 
     def end(self) -> None:
         """All are there."""
@@ -177,7 +178,7 @@ class _Output:
             self._file.write(npy_head(self._rows, columns))
             self._file.write(self._vectors)
             self._file.flush()
-        self._ended = True
+            self._written = True
 
 
 def npy_head(rows: int, columns: int) -> bytes:
@@ -189,9 +190,12 @@ def npy_head(rows: int, columns: int) -> bytes:
 
 
 def _tell(summary: dict[str, Any], options: argparse.Namespace) -> None:
-    """Who computed them, what it cost and what was checked: the last line, or on standard error."""
-    if options.json and (options.format == "jsonl" or options.out is not None):
-        print_json({"summary": summary})
+    """Who computed them, what it cost and what was checked: on standard error, or with --json as
+    the last line, unless a matrix is there."""
+    if options.json:
+        matrix = options.format == "npy" and options.out is None
+        with redirect_stdout(sys.stderr) if matrix else nullcontext():
+            print_json({"summary": summary})
         return
     nodes: Sequence[bytes] = summary["nodes"]
     parts = [

@@ -179,4 +179,10 @@ def test_what_came_before_a_failure_stays_and_its_receipts_are_kept(
     assert list(read_records(kept.read_bytes())) == [TRUE, TRUE]
     install(monkeypatch, Embedder(fail_at=0))
     assert cli.main(["embed", "one", "--format", "npy", "--out", str(half)]) == 1
-    assert not half.exists(), "half a matrix is none"
+    install(monkeypatch, Embedder(fail_at=0))
+    assert cli.main(["embed", "one", "--out", str(half)]) == 1
+    assert not half.exists(), "half a matrix is none, and so are no lines"
+    install(monkeypatch, Embedder())
+    capfd.readouterr()
+    assert cli.main(["embed", "one", "--format", "npy", "--json"]) == 0
+    assert json.loads(capfd.readouterr().err)["summary"]["texts"] == 1
