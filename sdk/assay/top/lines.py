@@ -17,7 +17,7 @@ UNKNOWN: Final = "-"
 KEY_SHOWN: Final = 8
 BARS: Final = "▁▂▃▄▅▆▇█"
 _MICRO: Final = 1_000_000
-_GPU: Final = (("busy_percent", "%"), ("celsius", "°C"), ("watts", "W"))
+_GPU: Final = (("busy_percent", "%"), ("celsius", "C"), ("watts", "W"))
 _GIB: Final = 1 << 30
 
 

@@ -140,12 +140,9 @@ class TopScreen(App[None]):
             self._draw()
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Tell of the chosen node below the list. Who has not chosen is told of the first, which
-        may be another after every look; the table's events come later than what caused them."""
-        row = event.cursor_row
-        if row == self._table.cursor_row != self._place and row < len(self._rows):
-            self._chosen, self._place = _identity(self._rows[row]), row
-            self._draw_detail()
+        """Tell of the chosen node below the list."""
+        self._heed_choice()
+        self._draw_detail()
 
     def action_sort(self) -> None:
         """By the next of SORTS."""
@@ -194,7 +191,16 @@ class TopScreen(App[None]):
             style = _style(picture.network.state)
             self._network.update(Text(lines.network_line(picture.network), style=style))
 
+    def _heed_choice(self) -> None:
+        """Where the cursor is not where it was put, somebody moved it. Who has not chosen is told
+        of the first node, which may be another after every look. The table's events come later
+        than what caused them, so the cursor is asked, also before the list changes."""
+        row = self._table.cursor_row
+        if row != self._place and row < len(self._rows):
+            self._chosen, self._place = _identity(self._rows[row]), row
+
     def _draw_list(self) -> None:
+        self._heed_choice()
         picture = self._picture
         self._rows = sorted_nodes(picture.nodes if picture else (), self._sort)
         columns = fitting(COLUMNS, self.size.width)

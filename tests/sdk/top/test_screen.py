@@ -43,6 +43,7 @@ def drive(what: Drive, size: tuple[int, int] = (80, 24), coordinator: bool = Tru
         async with screen.run_test(size=size) as pilot:
             while watched.looks < 3:
                 await pilot.pause(INTERVAL)
+            await pilot.pause()
             await what(pilot, screen, watched)
 
     asyncio.run(run())
@@ -52,6 +53,22 @@ def shown(screen: TopScreen) -> list[str]:
     """The terminal's rows, as a person sees them."""
     strips = screen.screen._compositor.render_strips()
     return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+
+
+async def until(screen: TopScreen, text: str) -> str:
+    """The whole terminal once it shows `text`."""
+    with anyio.fail_after(10):
+        while text not in (found := "\n".join(shown(screen))):
+            await anyio.sleep(INTERVAL)
+    return found
+
+
+async def more_looks(watched: Watched) -> None:
+    """Until it was asked thrice more."""
+    before = watched.looks
+    with anyio.fail_after(10):
+        while watched.looks < before + 3:
+            await anyio.sleep(INTERVAL)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (40, 10), (20, 5)])
@@ -76,21 +93,18 @@ def test_keys_sort_pause_choose_and_end() -> None:
     async def check(pilot: Pilot[None], screen: TopScreen, watched: Watched) -> None:
         assert "by state" in shown(screen)[0]
         await pilot.press("s")
-        assert "by tokens" in shown(screen)[0]
+        await until(screen, "by tokens")
         first = next(row for row in shown(screen) if row.startswith("abababab"))
         assert "20.0" in first
         await pilot.press("p")
-        await pilot.pause(INTERVAL)
+        await until(screen, "PAUSED")
         looks = watched.looks
-        assert "PAUSED" in shown(screen)[0]
         await pilot.pause(5 * INTERVAL)
         assert watched.looks == looks
         await pilot.press("down")
-        await pilot.pause()
-        assert "there  gone: unreachable" in "\n".join(shown(screen))
+        await until(screen, "there  gone: unreachable")
         await pilot.press("p")
-        await pilot.pause(5 * INTERVAL)
-        assert watched.looks > looks
+        await more_looks(watched)
         assert "there  gone: unreachable" in "\n".join(shown(screen)), "it stays chosen"
 
     drive(check)
@@ -111,10 +125,8 @@ def test_help_opens_and_any_key_closes_it_while_looks_go_on() -> None:
     async def check(pilot: Pilot[None], screen: TopScreen, watched: Watched) -> None:
         await pilot.press("question_mark")
         assert isinstance(screen.screen, Help)
-        looks = watched.looks
-        await pilot.pause(5 * INTERVAL)
-        assert watched.looks > looks
-        assert "pause: ask nobody" in "\n".join(shown(screen))
+        await until(screen, "pause: ask nobody")
+        await more_looks(watched)
         await pilot.press("x")
         assert not isinstance(screen.screen, Help)
 
@@ -144,10 +156,8 @@ def test_without_colours_every_state_is_a_word(monkeypatch: pytest.MonkeyPatch) 
 def test_an_owner_sees_one_node_and_no_network() -> None:
     async def check(pilot: Pilot[None], screen: TopScreen, watched: Watched) -> None:
         await pilot.press("down")
-        await pilot.pause()
-        text = "\n".join(shown(screen))
+        text = await until(screen, "max_celsius 80")
         assert "network" not in text
-        assert "max_celsius 80" in text
         assert "timeout at" in text
         assert "█" in text
         assert not screen.query_one("#network", Static).display
