@@ -24,6 +24,7 @@ PROGRAMS = (
     "assay.contracts_command",
     "assay_contracts.follow.chain_command",
     "assay.init_command",
+    "assay.top.command",
 )
 # What they print is a script for a shell; or another program's, whose own `init` takes it.
 WITHOUT = {"assay completion", "assay init node", "assay init coordinator", "assay init gateway"}

@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
+import pytest
+
+from assay.top.core.network_view import NetworkView
+from assay.top.core.node_view import NodeView
 from metrics_page import PAGE, sample_names, written
 from tidy_rules import ROOT
 
@@ -36,6 +41,15 @@ def test_the_dashboard_is_one_that_can_be_imported() -> None:
         if "datasource" in one
     }
     assert sources == {'{"type": "prometheus", "uid": "${source}"}'}
+
+
+@pytest.mark.parametrize(("part", "shape"), [("nodes", NodeView), ("network", NetworkView)])
+def test_the_page_names_every_field_of_assay_top(part: str, shape: type) -> None:
+    block = re.search(rf"<!-- top {part} -->\n(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)
+    assert block is not None
+    rows = [line.split(" | ")[0] for line in block[1].splitlines()[2:]]
+    told = re.findall(r"`(\w+)`", " ".join(rows))
+    assert sorted(told) == sorted(field.name for field in fields(shape))
 
 
 def _queries() -> Iterator[str]:

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
-from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
 from assay_protocol.extras import missing_text
 from assay_protocol.traces import PARENTS, span_id, trace_id
+from assay_protocol.urls import http_url
 
 QUEUE_MAX: Final = 4_096  # spans that wait for the collector
 BATCH_MAX: Final = 512

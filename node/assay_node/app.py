@@ -33,7 +33,9 @@ from assay_node.core.parameters import SECOND_US, Parameters
 from assay_node.engines import Engines, open_engines
 from assay_node.following import ChainFollower, follow_command
 from assay_node.gpu_power import power_limit
+from assay_node.last_error import LastError
 from assay_node.loading import EngineFactory, PrepareModel, open_engine, prepare_model, read_card
+from assay_node.machine import Machine, MachineWatch
 from assay_node.owner_limits import OwnerWatch, require_kept, terms_of
 from assay_node.rules_file import Compare, keeping, load_rules
 from assay_node.running import only_node
@@ -47,7 +49,16 @@ from assay_node.serving import (
     stock,
 )
 from assay_node.start_checks import require_disk, skew_seconds
-from assay_node.status import Meter, Status, notify_systemd, snapshot, write_status
+from assay_node.status import (
+    Home,
+    Meter,
+    Seen,
+    Status,
+    limits_told,
+    notify_systemd,
+    snapshot,
+    write_status,
+)
 from assay_node.store import ReceiptStore
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
@@ -90,7 +101,7 @@ async def run_node(
     coordinator = parse_coordinator(settings.coordinator)
     directory = await trio.to_thread.run_sync(_prepare_directory, settings.directory)
     raise_descriptor_limit()
-    metrics = _metrics(settings)
+    metrics, errors = _metrics(settings), LastError()
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
         stack.enter_context(only_node(directory))
@@ -134,11 +145,11 @@ async def run_node(
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
             keep_rules=keeping(directory, await _comparing(stack, settings)),
-            observe=_observers(settings, metrics, stack),
+            observe=_observers(settings, metrics, errors, stack),
         )
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
-        watch = _Watch(settings, runtime, host, engines, clock, report, directory, metrics)
+        watch = _Watch(settings, runtime, host, engines, clock, report, metrics, errors, cards)
         return await _serve(runtime, watch, _owner(settings, runtime, host, clock), stop, follower)
 
 
@@ -153,24 +164,32 @@ class _Watch:
         engines: Engines,
         clock: Callable[[], int],
         report: Report | None,
-        directory: Path,
         metrics: NodeMetrics | None,
+        errors: LastError,
+        cards: Sequence[ModelCard | None],
     ) -> None:
         self._settings, self._runtime, self._host = settings, runtime, host
         self._engines, self._clock, self._report = engines, clock, report
-        self._directory, self._meter = directory, Meter(clock())
+        self._directory, self._meter = settings.directory, Meter(clock())
         self._restarts, self._metrics = 0, metrics
+        names = {card.model: card.name for card in cards if card is not None}
+        self._home = Home(host.public_key, settings.engine, limits_told(settings), names)
+        self._errors = errors
+        self._machine, self._url, self._rate = Machine(), "", 0.0
         self._skewed = False
 
     async def run(self) -> None:
+        machine = MachineWatch()
         while True:
+            self._machine = await trio.to_thread.run_sync(machine.look)
             self.look()
             await trio.sleep(self._settings.status_interval)
 
     def look(self) -> None:
         """Write and report one status; a full disk must not stop the node."""
         now = self._clock()
-        status = self._status(now, self._meter.rate(now, self._runtime.node.tally.tokens))
+        self._rate = self._meter.rate(now, self._runtime.node.tally.tokens)
+        status = self._status()
         if status.engine_restarts > self._restarts:
             log.warning("engine_restarted", restarts=status.engine_restarts)
             self._restarts = status.engine_restarts
@@ -190,12 +209,13 @@ class _Watch:
         address, metrics = self._settings.metrics_address, self._metrics
         if address is None or metrics is None:
             return
-        from assay_network.monitor import Monitored, run_monitor
+        from assay_network.monitor import Monitored, json_page, run_monitor
 
-        metrics.follow(lambda: self._status(self._clock(), 0.0))
+        metrics.follow(self._status)
         monitored = Monitored(metrics=metrics.text, faults=self._faults)
-        url = await nursery.start(run_monitor, monitored, address)
-        log.info("monitor_served", url=url)
+        pages = [json_page("/status", lambda: self._status().json())]
+        self._url = await nursery.start(run_monitor, monitored, address, pages)
+        log.info("monitor_served", url=self._url)
 
     def _faults(self) -> list[str]:
         """Why nobody would be sent here, or why a job that comes would be refused."""
@@ -208,19 +228,17 @@ class _Watch:
             faults.append("model_denied")
         return faults
 
-    def _status(self, now: int, rate: float) -> Status:
-        runtime = self._runtime
-        return snapshot(
-            runtime.node,
-            restarts=self._engines.restarts,
-            now=now,
-            rate=rate,
-            key=self._host.public_key,
+    def _status(self) -> Status:
+        seen = Seen(
             addresses=self._host.addresses,
-            engine=self._settings.engine,
-            device=runtime.node.device,
-            connected=runtime.connected,
+            connected=self._runtime.connected,
+            restarts=self._engines.restarts,
+            metrics=self._url,
+            machine=self._machine,
+            error=self._errors,
         )
+        now, node = self._clock(), self._runtime.node
+        return snapshot(node, self._home, seen, now=now, rate=self._rate)
 
 
 async def _serve(
@@ -278,16 +296,14 @@ def _owner(
 
 
 def _observers(
-    settings: Settings, metrics: NodeMetrics | None, stack: AsyncExitStack
-) -> Observe | None:
+    settings: Settings, metrics: NodeMetrics | None, errors: LastError, stack: AsyncExitStack
+) -> Observe:
     """Everybody who is told what the node does."""
-    told = [] if metrics is None else [metrics.observe]
+    told = [errors.observe] if metrics is None else [errors.observe, metrics.observe]
     if settings.otlp:
         from assay_node.tracing import NodeTraces
 
         told.append(NodeTraces(stack.enter_context(exporter(settings.otlp, "assay-node"))).observe)
-    if not told:
-        return None
 
     def observe(now: int, event: on.Event, effects: Sequence[do.Effect]) -> None:
         for one in told:

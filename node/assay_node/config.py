@@ -17,12 +17,12 @@ from zoneinfo import ZoneInfo
 from assay_network.http_listener import parse_address
 from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
-from assay_network.urls import http_url
 from assay_node.core.limits import WINDOWS_MAX, parse_window
 from assay_node.hardware import spare_cores
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import MODELS_PER_NODE_MAX
 from assay_protocol.regions import is_region
+from assay_protocol.urls import http_url
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_NODE_"
 ENGINES: Final = ("llama", "scripted", "openai")

@@ -8,16 +8,24 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from assay_node.config import Settings
 from assay_node.core.node import Node
+from assay_node.last_error import LastError
+from assay_node.machine import Machine
 from assay_protocol.errors import AssayError
 
 STATUS_FILE: Final = "status.json"
 MICRO: Final = 1_000_000
 STALE_SECONDS: Final = 30  # older than this, the node that wrote it is not well
+_LIMITS: Final = (
+    *("hours", "time_zone", "idle_minutes", "max_celsius", "daily_upload_mib", "clients"),
+    *("min_price_in", "min_price_out", "memory_gib", "models_quota_gib", "share_mib_s"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,13 @@ class Status:
     rules: int  # the version of governance's that is in force here; -1: none
     denied: int  # models of this node that they do not allow
     models: tuple[dict[str, Any], ...]  # of several: model, state (core/residency.py) and jobs
+    name: str  # of the first model, as its card says; empty without a card
+    class_id: str  # in which it is computed
+    metrics: str  # URL of the pages about this node; empty: none are served
+    limits: dict[str, Any]  # that the owner set, by the settings' names; of `clients` how many
+    machine: Machine
+    last_error: str  # a code of docs/errors.md; empty: nothing went wrong since the start
+    last_error_at: int
 
     def line(self) -> str:
         """For people."""
@@ -103,20 +118,39 @@ class Meter:
         return rate
 
 
-def snapshot(
-    node: Node,
-    *,
-    restarts: int,
-    now: int,
-    rate: float,
-    key: bytes,
-    addresses: tuple[str, ...],
-    engine: str,
-    device: str,
-    connected: bool,
-) -> Status:
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What stays of a node as long as its process lives. `names` are of models, by digest."""
+
+    key: bytes
+    engine: str
+    limits: dict[str, Any] = field(default_factory=dict)
+    names: Mapping[bytes, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is seen around the core at one moment."""
+
+    addresses: tuple[str, ...]
+    connected: bool
+    restarts: int
+    metrics: str
+    machine: Machine
+    error: LastError
+
+
+def limits_told(settings: Settings) -> dict[str, Any]:
+    """The owner's limits that are set. Keys of clients stay unsaid: only how many there are."""
+    values = {name: getattr(settings, name) for name in _LIMITS}
+    values["clients"] = len(values["clients"])
+    return {name: value for name, value in values.items() if value}
+
+
+def snapshot(node: Node, home: Home, seen: Seen, *, now: int, rate: float) -> Status:
     """The status of `node` now."""
     tally, repute, slots = node.tally, node.repute, node.slots
+    first, served = next(iter(node.served.items()))
     if node.draining:
         phase = "drained" if node.drained else "draining"
     elif node.paused:
@@ -126,16 +160,16 @@ def snapshot(
     return Status(
         at=now,
         pid=os.getpid(),
-        node=key.hex(),
-        addresses=addresses,
-        engine=engine,
-        device=device,
-        model=next(iter(node.served)).hex(),
+        node=home.key.hex(),
+        addresses=seen.addresses,
+        engine=home.engine,
+        device=node.device,
+        model=first.hex(),
         phase=phase,
         paused=node.paused,
         state=repute.state,
         reason=repute.reason,
-        connected=connected,
+        connected=seen.connected,
         running=min(node.running, slots),
         slots=slots,
         queued=max(0, node.running - slots),
@@ -152,11 +186,18 @@ def snapshot(
         receipts_owed=node.receipts_owed,
         receipts_booked=tally.receipts_booked,
         receipts_refused=tally.receipts_refused,
-        engine_restarts=restarts,
+        engine_restarts=seen.restarts,
         clock_skew_ms=repute.clock_skew_us // 1000,
         rules=node.rules.version,
         denied=sum(not node.rules.allows(model) for model in node.served),
         models=_models(node),
+        name=home.names.get(first, ""),
+        class_id=served.class_id,
+        metrics=seen.metrics,
+        limits=home.limits,
+        machine=seen.machine,
+        last_error=seen.error.code,
+        last_error_at=seen.error.at,
     )
 
 

@@ -15,7 +15,7 @@ from assay.answers import Completion, Delta, JobFailed
 from assay.cli import FAILED, OK, print_json, printable
 from assay.client import BlockingStream, Client
 from assay.events import Resumed
-from assay.records import write_records
+from assay.records import ReceiptRecord, write_records
 from assay.standing import standing_of
 from assay.verdicts import Verdict
 from assay.verify import verify_answer
@@ -55,16 +55,17 @@ def submit(options: argparse.Namespace) -> int:
             else:
                 code, result = _ask(client, [{"role": "user", "content": prompt}], options)
         except JobFailed as failure:
-            _keep(options.receipt, failure.partial)
+            keep_records(options.receipt, failure.partial.receipts + failure.partial.twins)
             raise
-    _keep(options.receipt, result)
+    keep_records(options.receipt, result.receipts + result.twins)
     return code
 
 
-def _keep(path: Path | None, result: Completion) -> None:
+def keep_records(path: Path | None, records: tuple[ReceiptRecord, ...]) -> None:
+    """Write them to the file that --receipt names, if it does: they hold the prompt."""
     if path is not None:
         path.touch(mode=0o600)
-        path.write_bytes(write_records(result.receipts + result.twins))
+        path.write_bytes(write_records(records))
 
 
 def network(options: argparse.Namespace) -> int:

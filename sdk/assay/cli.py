@@ -34,6 +34,7 @@ _HAND_OVERS: Final = {
     "chain": ("assay_contracts.follow.chain_command", "contracts"),
     "contracts": ("assay.contracts_command", "contracts"),
     "init": ("assay.init_command", "p2p"),
+    "top": ("assay.top.command", "top"),
 }
 
 
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         prog="assay",
         description="Use the Assay network.",
         epilog="also: assay init|gateway|governance|node|coordinator|chain|contracts|simnet "
-        "|selfcheck ... Exit codes: 0 it holds, 1 it failed, 2 wrong command or missing extra.",
+        "|selfcheck|top ... Exit codes: 0 it holds, 1 it failed, 2 wrong command or missing extra.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chat = commands.add_parser("chat", help="talk to a model; a prompt or a pipe asks once")
@@ -88,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     submit.add_argument("--raw", action="store_true", help="plain text, without a chat template")
     submit.add_argument("--receipt", type=Path, help="file to write the receipt records to")
     submit.set_defaults(run=_run("assay.chat_command", "submit", "p2p"))
+    _add_embed(commands)
     check = commands.add_parser("verify", help="check a receipt file offline")
     check.add_argument("file", type=Path)
     check.add_argument("--coordinator", help="public key (hex) the tickets must be signed with")
@@ -107,6 +109,20 @@ def parser() -> argparse.ArgumentParser:
     complete.add_argument("shell", choices=("bash", "zsh"))
     complete.set_defaults(run=_completion)
     return top
+
+
+def _add_embed(commands: Any) -> None:
+    embed = commands.add_parser("embed", help="vectors of texts: of each argument, or each line")
+    _add_coordinator_options(embed)
+    embed.add_argument("text", nargs="*", help="else the lines of --file or of standard input")
+    embed.add_argument("--file", type=Path, help="a text a line")
+    embed.add_argument("--model", help="one that embeds")
+    levels = tuple(level for level in VERIFY_LEVELS if level != "quorum")  # it compares tokens
+    embed.add_argument("--verify", choices=levels, default="sample", help="now: wait for audits")
+    embed.add_argument("--format", choices=("jsonl", "npy"), default="jsonl")
+    embed.add_argument("--out", type=Path, help="a new file for the vectors")
+    embed.add_argument("--receipt", type=Path, help="file to write the receipt records to")
+    embed.set_defaults(run=_run("assay.embed_command", "embed", "p2p"))
 
 
 def _add_receipt(commands: Any) -> None:

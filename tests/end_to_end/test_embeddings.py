@@ -4,8 +4,11 @@ gateway, a coordinator, and nodes that compute a small BERT of arbitrary numbers
 from __future__ import annotations
 
 import base64
+import io
 import json
+import os
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ import pytest
 import trio
 from openai import OpenAI
 
-from assay import AsyncClient, ReceiptRecord
+from assay import AsyncClient, ReceiptRecord, read_records
 from assay.embedding import EmbeddingsFailed
 from assay.tokenizer import Tokenizer
 from assay.verify import replay, verify
@@ -71,6 +74,41 @@ async def test_an_openai_client_embeds_and_its_receipts_are_replayed(tmp_path: P
         assert peek(Receipt, record.receipt).class_id.endswith("/E")
         checked = await trio.to_thread.run_sync(lambda: replay(record, world.file, threads=1))
         assert [step.ok for step in checked.steps] == [True]
+        await embed_by_command(tmp_path, network.address, found.vectors)
+
+
+async def embed_by_command(
+    folder: Path, coordinator: str, vectors: Sequence[Sequence[float]]
+) -> None:
+    """`assay embed`, a program of its own: the same bits as lines and as a matrix, and receipts."""
+    places = {name: str(folder / "home") for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME")}
+
+    async def run(*given: str, stdin: bytes = b"") -> bytes:
+        program = str(Path(sys.executable).with_name("assay"))
+        flags = ["--coordinator", coordinator, "--model", "small-bert"]
+        with trio.fail_after(60):
+            done = await trio.run_process(
+                [program, "embed", *flags, *given],
+                stdin=stdin,
+                capture_stdout=True,
+                env=os.environ | places,
+            )
+        return done.stdout
+
+    kept = folder / "kept.records"
+    out = await run(*TEXTS, "--json", "--verify", "now", "--receipt", str(kept))
+    *rows, last = [json.loads(line) for line in out.splitlines()]
+    assert [row["index"] for row in rows] == [0, 1, 2, 3]
+    assert [tuple(row["embedding"]) for row in rows] == list(vectors)
+    told = last["summary"]
+    assert (told["receipts"], told["receipts_verified"], told["audits"]) == (1, 1, ["passed"])
+    assert told["credit"] == -(-told["prompt_tokens"] * PRICE // 1000)
+    (record,) = read_records(kept.read_bytes())
+    assert verify(record).ok
+    lines = "".join(f"{text}\n" for text in TEXTS).encode()
+    matrix = np.load(io.BytesIO(await run("--format", "npy", stdin=lines)))
+    assert matrix.dtype == np.dtype("<f4")
+    assert [tuple(row) for row in matrix.tolist()] == list(vectors)
 
 
 def use(url: str, world: World) -> None:

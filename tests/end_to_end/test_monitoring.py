@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,7 +41,10 @@ async def test_a_network_is_watched_while_it_serves(tmp_path: Path) -> None:
         coordinator = (await web.get(f"http://{ours}/metrics")).content
         await looks_right(web, f"http://{ours}", network.key_of("node-a").hex())
         node = (await web.get(f"http://{theirs}/metrics")).content
+        await shown_by_top(ours, theirs, network.key_of("node-a").hex())
         await network.kill_and_reap("coordinator")
+        shown = await top_told("--coordinator", ours, "--count", "1")
+        assert (shown["network"]["state"], shown["network"]["fault"]) == ("gone", "unreachable")
         with trio.fail_after(10):
             while (lost := await web.get(f"http://{theirs}/readyz")).status_code == 200:
                 await trio.sleep(0.05)
@@ -67,6 +73,26 @@ async def looks_right(web: httpx.AsyncClient, url: str, node: str) -> None:
     assert one["state"] == "probation"
     assert one["device"]
     assert CLIENT.public_key.hex() not in (await web.get(f"{url}/api/jobs/{job['ticket']}")).text
+
+
+async def shown_by_top(coordinator: str, node: str, key: str) -> None:
+    """The node and the network it is of."""
+    given = ["--node", node, "--coordinator", coordinator, "--interval", "0.2", "--count", "2"]
+    shown = await top_told(*given)
+    (row,) = shown["nodes"]
+    told = [row[name] for name in ("source", "node", "state", "standing", "jobs_done", "model")]
+    assert told == [node, key, "serving", "probation", 1, "scripted"]
+    assert (row["tokens_out_per_second"], row["memory"] > 0) == (0, True)
+    assert row["history"] == [0]
+    assert (shown["network"]["state"], shown["network"]["jobs"]) == ("ready", 1)
+
+
+async def top_told(*given: str) -> dict[str, Any]:
+    """The last that `assay top`, a program of its own, says."""
+    program = [str(Path(sys.executable).with_name("assay")), "top", "--json", *given]
+    done = await trio.run_process(program, capture_stdout=True)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 def test_an_address_that_is_none_is_wrong_usage(

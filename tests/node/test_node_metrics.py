@@ -108,6 +108,10 @@ async def test_a_running_node_is_ready_counts_its_job_and_names_nobody(tmp_path:
             await world.run_job(world.ticket(node.register, 1), node.register)
             ready = await web.get(f"http://{address}/readyz")
             text = (await web.get(f"http://{address}/metrics")).text
+            status = (await web.get(f"http://{address}/status")).json()
+    told = ("tokens", "jobs_done", "state", "metrics", "last_error", "limits")
+    assert [status[name] for name in told] == [100, 1, "active", f"http://{address}", "", {}]
+    assert status["machine"]["memory"] > status["machine"]["memory_used"] > 0
     assert (ready.status_code, ready.json()["reasons"]) == (200, [])
     seen = samples(text.encode())
     assert label_names(text.encode()) == LABELS

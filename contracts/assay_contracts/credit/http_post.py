@@ -7,9 +7,9 @@ and the time for it are bounded.
 from __future__ import annotations
 
 import http.client
-from urllib.parse import urlsplit
 
 from assay_protocol.errors import AssayError
+from assay_protocol.urls import http_url
 
 ANSWER_SECONDS = 10.0
 ANSWER_BYTES_MAX = 1 << 20
@@ -21,15 +21,12 @@ class Poster:
     for a URL that is none."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = http_url(url)
+        if parts is None or parts.hostname is None or not (parts.path + parts.query).isascii():
             raise AssayError("config_invalid", f"not an HTTP URL: {url[:200]!r}")
         secure = parts.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        try:
-            self._connection = kind(parts.hostname, parts.port, timeout=ANSWER_SECONDS)
-        except ValueError:  # a port that is no number
-            raise AssayError("config_invalid", f"not an HTTP URL: {url[:200]!r}") from None
+        self._connection = kind(parts.hostname, parts.port, timeout=ANSWER_SECONDS)
         self._url, self._path = (
             url,
             (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),

@@ -15,10 +15,10 @@ from typing import Any, Final
 from assay_network.http_listener import is_loopback, parse_address
 from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
-from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
 from assay_protocol.messages import VERIFY_LEVELS
+from assay_protocol.urls import http_url
 
 ENVIRONMENT_PREFIX: Final = "ASSAY_GATEWAY_"
 

@@ -27,8 +27,8 @@ from assay.routing.core.plans import CASES, TARGETS_MAX, Plan, Routes, Terms
 from assay_network.http_listener import is_loopback
 from assay_network.private_files import read_private
 from assay_network.typed_settings import read_toml, typed_table
-from assay_network.urls import http_url
 from assay_protocol.errors import AssayError
+from assay_protocol.urls import http_url
 
 PLANS_MAX: Final = 256
 UPSTREAMS_MAX: Final = 16

@@ -1,0 +1,1 @@
+"""`assay top`: what nodes and the network do, live. core/ computes, reading asks, screen shows."""

@@ -1,0 +1,162 @@
+"""Looks at nodes and a coordinator: their pages over HTTP, or the file a node writes.
+
+Every look ends within LOOK_SECONDS, however slowly somebody answers, and holds at most so many
+bytes; what goes wrong becomes the look's `fault`, never an exception. Textual's loop is asyncio,
+so that is what it runs on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import httpx
+
+from assay.top.core import words
+from assay.top.core.network_view import NetworkLook
+from assay.top.core.node_view import Look
+from assay_protocol.errors import AssayError
+from assay_protocol.urls import http_url
+
+LOOK_SECONDS: Final = 3.0
+BODY_BYTES_MAX: Final = 2 << 20  # of one page
+STATUS_FILE: Final = "status.json"
+STATUS_BYTES_MAX: Final = 1 << 20
+_WELL: Final = frozenset({200})
+_READY: Final = frozenset({200, 503})
+_NODES: Final = "/api/nodes?limit=200"
+_VERDICTS: Final = "/api/verdicts?limit=8"
+
+
+class LookFailed(Exception):
+    """A page could not be had; its argument is a code."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """Where one node is looked at: the URL of its pages, or its data folder."""
+
+    name: str  # as it was given
+    url: str = ""
+    folder: Path | None = None
+
+
+def node_place(text: str) -> NodePlace:
+    """Of `--node`: a URL, HOST:PORT, or a folder. Raises AssayError("config_invalid")."""
+    folder = Path(text).expanduser()
+    if "://" not in text and ("/" in text or folder.is_dir()):
+        return NodePlace(text, folder=folder)
+    return NodePlace(text, url=page_root(text))
+
+
+def page_root(text: str) -> str:
+    """The URL without a slash at its end; HOST:PORT means http. A path may be in it, for a proxy in
+    front; a user, a query or a fragment may not. Raises AssayError("config_invalid")."""
+    parts = http_url(text if "://" in text else f"http://{text}")
+    if parts is None or parts.username or parts.password or parts.query or parts.fragment:
+        what = "a folder, HOST:PORT or http(s)://HOST[:PORT]"
+        raise AssayError("config_invalid", f"{text!r} is not {what}")
+    return parts.geturl().rstrip("/")
+
+
+def new_web() -> httpx.AsyncClient:
+    """What pages are asked with: no proxy of the environment, no redirects, nothing packed."""
+    plain = {"accept-encoding": "identity"}
+    return httpx.AsyncClient(timeout=LOOK_SECONDS, trust_env=False, headers=plain)
+
+
+async def look_at_node(web: httpx.AsyncClient, place: NodePlace) -> Look:
+    """One look. A folder's status file names the node's pages, if it serves any."""
+    at = _now()
+    try:
+        with anyio.fail_after(LOOK_SECONDS):
+            if place.folder is None:
+                return await _by_pages(web, place.url)
+            return await _by_file(web, place.folder)
+    except LookFailed as failure:
+        return Look(at, fault=str(failure))
+    except TimeoutError:
+        return Look(at, fault="timeout")
+
+
+async def look_at_network(web: httpx.AsyncClient, url: str) -> NetworkLook:
+    """One look at a coordinator's dashboard."""
+    at = _now()
+    try:
+        with anyio.fail_after(LOOK_SECONDS):
+            network = await _json(web, f"{url}/api/network")
+            nodes, verdicts = await _json(web, url + _NODES), await _json(web, url + _VERDICTS)
+            return NetworkLook(_now(), network, nodes, verdicts)
+    except LookFailed as failure:
+        return NetworkLook(at, fault=str(failure))
+    except TimeoutError:
+        return NetworkLook(at, fault="timeout")
+
+
+async def _by_pages(web: httpx.AsyncClient, url: str) -> Look:
+    metrics = await _page(web, f"{url}/metrics", _WELL)
+    ready = await _json(web, f"{url}/readyz", _READY)
+    at, status = _now(), None
+    try:
+        status = await _json(web, f"{url}/status")
+    except LookFailed as failure:
+        if str(failure) != "http_404":  # of a node of an older version
+            raise
+    reasons = words.texts(words.fields(ready), "reasons")
+    return Look(at, status, metrics.decode(errors="replace"), reasons)
+
+
+async def _by_file(web: httpx.AsyncClient, folder: Path) -> Look:
+    try:
+        raw = await anyio.to_thread.run_sync(_read_start, folder / STATUS_FILE)
+    except OSError:
+        raise LookFailed("no_status") from None
+    status = _decoded(raw)
+    written = Look(_now(), status, from_file=True)
+    url = words.text(words.fields(status), "metrics")
+    if http_url(url) is None:
+        return written
+    with anyio.move_on_after(LOOK_SECONDS / 2), contextlib.suppress(LookFailed):
+        return await _by_pages(web, url.rstrip("/"))
+    return written  # its age tells whether somebody is there
+
+
+def _read_start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(STATUS_BYTES_MAX)
+
+
+async def _json(web: httpx.AsyncClient, url: str, statuses: frozenset[int] = _WELL) -> object:
+    return _decoded(await _page(web, url, statuses))
+
+
+async def _page(web: httpx.AsyncClient, url: str, statuses: frozenset[int]) -> bytes:
+    try:
+        async with web.stream("GET", url) as response:
+            if response.status_code not in statuses:
+                raise LookFailed(f"http_{response.status_code}")
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise LookFailed("oversized")
+            return bytes(body)
+    except httpx.TimeoutException:
+        raise LookFailed("timeout") from None
+    except (httpx.HTTPError, httpx.InvalidURL):
+        raise LookFailed("unreachable") from None
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise LookFailed("malformed") from None
+
+
+def _now() -> int:
+    return int(anyio.current_time() * 1e6)
