@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from assay.answer_stream import AnswerStream, Started
+from assay.answer_text import AnswerText
 from assay.answers import Completion
 from assay.catalogue import Catalogue, Model
 from assay.coordinator_link import CoordinatorLink
@@ -189,11 +190,13 @@ class AsyncClient:
         """The answer to a chat, as it is drawn.
 
         `options`: see `make_job`; and `stop`, a string or up to 4, before which the text ends.
+        Reasoning is told apart from the answer, unless a grammar binds both.
         """
 
         async def start() -> Started:
             found = await self._catalogue.model(model)
-            return self._start(found, await found.tokens_of_chat(messages), **options)
+            prompt = await found.tokens_of_chat(messages)
+            return self._start(found, prompt, reasoning=True, **options)
 
         return AnswerStream(start)
 
@@ -210,7 +213,8 @@ class AsyncClient:
         return AnswerStream(start)
 
     def draw(self, model: Model, prompt: tuple[int, ...], **options: Any) -> AnswerStream:
-        """What `model` writes after the tokens of `prompt`. `options`: see `stream_chat`."""
+        """What `model` writes after the tokens of `prompt`. `options`: see `stream_chat`; and
+        `reasoning`: whether the prompt is a chat's, so that reasoning is told apart."""
 
         async def start() -> Started:
             return self._start(model, prompt, **options)
@@ -271,22 +275,28 @@ class AsyncClient:
         prompt: tuple[int, ...],
         *,
         stop: str | Sequence[str] = (),
+        reasoning: bool = False,
         **options: Any,
     ) -> Started:
         stops = StopText((stop,) if isinstance(stop, str) else tuple(stop))
         job = make_job(model, prompt, **options)
+        apart = reasoning and job.grammar is None  # a grammar binds from the first token
+
+        def text() -> AnswerText:
+            split = model.split_after(prompt) if apart else None
+            return AnswerText(model.pieces if apart else model.card.pieces, stops.again(), split)
+
         kind = QuorumMachine if job.verify == "quorum" else JobMachine
         machine = kind(job, self._identity, self._link.public_key, self._limits)
         run = JobRun(machine, self._host, self._link, self._nursery, self._follow)
         run.start()
         return Started(
             job,
-            model.card.pieces,
             run,
             self._link.public_key,
             self._keep,
             self._verdict_of,
-            stops,
+            text,
         )
 
     async def _verdict_of(self, segments: tuple[Segment, ...]) -> Verdict:
