@@ -216,6 +216,9 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-tokens", type=int)
     command.add_argument("--temperature", type=float, default=0.8)
     command.add_argument(
+        "--reasoning", action="store_true", help="show what the model thinks first, on stderr"
+    )
+    command.add_argument(
         "--verify",
         choices=VERIFY_LEVELS,
         default="sample",

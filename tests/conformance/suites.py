@@ -47,7 +47,8 @@ class Suite:
 def _llm_comply(style: str) -> Suite:
     def run(subject: Subject, folder: Path, examples: int) -> list[Outcome]:
         command = [SUITES.program("llm-comply"), "-u", subject.base, "-k", subject.key]
-        command += ["-m", subject.model, "--format", style, "--json"]
+        command += ["-m", subject.reasoning_model or subject.model]
+        command += ["--format", style, "--json"]
         command += ["--timeout", REQUEST_SECONDS_MAX]
         return outcomes.of_llm_comply(_output(command, subject, folder))
 

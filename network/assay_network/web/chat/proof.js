@@ -24,8 +24,8 @@ const VERDICTS = {
   unsupported: "Not checked",
 };
 
-// Fetches and checks an answer's receipts into `place`. `answer`: { text, messages, model, told,
-// key, coordinator } with what the stream told; the bytes of a receipt may be given in `records`.
+// Fetches and checks an answer's receipts into `place`. `answer`: { text, reasoning, messages, model,
+// told, key, coordinator } with what the stream told; the bytes of a receipt may be given in `records`.
 export async function showProof(place, answer) {
   const ids = answer.told.assay?.receipts ?? [];
   fill(place, badge("", "Checking the receipt"));
@@ -88,7 +88,7 @@ function countSteps(records, { told: { usage } }) {
 }
 
 // That the tokens signed for are those of the question and the text, as the gateway spells them.
-async function spelledSteps(records, { text, messages, model, key }) {
+async function spelledSteps(records, { text, reasoning, messages, model, key }) {
   const [first] = records;
   const resumed = read(first).ticket.start > 0n;
   const output = records.flatMap((record) => tokensOf(record.output));
@@ -100,8 +100,17 @@ async function spelledSteps(records, { text, messages, model, key }) {
   const by = "by this gateway's word for the vocabulary";
   return [
     step("your question", resumed ? null : asks, `the prompt signed for is what you asked, ${by}`),
-    step("the text", spelled.prompt === text, `the tokens signed for spell this text, ${by}`),
+    step("the text", spells(spelled.prompt, reasoning, text), `the tokens signed for spell ${
+      reasoning ? "this reasoning and this text" : "this text"}, ${by}`),
   ];
+}
+
+// Whether an answer's tokens spell the text; of one with reasoning, that first and, around it, only
+// marks that a page does not show.
+function spells(all, reasoning, text) {
+  if (!reasoning) return all === text;
+  const at = all.indexOf(reasoning);
+  return at >= 0 && all.length - text.length >= at + reasoning.length && all.endsWith(text);
 }
 
 function folded(title, steps) {
