@@ -14,6 +14,8 @@ import { credits, linesOf } from "../verify/standing.js";
 import { ask, inWords, Refused } from "./calls.js";
 
 const LEAVES = 1n << 32n; // of a tree: no more fit one
+// Beside reasoning: <think>, [/THINK], or a few heads like <|channel|>analysis<|message|>.
+const MARKS = /^\s*((<[^<>]{1,20}>|\[[^[\]]{1,20}\])\w{0,16}\s*){0,8}$/;
 const BOOKED = "Once the epoch in which it was paid stands on the chain, the receipt is a line of "
   + "its node's credit, and a proof leads from there to the epoch's root.";
 
@@ -110,7 +112,9 @@ async function spelledSteps(records, { text, reasoning, messages, model, key }) 
 function spells(all, reasoning, text) {
   if (!reasoning) return all === text;
   const at = all.indexOf(reasoning);
-  return at >= 0 && all.length - text.length >= at + reasoning.length && all.endsWith(text);
+  const [from, to] = [at + reasoning.length, all.length - text.length];
+  if (at < 0 || to < from || !all.endsWith(text)) return false;
+  return MARKS.test(all.slice(0, at)) && MARKS.test(all.slice(from, to));
 }
 
 function folded(title, steps) {
