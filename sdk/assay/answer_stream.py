@@ -130,7 +130,14 @@ class AnswerStream:
             self._logprobs += notice.logprobs
             if text.stop is not None:
                 started.run.cancel()  # before the caller has the text: every token costs
-            yield Delta(fresh.text, notice.tokens, notice.node, notice.logprobs, *fresh[1:])
+            yield Delta(
+                fresh.text,
+                notice.tokens,
+                notice.node,
+                notice.logprobs,
+                fresh.reasoning,
+                fresh.reasoning_tokens,
+            )
             if text.stop is not None:
                 await self.cancel()
                 return

@@ -186,5 +186,8 @@ Split = MarkSplit | ChannelSplit
 def _begun(text: str, marks: Sequence[str]) -> int:
     """Length of the longest end of `text` that begins one of `marks`."""
     longest = min(max(map(len, marks)) - 1, len(text))
+    tail = text[len(text) - longest :]
+    if not any(mark[0] in tail for mark in marks):  # as in most text
+        return 0
     ends = range(longest, 0, -1)
     return next((n for n in ends if any(mark.startswith(text[-n:]) for mark in marks)), 0)

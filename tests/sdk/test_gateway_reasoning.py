@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
 
 from assay_protocol.cards import ModelCard, TokenType
 from sdk.client_network import FakeNetwork
@@ -30,6 +32,7 @@ EFFORT = TURNS + "{{ reasoning_effort }}"
 MARKS = {300: "<think>", 301: "</think>"}  # tokens; all others of a text are its bytes
 THOUGHT, ANSWER = "It is 5 * 11 more.", "It is 555."
 HOW = "<think>\nIt is 5 * 11 more.\n</think>\n\n"
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 ASK: dict[str, Any] = {"model": "toy", "messages": [{"role": "user", "content": "15 * 37?"}]}
 TOOL = {"name": "paint", "input_schema": {"type": "object"}}
@@ -114,6 +117,7 @@ async def test_reasoning_can_be_left_out_and_switched_off(
             {"reasoning_effort": "none"},
             {"reasoning_effort": "minimal"},
             {"reasoning": {"effort": "none"}},
+            {"thinking": {"type": "disabled"}},
             {"chat_template_kwargs": {"enable_thinking": False}},
             {"reasoning_effort": "high", "chat_template_kwargs": {"enable_thinking": False}},
             {"response_format": {"type": "json_object"}},
@@ -123,8 +127,9 @@ async def test_reasoning_can_be_left_out_and_switched_off(
             assert answer.json()["choices"][0]["message"]["content"] == ANSWER
             assert answer.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
             assert "x-assay-ignored" not in answer.headers
-        await world.post(CHAT, {**ASK, "reasoning_effort": "low"})
-        assert prompts[-1].endswith("<|assistant|>")
+        for asked in ({"reasoning_effort": "low"}, {"thinking": {"type": "enabled"}}):
+            await world.post(CHAT, {**ASK, **asked})
+            assert prompts[-1].endswith("<|assistant|>")
 
 
 async def test_what_a_template_has_no_variable_for_is_told(
@@ -292,6 +297,8 @@ async def test_a_response_has_an_item_of_reasoning(autojump_clock: object, tmp_p
             ("reasoning", "completed"),
             ("message", "completed"),
         ]
+        for event in events[2:-1]:  # OpenAI's own types read those of items
+            EVENT.validate_python(event)
         deltas = [one for one in events if one["type"] == "response.reasoning_text.delta"]
         assert "".join(one["delta"] for one in deltas) == THOUGHT
         plain = (await world.post(RESPONSES, {**asked, "reasoning": {"effort": "low"}})).json()
@@ -321,6 +328,7 @@ async def test_a_long_summary_is_cut(autojump_clock: object, tmp_path: Path) -> 
         (CHAT, {"chat_template_kwargs": {"thinking_budget": -1}},
          "chat_template_kwargs.thinking_budget"),
         (CHAT, {"chat_template_kwargs": []}, "chat_template_kwargs"),
+        (CHAT, {"thinking": {"type": "deep"}}, "thinking.type"),
         (CHAT, {"include_reasoning": 1}, "include_reasoning"),
         (CHAT, {"reasoning_effort": "most"}, "reasoning_effort"),
         (MESSAGES, {"thinking": {}}, "thinking.type"),

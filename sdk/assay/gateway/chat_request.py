@@ -36,7 +36,7 @@ _KNOWN: Final = (
         "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice",
         "parallel_tool_calls", "response_format", "grammar", "user", "metadata",
         "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "modalities",
-        "reasoning_effort", "reasoning", "include_reasoning", TEMPLATE_FIELD, *_IGNORED,
+        "reasoning_effort", "reasoning", "thinking", "include_reasoning", TEMPLATE_FIELD, *_IGNORED,
     }
 )  # fmt: skip
 _REFUSED: Final = {

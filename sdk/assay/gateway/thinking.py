@@ -75,9 +75,14 @@ class Thinking:
 
 
 def chat_thinking(fields: Fields) -> Thinking:
-    """Of /v1/chat/completions: `reasoning_effort`, or OpenRouter's `reasoning.effort`; vLLM's
-    `include_reasoning` and `chat_template_kwargs`."""
+    """Of /v1/chat/completions: `reasoning_effort`, OpenRouter's `reasoning.effort`, or DeepSeek's
+    `thinking.type`; vLLM's `include_reasoning` and `chat_template_kwargs`."""
     effort, asked_by = _effort(fields)
+    if (switch := fields.object("thinking")) is not None:
+        switch.only(frozenset({"type"}))
+        kind = switch.choice("type", ("enabled", "disabled"))
+        if kind == "disabled" or (kind is not None and effort is None):
+            effort, asked_by = "none" if kind == "disabled" else "medium", "thinking"
     return Thinking(
         effort=effort,
         asked_by=asked_by,
