@@ -105,6 +105,7 @@ def _output(command: list[Any], subject: Subject, folder: Path, **more: str) -> 
         "SUBJECT_MODEL": subject.model,
         "SUBJECT_EMBEDDINGS_BASE": subject.embeddings_base or subject.base,
         "SUBJECT_EMBEDDING_MODEL": subject.embedding_model or "",
+        "SUBJECT_REASONING_MODEL": subject.reasoning_model or "",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would else ask the internet for prices
         "PYTHONDONTWRITEBYTECODE": "1",
         **more,
