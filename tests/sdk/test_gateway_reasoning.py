@@ -113,6 +113,12 @@ async def test_reasoning_can_be_left_out_and_switched_off(
         hidden = (await world.post(CHAT, {**ASK, "include_reasoning": False})).json()
         assert "reasoning_content" not in hidden["choices"][0]["message"]
         assert hidden["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+        deltas = [
+            one["choices"][0]["delta"]
+            for one in await world.events(CHAT, {**ASK, "include_reasoning": False})
+        ]
+        assert not any("reasoning" in one for one in deltas)
+        assert "".join(one.get("content") or "" for one in deltas) == ANSWER
         for asked in (
             {"reasoning_effort": "none"},
             {"reasoning_effort": "minimal"},
@@ -142,6 +148,8 @@ async def test_what_a_template_has_no_variable_for_is_told(
         assert whole.headers["x-assay-ignored"] == told
         streamed = await world.post(CHAT, {**ASK, **asked, "verbosity": "low", "stream": True})
         assert streamed.headers["x-assay-ignored"] == told
+        summed = await world.post(CHAT, {**ASK, "reasoning": {"summary": "auto"}})
+        assert summed.headers["x-assay-ignored"] == "reasoning.summary"
         respond = {"model": "toy", "input": "Hi", "reasoning": {"effort": "high"}}
         assert (await world.post(RESPONSES, respond)).headers["x-assay-ignored"] == "reasoning"
         budget = {"thinking": {"type": "enabled", "budget_tokens": 1_024}, "max_tokens": 1_100}

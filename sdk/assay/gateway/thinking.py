@@ -43,6 +43,7 @@ class Thinking:
     budget: int | None = None
     budget_by: str = ""
     variables: Mapping[str, Scalar] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()  # fields that no model gives an effect
     shown: bool = True  # the reasoning is told, and not just paid
 
     def in_template(
@@ -55,7 +56,7 @@ class Thinking:
         """
         switches = [name for name in _SWITCHES if name in known]
         wanted: dict[str, Scalar] = {}
-        idle: list[str] = []
+        idle = list(self.idle)
         if bound:
             wanted |= dict.fromkeys(switches, False)
         elif self.effort is not None:
@@ -78,6 +79,8 @@ def chat_thinking(fields: Fields) -> Thinking:
     """Of /v1/chat/completions: `reasoning_effort`, OpenRouter's `reasoning.effort`, or DeepSeek's
     `thinking.type`; vLLM's `include_reasoning` and `chat_template_kwargs`."""
     effort, asked_by = _effort(fields)
+    nested = fields.object("reasoning")
+    summed = nested is not None and nested.has("summary")  # only /v1/responses has a place for it
     if (switch := fields.object("thinking")) is not None:
         switch.only(frozenset({"type"}))
         kind = switch.choice("type", ("enabled", "disabled"))
@@ -87,6 +90,7 @@ def chat_thinking(fields: Fields) -> Thinking:
         effort=effort,
         asked_by=asked_by,
         variables=template_variables(fields),
+        idle=("reasoning.summary",) if summed else (),
         shown=fields.flag("include_reasoning", True),
     )
 
