@@ -9,8 +9,9 @@ therefore spelled by the template. Only whole plain markers (`</think>`), which 
 and which templates look for, stay readable.
 
 The environment is that of the `transformers` library (sandboxed, `trim_blocks`,
-`lstrip_blocks`, `raise_exception`, `tojson` without escapes), so that published templates render
-alike. There is no `strftime_now`: a prompt must not depend on the hour it was rendered.
+`lstrip_blocks`, `raise_exception`, `tojson` without escapes, `generation` blocks), so that
+published templates render alike. There is no `strftime_now`: a prompt must not depend on the hour
+it was rendered.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
 from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import Node, Scope
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from assay.tokenizer import Tokenizer, control_texts
@@ -218,9 +221,21 @@ def _check_messages(messages: Sequence[Message]) -> None:
             raise AssayError("malformed", "a message has no content")
 
 
+class _Generation(Extension):
+    """`{% generation %}` marks, for training, what the assistant said: text like any other, and
+    names that are set within end with it."""
+
+    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
+
+    def parse(self, parser: Parser) -> Node:
+        begun = next(parser.stream).lineno
+        inside = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return Scope(inside, lineno=begun)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
