@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from assay.reasoning_grammar import grammar_after_reasoning
 from assay.reasoning_marks import Marks, marks_of, prompt_tail, shown_pieces
 from assay.reasoning_split import Split
 from assay_protocol.cards import ModelCard, card_digest, decode_card
@@ -52,6 +53,13 @@ class Model:
     def split_after(self, prompt: tuple[int, ...]) -> Split | None:
         """What tells reasoning from the answer to a chat's prompt; None if there is none."""
         return None if self.marks is None else self.marks.split(prompt_tail(self.card, prompt))
+
+    def grammar_after(self, prompt: tuple[int, ...], packed: bytes) -> bytes | None:
+        """The packed grammar, begun where reasoning ends; None if it binds from the first token."""
+        if self.marks is None:
+            return None
+        tail = prompt_tail(self.card, prompt)
+        return grammar_after_reasoning(self.card, self.marks, tail, packed)
 
     async def template_variables(self) -> frozenset[str]:
         """Names the chat template takes from outside, such as `enable_thinking`."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from assay.answer_grammar import answer_grammar
 from assay.answer_stream import AnswerStream, Started
 from assay.answer_text import AnswerText
 from assay.answers import Completion
@@ -49,6 +50,7 @@ from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
+from assay_protocol.grammars import read_grammar
 from assay_protocol.limits import MESSAGE_BYTES_MAX
 from assay_protocol.messages import (
     Account,
@@ -190,7 +192,7 @@ class AsyncClient:
         """The answer to a chat, as it is drawn.
 
         `options`: see `make_job`; and `stop`, a string or up to 4, before which the text ends.
-        Reasoning is told apart from the answer, unless a grammar binds both.
+        Reasoning is told apart from the answer; a JSON schema is of the answer alone.
         """
 
         async def start() -> Started:
@@ -279,8 +281,13 @@ class AsyncClient:
         **options: Any,
     ) -> Started:
         stops = StopText((stop,) if isinstance(stop, str) else tuple(stop))
+        apart, shape = reasoning, ("response_format", "grammar")
+        packed = answer_grammar(*(options.pop(name, None) for name in shape))
+        if packed is not None:
+            later = model.grammar_after(prompt, packed) if reasoning else None
+            apart = later is not None
+            options["grammar"] = dict([read_grammar(later or packed)])
         job = make_job(model, prompt, **options)
-        apart = reasoning and job.grammar is None  # a grammar binds from the first token
 
         def text() -> AnswerText:
             split = model.split_after(prompt) if apart else None

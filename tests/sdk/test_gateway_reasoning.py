@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
+from assay.records import ReceiptRecord
 from assay_protocol.cards import ModelCard, TokenType
+from assay_protocol.grammars import read_grammar
 from sdk.client_network import FakeNetwork
 from sdk.gateway_world import World, chat_card, gateway
 
@@ -229,6 +232,40 @@ async def test_an_answer_cut_within_reasoning_is_reasoning_alone(
         body = (await world.post(RESPONSES, respond)).json()
         assert [one["type"] for one in body["output"]] == ["reasoning"]
         assert body["status"] == "incomplete"
+
+
+JSON = {"type": "json_object"}
+
+
+@pytest.mark.parametrize("template", [SWITCHED, OPENED])
+async def test_json_may_follow_reasoning_where_that_was_asked_for(
+    autojump_clock: object, tmp_path: Path, template: str
+) -> None:
+    """The fake node keeps to no grammar: what is held here is which one it was sent."""
+    call = '{"name": "paint", "arguments": {"n": 1}}'
+    async with thinking(tmp_path, template, call) as (world, prompts):
+        asked = {**ASK, "reasoning_effort": "low"}
+        shaped = (await world.post(CHAT, {**asked, "response_format": JSON})).json()
+        message = shaped["choices"][0]["message"]
+        assert (message["content"], message["reasoning_content"]) == (call, THOUGHT)
+        function = {"type": "function", "function": {"name": "paint"}}
+        more = {"tools": [function], "tool_choice": "required"}
+        told = await world.post(CHAT, {**asked, **more})
+        message = told.json()["choices"][0]["message"]
+        assert message["tool_calls"][0]["function"]["arguments"] == '{"n": 1}'
+        assert message["reasoning_content"] == THOUGHT
+        record = (await world.http.get(f"/v1/receipts/{told.headers['x-assay-receipt']}")).json()
+        grammar = ReceiptRecord.decode(base64.b64decode(record["record"])).grammar or b""
+        kind, text = read_grammar(grammar)
+        assert kind == "lark"
+        assert text.startswith("start: reasoning" if template is OPENED else 'start: ("<think>"')
+        assert "paint" in text
+        assert not prompts[-1].endswith("</think>\n\n")
+        # A grammar of the caller's own binds from the first token, so there is no reasoning.
+        own = await world.post(CHAT, {**asked, "grammar": {"regex": "[^x]*"}})
+        message = own.json()["choices"][0]["message"]
+        assert "reasoning_content" not in message
+        assert own.headers["x-assay-ignored"] == "reasoning_effort"
 
 
 async def test_a_stop_string_is_looked_for_in_the_answer(

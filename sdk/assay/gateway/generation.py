@@ -62,6 +62,12 @@ class Asked:
         """Whether a grammar says which answers there may be."""
         return not self.options.keys().isdisjoint(("grammar", "response_format"))
 
+    @property
+    def bound_at_once(self) -> bool:
+        """Whether that grammar has no place for reasoning before the answer: it is the caller's
+        own, and no JSON schema (reasoning_grammar.py)."""
+        return "json_schema" not in self.options.get("grammar", {"json_schema": ""})
+
     def reader(self) -> Reader:
         if not self.tools:
             return PlainReader()

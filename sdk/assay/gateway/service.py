@@ -231,7 +231,8 @@ async def _template_variables(
     if the template is broken."""
     if asked.messages is None:
         return {}, ()
-    return asked.thinking.in_template(await model.template_variables(), bound=asked.bound)
+    known = await model.template_variables()
+    return asked.thinking.in_template(known, bound=asked.bound, at_once=asked.bound_at_once)
 
 
 def _no_model(name: str) -> Refusal:

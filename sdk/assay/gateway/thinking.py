@@ -47,26 +47,26 @@ class Thinking:
     shown: bool = True  # the reasoning is told, and not just paid
 
     def in_template(
-        self, known: frozenset[str], *, bound: bool
+        self, known: frozenset[str], *, bound: bool, at_once: bool
     ) -> tuple[dict[str, Scalar], tuple[str, ...]]:
         """Variables for a template that takes those `known`, and the fields without effect.
 
-        `bound`: a grammar binds the answer from its first token, so there is no place to think
-        in; thinking is switched off where it can be.
+        `bound`: a grammar binds the answer, so thinking is switched off, where it can be and nobody
+        asked for it. `at_once`: it binds from the first token, so there is no place to think in.
         """
         switches = [name for name in _SWITCHES if name in known]
         wanted: dict[str, Scalar] = {}
         idle = list(self.idle)
-        if bound:
+        if at_once or (bound and self.effort is None and self.budget is None):
             wanted |= dict.fromkeys(switches, False)
         elif self.effort is not None:
             wanted |= dict.fromkeys(switches, self.effort not in _OFF)
             if _EFFORT in known:
                 wanted[_EFFORT] = _LEVELS.get(self.effort, self.effort)
-        if self.effort is not None and (bound or not wanted):
+        if self.effort is not None and (at_once or not wanted):
             idle.append(self.asked_by)
         if self.budget is not None:
-            if _BUDGET in known and not bound:
+            if _BUDGET in known and not at_once:
                 wanted[_BUDGET] = self.budget
             else:
                 idle.append(self.budget_by)
