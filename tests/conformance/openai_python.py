@@ -201,6 +201,20 @@ def reasoning_of_a_chat() -> None:
     equal(without.choices[0].message.content, message.content)
 
 
+def reasoning_before_a_schema() -> None:
+    shape: Any = {"type": "json_schema", "json_schema": {"name": "look", "schema": SCHEMA}}
+    ask = partial(CLIENT.chat.completions.create, model=reasoning_model(), messages=HELLO)
+    thought: Any = ask(response_format=shape, reasoning_effort="low").choices[0].message
+    assert thought.reasoning_content
+    called: Any = ask(tools=[TOOL], tool_choice="required", reasoning_effort="low")
+    assert called.choices[0].message.reasoning_content
+    (call,) = called.choices[0].message.tool_calls
+    without: Any = ask(response_format=shape).choices[0].message
+    assert getattr(without, "reasoning_content", None) is None
+    for text in (thought.content, call.function.arguments, without.content):
+        equal(json.loads(text).keys(), {"colour", "count"})
+
+
 def reasoning_of_a_response() -> None:
     asked: Any = {"effort": "low", "summary": "auto"}
     answer = CLIENT.responses.create(model=reasoning_model(), input="Say hello.", reasoning=asked)
@@ -273,6 +287,6 @@ if __name__ == "__main__":
         models, chat, chat_stream_with_usage, chat_of_two_choices, chat_logprobs, chat_stop,
         chat_schema, tool_demanded, tool_streamed, tool_results, completion, completion_logprobs,
         response, response_stream, response_tool, response_continued, reasoning_of_a_chat,
-        reasoning_of_a_response, unknown_model, wrong_key, too_long_a_prompt,
-        wrong_type, stream_left_early, embeddings,
+        reasoning_before_a_schema, reasoning_of_a_response, unknown_model, wrong_key,
+        too_long_a_prompt, wrong_type, stream_left_early, embeddings,
     )  # fmt: skip
