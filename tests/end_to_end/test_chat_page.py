@@ -224,11 +224,11 @@ def reasoning_apart(seen: Visit) -> None:
     page = seen.page
     page.wait_for_selector("#model option", state="attached")
     page.fill("#length", str(TOKENS))
-    for kept_back, verdict in ((0, "holds"), (1, "does not hold")):
+    for asked, (kept_back, verdict) in enumerate([(0, "holds"), (4, "does not hold")]):
         page.route(CHAT, partial(begun_with_reasoning, kept_back))
         page.fill("#question", QUESTION)
         page.press("#question", "Enter")
-        turn = page.locator(".turn.answered").nth(kept_back)
+        turn = page.locator(".turn.answered").nth(asked)
         turn.locator(".proof .badge.good, .proof .badge.bad").first.wait_for(timeout=ANSWER_MS)
         assert turn.locator(".reasoning").get_attribute("open") is None, "folded until asked for"
         thought = turn.locator(".reasoning .words")
@@ -246,6 +246,7 @@ def begun_with_reasoning(kept_back: int, route: Any) -> None:
     answer = route.fetch()
     head, *pieces = answer.text().split('"delta":{"content":')
     at = len(pieces) // 2
+    assert at > kept_back, "the answer came in few pieces"
     told = [f'"delta":{{"reasoning_content":{piece}' for piece in pieces[:at]]
     told = told[: at - kept_back] + [f'"delta":{{"content":{piece}' for piece in pieces[at:]]
     route.fulfill(response=answer, body=head + "".join(told))
