@@ -40,8 +40,8 @@ CHANNELS: Final = Marks(
 )
 TABLE: Final = (
     CHANNELS,
-    Marks("think", "<think>", "</think>", "vLLM deepseek_r1, qwen3; llama.cpp common/chat.cpp"),
-    Marks("seed", "<seed:think>", "</seed:think>", "vLLM seed_oss; llama.cpp common/chat.cpp"),
+    Marks("think", "<think>", "</think>", "vLLM deepseek_r1, qwen3; llama.cpp common/parsers"),
+    Marks("seed", "<seed:think>", "</seed:think>", "vLLM seed_oss; llama.cpp common/parsers"),
     Marks("bracket", "[THINK]", "[/THINK]", "vLLM mistral; mistral-common SpecialTokens"),
 )
 
