@@ -41,7 +41,7 @@ CHANNELS: Final = Marks(
 TABLE: Final = (
     CHANNELS,
     Marks("think", "<think>", "</think>", "vLLM deepseek_r1, qwen3; llama.cpp common/parsers"),
-    Marks("seed", "<seed:think>", "</seed:think>", "vLLM seed_oss; llama.cpp common/parsers"),
+    Marks("seed", "<seed:think>", "</seed:think>", "vLLM seed_oss"),
     Marks("bracket", "[THINK]", "[/THINK]", "vLLM mistral; mistral-common SpecialTokens"),
 )
 
