@@ -34,3 +34,10 @@ def test_a_result_is_spoken_about_and_json_has_its_keys() -> None:
     prompt = f"<|system|>{TOOLS}<|user|>x<|assistant|>y<|user|><tool_response>\n1<|assistant|>"
     assert meant(prompt) == "As you say."
     assert json.loads(meant("<|user|>JSON with 'a' and 'b'<|assistant|>")).keys() == {"a", "b"}
+
+
+def test_it_reasons_first_where_the_prompt_has_begun_to() -> None:
+    prompt = f"<|system|>{TOOLS}<|user|>Call paint(3).<|assistant|>"
+    thought, closed, said = meant(f"{prompt}<think>\n").partition("</think>")
+    assert (bool(thought), closed, said.strip()) == (True, "</think>", meant(prompt))
+    assert meant(f"{prompt}<think>\n\n</think>\n\n") == meant(prompt)

@@ -13,7 +13,7 @@ stop string in the text ends the stream in the same way.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -22,13 +22,12 @@ import trio
 from assay.answers import AnswersDiffer, Completion, Delta, JobFailed, NotVerified, Usage
 from assay.events import Job, Outcome, Resumed, Segment
 from assay.records import ReceiptRecord, record_of
-from assay.stop_text import StopText
 from assay.verdicts import UNTOLD, Verdict
-from assay_protocol.detokenizer import Detokenizer
 from assay_protocol.errors import AssayError
 from assay_protocol.logprobs import TokenLogprobs
 
 if TYPE_CHECKING:
+    from assay.answer_text import AnswerText
     from assay.job_run import JobRun
 
 LEAVE_SECONDS: Final = 10.0  # a bound on our own faults; the machine's own limit comes first
@@ -39,12 +38,11 @@ class Started:
     """A job under way, and what is needed to make text and records of it."""
 
     job: Job
-    pieces: tuple[bytes, ...]
     run: JobRun
     coordinator: bytes
     keep: Callable[[tuple[ReceiptRecord, ...]], None]
     verdict: Callable[[tuple[Segment, ...]], Awaitable[Verdict]]
-    stops: StopText = field(default_factory=StopText)
+    text: Callable[[], AnswerText]  # for the answer's tokens from its beginning
 
 
 class AnswerStream:
@@ -123,26 +121,33 @@ class AnswerStream:
         yield await self._audited(started)
 
     async def _answer(self, started: Started) -> AsyncIterator[Delta | Resumed]:
-        text, stops = Detokenizer(started.pieces), started.stops
+        text = started.text()
         async for notice in started.run.notices:
             if isinstance(notice, Resumed):
                 yield notice
                 continue
-            fresh = stops.push(text.push(notice.tokens))
+            fresh = text.push(notice.tokens)
             self._logprobs += notice.logprobs
-            if stops.stopped:
+            if text.stop is not None:
                 started.run.cancel()  # before the caller has the text: every token costs
-            yield Delta(fresh, notice.tokens, notice.node, notice.logprobs)
-            if stops.stopped:
+            yield Delta(
+                fresh.text,
+                notice.tokens,
+                notice.node,
+                notice.logprobs,
+                fresh.reasoning,
+                fresh.reasoning_tokens,
+            )
+            if text.stop is not None:
                 await self.cancel()
                 return
         outcome = started.run.outcome
         assert outcome is not None, "notices end with the job"
-        rest = stops.push(text.flush()) + stops.flush()
-        if rest and outcome.segments:
-            yield Delta(rest, (), outcome.segments[-1].node)
+        rest = text.flush()
+        if (rest.text or rest.reasoning) and outcome.segments:
+            yield Delta(rest.text, (), outcome.segments[-1].node, (), rest.reasoning)
         self._settle(started, outcome)
-        if outcome.error is not None and not stops.stopped:
+        if outcome.error is not None and text.stop is None:
             differs = outcome.error.code == "answers_differ"
             kind = AnswersDiffer if differs else JobFailed
             raise kind(outcome.error, self.result) from outcome.error
@@ -163,21 +168,21 @@ class AnswerStream:
         """Make the result, and keep the receipts, once."""
         if self._result is not None:
             return
-        text = Detokenizer(started.pieces)
-        stops = started.stops.again()
-        shown = stops.push(text.push(outcome.tokens) + text.flush()) + stops.flush()
+        text = started.text()
+        shown, rest = text.push(outcome.tokens), text.flush()
         receipts, twins = _records(started, outcome.segments), _records(started, outcome.twin)
         self._result = Completion(
-            text=shown,
+            text=shown.text + rest.text,
+            reasoning=shown.reasoning + rest.reasoning,
             tokens=outcome.tokens,
-            finish_reason="stop" if stops.stopped else outcome.finish,
-            usage=Usage(len(started.job.prompt), len(outcome.tokens)),
+            finish_reason=outcome.finish if text.stop is None else "stop",
+            usage=Usage(len(started.job.prompt), len(outcome.tokens), shown.reasoning_tokens),
             receipts=receipts,
             nodes=tuple(one.node for one in outcome.segments if one.tokens),
             logprobs=tuple(self._logprobs),
             final=outcome.error is None and started.job.verify != "now",
             twins=twins,
-            stop=stops.stop,
+            stop=text.stop,
             attempts=outcome.attempts,
         )
         self.answered.set()

@@ -16,21 +16,26 @@ class Delta:
 
     The text is "" inside a character, and while it may be the beginning of a stop string.
     `logprobs` has an entry per token if they were asked for: the node's word, which no receipt
-    covers.
+    covers. `reasoning` is text that the model wrote before its answer, of a model whose marks are
+    known (reasoning_marks.py), and `reasoning_tokens` the number of `tokens` within the marks.
     """
 
     text: str
     tokens: tuple[int, ...]
     node: bytes
     logprobs: tuple[TokenLogprobs, ...] = ()
+    reasoning: str = ""
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the prompt as asked and of the answer as given."""
+    """Tokens of the prompt as asked and of the answer as given, and how many of those the model
+    reasoned with."""
 
     prompt_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Completion:
     twins: tuple[ReceiptRecord, ...] = ()
     stop: str | None = None
     attempts: int = 1  # tickets that were asked for
+    reasoning: str = ""  # what the model wrote before `text`; its tokens are among `tokens`
 
 
 class JobFailed(AssayError):

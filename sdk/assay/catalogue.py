@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from assay.reasoning_grammar import grammar_after_reasoning
+from assay.reasoning_marks import Marks, marks_of, prompt_tail, shown_pieces
+from assay.reasoning_split import Split
 from assay_protocol.cards import ModelCard, card_digest, decode_card
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.limits import CARD_BYTES_MAX
@@ -22,7 +25,7 @@ from assay_protocol.messages import GetModels, Models, ModelSummary
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from assay.chat_template import ChatTemplate
+    from assay.chat_template import ChatTemplate, Scalar
     from assay.coordinator_link import CoordinatorLink
     from assay.tokenizer import Tokenizer
 
@@ -35,6 +38,32 @@ class Model:
     card: ModelCard
     _tokenizer: Tokenizer | None = None
     _template: ChatTemplate | None = None
+    _marks: tuple[Marks | None, tuple[bytes, ...]] | None = None
+
+    @property
+    def marks(self) -> Marks | None:
+        """What it writes its reasoning between; None if it does not reason, as far as is known."""
+        return self._known_marks()[0]
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The card's, in which the marks of its reasoning can be read."""
+        return self._known_marks()[1]
+
+    def split_after(self, prompt: tuple[int, ...]) -> Split | None:
+        """What tells reasoning from the answer to a chat's prompt; None if there is none."""
+        return None if self.marks is None else self.marks.split(prompt_tail(self.card, prompt))
+
+    def grammar_after(self, prompt: tuple[int, ...], packed: bytes) -> bytes | None:
+        """The packed grammar, begun where reasoning ends; None if it binds from the first token."""
+        if self.marks is None:
+            return None
+        tail = prompt_tail(self.card, prompt)
+        return grammar_after_reasoning(self.card, self.marks, tail, packed)
+
+    async def template_variables(self) -> frozenset[str]:
+        """Names the chat template takes from outside, such as `enable_thinking`."""
+        return (await self._made_template()).variables
 
     async def tokens_of_text(self, text: str) -> tuple[int, ...]:
         """Prompt tokens of plain `text`; control tokens written in it stay text."""
@@ -48,13 +77,25 @@ class Model:
         self,
         messages: Sequence[Mapping[str, object]],
         tools: Sequence[Mapping[str, object]] | None = None,
+        variables: Mapping[str, Scalar] | None = None,
     ) -> tuple[int, ...]:
-        """Prompt tokens of a chat under the model's template, which is told of `tools`."""
+        """Prompt tokens of a chat under the model's template, which is told of `tools` and of
+        `variables`."""
+        template = await self._made_template()
+        return template.render(messages, tools=tools, variables=variables)
+
+    def _known_marks(self) -> tuple[Marks | None, tuple[bytes, ...]]:
+        if self._marks is None:
+            marks = marks_of(self.card)
+            self._marks = marks, shown_pieces(self.card, marks)
+        return self._marks
+
+    async def _made_template(self) -> ChatTemplate:
         from assay.chat_template import ChatTemplate
 
         if self._template is None:
             self._template = ChatTemplate(self.card, await self._made_tokenizer())
-        return self._template.render(messages, tools=tools)
+        return self._template
 
     async def _made_tokenizer(self) -> Tokenizer:
         from assay.tokenizer import Tokenizer

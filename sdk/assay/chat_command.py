@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import platformdirs
 
@@ -20,6 +20,8 @@ from assay.standing import standing_of
 from assay.verdicts import Verdict
 from assay.verify import verify_answer
 from assay_protocol.errors import AssayError
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def connect(options: argparse.Namespace) -> Client:
@@ -129,12 +131,12 @@ def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Com
     Raises JobFailed after that: what came stays readable.
     """
     started = time.monotonic()
-    resumed: list[Resumed] = []
+    shown = _Shown(options)
     failure: JobFailed | None = None
     try:
         with stream:
             for event in stream:
-                _print_event(event, options, resumed)
+                shown.take(event)
     except JobFailed as error:
         failure = error
     seconds = max(time.monotonic() - started, 1e-6)
@@ -142,10 +144,10 @@ def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Com
     check = verify_answer(result.receipts)
     verified = bool(result.receipts) and check.ok
     if options.json:
-        print_json(_summary(result, seconds, resumed, verified))
+        print_json(_summary(result, seconds, shown.resumed, verified))
     else:
         print()
-        print(f"[{_told(result, seconds, resumed, verified)}]", file=sys.stderr)
+        print(f"[{_told(result, seconds, shown.resumed, verified)}]", file=sys.stderr)
         for line in _standings(result) if options.receipt is True else ():
             print(f"  {printable(line)}", file=sys.stderr)
     if failure is not None:
@@ -153,14 +155,32 @@ def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Com
     return (OK if check.ok else FAILED), result
 
 
-def _print_event(
-    event: Delta | Resumed | Verdict, options: argparse.Namespace, resumed: list[Resumed]
-) -> None:
-    if isinstance(event, Resumed):
-        resumed.append(event)
-    elif isinstance(event, Delta) and not options.json:
-        shown = printable(event.text) if sys.stdout.isatty() else event.text
-        print(shown, end="", flush=True)
+class _Shown:
+    """Prints an answer's events; the answer alone is the output, what was thought before it goes
+    to standard error, and dim where somebody looks."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.resumed: list[Resumed] = []
+        self._json, self._reasoning = options.json, options.reasoning
+        self._thinking = False
+
+    def take(self, event: Delta | Resumed | Verdict) -> None:
+        if isinstance(event, Resumed):
+            self.resumed.append(event)
+        elif isinstance(event, Delta) and not self._json:
+            if event.reasoning and self._reasoning:
+                self._thinking = True
+                _print(event.reasoning, sys.stderr, dim=True)
+            if event.text and self._thinking:
+                self._thinking = False
+                _print("\n", sys.stderr)
+            _print(event.text, sys.stdout)
+
+
+def _print(text: str, file: TextIO, *, dim: bool = False) -> None:
+    if file.isatty():
+        text = f"{_DIM}{printable(text)}{_PLAIN}" if dim else printable(text)
+    print(text, end="", file=file, flush=True)
 
 
 def _told(result: Completion, seconds: float, resumed: list[Resumed], verified: bool) -> str:
@@ -168,6 +188,8 @@ def _told(result: Completion, seconds: float, resumed: list[Resumed], verified: 
     nodes = " -> ".join(node.hex()[:16] for node in result.nodes)
     rate = f"{len(result.tokens) / seconds:.1f} tok/s"
     parts = [f"node {nodes}", f"{len(result.tokens)} tokens", rate]
+    if result.usage.reasoning_tokens:
+        parts.insert(2, f"{result.usage.reasoning_tokens} of them reasoning")
     if resumed:
         parts.append(f"resumed at token {', '.join(str(r.at_token) for r in resumed)}")
     word = "verified" if verified else "NOT VERIFIED" if result.receipts else "none"
@@ -194,6 +216,7 @@ def _summary(
 ) -> dict[str, Any]:
     return {
         "text": result.text,
+        "reasoning": result.reasoning,
         "finish_reason": result.finish_reason,
         "usage": asdict(result.usage),
         "nodes": list(result.nodes),

@@ -9,8 +9,9 @@ therefore spelled by the template. Only whole plain markers (`</think>`), which 
 and which templates look for, stay readable.
 
 The environment is that of the `transformers` library (sandboxed, `trim_blocks`,
-`lstrip_blocks`, `raise_exception`, `tojson` without escapes), so that published templates render
-alike. There is no `strftime_now`: a prompt must not depend on the hour it was rendered.
+`lstrip_blocks`, `raise_exception`, `tojson` without escapes, `generation` blocks), so that
+published templates render alike. There is no `strftime_now`: a prompt must not depend on the hour
+it was rendered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
+from jinja2.ext import Extension, loopcontrols
+from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import Node, Scope
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from assay.tokenizer import Tokenizer, control_texts
@@ -39,6 +43,7 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_.$-]{1,128}")
 _STAND_INS_FROM: Final = 0xF0000  # supplementary private use area A
 
 Message = Mapping[str, Any]
+Scalar = bool | int | str
 
 
 class ChatTemplate:
@@ -62,29 +67,38 @@ class ChatTemplate:
             "eos_token": "" if card.eos is None else written.get(card.eos, ""),
         }
         try:
-            self._template = _environment().from_string(card.chat_template)
+            environment = _environment()
+            self._template = environment.from_string(card.chat_template)
+            parsed = environment.parse(card.chat_template)
         except jinja2.TemplateError as error:
             raise AssayError("malformed", f"the chat template is broken: {error}") from error
+        # Names it sets in one branch and reads in another are among them; nobody asks for those.
+        self.variables = frozenset(find_undeclared_variables(parsed))
 
     def render(
         self,
         messages: Sequence[Message],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Scalar] | None = None,
         add_generation_prompt: bool = True,
     ) -> tuple[int, ...]:
         """Prompt token ids for `messages` ({"role": ..., "content": ...}, more keys allowed).
+
+        `variables` are the template's own, such as `enable_thinking`.
 
         Raises AssayError("malformed") for messages of another shape and for whatever the
         template itself refuses, such as two user turns in a row.
         """
         _check_messages(messages)
-        guard = _Guard(self._controls, self._plain, [list(messages), tools, self._source])
-        rendered = self._render(
-            messages=[guard.message(message) for message in messages],
-            tools=None if tools is None else guard.value(tools),
-            add_generation_prompt=add_generation_prompt,
-        )
+        used = [list(messages), tools, variables, self._source]
+        guard = _Guard(self._controls, self._plain, used)
+        context = guard.value(variables or {}) | {
+            "messages": [guard.message(message) for message in messages],
+            "tools": None if tools is None else guard.value(tools),
+            "add_generation_prompt": add_generation_prompt,
+        }
+        rendered = self._render(context | self._names)
         ids: list[int] = []
         for part in self._tokenizer.split(rendered, special=True):
             if isinstance(part, int):
@@ -95,11 +109,11 @@ class ChatTemplate:
             ids.insert(0, self._bos)
         return tuple(ids)
 
-    def _render(self, **context: Any) -> str:
+    def _render(self, context: dict[str, Any]) -> str:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(**self._names, **context):
+            for piece in self._template.generate(context):
                 size += len(piece)
                 if size > RENDERED_CHARACTERS_MAX:
                     raise AssayError("malformed", "the rendered prompt is too long")
@@ -207,9 +221,21 @@ def _check_messages(messages: Sequence[Message]) -> None:
             raise AssayError("malformed", "a message has no content")
 
 
+class _Generation(Extension):
+    """`{% generation %}` marks, for training, what the assistant said: text like any other, and
+    names that are set within end with it."""
+
+    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
+
+    def parse(self, parser: Parser) -> Node:
+        begun = next(parser.stream).lineno
+        inside = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return Scope(inside, lineno=begun)
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception

@@ -238,6 +238,9 @@ def _add_job_options(command: argparse.ArgumentParser) -> None:
         help="only nodes that say they are there: eu, eu-de; may be repeated",
     )
     command.add_argument(
+        "--reasoning", action="store_true", help="show what the model thinks first, on stderr"
+    )
+    command.add_argument(
         "--verify",
         choices=VERIFY_LEVELS,
         default="sample",

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from assay.answer_grammar import answer_grammar
 from assay.answer_stream import AnswerStream, Started
+from assay.answer_text import AnswerText
 from assay.answers import Completion
 from assay.catalogue import Catalogue, Model
 from assay.coordinator_link import CoordinatorLink
@@ -48,6 +50,7 @@ from assay_network.keystore import load_or_create_key
 from assay_network.scopes import single_errors
 from assay_protocol.codec import decode_as
 from assay_protocol.errors import AssayError
+from assay_protocol.grammars import read_grammar
 from assay_protocol.limits import MESSAGE_BYTES_MAX
 from assay_protocol.messages import (
     Account,
@@ -189,11 +192,13 @@ class AsyncClient:
         """The answer to a chat, as it is drawn.
 
         `options`: see `make_job`; and `stop`, a string or up to 4, before which the text ends.
+        Reasoning is told apart from the answer; a JSON schema is of the answer alone.
         """
 
         async def start() -> Started:
             found = await self._catalogue.model(model)
-            return self._start(found, await found.tokens_of_chat(messages), **options)
+            prompt = await found.tokens_of_chat(messages)
+            return self._start(found, prompt, reasoning=True, **options)
 
         return AnswerStream(start)
 
@@ -210,7 +215,8 @@ class AsyncClient:
         return AnswerStream(start)
 
     def draw(self, model: Model, prompt: tuple[int, ...], **options: Any) -> AnswerStream:
-        """What `model` writes after the tokens of `prompt`. `options`: see `stream_chat`."""
+        """What `model` writes after the tokens of `prompt`. `options`: see `stream_chat`; and
+        `reasoning`: whether the prompt is a chat's, so that reasoning is told apart."""
 
         async def start() -> Started:
             return self._start(model, prompt, **options)
@@ -271,22 +277,33 @@ class AsyncClient:
         prompt: tuple[int, ...],
         *,
         stop: str | Sequence[str] = (),
+        reasoning: bool = False,
         **options: Any,
     ) -> Started:
         stops = StopText((stop,) if isinstance(stop, str) else tuple(stop))
+        apart, shape = reasoning, ("response_format", "grammar")
+        packed = answer_grammar(*(options.pop(name, None) for name in shape))
+        if packed is not None:
+            later = model.grammar_after(prompt, packed) if reasoning else None
+            apart = later is not None
+            options["grammar"] = dict([read_grammar(later or packed)])
         job = make_job(model, prompt, **options)
+
+        def text() -> AnswerText:
+            split = model.split_after(prompt) if apart else None
+            return AnswerText(model.pieces if apart else model.card.pieces, stops.again(), split)
+
         kind = QuorumMachine if job.verify == "quorum" else JobMachine
         machine = kind(job, self._identity, self._link.public_key, self._limits)
         run = JobRun(machine, self._host, self._link, self._nursery, self._follow)
         run.start()
         return Started(
             job,
-            model.card.pieces,
             run,
             self._link.public_key,
             self._keep,
             self._verdict_of,
-            stops,
+            text,
         )
 
     async def _verdict_of(self, segments: tuple[Segment, ...]) -> Verdict:

@@ -50,6 +50,14 @@ def embedding_model() -> str:
     return name
 
 
+def reasoning_model() -> str:
+    """A name of the subject's under which it reasons; Skipped if it has none."""
+    name = os.environ["SUBJECT_REASONING_MODEL"]
+    if not name:
+        raise Skipped("the subject serves no model that reasons")
+    return name
+
+
 def equal(found: object, wanted: object) -> None:
     """As `assert`, and says what was found."""
     assert found == wanted, f"{found!r}, not {wanted!r}"

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import litellm
-from checks import embedding_model, equal, refused, run
+from checks import embedding_model, equal, reasoning_model, refused, run
 
 MODEL = "openai/" + os.environ["SUBJECT_MODEL"]
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -45,6 +45,18 @@ def tool() -> None:
     assert json.loads(call.function.arguments)["a"] in ("x", "y")
 
 
+def reasoning() -> None:
+    effort = {"reasoning_effort": "low"}  # as litellm passes it on under any model's name
+    asked = {"model": f"openai/{reasoning_model()}", "messages": HELLO, "extra_body": effort}
+    message = litellm.completion(**asked, **WHERE).choices[0].message
+    assert message.content
+    assert message.reasoning_content
+    chunks = litellm.completion(**asked, **WHERE, stream=True)
+    deltas = [chunk.choices[0].delta for chunk in chunks]
+    told = "".join(getattr(one, "reasoning_content", None) or "" for one in deltas)
+    equal(told, message.reasoning_content)
+
+
 def unknown_model() -> None:
     ask = partial(litellm.completion, model="openai/no-such-model", messages=HELLO, **WHERE)
     refused(litellm.NotFoundError, ask)
@@ -69,4 +81,4 @@ def embedding() -> None:
 
 
 if __name__ == "__main__":
-    run(chat, stream, tool, unknown_model, wrong_key, too_long_a_prompt, embedding)
+    run(chat, stream, tool, reasoning, unknown_model, wrong_key, too_long_a_prompt, embedding)

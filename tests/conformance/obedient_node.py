@@ -1,9 +1,10 @@
 """A real node whose model is simulated: it does what it is asked, by rules.
 
 It tells what is the API's in a suite's failures from what is the model's: the same coordinator,
-streams, grammars, receipts and gateway, and a model that calls the function it is offered and gives
-the JSON it is asked for. Like every scripted engine it is arithmetic over bytes, drawn by the same
-sampler under the same masks, and says "scripted" in its class.
+streams, grammars, receipts and gateway, and a model that calls the function it is offered, gives
+the JSON it is asked for, and reasons first where its template asks it to. Like every scripted
+engine it is arithmetic over bytes, drawn by the same sampler under the same masks, and says
+"scripted" in its class.
 
     python obedient_node.py KEY=VALUE ...        (settings of `node start`)
 """
@@ -36,10 +37,12 @@ NAME: Final = "obedient"
 CONTEXT: Final = 8_192
 TEMPLATE: Final = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% if add_generation_prompt %}<|assistant|>{% if enable_thinking is defined %}"
+    "{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
 SCRIPT: Final = Script(model=b"obedient model".ljust(32, b"."), grammars=True)
 _TURN: Final = re.compile(r"<\|(system|user|assistant)\|>")
+_BEGUN: Final = re.compile(rb"<\|assistant\|>(<think>\n(\n</think>\n\n)?)?")
 _SURE: Final = 50.0  # added to the logit of the byte that is meant
 # Where a grammar asks for what was not meant: the shortest that it allows, as strings of nothing.
 _CLOSERS: Final = tuple(b'"}],:')
@@ -57,7 +60,10 @@ def _card() -> ModelCard:
 
 
 def meant(prompt: str) -> str:
-    """What is said after `prompt`: a call of a function, JSON with the keys asked for, or words."""
+    """What is said after `prompt`: a call of a function, JSON with the keys asked for, or words;
+    and before it what is thought, where the prompt has begun to."""
+    if prompt.endswith("<think>\n"):
+        return "I do as I am asked.\n</think>\n\n" + meant(prompt.removesuffix("<think>\n"))
     *_, asked, _ = ["", "", *_TURN.split(prompt)[2::2]]
     if (tools := _tools(prompt)) and not asked.startswith("<tool_response>"):
         named = [tool for tool in tools if tool["name"] in asked]
@@ -101,7 +107,7 @@ class ObedientEngine(ScriptedEngine):
     def logits(self, text: Sequence[int]) -> Logits:
         logits = super().logits(text)
         said = bytes(text)
-        begun = said.rfind(b"<|assistant|>") + len(b"<|assistant|>")
+        begun = max((found.end() for found in _BEGUN.finditer(said)), default=0)
         whole, drawn = _plan(said[:begun]), said[begun:]
         if not whole.startswith(drawn):
             logits[list(_CLOSERS)] += _SURE * np.linspace(1.0, 0.5, len(_CLOSERS))

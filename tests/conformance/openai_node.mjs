@@ -26,6 +26,10 @@ class Skipped extends Error {}
 const must = (held, said) => {
   if (!held) throw new Error(said);
 };
+const reasoningModel = () => {
+  if (!env.SUBJECT_REASONING_MODEL) throw new Skipped("the subject serves no model that reasons");
+  return env.SUBJECT_REASONING_MODEL;
+};
 const failsWith = async (work, status, code) => {
   try {
     await work();
@@ -106,6 +110,24 @@ const checks = {
     let text = "";
     for await (const piece of textStream) text += piece;
     must(text, "no text");
+  },
+  async ai_reasoning_chat() {
+    const options = { providerOptions: { subject: { reasoningEffort: "low" } }, maxRetries: 0 };
+    const asked = { model: compatible(reasoningModel()), prompt: "Hi", ...options };
+    const whole = await generateText(asked);
+    must(whole.text && whole.reasoningText, "no text, or no reasoning");
+    must(whole.usage.reasoningTokens > 0, "no tokens of reasoning");
+    const streamed = streamText(asked);
+    must((await streamed.reasoningText) === whole.reasoningText, "another reasoning in a stream");
+    must((await streamed.text) === whole.text, "another text in a stream");
+  },
+  async ai_reasoning_responses() {
+    const options = { forceReasoning: true, reasoningEffort: "low", reasoningSummary: "auto" };
+    const asked = { model: openai(reasoningModel()), prompt: "Hi", maxRetries: 0 };
+    const whole = await generateText({ ...asked, providerOptions: { openai: options } });
+    must(whole.text && whole.reasoningText, "no text, or no reasoning");
+    const streamed = streamText({ ...asked, providerOptions: { openai: options } });
+    must((await streamed.reasoningText) === whole.reasoningText, "another reasoning in a stream");
   },
   async ai_embed() {
     if (!env.SUBJECT_EMBEDDING_MODEL) throw new Skipped("the subject serves no model of embeddings");

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import openai
-from checks import embedding_model, equal, refused, run
+from checks import embedding_model, equal, reasoning_model, refused, run
 from openai import OpenAI
 
 CLIENT = OpenAI(
@@ -182,6 +182,60 @@ def response_continued() -> None:
     assert CLIENT.responses.retrieve(first.id).id == first.id
 
 
+def reasoning_of_a_chat() -> None:
+    ask = partial(CLIENT.chat.completions.create, model=reasoning_model(), messages=HELLO)
+    answer = ask(reasoning_effort="low")
+    message: Any = answer.choices[0].message
+    assert message.content
+    assert message.reasoning_content
+    equal(message.reasoning, message.reasoning_content)
+    assert message.reasoning_content not in message.content
+    details = answer.usage.completion_tokens_details
+    assert 0 < details.reasoning_tokens < answer.usage.completion_tokens
+    deltas = [one.choices[0].delta for one in ask(reasoning_effort="low", stream=True)]
+    told = "".join(getattr(one, "reasoning_content", None) or "" for one in deltas)
+    equal(told, message.reasoning_content)
+    equal("".join(one.content or "" for one in deltas), message.content)
+    without = ask(reasoning_effort="none")
+    equal(without.usage.completion_tokens_details.reasoning_tokens, 0)
+    equal(without.choices[0].message.content, message.content)
+
+
+def reasoning_before_a_schema() -> None:
+    shape: Any = {"type": "json_schema", "json_schema": {"name": "look", "schema": SCHEMA}}
+    ask = partial(CLIENT.chat.completions.create, model=reasoning_model(), messages=HELLO)
+    thought: Any = ask(response_format=shape, reasoning_effort="low").choices[0].message
+    assert thought.reasoning_content
+    called: Any = ask(tools=[TOOL], tool_choice="required", reasoning_effort="low")
+    assert called.choices[0].message.reasoning_content
+    (call,) = called.choices[0].message.tool_calls
+    without: Any = ask(response_format=shape).choices[0].message
+    assert getattr(without, "reasoning_content", None) is None
+    for text in (thought.content, call.function.arguments, without.content):
+        equal(json.loads(text).keys(), {"colour", "count"})
+
+
+def reasoning_of_a_response() -> None:
+    asked: Any = {"effort": "low", "summary": "auto"}
+    answer = CLIENT.responses.create(model=reasoning_model(), input="Say hello.", reasoning=asked)
+    thought, said = answer.output
+    equal((thought.type, said.type), ("reasoning", "message"))
+    assert thought.content[0].text.startswith(thought.summary[0].text.rstrip("…"))
+    assert answer.output_text
+    again = CLIENT.responses.create(
+        model=reasoning_model(),
+        input=[*answer.output, {"role": "user", "content": "And?"}],  # type: ignore[list-item]
+    )
+    assert again.output_text
+    with CLIENT.responses.stream(
+        model=reasoning_model(), input="Say hello.", reasoning=asked
+    ) as stream:
+        kinds = [event.type for event in stream]
+        equal(stream.get_final_response().output[0].content[0].text, thought.content[0].text)
+    assert "response.reasoning_text.delta" in kinds
+    assert "response.reasoning_summary_text.done" in kinds
+
+
 def unknown_model() -> None:
     ask = partial(CLIENT.chat.completions.create, model="no-such-model", messages=HELLO)
     equal(refused(openai.NotFoundError, ask).code, "model_not_found")
@@ -232,6 +286,7 @@ if __name__ == "__main__":
     run(
         models, chat, chat_stream_with_usage, chat_of_two_choices, chat_logprobs, chat_stop,
         chat_schema, tool_demanded, tool_streamed, tool_results, completion, completion_logprobs,
-        response, response_stream, response_tool, response_continued, unknown_model, wrong_key,
+        response, response_stream, response_tool, response_continued, reasoning_of_a_chat,
+        reasoning_before_a_schema, reasoning_of_a_response, unknown_model, wrong_key,
         too_long_a_prompt, wrong_type, stream_left_early, embeddings,
     )  # fmt: skip

@@ -42,6 +42,9 @@ RIVALS_CONTEXT: Final = (
 ANSWER_TOKENS: Final = 512  # where a request does not say; the gateway's own default
 SLOTS: Final = 4
 THREADS: Final = 2
+# llm-comply asks for reasoning only under names of OpenAI's and Anthropic's models and DeepSeek's,
+# so the simulated one has a second name with a part of each; it is no such model.
+REASONING_NAME: Final = "simulated-deepseek-r-claude-4"
 TRIAL_SECONDS_MAX: Final = 600.0  # a node tries a new model out before it serves
 # No audits: who is drawn is random, and a replay would take the processor from the next test.
 POLICY: Final = "probation_audits = 0\naudit_bps_min = 0\ngain_bps = 0\nqueue_per_slot = 8\n"
@@ -58,6 +61,7 @@ class Subject:
     model: str
     embeddings_base: str | None = None
     embedding_model: str | None = None
+    reasoning_model: str | None = None  # a name under which suites ask for reasoning
 
 
 Starter = Callable[[Path], Any]  # a folder for its files -> an async context of a Subject
@@ -109,8 +113,13 @@ async def assay_obedient(folder: Path) -> AsyncIterator[Subject]:
         words = [f"{key}={value}" for key, value in flags.items()]
         await network.spawn("node", [sys.executable, obedient_node.__file__, *words])
         await network.wait_present(["node"])
-        url = await start_gateway(network, "--keys", str(folder / "keys"), "--responses", "256")
-        yield Subject("assay-obedient", "this tree", f"{url}/v1", key, obedient_node.NAME)
+        routes = folder / "routes.toml"
+        routes.write_text(f'[route."{REASONING_NAME}"]\nnetwork = ["{obedient_node.NAME}"]\n')
+        words = ["--keys", str(folder / "keys"), "--responses", "256", "--routes", str(routes)]
+        url = await start_gateway(network, *words)
+        about = {"reasoning_model": REASONING_NAME}
+        name = obedient_node.NAME
+        yield Subject("assay-obedient", "this tree", f"{url}/v1", key, name, **about)
 
 
 @asynccontextmanager

@@ -47,7 +47,8 @@ class Suite:
 def _llm_comply(style: str) -> Suite:
     def run(subject: Subject, folder: Path, examples: int) -> list[Outcome]:
         command = [SUITES.program("llm-comply"), "-u", subject.base, "-k", subject.key]
-        command += ["-m", subject.model, "--format", style, "--json"]
+        command += ["-m", subject.reasoning_model or subject.model]
+        command += ["--format", style, "--json"]
         command += ["--timeout", REQUEST_SECONDS_MAX]
         return outcomes.of_llm_comply(_output(command, subject, folder))
 
@@ -104,6 +105,7 @@ def _output(command: list[Any], subject: Subject, folder: Path, **more: str) -> 
         "SUBJECT_MODEL": subject.model,
         "SUBJECT_EMBEDDINGS_BASE": subject.embeddings_base or subject.base,
         "SUBJECT_EMBEDDING_MODEL": subject.embedding_model or "",
+        "SUBJECT_REASONING_MODEL": subject.reasoning_model or "",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would else ask the internet for prices
         "PYTHONDONTWRITEBYTECODE": "1",
         **more,

@@ -89,6 +89,8 @@ def browse(network: RealNetwork, url: str) -> None:
         with visit(browser, url) as seen:
             a_gateway_that_lies(seen)
         with visit(browser, url) as seen:
+            reasoning_apart(seen)
+        with visit(browser, url) as seen:
             refused(seen)
         receipts_checked(browser, url, file)
 
@@ -214,6 +216,40 @@ def a_gateway_that_lies(seen: Visit) -> None:
     seen.page.click(".proof summary >> nth=0")
     assert outcome(seen, "output") == "does not hold"
     assert outcome(seen, "receipt signature") == "holds"
+
+
+def reasoning_apart(seen: Visit) -> None:
+    """A model that reasons: here the first pieces of an answer are told as its reasoning. Pieces
+    that are kept back are missed in what the tokens spell."""
+    page = seen.page
+    page.wait_for_selector("#model option", state="attached")
+    page.fill("#length", str(TOKENS))
+    for asked, (kept_back, verdict) in enumerate([(0, "holds"), (4, "does not hold")]):
+        page.route(CHAT, partial(begun_with_reasoning, kept_back))
+        page.fill("#question", QUESTION)
+        page.press("#question", "Enter")
+        turn = page.locator(".turn.answered").nth(asked)
+        turn.locator(".proof .badge.good, .proof .badge.bad").first.wait_for(timeout=ANSWER_MS)
+        assert turn.locator(".reasoning").get_attribute("open") is None, "folded until asked for"
+        thought = turn.locator(".reasoning .words")
+        assert not thought.is_visible()
+        turn.locator(".reasoning summary").click()
+        assert thought.is_visible()
+        assert thought.text_content() not in ("", turn.locator("> .words").text_content())
+        step = turn.locator('.steps li:has(strong:text-is("the text"))')
+        assert step.locator(".badge").text_content() == verdict
+        assert "this reasoning and this text" in (step.text_content() or "")
+        page.unroute(CHAT)
+
+
+def begun_with_reasoning(kept_back: int, route: Any) -> None:
+    answer = route.fetch()
+    head, *pieces = answer.text().split('"delta":{"content":')
+    at = len(pieces) // 2
+    assert at > kept_back, "the answer came in few pieces"
+    told = [f'"delta":{{"reasoning_content":{piece}' for piece in pieces[:at]]
+    told = told[: at - kept_back] + [f'"delta":{{"content":{piece}' for piece in pieces[at:]]
+    route.fulfill(response=answer, body=head + "".join(told))
 
 
 REFUSALS: list[tuple[dict[str, Any], str, str]] = [

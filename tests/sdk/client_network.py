@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -50,7 +50,8 @@ PART_BYTES = 1_000
 @dataclass(slots=True)
 class FakeNetwork:
     """`lose_after[i]`: the i-th node cuts each stream after so many tokens. `deviate[i]`: it draws
-    another token there. `record` and `credit`: the bytes of the parts "verdict" and "credit"."""
+    another token there. `says`: the tokens that follow a prompt. `record` and `credit`: the bytes
+    of the parts "verdict" and "credit"."""
 
     coordinator: FakeCoordinator = field(default_factory=FakeCoordinator)
     lose_after: dict[int, int] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class FakeNetwork:
     card: bytes = encode_card(CARD)
     card_name: bytes = card_digest(encode_card(CARD))
     end_at: int | None = None
+    says: Callable[[tuple[int, ...]], Sequence[int]] | None = None
     parts: int = 0
     sessions: list[Session] = field(default_factory=list)
     address: str = ""
@@ -128,7 +130,8 @@ class FakeNetwork:
 
     async def serve_job(self, index: int, peer: bytes, frames: Frames) -> None:
         first = await frames.receive(10)
-        node = FakeNode(first, self.end_at, client=peer, deviate_at=self.deviate.get(index))
+        deviate = self.deviate.get(index)
+        node = FakeNode(first, self.end_at, client=peer, deviate_at=deviate, says=self.says)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_take, node, frames)
             while node.receipt is None:

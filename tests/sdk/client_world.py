@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from assay.events import Job
@@ -198,6 +199,7 @@ class FakeNode:
         chunk: int = 3,
         client: bytes = CLIENT.public_key,
         deviate_at: int | None = None,
+        says: Callable[[tuple[int, ...]], Sequence[int]] | None = None,
     ) -> None:
         start = decode_as(StartJob, first)
         ticket = open_ticket(start.ticket, COORDINATOR.public_key)
@@ -206,6 +208,9 @@ class FakeNode:
         self.stream = NodeStream(ticket, start.nonce, self.key, "test/cpu")
         self.ticket, self._context, self._end_at, self._chunk = ticket, list(prompt), end_at, chunk
         self._seed = job_seed(ticket.seed_ticket, start.nonce)
+        self._said = None if says is None else says(tuple(prompt))  # in the place of draws
+        if self._said is not None:
+            self._end_at = len(self._said)
         self._deviate_at = deviate_at
         self.reason: str | None = None
         self.receipt: bytes | None = None
@@ -231,7 +236,10 @@ class FakeNode:
         while len(tokens) < room and self.reason is None:
             position = self.ticket.start + self.stream.count + len(tokens)
             ended = position == self._end_at
-            token = END if ended else draw(self._seed, position, tuple(self._context))
+            if ended or self._said is None:
+                token = END if ended else draw(self._seed, position, tuple(self._context))
+            else:
+                token = self._said[position]
             if position == self._deviate_at:
                 token = 8 if token != 8 else 9
             self._context.append(token)

@@ -14,8 +14,10 @@ import pytest
 
 from assay import cli, read_records
 from assay.records import write_records
+from assay_protocol.cards import card_digest, encode_card
 from sdk.client_network import FakeNetwork
 from sdk.client_world import COORDINATOR, FakeCoordinator
+from sdk.gateway_world import chat_card
 from sdk.test_blocking_client import serving
 from sdk.test_receipt_verify import RECORD
 
@@ -109,6 +111,31 @@ def test_jobs_and_questions_on_loopback(
     assert len(read_records(receipt.read_bytes())) == 1
     assert stat.S_IMODE(receipt.stat().st_mode) == 0o600
     assert cli.main(["verify", str(receipt)]) == 0
+
+
+def test_a_chat_shows_reasoning_only_if_asked_and_never_as_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    fake = FakeNetwork(says=lambda prompt: b"<think>I add.</think>It is 4.", pause=0.001)
+    card = chat_card(chat_template="{{ messages[0].content }}{{ '' if 1 else '</think>' }}")
+    fake.card = encode_card(card)
+    fake.card_name = card_digest(fake.card)
+    with serving(fake):
+        ask = ["chat", "--coordinator", fake.address, "--max-tokens", "60", "2 + 2?"]
+        assert cli.main(ask) == 0
+        told = capsys.readouterr()
+        assert (told.out, "I add." in told.err) == ("It is 4.\n", False)
+        assert "of them reasoning" in told.err
+        assert cli.main([*ask, "--reasoning"]) == 0
+        told = capsys.readouterr()
+        assert told.out == "It is 4.\n"
+        assert told.err.startswith("I add.\n")
+        assert cli.main([*ask, "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["text"], answer["reasoning"]) == ("It is 4.", "I add.")
+        assert answer["usage"]["reasoning_tokens"] == len("I add.</think>")
 
 
 async def _tokens(*_: object) -> tuple[int, ...]:

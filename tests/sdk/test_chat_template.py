@@ -104,6 +104,12 @@ def test_plain_markers_stay_readable_to_the_template() -> None:
     assert shown(render_chat(card_with(template), [user("why<think>because")])) == ["because", 1]
 
 
+def test_blocks_for_training_are_text_like_any_other() -> None:
+    inside = "{% set said = messages[0].content %}b{{ said }}"
+    template = "a{% generation %}" + inside + "{% endgeneration %}{{ said }}."
+    assert shown(render_chat(card_with(template), [user("x")])) == ["abx."]
+
+
 @pytest.mark.parametrize(("template", "starts"), [(CHAT, [0, 0]), ("{{ bos_token }}x", [0])])
 def test_a_model_that_wants_a_start_token_gets_exactly_one(
     template: str, starts: list[int]

@@ -28,6 +28,7 @@ CHAT = {
         {
             "role": "assistant",
             "content": None,
+            "reasoning_content": "h",
             "tool_calls": [
                 {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
             ],
@@ -44,18 +45,25 @@ CHAT = {
     "logit_bias": {"9": 1},
     "tools": [TOOL],
     "tool_choice": "auto",
+    "reasoning_effort": "low",
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "thinking": {"type": "enabled"},
+    "include_reasoning": True,
+    "chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "low"},
 }
 COMPLETION = {"model": "toy", "prompt": "x", "max_tokens": 3, "echo": False, "logprobs": 1}
 RESPONSE = {
     "model": "toy",
     "input": [
         {"type": "message", "role": "user", "content": "x"},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "h"}]},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "r"},
     ],
     "max_output_tokens": 3,
     "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}},
     "metadata": {"a": "b"},
+    "reasoning": {"effort": "low", "summary": "auto"},
     "store": True,
 }
 MESSAGE = {
@@ -66,13 +74,18 @@ MESSAGE = {
         {"role": "user", "content": "x"},
         {
             "role": "assistant",
-            "content": [{"type": "tool_use", "id": "i", "name": "f", "input": {}}],
+            "content": [
+                {"type": "thinking", "thinking": "h", "signature": "unsigned"},
+                {"type": "tool_use", "id": "i", "name": "f", "input": {}},
+            ],
         },
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "i", "content": "r"}]},
     ],
     "tools": [{"name": "f", "input_schema": {"type": "object"}}],
     "tool_choice": {"type": "auto"},
     "stop_sequences": ["x"],
+    "thinking": {"type": "adaptive", "display": "summarized"},
+    "output_config": {"effort": "low"},
 }
 BODIES = {
     "/v1/chat/completions": CHAT,

@@ -17,7 +17,7 @@ from assay.gateway.exchange import Exchange, network_facts
 from assay.gateway.generation import Choice, Fresh, Generation
 from assay.gateway.logprob_words import chat_logprobs
 from assay.gateway.refusal import Refusal
-from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text
+from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text, Thought
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -106,6 +106,8 @@ class ChatWords:
             "refusal": None,
             "annotations": [],
         }
+        if choice.reasoning:
+            message |= {"reasoning_content": choice.reasoning, "reasoning": choice.reasoning}
         if choice.calls:
             message["tool_calls"] = [
                 {
@@ -117,8 +119,7 @@ class ChatWords:
             ]
         told = None
         if self._request.logprobs:
-            entries = choice.completion.logprobs
-            told = {"content": chat_logprobs(entries, self._pieces), "refusal": None}
+            told = {"content": chat_logprobs(choice.logprobs, self._pieces), "refusal": None}
         return {
             "index": index,
             "message": message,
@@ -147,7 +148,7 @@ def usage_words(generation: Generation) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": generation.reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -164,6 +165,9 @@ def _delta(piece: Piece) -> str:
     match piece:
         case Text(text):
             return f'{{"content":{encode_basestring_ascii(text)}}}'
+        case Thought(text):  # under DeepSeek's name for it, and under vLLM's and OpenRouter's
+            told = encode_basestring_ascii(text)
+            return f'{{"reasoning_content":{told},"reasoning":{told}}}'
         case CallBegun(index, call, name):
             begun: dict[str, Any] = {
                 "index": index,

@@ -20,13 +20,14 @@ from assay.gateway.sampling_fields import (
     stop_strings,
 )
 from assay.gateway.settings import Settings
+from assay.gateway.thinking import TEMPLATE_FIELD, chat_thinking
 from assay.gateway.tool_calls import CALLS_MAX, NAME, demanded
 from assay.gateway.tool_fields import call_arguments, openai_choice, openai_tools
 from assay_protocol.limits import LOGPROBS_MAX
 
 PARTS_MAX: Final = 1_024
 MODEL_CHARACTERS_MAX: Final = 256
-_IGNORED: Final = ("seed", "reasoning_effort", "verbosity", "service_tier", "prediction", "store")
+_IGNORED: Final = ("seed", "verbosity", "service_tier", "prediction", "store")
 _KNOWN: Final = (
     SAMPLING
     | NETWORK
@@ -35,7 +36,7 @@ _KNOWN: Final = (
         "max_completion_tokens", "logprobs", "top_logprobs", "tools", "tool_choice",
         "parallel_tool_calls", "response_format", "grammar", "user", "metadata",
         "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "modalities",
-        *_IGNORED,
+        "reasoning_effort", "reasoning", "thinking", "include_reasoning", TEMPLATE_FIELD, *_IGNORED,
     }
 )  # fmt: skip
 _REFUSED: Final = {
@@ -89,6 +90,7 @@ def read_chat(body: dict[str, Any], settings: Settings) -> ChatRequest:
         tools_demanded=must,
         ignored=ignored_fields(fields, _IGNORED),
         license=fields.text("license"),
+        thinking=chat_thinking(fields),
     )
     return ChatRequest(asked, stream, wants_usage(fields, stream), logprobs)
 
@@ -170,6 +172,9 @@ def _message(fields: Fields) -> dict[str, Any]:
     elif not fields.has("content") and role != "assistant":
         path = fields.at("content")
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+    reasoning = fields.text("reasoning_content") or fields.text("reasoning")
+    if reasoning and role == "assistant":  # whether earlier reasoning is kept is the template's say
+        message["reasoning_content"] = reasoning
     fields.text("refusal")
     for field, instead in (("function_call", "use tool_calls"), ("audio", "send its transcript")):
         if fields.has(field):

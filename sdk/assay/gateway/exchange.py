@@ -65,8 +65,7 @@ class Exchange:
         done: Callable[[dict[str, Any]], None] = lambda body: None,
     ) -> None:
         """Draw what was asked and write it in `words`; `done` gets the whole answer's body."""
-        if asked.ignored:
-            self.headers["x-assay-ignored"] = ", ".join(asked.ignored)
+        self.headers |= ignored_header(asked.ignored)
         if not stream:
             body = await until_gone(self.receive, lambda: self.whole(asked, words))
             if body is not None:  # else nobody is there to read it
@@ -95,6 +94,7 @@ class Exchange:
             self.headers["x-assay-route"] = request.told_by()
             return _passed_on(request)
         generation.route = request.facts()
+        self.headers |= ignored_header(generation.ignored)
         self.headers |= answer_headers(generation, request.choices)
         self.headers["x-assay-route"] = request.told_by()
         return words.whole(generation, request.choices)
@@ -109,6 +109,8 @@ class Exchange:
                 begun = True
                 events.header("x-assay-node", fresh.node.hex())
                 events.header("x-assay-route", request.told_by())
+                for name, value in ignored_header(generation.ignored).items():
+                    events.header(name, value)
                 data = words.begin(generation)
             data += words.fresh(fresh)
             if data:
@@ -154,6 +156,11 @@ class Gone(Exception):
 
 
 Handle = Callable[[Exchange], Awaitable[None]]
+
+
+def ignored_header(fields: tuple[str, ...]) -> dict[str, str]:
+    """Names the fields of the request that changed nothing, if there are any."""
+    return {"x-assay-ignored": ", ".join(fields)} if fields else {}
 
 
 def answer_headers(generation: Generation, choices: tuple[Choice, ...]) -> dict[str, str]:

@@ -15,6 +15,7 @@ import trio
 
 from assay.answers import Completion, Delta, JobFailed
 from assay.gateway.refusal import Refusal, refusal_of
+from assay.gateway.thinking import Thinking
 from assay.gateway.tool_calls import (
     Call,
     ChosenReader,
@@ -23,6 +24,7 @@ from assay.gateway.tool_calls import (
     PlainReader,
     Reader,
     Text,
+    Thought,
     Tool,
 )
 from assay_network.scopes import single_errors
@@ -53,6 +55,18 @@ class Asked:
     tools_demanded: bool = False
     ignored: tuple[str, ...] = ()  # fields that have no effect, told in a header
     license: str | None = None
+    thinking: Thinking = field(default_factory=Thinking)
+
+    @property
+    def bound(self) -> bool:
+        """Whether a grammar says which answers there may be."""
+        return not self.options.keys().isdisjoint(("grammar", "response_format"))
+
+    @property
+    def bound_at_once(self) -> bool:
+        """Whether that grammar has no place for reasoning before the answer: it is the caller's
+        own, and no JSON schema (reasoning_grammar.py)."""
+        return "json_schema" not in self.options.get("grammar", {"json_schema": ""})
 
     def reader(self) -> Reader:
         if not self.tools:
@@ -64,17 +78,24 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One whole answer. `finish` is "stop", "length" or "tool_calls"."""
+    """One whole answer. `finish` is "stop", "length" or "tool_calls"; `reasoning` is "" where it is
+    not to be told, and `logprobs` are of the tokens after it."""
 
     text: str
     calls: Sequence[Call]
     finish: str
     completion: Completion
+    reasoning: str = ""
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprobs, ...]:
+        return self.completion.logprobs[self.completion.usage.reasoning_tokens :]
 
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """What one frame of an answer brought: pieces of text or calls, its tokens, and who drew it."""
+    """What one frame of an answer brought: pieces of it, its tokens, logprobs of those that are not
+    reasoning, and who drew it."""
 
     choice: int
     pieces: Sequence[Piece]
@@ -95,7 +116,8 @@ class Generation:
         self.model, self.prompt, self.asked = model, prompt, asked
         self.max_tokens = _room(model, prompt, asked)
         self.receipts: list[ReceiptRecord] = []
-        self.completion_tokens = 0
+        self.completion_tokens = self.reasoning_tokens = 0
+        self.ignored: tuple[str, ...] = asked.ignored  # fields without effect, for this model
         self.route: dict[str, Any] = {}  # how it came to be this one that answers; told with it
         self._client = client
         self._stream: AnswerStream | None = None  # the newest
@@ -144,15 +166,21 @@ class Generation:
         return tuple(found[index] for index in range(self.asked.choices))
 
     async def _one(self, index: int, on_fresh: OnFresh) -> Choice:
-        reader, said = self.asked.reader(), [""]
+        reader, said, shown = self.asked.reader(), [""], self.asked.thinking.shown
         self._stream = stream = self._client.draw(
-            self.model, self.prompt, max_tokens=self.max_tokens, **self.asked.options
+            self.model,
+            self.prompt,
+            max_tokens=self.max_tokens,
+            reasoning=self.asked.messages is not None,
+            **self.asked.options,
         )
         node = b""
 
         async def tell(pieces: Sequence[Piece], event: Delta | None) -> None:
             said.extend(piece.text for piece in pieces if isinstance(piece, Text))
             tokens, logprobs = ((), ()) if event is None else (event.tokens, event.logprobs)
+            if event is not None and event.reasoning_tokens:
+                logprobs = logprobs[event.reasoning_tokens :]
             await on_fresh(Fresh(index, pieces, tokens, logprobs, node))
 
         try:
@@ -160,7 +188,8 @@ class Generation:
                 async for event in stream:
                     if isinstance(event, Delta):
                         node = event.node
-                        await tell(tuple(reader.push(event.text)), event)
+                        told = (Thought(event.reasoning),) if event.reasoning and shown else ()
+                        await tell((*told, *reader.push(event.text)), event)
             if rest := tuple(reader.flush()):
                 await tell(rest, None)
         except JobFailed as failure:
@@ -173,10 +202,12 @@ class Generation:
             if stream.text is not None:
                 self.receipts += [*stream.result.receipts, *stream.result.twins]
                 self.completion_tokens += len(stream.result.tokens)
+                self.reasoning_tokens += stream.result.usage.reasoning_tokens
         finish = stream.result.finish_reason
         if finish == "stop" and reader.calls:
             finish = "tool_calls"
-        return Choice("".join(said), tuple(reader.calls), finish, stream.result)
+        thought = stream.result.reasoning if shown else ""
+        return Choice("".join(said), tuple(reader.calls), finish, stream.result, thought)
 
 
 def receipt_id(record: ReceiptRecord) -> str:

@@ -14,7 +14,6 @@ from assay.gateway.refusal import Refusal, invalid
 METADATA_MAX: Final = 16
 LABEL_CHARACTERS_MAX: Final = 1_024
 PARTS_MAX: Final = 1_024
-_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")
 _VERBOSITIES: Final = ("low", "medium", "high")
 _SUMMARIES: Final = ("auto", "concise", "detailed")
 _TIERS: Final = ("auto", "default", "flex", "scale", "priority")
@@ -26,7 +25,6 @@ def check_idle_fields(fields: Fields) -> None:
     """Every field of a request that is only taken; Refusal names the one that is wrong."""
     for label in ("user", "safety_identifier", "prompt_cache_key"):
         fields.text(label, None, LABEL_CHARACTERS_MAX)
-    fields.choice("reasoning_effort", _EFFORTS)
     fields.choice("verbosity", _VERBOSITIES)
     fields.choice("service_tier", _TIERS)
     fields.choice("prompt_cache_retention", _RETENTIONS)
@@ -35,7 +33,6 @@ def check_idle_fields(fields: Fields) -> None:
     fields.integer("max_tool_calls", 0, _TOOL_CALLS_MAX)
     _check_metadata(fields)
     if (reasoning := fields.object("reasoning")) is not None:
-        reasoning.choice("effort", _EFFORTS)
         reasoning.choice("summary", _SUMMARIES)
         reasoning.choice("generate_summary", _SUMMARIES)
     if (text := fields.object("text")) is not None:

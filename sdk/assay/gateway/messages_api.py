@@ -1,6 +1,6 @@
 """POST /v1/messages, in Anthropic's words: content blocks, and a stream of named events.
 
-A text is one block and each call of a tool is one; blocks never overlap.
+Reasoning is one block, a text is one and each call of a tool is one; blocks never overlap.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from assay.gateway.exchange import Exchange, network_facts
 from assay.gateway.generation import Asked, Choice, Fresh, Generation
 from assay.gateway.messages_request import read_count_request, read_message_request
 from assay.gateway.refusal import Refusal
-from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text
+from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text, Thought
 
 _STOPS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 _CALLER: Final = {"type": "direct"}  # the model itself, not code that runs for it
+# Anthropic's says that the thinking is its model's own. Nobody signs ours but the node, in its
+# receipt, for all tokens; so this says so, and is not read when it comes back.
+UNSIGNED: Final = "unsigned"
 _UNSTOPPED: Final = {"stop_reason": None, "stop_sequence": None}
 
 
@@ -41,7 +44,7 @@ class MessageWords:
         self._asked = asked
         self._id = f"msg_{secrets.token_hex(12)}"
         self._index = -1  # of the open block
-        self._open: str | None = None  # "text" or "tool_use"
+        self._open: str | None = None  # "thinking", "text" or "tool_use"
 
     def begin(self, generation: Generation) -> bytes:
         message = self._message(generation, [], _UNSTOPPED)
@@ -71,7 +74,10 @@ class MessageWords:
     def whole(self, generation: Generation, choices: tuple[Choice, ...]) -> dict[str, Any]:
         (choice,) = choices
         blocks: list[dict[str, Any]] = []
-        if choice.text or not choice.calls:
+        if choice.reasoning:
+            thinking = {"type": "thinking", "thinking": choice.reasoning, "signature": UNSIGNED}
+            blocks.append(thinking)
+        if choice.text or not (choice.calls or blocks):
             blocks.append({"type": "text", "text": choice.text, "citations": None})
         for call in choice.calls:
             blocks.append(
@@ -103,6 +109,9 @@ class MessageWords:
 
     def _piece(self, piece: Piece) -> bytes:
         match piece:
+            case Thought(text):
+                begun = b"" if self._open == "thinking" else self._close() + self._thinking()
+                return begun + self._delta({"type": "thinking_delta", "thinking": text})
             case Text(text):
                 begun = b""
                 if self._open != "text":
@@ -124,14 +133,20 @@ class MessageWords:
         self._index, self._open = self._index + 1, kind
         return _event("content_block_start", index=self._index, content_block=block)
 
+    def _thinking(self) -> bytes:
+        return self._begin("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+
     def _delta(self, delta: dict[str, Any]) -> bytes:
         return _event("content_block_delta", index=self._index, delta=delta)
 
     def _close(self) -> bytes:
         if self._open is None:
             return b""
+        signed = b""
+        if self._open == "thinking":
+            signed = self._delta({"type": "signature_delta", "signature": UNSIGNED})
         self._open = None
-        return _event("content_block_stop", index=self._index)
+        return signed + _event("content_block_stop", index=self._index)
 
 
 def _stop(choice: Choice) -> dict[str, Any]:
@@ -141,10 +156,12 @@ def _stop(choice: Choice) -> dict[str, Any]:
 
 
 def _usage(generation: Generation) -> dict[str, Any]:
+    thought = generation.reasoning_tokens
+    details = {"thinking_tokens": thought} if thought else None
     return {
         "input_tokens": len(generation.prompt),
         "output_tokens": generation.completion_tokens,
-        "output_tokens_details": None,
+        "output_tokens_details": details,
         "cache_creation": None,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,

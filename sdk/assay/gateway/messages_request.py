@@ -17,10 +17,13 @@ from assay.gateway.sampling_fields import (
     stop_strings,
 )
 from assay.gateway.settings import Settings
+from assay.gateway.thinking import message_thinking
 from assay.gateway.tool_calls import NAME, demanded
 from assay.gateway.tool_fields import anthropic_choice, anthropic_tools
 
-_PROMPT: Final = frozenset({"model", "messages", "system", "tools", "tool_choice"})
+_PROMPT: Final = frozenset(
+    {"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"}
+)
 _KNOWN: Final = (
     _PROMPT
     | NETWORK
@@ -32,15 +35,13 @@ _KNOWN: Final = (
 _REFUSED: Final = {
     "mcp_servers": "the gateway calls nobody on your behalf",
     "container": "the network runs no code",
-    "output_config": "give the answer's form as a tool that is demanded",
 }
 
 
 def read_message_request(body: dict[str, Any], settings: Settings) -> tuple[Asked, bool]:
     """What is to be drawn, and whether as a stream; Refusal names what is wrong."""
     fields = Fields(body)
-    _check_thinking(fields)
-    fields.only(_KNOWN | {"thinking"}, _REFUSED)
+    fields.only(_KNOWN, _REFUSED)
     most = fields.integer("max_tokens", 1, ANSWER_TOKENS_MAX)
     if most is None:
         raise Refusal(
@@ -59,6 +60,7 @@ def read_message_request(body: dict[str, Any], settings: Settings) -> tuple[Aske
         tools=tools,
         tools_demanded=must,
         license=fields.text("license"),
+        thinking=message_thinking(fields, most),
     )
     return asked, fields.flag("stream")
 
@@ -74,13 +76,9 @@ def read_count_request(body: dict[str, Any]) -> Asked:
         messages=_chat(fields),
         tools=tools,
         tools_demanded=must,
+        options={"grammar": {"json_schema": demanded(tools)}} if must else {},
+        thinking=message_thinking(fields, None),
     )
-
-
-def _check_thinking(fields: Fields) -> None:
-    thinking = fields.object("thinking")
-    if thinking is not None and thinking.text("type") != "disabled":
-        raise unsupported("thinking", "an answer's thoughts are not told apart from its text")
 
 
 def _chat(fields: Fields) -> list[dict[str, Any]]:
@@ -106,6 +104,7 @@ def _turn(turn: Fields) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     texts: list[str] = []
+    thoughts: list[str] = []
     for index, value in enumerate(turn.items("content", PARTS_MAX)):
         block = Fields.of(value, f"{turn.at('content')}[{index}]")
         kind = block.required_text("type")
@@ -118,9 +117,14 @@ def _turn(turn: Fields) -> list[dict[str, Any]]:
             results.append(
                 {"role": "tool", "content": _said(block, "content"), "tool_call_id": call}
             )
-        elif kind not in ("thinking", "redacted_thinking"):  # of another model: not shown to ours
+        elif kind == "thinking" and role == "assistant":
+            thoughts.append(block.required_text("thinking"))
+            block.text("signature")
+        elif kind not in ("thinking", "redacted_thinking"):  # of another model, and not to be read
             raise unsupported(block.at("type"), f"the network's models do not read {kind[:64]!r}")
     message: dict[str, Any] = {"role": role, "content": "".join(texts)}
+    if thoughts:  # whether they are kept is the template's say
+        message["reasoning_content"] = "".join(thoughts)
     if calls:
         message["tool_calls"] = calls
     return [*results, message] if texts or calls or not results else results

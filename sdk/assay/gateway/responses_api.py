@@ -140,7 +140,15 @@ def _kept(exchange: Exchange, request: ResponseRequest, body: dict[str, Any]) ->
 
 def _said(body: dict[str, Any]) -> list[dict[str, Any]]:
     """The output as a message of the chat that may go on from here."""
-    text = "".join(part["text"] for item in body["output"] for part in item.get("content", ()))
+    said = {
+        kind: "".join(
+            part["text"]
+            for item in body["output"]
+            if item["type"] == kind
+            for part in item["content"]
+        )
+        for kind in ("message", "reasoning")
+    }
     calls = [
         {
             "id": item["call_id"],
@@ -150,10 +158,12 @@ def _said(body: dict[str, Any]) -> list[dict[str, Any]]:
         for item in body["output"]
         if item["type"] == "function_call"
     ]
-    message: dict[str, Any] = {"role": "assistant", "content": text}
+    message: dict[str, Any] = {"role": "assistant", "content": said["message"]}
     if calls:
         message["tool_calls"] = calls
-    return [message] if text or calls else []
+    if said["reasoning"]:
+        message["reasoning_content"] = said["reasoning"]
+    return [message] if said["message"] or calls else []
 
 
 def _arguments(text: str) -> Any:

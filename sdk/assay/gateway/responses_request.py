@@ -10,6 +10,7 @@ from typing import Any, Final
 from assay.chat_template import MESSAGES_MAX
 from assay.gateway.chat_request import (
     MODEL_CHARACTERS_MAX,
+    PARTS_MAX,
     answer_tokens,
     content_text,
     shape_options,
@@ -26,11 +27,12 @@ from assay.gateway.sampling_fields import (
     sampling_options,
 )
 from assay.gateway.settings import Settings
+from assay.gateway.thinking import TEMPLATE_FIELD, Thinking, response_thinking
 from assay.gateway.tool_calls import NAME, demanded
 from assay.gateway.tool_fields import call_arguments, openai_choice, openai_tools
 from assay_protocol.limits import LOGPROBS_MAX
 
-_IGNORED: Final = ("seed", "service_tier", "reasoning", "max_tool_calls")
+_IGNORED: Final = ("seed", "service_tier", "max_tool_calls")
 _KNOWN: Final = (
     SAMPLING
     | NETWORK
@@ -38,8 +40,8 @@ _KNOWN: Final = (
         "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text",
         "max_output_tokens", "top_logprobs", "stream", "stream_options", "store", "metadata",
         "previous_response_id", "background", "truncation", "include", "user", "grammar",
-        "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        *_IGNORED,
+        "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "reasoning",
+        TEMPLATE_FIELD, *_IGNORED,
     }
 )  # fmt: skip
 _REFUSED: Final = {
@@ -67,6 +69,7 @@ class ResponseRequest:
     store: bool
     previous: str | None
     logprobs: bool
+    summary: bool  # of the reasoning, too
 
 
 def read_response_request(body: dict[str, Any], settings: Settings) -> ResponseRequest:
@@ -96,6 +99,7 @@ def read_response_request(body: dict[str, Any], settings: Settings) -> ResponseR
     if background and (stream or not (keeps and store)):
         said = "a response in the background needs a gateway that keeps responses, and no stream"
         raise unsupported("background", said)
+    thinking = response_thinking(fields)
     asked = Asked(
         model=fields.required_text("model", MODEL_CHARACTERS_MAX),
         max_tokens=answer_tokens(fields, ("max_output_tokens",), settings),
@@ -105,21 +109,25 @@ def read_response_request(body: dict[str, Any], settings: Settings) -> ResponseR
         tools_demanded=must,
         ignored=ignored_fields(fields, (*_IGNORED, *(() if keeps else ("store",)))),
         license=fields.text("license"),
+        thinking=thinking,
     )
     return ResponseRequest(
         asked=asked,
         chat=chat,
         items=items,
-        echo=_echo(fields, instructions, store and keeps),
+        echo=_echo(fields, instructions, store and keeps, thinking),
         stream=stream,
         background=background,
         store=store and keeps,
         previous=fields.text("previous_response_id", None, 128),
         logprobs=logprobs,
+        summary=_summary(fields) is not None,
     )
 
 
-def _echo(fields: Fields, instructions: str | None, store: bool) -> dict[str, Any]:
+def _echo(
+    fields: Fields, instructions: str | None, store: bool, thinking: Thinking
+) -> dict[str, Any]:
     metadata = fields.object("metadata")
     text = fields.object("text")
     shape = None if text is None else text.raw("format")
@@ -129,7 +137,7 @@ def _echo(fields: Fields, instructions: str | None, store: bool) -> dict[str, An
         "max_tool_calls": None,
         "parallel_tool_calls": fields.flag("parallel_tool_calls", True),
         "previous_response_id": fields.raw("previous_response_id"),
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": thinking.effort, "summary": _summary(fields)},
         "store": store,
         "temperature": 0.8 if (given := fields.raw("temperature")) is None else given,
         "top_p": 0.95 if (share := fields.raw("top_p")) is None else share,
@@ -148,6 +156,14 @@ def _echo(fields: Fields, instructions: str | None, store: bool) -> dict[str, An
         # The one field that OpenAI's schema lets be left out but not be null.
         **({"user": user} if (user := fields.text("user")) is not None else {}),
     }
+
+
+def _summary(fields: Fields) -> str | None:
+    """The kind of summary that was asked for, under its newer or its older name."""
+    reasoning = fields.object("reasoning")
+    if reasoning is None:
+        return None
+    return reasoning.text("summary") or reasoning.text("generate_summary")
 
 
 def _told(tool: dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +200,7 @@ def _items(fields: Fields) -> list[dict[str, Any]]:
 
 def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     chat: list[dict[str, Any]] = []
+    thoughts = ""  # of the message, or call, that follows
     for index, item in enumerate(items):
         fields = Fields(item, f"input[{index}]")
         fields.text("id", None, ID_CHARACTERS_MAX)
@@ -192,18 +209,29 @@ def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             case "message":
                 chat.append(_message(fields))
             case "function_call":
-                _add_call(chat, fields)
+                _add_call(chat, fields, new=bool(thoughts))
             case "function_call_output":
                 content = _output_text(fields)
                 call = fields.required_text("call_id", CALL_CHARACTERS_MAX, 1)
                 chat.append({"role": "tool", "content": content, "tool_call_id": call})
             case "reasoning":
-                continue  # another model's thoughts: not shown to ours
+                thoughts += _thoughts(fields)
+                continue
             case kind:
                 raise unsupported(fields.at("type"), f"the network's models take no {kind[:64]!r}")
+        if thoughts and chat[-1]["role"] == "assistant":  # else it led to nothing that is told
+            chat[-1]["reasoning_content"] = thoughts
+        thoughts = ""
     if not chat:
         raise invalid("input", "input holds nothing for the model")
     return chat
+
+
+def _thoughts(fields: Fields) -> str:
+    """What a reasoning item says in the open; its summary, or what is encrypted, is not read."""
+    parts = enumerate(fields.items("content", PARTS_MAX))
+    found = [Fields.of(one, f"{fields.at('content')}[{index}]") for index, one in parts]
+    return "".join(part.text("text") or "" for part in found)
 
 
 def _output_text(fields: Fields) -> str:
@@ -223,8 +251,8 @@ def _message(fields: Fields) -> dict[str, Any]:
     return {"role": "system" if role == "developer" else role, "content": content_text(fields)}
 
 
-def _add_call(chat: list[dict[str, Any]], fields: Fields) -> None:
-    """A call belongs to the assistant's message before it."""
+def _add_call(chat: list[dict[str, Any]], fields: Fields, *, new: bool) -> None:
+    """A call belongs to the assistant's message before it, unless reasoning came between."""
     name = fields.required_text("name")
     if not NAME.fullmatch(name):
         raise invalid(fields.at("name"), "not a function's name")
@@ -234,7 +262,7 @@ def _add_call(chat: list[dict[str, Any]], fields: Fields) -> None:
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
-    if not chat or chat[-1]["role"] != "assistant":
+    if new or not chat or chat[-1]["role"] != "assistant":
         chat.append({"role": "assistant", "content": ""})
     chat[-1].setdefault("tool_calls", []).append(call)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from assay.gateway.exchange import network_facts
@@ -16,9 +17,12 @@ from assay.gateway.generation import Choice, Fresh, Generation
 from assay.gateway.logprob_words import chat_logprobs
 from assay.gateway.refusal import Refusal
 from assay.gateway.responses_request import ResponseRequest
-from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text
+from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text, Thought
 from assay_protocol.logprobs import TokenLogprobs
 
+# Of the reasoning's own words, from their beginning: the network has no model that sums them up.
+SUMMARY_CHARACTERS_MAX: Final = 1_024
+_PARTS: Final = {"message": "output_text", "reasoning": "reasoning_text"}
 _CUT: Final = {"reason": "max_output_tokens"}
 
 
@@ -71,7 +75,7 @@ class ResponseWords:
             "input_tokens": len(generation.prompt),
             "input_tokens_details": {"cached_tokens": 0},
             "output_tokens": generation.completion_tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": generation.reasoning_tokens},
             "total_tokens": len(generation.prompt) + generation.completion_tokens,
         }
         return {
@@ -101,11 +105,15 @@ class ResponseWords:
 
     def _fill(self, choice: Choice) -> None:
         """The output of an answer that was not streamed."""
-        if choice.text or not choice.calls:
+        if choice.reasoning:
+            self._begin(_reasoning_item())
+            self._output[-1]["content"][0]["text"] = choice.reasoning
+            self._close()
+        if choice.text or not (choice.calls or choice.reasoning):
             self._begin(_text_item())
             self._output[-1]["content"][0]["text"] = choice.text
             if self._request.logprobs:
-                self._add_logprobs(choice.completion.logprobs)
+                self._add_logprobs(choice.logprobs)
             self._close()
         for call in choice.calls:
             self._begin(_call_item(call.call, call.name))
@@ -119,10 +127,13 @@ class ResponseWords:
 
     def _piece(self, piece: Piece) -> bytes:
         match piece:
+            case Thought(text):
+                begun = self._to("reasoning", _reasoning_item)
+                self._output[-1]["content"][0]["text"] += text
+                place = self._place(content_index=0)
+                return begun + self._event("response.reasoning_text.delta", **place, delta=text)
             case Text(text):
-                begun = b""
-                if not self._open or self._output[-1]["type"] != "message":
-                    begun = self._close() + self._begin(_text_item())
+                begun = self._to("message", _text_item)
                 self._output[-1]["content"][0]["text"] += text
                 return begun + self._event(
                     "response.output_text.delta",
@@ -138,13 +149,19 @@ class ResponseWords:
                     "response.function_call_arguments.delta", **self._place(), delta=text
                 )
 
+    def _to(self, kind: str, item: Callable[[], dict[str, Any]]) -> bytes:
+        """Go on in the item under way, if it is of that kind, or begin a new one."""
+        if self._open and self._output[-1]["type"] == kind:
+            return b""
+        return self._close() + self._begin(item())
+
     def _begin(self, item: dict[str, Any]) -> bytes:
         self._output.append(item)
         self._open = True
-        shown = {**item, "content": []} if item["type"] == "message" else item
+        shown = {**item, "content": []} if item["type"] in _PARTS else item
         index = len(self._output) - 1
         told = self._event("response.output_item.added", output_index=index, item=shown)
-        if item["type"] == "message":
+        if item["type"] in _PARTS:
             part = item["content"][0]
             told += self._event(
                 "response.content_part.added", **self._place(content_index=0), part=part
@@ -157,12 +174,14 @@ class ResponseWords:
         self._open = False
         item = self._output[-1]
         item["status"] = "completed"
-        if item["type"] == "message":
+        if item["type"] in _PARTS:
             part = item["content"][0]
             place = self._place(content_index=0)
-            told = self._event(
-                "response.output_text.done", **place, text=part["text"], logprobs=part["logprobs"]
-            ) + self._event("response.content_part.done", **place, part=part)
+            more = {"logprobs": part["logprobs"]} if "logprobs" in part else {}
+            told = self._event(f"response.{part['type']}.done", **place, text=part["text"], **more)
+            told += self._event("response.content_part.done", **place, part=part)
+            if item["type"] == "reasoning" and self._request.summary:
+                told += self._summary(item)
         else:
             told = self._event(
                 "response.function_call_arguments.done",
@@ -173,6 +192,23 @@ class ResponseWords:
         index = len(self._output) - 1
         return told + self._event("response.output_item.done", output_index=index, item=item)
 
+    def _summary(self, item: dict[str, Any]) -> bytes:
+        """The reasoning's own words, cut, as its summary."""
+        text = item["content"][0]["text"]
+        cut = text[:SUMMARY_CHARACTERS_MAX].rstrip() + "…"
+        part = {
+            "type": "summary_text",
+            "text": cut if len(text) > SUMMARY_CHARACTERS_MAX else text,
+        }
+        item["summary"] = [part]
+        place, kind = self._place(summary_index=0), "response.reasoning_summary"
+        return (
+            self._event(f"{kind}_part.added", **place, part={**part, "text": ""})
+            + self._event(f"{kind}_text.delta", **place, delta=part["text"])
+            + self._event(f"{kind}_text.done", **place, text=part["text"])
+            + self._event(f"{kind}_part.done", **place, part=part)
+        )
+
     def _place(self, **more: int) -> dict[str, Any]:
         return {"item_id": self._output[-1]["id"], "output_index": len(self._output) - 1, **more}
 
@@ -180,6 +216,16 @@ class ResponseWords:
         event = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
         return f"event: {kind}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n".encode()
+
+
+def _reasoning_item() -> dict[str, Any]:
+    return {
+        "id": f"rs_{secrets.token_hex(12)}",
+        "type": "reasoning",
+        "status": "in_progress",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": ""}],
+    }
 
 
 def _text_item() -> dict[str, Any]:

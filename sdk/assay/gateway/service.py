@@ -25,12 +25,14 @@ from assay.gateway.refusal import Refusal, refusal_of
 from assay.gateway.router import Router
 from assay.gateway.settings import Settings
 from assay.gateway.tool_calls import spoken, told
+from assay.reasoning_marks import CHANNELS
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import ModelSummary
 
 if TYPE_CHECKING:
     from assay.catalogue import Model
+    from assay.chat_template import Scalar
     from assay.direct import AsyncClient
     from assay.records import ReceiptRecord
 
@@ -128,7 +130,9 @@ class Service:
         prompt = await self.prompt_tokens(model, asked)
         if not prompt:
             raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
-        async with self._settled(caller, Generation(self._client, asked, model, prompt)) as made:
+        generation = Generation(self._client, asked, model, prompt)
+        generation.ignored += (await _template_variables(model, asked))[1]
+        async with self._settled(caller, generation) as made:
             yield made
 
     @asynccontextmanager
@@ -159,15 +163,19 @@ class Service:
     async def prompt_tokens(self, model: Model, asked: Asked) -> tuple[int, ...]:
         """The prompt as the model reads it; Refusal if its template or tokenizer refuses."""
         try:
+            variables, _ = await _template_variables(model, asked)
             if asked.messages is None:
                 if isinstance(asked.prompt, str):
                     return await model.tokens_of_text(asked.prompt)
                 _check_tokens(asked.prompt, model.card.n_vocab)
                 return asked.prompt
             messages, tools = list(asked.messages), [tool.as_told() for tool in asked.tools]
+            if model.marks is CHANNELS:
+                messages = [_thought(message) for message in messages]
             if "tools" in model.card.chat_template:
-                return await model.tokens_of_chat(messages, tools or None)
-            return await model.tokens_of_chat(_without_tools(messages, asked))
+                return await model.tokens_of_chat(messages, tools or None, variables)
+            chat = _without_tools(messages, asked)
+            return await model.tokens_of_chat(chat, variables=variables)
         except AssayError as error:
             raise refusal_of(error) from error
 
@@ -216,6 +224,17 @@ async def _told(question: Any) -> Any:
         raise refusal_of(error) from error
 
 
+async def _template_variables(
+    model: Model, asked: Asked
+) -> tuple[dict[str, Scalar], tuple[str, ...]]:
+    """Variables for the model's chat template, and the fields it has none for. Raises AssayError
+    if the template is broken."""
+    if asked.messages is None:
+        return {}, ()
+    known = await model.template_variables()
+    return asked.thinking.in_template(known, bound=asked.bound, at_once=asked.bound_at_once)
+
+
 def _no_model(name: str) -> Refusal:
     said = f"the model {name[:128]!r} is not offered; see /v1/models"
     return Refusal(404, "model_not_found", said, param="model")
@@ -230,6 +249,15 @@ def _check_tokens(tokens: tuple[int, ...], n_vocab: int) -> None:
 
 def _size(record: ReceiptRecord) -> int:
     return len(record.prompt) + len(record.output) + len(record.grammar or b"") + 2_048
+
+
+def _thought(message: dict[str, Any]) -> dict[str, Any]:
+    """Earlier reasoning under gpt-oss's name for it, whose template takes it beside a call only,
+    and not if there is text, too."""
+    reasoning = message.get("reasoning_content")
+    if not reasoning or (message.get("tool_calls") and message["content"]):
+        return message
+    return {**message, "thinking": reasoning}
 
 
 def _without_tools(messages: list[dict[str, Any]], asked: Asked) -> list[dict[str, Any]]:

@@ -61,6 +61,13 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of what the model reasoned before its answer; no reader of calls is shown it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallBegun:
     """The model calls a function; `index` counts the answer's calls."""
 
@@ -77,7 +84,7 @@ class CallArguments:
     text: str
 
 
-Piece = Text | CallBegun | CallArguments
+Piece = Thought | Text | CallBegun | CallArguments
 
 
 @dataclass(slots=True)

@@ -53,9 +53,10 @@ export async function ask(path, key, body = null) {
   return answer.json();
 }
 
-// Streams a chat. `onText` gets each piece; the result is what the last chunks told:
-// { finish, usage, assay }. Throws Refused; an aborted `signal` throws its reason.
-export async function chat(body, key, signal, onText) {
+// Streams a chat. `onText` gets each piece, `onThought` each of what the model reasons first; the
+// result is what the last chunks told: { finish, usage, assay }. Throws Refused; an aborted `signal`
+// throws its reason.
+export async function chat(body, key, signal, onText, onThought) {
   const asked = { ...body, stream: true, stream_options: { include_usage: true } };
   const answer = await sent("/v1/chat/completions", key, asked, signal);
   const told = { finish: null, usage: null, assay: null };
@@ -68,6 +69,7 @@ export async function chat(body, key, signal, onText) {
     const chunk = JSON.parse(data);
     if (chunk.error) throw new Refused(chunk.error.code, chunk.error.message);
     const [choice] = chunk.choices;
+    if (choice?.delta.reasoning_content) onThought(choice.delta.reasoning_content);
     if (choice?.delta.content) onText(choice.delta.content);
     told.finish = choice?.finish_reason ?? told.finish;
     told.usage = chunk.usage ?? told.usage;

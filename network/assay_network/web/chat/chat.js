@@ -52,13 +52,14 @@ async function answer(text) {
   begin(mine);
   try {
     const body = { model, messages: asked, max_tokens: Number(at("length").value) || 256 };
-    const told = await chat(body, key, mine.signal, turn.add);
+    const told = await chat(body, key, mine.signal, turn.add, turn.think);
     messages.push(asked.at(-1), { role: "assistant", content: turn.text() });
     end(mine); // the next question may be asked while this answer's receipt is checked
     turn.end();
     status.textContent = "Answered; checking the receipt";
     const coordinator = coordinatorKey();
-    const facts = { text: turn.text(), messages: asked, model, told, key, coordinator };
+    const said = { text: turn.text(), reasoning: turn.reasoning() };
+    const facts = { ...said, messages: asked, model, told, key, coordinator };
     const verdict = await showProof(turn.proof(), facts);
     status.textContent = verdict === "good" ? "The receipt holds" : "The receipt was not confirmed";
   } catch (error) {
@@ -91,16 +92,25 @@ function failed(turn, error, stopped) {
 function begun(text) {
   at("intro").hidden = true;
   const words = el("div", { class: "words" });
+  const thought = el("div", { class: "words small muted" });
   const turn = el("li", { class: "turn answered drawing" }, words);
   talk.append(el("li", { class: "turn asked" }, el("div", { class: "words" }, text)), turn);
   turn.scrollIntoView({ block: "nearest" });
   const below = () => turn.appendChild(el("div", { class: "proof" }));
+  const grow = (place, piece) => {
+    const follows = innerHeight + scrollY >= document.body.scrollHeight - 80;
+    place.append(piece);
+    if (follows) scrollTo(0, document.body.scrollHeight);
+  };
   return {
     text: () => words.textContent,
-    add: (piece) => {
-      const follows = innerHeight + scrollY >= document.body.scrollHeight - 80;
-      words.append(piece);
-      if (follows) scrollTo(0, document.body.scrollHeight);
+    reasoning: () => thought.textContent,
+    add: (piece) => grow(words, piece),
+    think: (piece) => {
+      if (!thought.isConnected) {
+        words.before(el("details", { class: "reasoning" }, el("summary", {}, "Reasoning"), thought));
+      }
+      grow(thought, piece);
     },
     proof: below,
     say: (tone, said) => below().append(el("p", { class: `notice ${tone}` }, said)),

@@ -14,6 +14,8 @@ import { credits, linesOf } from "../verify/standing.js";
 import { ask, inWords, Refused } from "./calls.js";
 
 const LEAVES = 1n << 32n; // of a tree: no more fit one
+// Beside reasoning: <think>, [/THINK], or a few heads like <|channel|>analysis<|message|>.
+const MARKS = /^\s*((<[^<>]{1,20}>|\[[^[\]]{1,20}\])\w{0,16}\s*){0,8}$/;
 const BOOKED = "Once the epoch in which it was paid stands on the chain, the receipt is a line of "
   + "its node's credit, and a proof leads from there to the epoch's root.";
 
@@ -24,8 +26,8 @@ const VERDICTS = {
   unsupported: "Not checked",
 };
 
-// Fetches and checks an answer's receipts into `place`. `answer`: { text, messages, model, told,
-// key, coordinator } with what the stream told; the bytes of a receipt may be given in `records`.
+// Fetches and checks an answer's receipts into `place`. `answer`: { text, reasoning, messages, model,
+// told, key, coordinator } with what the stream told; the bytes of a receipt may be given in `records`.
 export async function showProof(place, answer) {
   const ids = answer.told.assay?.receipts ?? [];
   fill(place, badge("", "Checking the receipt"));
@@ -88,7 +90,7 @@ function countSteps(records, { told: { usage } }) {
 }
 
 // That the tokens signed for are those of the question and the text, as the gateway spells them.
-async function spelledSteps(records, { text, messages, model, key }) {
+async function spelledSteps(records, { text, reasoning, messages, model, key }) {
   const [first] = records;
   const resumed = read(first).ticket.start > 0n;
   const output = records.flatMap((record) => tokensOf(record.output));
@@ -100,8 +102,19 @@ async function spelledSteps(records, { text, messages, model, key }) {
   const by = "by this gateway's word for the vocabulary";
   return [
     step("your question", resumed ? null : asks, `the prompt signed for is what you asked, ${by}`),
-    step("the text", spelled.prompt === text, `the tokens signed for spell this text, ${by}`),
+    step("the text", spells(spelled.prompt, reasoning, text), `the tokens signed for spell ${
+      reasoning ? "this reasoning and this text" : "this text"}, ${by}`),
   ];
+}
+
+// Whether an answer's tokens spell the text; of one with reasoning, that first and, around it, only
+// marks that a page does not show.
+function spells(all, reasoning, text) {
+  if (!reasoning) return all === text;
+  const at = all.indexOf(reasoning);
+  const [from, to] = [at + reasoning.length, all.length - text.length];
+  if (at < 0 || to < from || !all.endsWith(text)) return false;
+  return MARKS.test(all.slice(0, at)) && MARKS.test(all.slice(from, to));
 }
 
 function folded(title, steps) {
