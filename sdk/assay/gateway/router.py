@@ -11,9 +11,10 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
+from assay.gateway.decisions import Decision
 from assay.gateway.upstream import PATHS, Passage, Upstream, http_client
 from assay.gateway.usage import DAY_SECONDS, Usage, Used
 from assay.routing.core.machine import Shares
@@ -23,43 +24,6 @@ from assay_network.logs import get_logger
 
 DECISIONS_MAX: Final = 1_024  # kept for GET /v1/routes, the newest
 _log = get_logger("gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One attempt. `code` is "" if it answered; `started_ms` counts from the request's reading."""
-
-    model: str
-    upstream: str
-    why: str
-    code: str
-    started_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What became of one request. `asked` is "" for a name that is nobody's: it could be any text.
-
-    `at` is Unix time; `first_token_ms` is None if none came. `credit` is in micro-credits, hedges
-    included, `price` in micro-units of the upstream's currency.
-    """
-
-    at: int
-    request: str
-    caller: str
-    asked: str
-    model: str
-    upstream: str
-    case: str  # why it was not the first one that answered
-    barred: str  # why no upstream could be asked, if the plan has one
-    tried: tuple[Tried, ...]
-    first_token_ms: int | None
-    whole_ms: int
-    tokens_in: int
-    tokens_out: int
-    credit: int
-    price: int
-    code: str  # "" if it was answered
 
 
 class Router:
