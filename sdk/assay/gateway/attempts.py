@@ -16,7 +16,8 @@ import trio
 from assay.gateway.api_keys import ApiKey
 from assay.gateway.generation import Asked, Choice, Fresh, Generation
 from assay.gateway.refusal import Refusal
-from assay.gateway.upstream import Passage, UpstreamAnswer
+from assay.gateway.upstream import Passage
+from assay.gateway.upstream_answers import UpstreamAnswer
 from assay.routing.core.events import Start
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ class Attempt:
         return 0 if self.upstream is None else self.upstream.price
 
     @property
+    def priced(self) -> str:
+        """By what that price is (upstream_answers.py)."""
+        return "" if self.upstream is None else self.upstream.priced
+
+    @property
     def counts(self) -> tuple[int, int]:
         """Tokens of the prompt, and of the answer."""
         if self.upstream is not None:
@@ -147,6 +153,7 @@ class Asker:
                 await self._listener.passed(chunk)
 
         with trio.move_on_after(self._service.settings.answer_seconds) as patience:
-            await upstream.ask(self._wanted.passage, target.model, answer, heard)
+            wanted = self._wanted
+            await upstream.ask(wanted.passage, target.model, wanted.caller, answer, heard)
         if patience.cancelled_caught:
             raise Refusal(504, "timeout", "the answer took too long", charged=True)

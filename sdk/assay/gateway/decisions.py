@@ -47,6 +47,7 @@ class Decision:
     tokens_out: int
     credit: int
     price: int
+    priced: str  # by what: counts, capped or most; "" if nothing was paid an upstream
     code: str  # "" if it was answered
 
 
@@ -107,6 +108,7 @@ class Course:
             tokens_out=tokens_out,
             credit=sum(one.credit for one in self.attempts),
             price=sum(one.price for one in self.attempts),
+            priced=next((one.priced for one in reversed(self.attempts) if one.priced), ""),
             code="" if whole else self.refusal.code if self.refusal else GIVEN_UP,
         )
 

@@ -15,7 +15,17 @@ import trio
 from assay.gateway.attempts import Asker, Attempt, Listener, Wanted
 from assay.gateway.decisions import Course
 from assay.gateway.refusal import Refusal
-from assay.routing.core.events import Begin, Cancel, Event, Failed, FirstToken, Start, Tick, Whole
+from assay.routing.core.events import (
+    Begin,
+    Cancel,
+    Event,
+    Failed,
+    FirstToken,
+    GiveUp,
+    Start,
+    Tick,
+    Whole,
+)
 from assay.routing.core.machine import Allowed, Phase, RouteMachine
 from assay_network.scopes import single_errors
 
@@ -31,9 +41,7 @@ class RoutedRequest:
     def __init__(self, service: Service, wanted: Wanted, listener: Listener) -> None:
         self._wanted, self._router = wanted, service.router
         self._plan = plan = self._router.routes.plan(wanted.asked.model)
-        self._barred = self._router.barred(
-            plan, wanted.caller.name, wanted.passage, wanted.only_network
-        )
+        self._barred = self._router.barred(plan, wanted.caller, wanted.passage, wanted.only_network)
         self._machine = RouteMachine(
             plan, self._allowed(), self._router.shares, self._router.routes.seed
         )
@@ -63,7 +71,8 @@ class RoutedRequest:
             names = self._router.routes.names
             self._router.note(self._course().decision(int(time.time()), names))
         if self._machine.answering is None or self.answer.refusal is not None:
-            raise self._refusal or _nobody(self._barred)
+            assert self._refusal is not None, "who gave up knows why"
+            raise self._refusal
 
     def facts(self) -> dict[str, Any]:
         """The `route` of an answer, as far as it is decided."""
@@ -85,9 +94,8 @@ class RoutedRequest:
                     self._nursery.start_soon(self._attempt, self._attempts[-1])
                 case Cancel(attempt):
                     self._attempts[attempt].give_up()
-                case _:
-                    told = effect.attempt
-                    self._refusal = None if told is None else self._attempts[told].refusal
+                case GiveUp(attempt):
+                    self._refusal = self._why(attempt)
         self._timer.cancel()  # and look again what is waited for
 
     async def _attempt(self, attempt: Attempt) -> None:
@@ -102,6 +110,14 @@ class RoutedRequest:
                 self._handle(Failed(number, refusal.code, refusal.charged, wait))
             else:
                 self._handle(Whole(number))
+
+    def _why(self, attempt: int | None) -> Refusal:
+        """What is told of that attempt's failure, or of nobody being left to ask."""
+        refusal = None if attempt is None else self._attempts[attempt].refusal
+        if refusal is not None:
+            return refusal
+        wanted = self._wanted
+        return self._router.nobody(self._plan, wanted.caller, wanted.passage, self._barred)
 
     def _is_heard(self, attempt: Attempt) -> bool:
         """Whether the answer is this attempt's; the first one that says something is."""
@@ -135,8 +151,3 @@ class RoutedRequest:
 
 def _now() -> int:
     return math.ceil(trio.current_time() * _MICRO)
-
-
-def _nobody(barred: str) -> Refusal:
-    said = f"only an upstream has this model, and this request may not go there: {barred}"
-    return Refusal(403, "upstream_barred", said, param="model")

@@ -10,7 +10,8 @@ from assay.gateway.attempts import Attempt, Wanted
 from assay.gateway.decisions import Course, Tried
 from assay.gateway.generation import Asked, Generation
 from assay.gateway.refusal import Refusal
-from assay.gateway.upstream import Passage, UpstreamAnswer
+from assay.gateway.upstream import Passage
+from assay.gateway.upstream_answers import UpstreamAnswer
 from assay.routing.core.events import Start
 from assay.routing.core.plans import Target
 
