@@ -15,17 +15,7 @@ import trio
 from assay.gateway.attempts import Asker, Attempt, Listener, Wanted
 from assay.gateway.decisions import Course
 from assay.gateway.refusal import Refusal
-from assay.routing.core.events import (
-    Begin,
-    Cancel,
-    Event,
-    Failed,
-    FirstToken,
-    GiveUp,
-    Start,
-    Tick,
-    Whole,
-)
+from assay.routing.core.events import Begin, Cancel, Event, Failed, FirstToken, Start, Tick, Whole
 from assay.routing.core.machine import Allowed, Phase, RouteMachine
 from assay_network.scopes import single_errors
 
@@ -94,8 +84,8 @@ class RoutedRequest:
                     self._nursery.start_soon(self._attempt, self._attempts[-1])
                 case Cancel(attempt):
                     self._attempts[attempt].give_up()
-                case GiveUp(attempt):
-                    self._refusal = self._why(attempt)
+                case _:
+                    self._refusal = self._why(effect.attempt)
         self._timer.cancel()  # and look again what is waited for
 
     async def _attempt(self, attempt: Attempt) -> None:
