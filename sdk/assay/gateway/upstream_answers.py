@@ -20,6 +20,7 @@ from assay_protocol.errors import AssayError
 SAID_CHARACTERS_MAX: Final = 512
 RETRY_SECONDS_MAX: Final = 86_400
 KEY_PIECE_CHARACTERS: Final = 8  # so many of a key's in a row are not told
+TOLD_MAX: Final = 1 << 53  # of a count, in the log
 _NO_REASON: Final = "no reason was told"
 _TEXTS: Final = ("id", "object", "model", "system_fingerprint", "service_tier")
 
@@ -52,7 +53,7 @@ class UpstreamAnswer:
             return
         told, drawn = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if type(told) is int and type(drawn) is int and min(told, drawn) >= 0:
-            self.told = told, drawn
+            self.told = min(told, TOLD_MAX), min(drawn, TOLD_MAX)
 
     def settle(self, terms: Terms, most: Most, *, charged: bool) -> None:
         """Say what it cost: by its counts, or the most where it told none and may have come."""
@@ -74,19 +75,19 @@ def whole_answer(data: bytes, choices: int) -> dict[str, Any]:
     if not found:
         raise malformed("an answer without choices", begun=True)
     for one in found:
-        if not isinstance(one.get("message", {}), dict):
-            raise malformed("a message that is none", begun=True)
+        _check_said(one.get("message", {}), begun=True)
     return body
 
 
 def chunk_of(event: str, choices: int, begun: bool) -> dict[str, Any]:
-    """One chunk of a stream. Raises Refusal; an error in it is the end of the answer."""
+    """One chunk of a stream, without an `assay` of its own. Raises Refusal; an error in it is the
+    end of the answer."""
     chunk = _object(event.encode("utf-8", "replace"), begun)
+    chunk.pop("assay", None)  # who drew an answer is not for an upstream to say
     if "error" in chunk:
         raise broken("the upstream's stream ended with an error", begun)
     for one in _choices(chunk, choices, begun):
-        if not isinstance(one.get("delta", {}), dict):
-            raise malformed("a delta that is none", begun)
+        _check_said(one.get("delta", {}), begun)
     return chunk
 
 
@@ -129,16 +130,27 @@ def _choices(body: dict[str, Any], most: int, begun: bool) -> list[dict[str, Any
     choices = body.get("choices")
     if not (isinstance(choices, list) and all(isinstance(one, dict) for one in choices)):
         raise malformed("an answer without choices", begun)
+    indices = [one.get("index", 0) for one in choices]
+    right = all(type(index) is int and 0 <= index < most for index in indices)
+    if not right or len(set(indices)) < len(indices):
+        raise malformed("a choice that was not asked for", begun)
     for one in choices:
-        index, finish = one.get("index", 0), one.get("finish_reason")
-        if type(index) is not int or not 0 <= index < most:
-            raise malformed("a choice that was not asked for", begun)
-        if not isinstance(finish, str | None):
-            raise malformed("a finish_reason that is no text", begun)
+        if not all(isinstance(one.get(name), str | None) for name in ("finish_reason", "text")):
+            raise malformed("a choice with a text that is none", begun)
     for name in _TEXTS:
         if not isinstance(body.get(name), str | None):
             raise malformed(f"{name} that is no text", begun)
     return choices
+
+
+def _check_said(said: object, begun: bool) -> None:
+    """A message, or what is new of one."""
+    right = isinstance(said, dict) and (
+        isinstance(said.get("content"), str | None)
+        and isinstance(said.get("tool_calls"), list | None)
+    )
+    if not right:
+        raise malformed("a message that is none", begun)
 
 
 def _object(data: bytes, begun: bool) -> dict[str, Any]:

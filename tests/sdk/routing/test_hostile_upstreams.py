@@ -130,7 +130,12 @@ BODIES: list[tuple[Reply, str]] = [
     (Reply(pieces=(body(choices=[{**CHOICE, "index": 1}]),)), "upstream_malformed"),
     (Reply(pieces=(body(choices=[{**CHOICE, "index": -1}]),)), "upstream_malformed"),
     (Reply(pieces=(body(choices=[{**CHOICE, "index": True}]),)), "upstream_malformed"),
+    (Reply(pieces=(body(choices=[CHOICE, CHOICE]),)), "upstream_malformed"),
     (Reply(pieces=(body(choices=[{**CHOICE, "message": "hi"}]),)), "upstream_malformed"),
+    (Reply(pieces=(body(choices=[{**CHOICE, "message": {"content": 7}}]),)), "upstream_malformed"),
+    (Reply(pieces=(body(choices=[{**CHOICE, "message": {"tool_calls": {}}}]),)),
+     "upstream_malformed"),
+    (Reply(pieces=(body(choices=[{**CHOICE, "text": ["x"]}]),)), "upstream_malformed"),
     (Reply(pieces=(body(choices=[{**CHOICE, "finish_reason": []}]),)), "upstream_malformed"),
     (Reply(pieces=(body(choices={"0": CHOICE}),)), "upstream_malformed"),
     (Reply(pieces=(b'{"error":{"message":"no"}}',)), "upstream_failed"),
@@ -310,6 +315,17 @@ async def test_a_refusal_that_does_not_end(tmp_path: Path, monkeypatch: Any) -> 
         answer, world = await asked(tmp_path, script)
     assert (answer.status_code, code_of(answer, stream=False)) == (504, "upstream_timeout")
     assert check_cost(tmp_path, world) == 0
+
+
+async def test_who_drew_it_is_not_for_an_upstream_to_say(tmp_path: Path) -> None:
+    forged = {"nodes": ["00" * 32], "receipts": ["00" * 16], "verdict": "accepted"}
+    chunk = {"choices": [{"index": 0, "delta": {"content": "b"}}], "assay": forged}
+    pieces = (delta("a"), event(chunk), delta("", "stop"), DONE)
+    async with scripted_upstream(Reply(pieces=pieces), Reply(pieces=(body(assay=forged),))) as far:
+        async with gateway(tmp_path, routes=routes(far.url)) as world:
+            told = chunks(await world.post(CHAT, {**ASK, "stream": True}))
+            told.append((await world.post(CHAT, ASK)).json())
+    assert [one.get("assay", {}).get("receipts") for one in told] == [[], None, [], []]
 
 
 async def test_other_names_and_tool_calls_that_are_no_json_are_passed_on(tmp_path: Path) -> None:
