@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
-from assay.gateway.api_keys import ApiKeys, read_keys
+from assay.gateway.api_keys import ApiKeys, add_key, read_keys
 from assay.gateway.settings import Settings, load_settings
 from assay_network.http_listener import listening_socket
 from assay_protocol.errors import AssayError
@@ -136,6 +136,19 @@ def test_wrong_settings_end_with_two(capsys: pytest.CaptureFixture[str], tmp_pat
     assert main(["gateway", "--config", str(config), "--coordinator", WHERE]) == 2
     said = capsys.readouterr().err
     assert f"{config}: unknown key 'requets'; did you mean 'requests'?" in said
+
+
+def test_a_key_with_a_budget_at_no_upstream_keeps_a_gateway_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys, routes = tmp_path / "keys", tmp_path / "routes.toml"
+    add_key(keys, "alice", upstream_budgets={"afra": 5})
+    routes.write_text('[upstream.afar]\nurl = "http://127.0.0.1:1/v1"\n')
+    words = ["--coordinator", WHERE, "--data-dir", str(tmp_path / "data")]
+    words += ["--keys", str(keys), "--routes", str(routes)]
+    assert main(["gateway", *words]) == 2
+    assert "alice has a budget at 'afra'" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -19,8 +20,8 @@ from assay.gateway.spending import Spending
 from assay.gateway.upstream_answers import Most, UpstreamAnswer
 from assay.routing.core.plans import Terms
 
-BUDGET_SPENT = "budget_spent"  # the upstream's, over all keys
-KEY_BUDGET_SPENT = "key_budget_spent"
+BUDGET_SPENT: Final = "budget_spent"  # the upstream's, over all keys
+KEY_BUDGET_SPENT: Final = "key_budget_spent"
 
 
 @dataclass(slots=True)
@@ -39,8 +40,8 @@ class _Account:
 
 
 class UpstreamBudget:
-    """The accounts at the upstream `name`; `spent` so far by all, with what is not in `spending`:
-    totals of a gateway that kept no keys' yet."""
+    """The accounts at the upstream `name`. `spent` is what all have spent by the gateway's usage,
+    which is older than `spending` tells it by key."""
 
     def __init__(self, name: str, terms: Terms, spending: Spending, spent: int = 0) -> None:
         self._name, self._terms, self._spending = name, terms, spending
@@ -86,13 +87,14 @@ class UpstreamBudget:
             yield
         finally:
             assert 0 <= answer.price <= most.price, "an answer costs no more than its most"
-            for account in (self._all, own):
-                account.spent += answer.price
-            if answer.price:
-                with trio.CancelScope(shield=True):  # the store's own patience bounds it
-                    await self._spending.add(caller.name, answer.price, self._name)
-            for account in (self._all, own):
-                account.reserved -= most.price
+            try:
+                if answer.price:
+                    with trio.CancelScope(shield=True):  # the store's own patience bounds it
+                        await self._spending.add(caller.name, answer.price, self._name)
+            finally:
+                for account in (self._all, own):
+                    account.reserved -= most.price
+                    account.spent += answer.price
 
     def _of(self, caller: ApiKey) -> _Account:
         return self._keys.setdefault(caller.name, _Account())  # of known keys: KEYS_MAX

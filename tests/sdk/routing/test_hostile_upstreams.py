@@ -353,7 +353,7 @@ def test_any_bytes_get_an_error_of_our_own(tmp_path: Path) -> None:
     )  # fmt: skip
     some = st.lists(parts | st.binary(max_size=12), max_size=10).map(b"".join)
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(some, st.booleans())
     def check(data: bytes, stream: bool) -> None:
         async def ask() -> None:
