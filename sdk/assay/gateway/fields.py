@@ -48,7 +48,7 @@ def strict_json(data: bytes) -> Any:
     Raises ValueError.
     """
     try:
-        body = json.loads(data.decode(), parse_constant=_no_constant, parse_float=_finite)
+        body = _STRICT.decode(data.decode())
     except RecursionError:
         raise TooDeep from None
     _check_depth(body)
@@ -212,6 +212,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("not finite")
     return value
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def finite(value: float) -> float:
