@@ -238,18 +238,28 @@ async def test_a_stream_that_never_ends(tmp_path: Path, begun: bool) -> None:
     assert check_cost(tmp_path, world) == (MOST - 1 if begun else 0)
 
 
-async def test_a_head_that_comes_in_drops(tmp_path: Path) -> None:
-    def drops() -> Iterator[bytes | float]:
-        yield HEAD
-        while True:
-            yield b"x: y\r\n"
-            yield 0.02
+def head_in_drops() -> Iterator[bytes | float]:
+    yield HEAD
+    while True:
+        yield b"x: y\r\n"
+        yield 0.02
 
-    reply = Reply(pieces=drops(), raw=True)
-    async with scripted_upstream(reply) as script:
-        answer, world = await asked(tmp_path, script, stream=True, first_token_ms=200)
-    assert (answer.status_code, code_of(answer, stream=False)) == (504, "upstream_timeout")
-    check_cost(tmp_path, world)
+
+@pytest.mark.parametrize(
+    "pieces", [head_in_drops, lambda: repeat(b"HTTP/1.1 103 Hints\r\n\r\n" * 1_000)]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_head_that_does_not_end(
+    tmp_path: Path, pieces: Callable[[], Iterator[bytes | float]], stream: bool
+) -> None:
+    """A stream's first token has its time, a whole answer all of it: then it may have come."""
+    async with scripted_upstream(Reply(pieces=pieces(), raw=True)) as script:
+        known = routes(script.url, first_token_ms=200)
+        async with gateway(tmp_path, routes=known, answer_seconds=1) as world:
+            answer = await world.post(CHAT, {**ASK, "stream": stream})
+    code = "upstream_timeout" if stream else "timeout"
+    assert (answer.status_code, code_of(answer, stream=False)) == (504, code)
+    assert check_cost(tmp_path, world) == (0 if stream else MOST)
 
 
 @pytest.mark.parametrize("stream", [False, True])
