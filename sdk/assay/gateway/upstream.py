@@ -67,8 +67,12 @@ class Passage:
         return bool(self.body.get("stream"))
 
     @property
-    def choices(self) -> int:
-        return int(self.body.get("n") or 1)
+    def answers(self) -> int:
+        """How many it asks for: `n` to each prompt; of /v1/completions, there may be several."""
+        prompts, each = self.body.get("prompt"), int(self.body.get("n") or 1)
+        if isinstance(prompts, list) and not all(type(one) is int for one in prompts):
+            return each * len(prompts)
+        return each
 
     @property
     def usage(self) -> bool:
@@ -97,7 +101,7 @@ class Upstream:
     def most(self, passage: Passage) -> Most:
         """What it can cost at most. A token of text has a byte at least."""
         size = len(json.dumps(passage.body, ensure_ascii=False).encode())
-        drawn = passage.choices * self._bound(passage)
+        drawn = passage.answers * self._bound(passage)
         return Most(size, drawn, self.terms.price(size, drawn))
 
     async def ask(
@@ -132,7 +136,7 @@ class Upstream:
                 await self._stream(parts, passage, answer, on_event, first)
             else:
                 data = await _read(parts, BODY_BYTES_MAX)
-                answer.body = whole_answer(data, passage.choices)
+                answer.body = whole_answer(data, passage.answers)
                 answer.count(answer.body.get("usage"))
 
     def _bound(self, passage: Passage) -> int:
@@ -211,7 +215,7 @@ class Upstream:
             for event in events_of(reader, part):
                 if event == _DONE:
                     return
-                chunk = chunk_of(event, passage.choices, begun)
+                chunk = chunk_of(event, passage.answers, begun)
                 answer.count(chunk.get("usage"))
                 ended = ended or any(one.get("finish_reason") for one in chunk["choices"])
                 if chunk["choices"] or passage.usage:
