@@ -49,6 +49,10 @@ POLICY: Final = "probation_audits = 0\naudit_bps_min = 0\ngain_bps = 0\nqueue_pe
 _COMPLETION: Final = re.compile(rb'"completion_tokens": (\d+)')
 READ_BYTES: Final = 1 << 16
 MESSAGES: Final = [{"role": "user", "content": "hello"}]
+APIS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "chat": ("/v1/chat/completions", {"messages": MESSAGES}),
+    "completions": ("/v1/completions", {"prompt": "hello"}),
+}
 
 
 def main() -> None:
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="of 100 paced streams")
     parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--api", choices=sorted(APIS), default="chat", help="of the streams")
     parser.add_argument("--profile", action="store_true", help="the gateway's, to profile.out")
     parser.add_argument("--node", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -142,6 +147,7 @@ class Gateway:
     port: int
     process: psutil.Process
     nodes: dict[str, str]
+    api: str
 
     async def burst(self, node: str, streams: int, tokens: int) -> tuple[float, float, int]:
         """CPU seconds of the gateway, wall seconds, and tokens of so many answers at once."""
@@ -182,9 +188,10 @@ class Gateway:
 
     async def ask(self, node: str, tokens: int, *, stream: bool) -> AsyncIterator[bytes]:
         """The bytes of one answer's body as they come, headers and chunk sizes among them."""
+        path, question = APIS[self.api if stream else "chat"]
         asked: dict[str, Any] = {
+            **question,
             "model": "bench",
-            "messages": MESSAGES,
             "max_tokens": tokens,
             "node": self.nodes[node],
             "stream": stream,
@@ -193,7 +200,7 @@ class Gateway:
             asked["stream_options"] = {"include_usage": True}
         body = json.dumps(asked).encode()
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
         async with await trio.open_tcp_stream("127.0.0.1", self.port) as tcp:
@@ -232,7 +239,7 @@ async def started(network: RealNetwork, args: argparse.Namespace) -> AsyncIterat
     assert process.stdout is not None
     url = (await Lines(process.stdout).next())["ready"]
     nodes = {name: network.key_of(name).hex() for name in (FAST, PACED)}
-    yield Gateway(int(url.rpartition(":")[2]), psutil.Process(process.pid), nodes)
+    yield Gateway(int(url.rpartition(":")[2]), psutil.Process(process.pid), nodes, args.api)
     for name in (FAST, PACED):  # they would look for their coordinator while it ends
         network.kill(name)
 

@@ -10,6 +10,10 @@ What is decided here is when to read and how much.
   its sending half cannot be told from one that is gone until it is written to, and drawing costs.
 - The head of an answer leaves with its first bytes, and a piece of a chunked one in one write: the
   framing of a chunk is two lines, made here, because it is made for every token.
+- Where h11 is more lenient than a proxy in front may be, the stricter reading counts: a request
+  framed in two ways, or by chunks in HTTP/1.0, and another major version are refused, so nobody can
+  smuggle one request inside of another. Nor are there tunnels.
+- A body of many small chunks is given in larger pieces, and others have their turn in between.
 - A request that was not read to its end is read and dropped for LINGER_SECONDS after its answer:
   a socket closed over unread bytes resets, and a reset takes the answer away.
 
@@ -33,6 +37,8 @@ from assay_network.wire import Wire
 
 HEAD_BYTES_MAX: Final = 16_384  # of a request; also of a chunk's size line and of trailers
 PIPELINED_BYTES_MAX: Final = 65_536  # of next requests, while one is being answered
+PIECES_AT_A_TIME: Final = 256  # of a body, each a chunk or a read, before others have their turn
+PIECE_BYTES: Final = 65_536  # as many are joined, and the last one
 LINGER_SECONDS: Final = 5.0
 LINGER_BYTES_MAX: Final = 256 << 20
 _BODILESS: Final = frozenset({204, 304})
@@ -93,16 +99,21 @@ class Connection:
             while (event := self._h11.next_event()) is h11.NEED_DATA:
                 self._h11.receive_data(await self._wire.read())
         except h11.RemoteProtocolError as error:
-            await self._refuse(error.error_status_hint)
+            await self.refuse(error.error_status_hint)
             return None
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        if status := _refused_status(event):
+            await self.refuse(status)
+            return None
+        return event
 
     async def _answer(self, request: h11.Request) -> None:
         assert self._h11 is not None
         try:
             exchange = _Exchange(self, self._wire, self._waiting, self._h11, request)
         except h11.RemoteProtocolError as error:  # the body is not framed as it was said to be
-            await self._refuse(error.error_status_hint)
+            await self.refuse(error.error_status_hint)
             return
         self._waiting.for_nothing(self)
         scope = _scope(request, self._client, self._server)
@@ -126,12 +137,12 @@ class Connection:
         self._h11 = _protocol(begun) if begun else None
         return True
 
-    async def _refuse(self, status: int) -> None:
-        """Answer bytes that are no request."""
+    async def refuse(self, status: int) -> None:
+        """Answer bytes that are no request; nothing is sent if an answer has begun."""
         protocol = self._h11
         assert protocol is not None
         if protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self._wire.broke:
-            text = b"the request is not HTTP/1.1, or its head is too large\n"
+            text = b"the request is not well-formed HTTP/1.1, or its head is too large\n"
             told = [
                 (b"date", _date()),
                 (b"content-type", b"text/plain; charset=utf-8"),
@@ -160,9 +171,11 @@ class _Exchange:
     __slots__ = (
         "_chunked",
         "_connection",
+        "_ended",
         "_h11",
         "_head",
         "_next",
+        "_pieces",
         "_silent",
         "_waiting",
         "_watch",
@@ -184,6 +197,8 @@ class _Exchange:
         self._h11 = protocol
         self._next = protocol.next_event()  # of the request; its end, if it has no body
         self._whole = False  # the application has all of the request
+        self._ended = False  # its client sends no more
+        self._pieces = 0  # of the body, since others had their turn
         self._head = b""  # of the answer, as long as it was not sent
         self._chunked = request.http_version >= b"1.1"
         self._silent = request.method == b"HEAD"
@@ -196,29 +211,49 @@ class _Exchange:
         if not self._whole and not self.answered:
             try:
                 return await self._body()
-            except h11.RemoteProtocolError:  # cut short, or not framed as it was said to be
-                self._wire.cut()
+            except h11.RemoteProtocolError as error:
+                await self._end_badly(error.error_status_hint)
                 return _GONE
         with trio.CancelScope() as self._watch:
             await self._until_gone()
         return _GONE
 
     async def _body(self) -> dict[str, Any]:
-        protocol, data = self._h11, b""
+        protocol, data = self._h11, bytearray()
+        if self._pieces >= PIECES_AT_A_TIME:  # else whoever sends a byte a chunk has all the time
+            await trio.lowlevel.checkpoint()
+            self._pieces = 0
         if self._next is h11.NEED_DATA:
             self._waiting.for_body(self._connection)
             if protocol.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[])
                 await self._wire.send(protocol.send(go_on))
         while self._next is h11.NEED_DATA:
-            protocol.receive_data(await self._wire.read())
+            await self._read_on()
+        while isinstance(self._next, h11.Data) and len(data) < PIECE_BYTES:
+            data += self._next.data
             self._next = protocol.next_event()
-        if isinstance(self._next, h11.Data):
-            data, self._next = bytes(self._next.data), protocol.next_event()
+            self._pieces += 1
+            if self._pieces >= PIECES_AT_A_TIME:
+                break
         self._whole = isinstance(self._next, h11.EndOfMessage)
         if self._whole:
             self._waiting.for_nothing(self._connection)
-        return {"type": "http.request", "body": data, "more_body": not self._whole}
+        return {"type": "http.request", "body": bytes(data), "more_body": not self._whole}
+
+    async def _end_badly(self, status: int) -> None:
+        """The body is not framed as it was said to be, or cut short."""
+        if self._ended or self._h11.our_state is not h11.SEND_RESPONSE:
+            self._wire.cut()
+            return
+        self.answered = True  # here, whatever the application says now
+        await self._connection.refuse(status)
+
+    async def _read_on(self) -> None:
+        data = await self._wire.read()
+        self._ended = not data
+        self._h11.receive_data(data)
+        self._next = self._h11.next_event()
 
     async def _until_gone(self) -> None:
         """Read on while an answer is made: bytes are the next request's, their end is the end."""
@@ -234,6 +269,8 @@ class _Exchange:
 
     async def send(self, message: dict[str, Any]) -> None:
         """The head, or a piece of the body."""
+        if self.answered:
+            return
         if message["type"] == "http.response.start":
             self._begin(message)
             return
@@ -289,10 +326,25 @@ def _protocol(data: bytes) -> h11.Connection:
     return protocol
 
 
+def _refused_status(request: h11.Request) -> int:
+    """The status of a head that h11 takes and this server does not; 0 if it is right."""
+    if not request.http_version.startswith(b"1."):
+        return 505
+    if request.method == b"CONNECT":
+        return 501  # no tunnels
+    names = {name for name, _ in request.headers}
+    if b"transfer-encoding" not in names:
+        return 0
+    return 400 if b"content-length" in names or request.http_version < b"1.1" else 0
+
+
 def _scope(request: h11.Request, client: Any, server: Any) -> dict[str, Any]:
-    target = bytes(request.target)
-    if not target.startswith(b"/") and b"://" in target:  # as to a proxy: allowed, and unused
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    target, headers = bytes(request.target), list(request.headers)
+    if not target.startswith(b"/") and b"://" in target:  # as to a proxy: its host is the one meant
+        host, _, rest = target.partition(b"://")[2].partition(b"/")
+        target = b"/" + rest
+        others = [(name, value) for name, value in headers if name != b"host"]
+        headers = [(b"host", host.rpartition(b"@")[2]), *others]
     path, _, query = target.partition(b"?")
     return {
         "type": "http",
@@ -304,7 +356,7 @@ def _scope(request: h11.Request, client: Any, server: Any) -> dict[str, Any]:
         "raw_path": path,
         "query_string": query,
         "root_path": "",
-        "headers": list(request.headers),
+        "headers": headers,
         "client": client,
         "server": server,
     }

@@ -207,6 +207,8 @@ def _add_cost(commands: Any) -> None:
     cost.add_argument("--data", metavar="DIR", help="a gateway's data_dir")
     cost.add_argument("--receipts", type=Path, action="append", help="a file of receipt records")
     cost.add_argument("--routes", type=Path, help="the gateway's routes, for prices to compare")
+    cost.add_argument("--owner", action="store_true", help="tell the gateway's keys apart")
+    cost.add_argument("--keys", type=Path, help="the gateway's keys, for their budgets")
     cost.add_argument("--days", type=_days, default=0, help="of the last so many, today included")
     cost.add_argument("--json", action="store_true")
     cost.set_defaults(run=_run("assay.cost_command", "cost", "p2p"))

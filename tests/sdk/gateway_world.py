@@ -17,12 +17,13 @@ import trio
 
 from asgi_caller import Answer, Caller
 from assay import AsyncClient
-from assay.gateway.admission import Admission, Spending
+from assay.gateway.admission import Admission
 from assay.gateway.api_keys import ApiKeys
 from assay.gateway.app import gateway_app, job_limits
 from assay.gateway.router import Router
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
+from assay.gateway.spending import Spending
 from assay.gateway.usage import Usage
 from assay.routing.core.plans import Routes
 from assay_network.memory import MemoryNetwork
@@ -88,8 +89,8 @@ async def gateway(
     memory = MemoryNetwork(latency=lambda a, b: 0.002)
     async with running(fake, memory, NODES):
         given = Settings(coordinator=fake.address, data_dir=str(folder), **settings)
-        keys = ApiKeys(Path(given.keys)) if given.keys else None
-        spending = Spending(folder / "gateway.sqlite") if keys else None
+        keys = ApiKeys(Path(given.keys), routes.upstreams) if given.keys else None
+        spending = Spending(folder / "gateway.sqlite")
         usage = Usage(folder / "usage")
         async with (
             AsyncClient.connect(
@@ -98,7 +99,7 @@ async def gateway(
                 transports=[memory.transport(CLIENT.public_key)],
                 limits=job_limits(given),
             ) as client,
-            Router.opened(routes, {"UPSTREAM_KEY": SECRET}, usage) as router,
+            Router.opened(routes, {"UPSTREAM_KEY": SECRET}, usage, spending) as router,
             trio.open_nursery() as tasks,
         ):
             # The tokenizer is made in a thread, which a clock that jumps does not wait for.

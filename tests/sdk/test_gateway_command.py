@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
-from assay.gateway.api_keys import ApiKeys, read_keys
+from assay.gateway.api_keys import ApiKeys, add_key, read_keys
 from assay.gateway.settings import Settings, load_settings
 from assay_network.http_listener import listening_socket
 from assay_protocol.errors import AssayError
@@ -46,6 +46,28 @@ def test_a_key_is_made_listed_and_revoked(
     assert (tmp_path / "keys").read_bytes() == before
 
 
+def test_a_keys_budgets_at_upstreams(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = ["--keys", str(tmp_path / "keys")]
+    given = ["--upstream-budget", "afar=500", "--upstream-budget", "near=0"]
+    assert main(["gateway", "keys", "add", "alice", *file, *given]) == 0
+    assert read_keys(tmp_path / "keys")[0].upstream_budgets == {"afar": 500, "near": 0}
+    capsys.readouterr()
+    assert main(["gateway", "keys", "list", *file]) == 0
+    assert "at afar 500, at near any" in capsys.readouterr().out
+    before = (tmp_path / "keys").read_bytes()
+    for wrong in ("afar", "=5", "afar=", "afar=-1", "afar=1.5", "afar=" + "9" * 30, "a b=1"):
+        try:
+            code = main(["gateway", "keys", "add", "bob", *file, "--upstream-budget", wrong])
+        except SystemExit as error:  # argparse
+            code = int(error.code or 0)
+        assert code == 2, wrong
+        assert capsys.readouterr().err.strip()
+    twice = ["--upstream-budget", "afar=1", "--upstream-budget", "afar=2"]
+    assert main(["gateway", "keys", "add", "bob", *file, *twice]) == 2
+    assert "names an upstream twice" in capsys.readouterr().err
+    assert (tmp_path / "keys").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -56,6 +78,12 @@ def test_a_key_is_made_listed_and_revoked(
         ('{"name": "b", "sha256": "%s", "limit": 1}' % ("0" * 64), "keys:2: unknown limit"),
         ('{"name": "b", "sha256": "%s", "budget": -1}' % ("0" * 64), "keys:2: budget"),
         ('{"name": "a", "sha256": "%s"}' % ("1" * 64), "a is there twice"),
+        ('{"name": "b", "sha256": "%s", "upstream_budgets": 1}' % ("0" * 64), "an object"),
+        ('{"name": "b", "sha256": "%s", "upstream_budgets": {"u": 1.5}}' % ("0" * 64), "at u must"),
+        (
+            '{"name": "b", "sha256": "%s", "upstream_budgets": {"u v": 1}}' % ("0" * 64),
+            "not a name",
+        ),
     ],
 )
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -108,6 +136,19 @@ def test_wrong_settings_end_with_two(capsys: pytest.CaptureFixture[str], tmp_pat
     assert main(["gateway", "--config", str(config), "--coordinator", WHERE]) == 2
     said = capsys.readouterr().err
     assert f"{config}: unknown key 'requets'; did you mean 'requests'?" in said
+
+
+def test_a_key_with_a_budget_at_no_upstream_keeps_a_gateway_from_starting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys, routes = tmp_path / "keys", tmp_path / "routes.toml"
+    add_key(keys, "alice", upstream_budgets={"afra": 5})
+    routes.write_text('[upstream.afar]\nurl = "http://127.0.0.1:1/v1"\n')
+    words = ["--coordinator", WHERE, "--data-dir", str(tmp_path / "data")]
+    words += ["--keys", str(keys), "--routes", str(routes)]
+    assert main(["gateway", *words]) == 2
+    assert "alice has a budget at 'afra'" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_port_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

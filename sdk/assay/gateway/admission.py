@@ -8,56 +8,22 @@ a crash forgets only what was under way.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import trio
 
 from assay.gateway.api_keys import ApiKey, ApiKeys
 from assay.gateway.refusal import Refusal
+from assay.gateway.spending import Spending
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
 
 REFRESH_SECONDS: Final = 1.0
-BUSY_SECONDS: Final = 5.0
 ANYBODY: Final = ApiKey(name="", sha256="")
 _log = get_logger("gateway")
-
-
-class Spending:
-    """Micro-credits each key has spent, by its name, in a file that outlives the gateway."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._path = path
-        self._turn = trio.CapacityLimiter(1)
-        try:
-            with closing(self._open()) as store, store:
-                store.execute(
-                    "create table if not exists spent (name text primary key, micro integer)"
-                )
-                self.by_name: dict[str, int] = dict(store.execute("select name, micro from spent"))
-        except sqlite3.Error as error:
-            raise AssayError("storage_failed", f"{path}: {error}") from error
-
-    async def add(self, name: str, micro: int) -> None:
-        """Durable when it returns; it counts even if AssayError("storage_failed") is raised."""
-        self.by_name[name] = self.by_name.get(name, 0) + micro
-        await trio.to_thread.run_sync(self._write, name, limiter=self._turn)
-
-    def _write(self, name: str) -> None:
-        try:
-            with closing(self._open()) as store, store:
-                store.execute("replace into spent values (?, ?)", (name, self.by_name[name]))
-        except sqlite3.Error as error:
-            raise AssayError("storage_failed", str(error)) from error
-
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=BUSY_SECONDS)
 
 
 @dataclass(slots=True)
@@ -73,7 +39,7 @@ class _Account:
 class Admission:
     """The doorkeeper. Without `keys` everybody is ANYBODY."""
 
-    def __init__(self, keys: ApiKeys | None, spending: Spending | None, requests_max: int) -> None:
+    def __init__(self, keys: ApiKeys | None, spending: Spending, requests_max: int) -> None:
         self._keys, self._spending, self._most = keys, spending, requests_max
         self._accounts: dict[str, _Account] = {}  # of known keys: no more than api_keys.KEYS_MAX
         self._fresh_at = float("-inf")
@@ -111,7 +77,7 @@ class Admission:
         """Set the most an answer can cost aside; Refusal 402. `settle` must follow."""
         account = self._account(caller)
         if caller.budget:
-            spent = self._spending.by_name.get(caller.name, 0) if self._spending else 0
+            spent = self._spending.by_name.get(caller.name, 0)
             if spent + account.reserved + micro > caller.budget:
                 left = max(0, caller.budget - spent - account.reserved)
                 raise Refusal(
@@ -124,11 +90,8 @@ class Admission:
     async def settle(self, caller: ApiKey, reserved: int, spent: int) -> None:
         """The answer cost `spent`; what was reserved is free again."""
         self._account(caller).reserved -= reserved
-        if spent and caller.name and self._spending is not None:
-            try:
-                await self._spending.add(caller.name, spent)
-            except AssayError as error:
-                _log.error("spending_not_kept", code=error.code)
+        if spent and caller.name:
+            await self._spending.add(caller.name, spent)
 
     def _account(self, caller: ApiKey) -> _Account:
         return self._accounts.setdefault(caller.name, _Account())

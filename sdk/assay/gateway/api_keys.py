@@ -7,14 +7,15 @@ gateway reads it again when it changes: a revoked key is refused from then on.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,13 +41,16 @@ class ApiKey:
     requests_per_minute: int = 0
     at_once: int = 0
     owner: bool = False  # sees how every key's requests were routed
+    # By the upstream's name, in micro-units of its currency; where there is none, its `key_budget`.
+    upstream_budgets: Mapping[str, int] = field(default_factory=dict)
 
 
 class ApiKeys:
-    """The keys of `path`, by what they hash to."""
+    """The keys of `path`, by what they hash to. Where `upstreams` are named, budgets at others are
+    refused: a name that is misspelt must not be no bound."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, upstreams: Collection[str] = ()) -> None:
+        self._path, self._upstreams = path, frozenset(upstreams)
         self._seen: tuple[int, int, int] | None = None
         self._by_digest: dict[str, ApiKey] = {}
         self.refresh()
@@ -55,11 +59,21 @@ class ApiKeys:
         """Read the file again if it changed. Raises AssayError; the keys then stay as they were."""
         seen = _stamp(self._path)
         if seen != self._seen:
-            self._by_digest = {key.sha256: key for key in read_keys(self._path)}
+            keys = read_keys(self._path)
+            for key in keys if self._upstreams else ():
+                self._check_upstreams(key)
+            self._by_digest = {key.sha256: key for key in keys}
             self._seen = seen
 
     def find(self, given: str) -> ApiKey | None:
         return self._by_digest.get(digest_of(given))
+
+    def _check_upstreams(self, key: ApiKey) -> None:
+        for name in key.upstream_budgets:
+            near = difflib.get_close_matches(name, self._upstreams, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            what = f"{self._path}: {key.name} has a budget at {name!r}, which is no upstream{hint}"
+            _require(name in self._upstreams, what)
 
 
 def digest_of(key: str) -> str:
@@ -79,13 +93,21 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
-def add_key(path: Path, name: str, *, owner: bool = False, **bounds: int) -> str:
+def add_key(
+    path: Path,
+    name: str,
+    *,
+    owner: bool = False,
+    upstream_budgets: Mapping[str, int] = {},
+    **bounds: int,
+) -> str:
     """Append a new key and return it: it is shown once, and cannot be read again."""
     kept = read_keys(path) if path.exists() else ()
     _require(bool(_NAME.fullmatch(name)), f"not a name of letters, digits, '._-': {name!r}")
     _require(all(key.name != name for key in kept), f"there is a key {name!r} already")
     made = KEY_PREFIX + secrets.token_urlsafe(32)
     told = {"name": name, "sha256": digest_of(made), "owner": owner, **bounds}
+    told["upstream_budgets"] = dict(upstream_budgets)
     _write(path, (*kept, _checked(told, "key")))
     return made
 
@@ -130,11 +152,20 @@ def _checked(value: Mapping[str, Any], where: str) -> ApiKey:
     right = isinstance(digest, str) and bool(_DIGEST.fullmatch(digest))
     _require(right, f"{where}: sha256 must be 64 hexadecimal digits")
     for bound in ("budget", "requests_per_minute", "at_once"):
-        given = value.get(bound, 0)
-        number = type(given) is int and 0 <= given < _BOUND_MAX
-        _require(number, f"{where}: {bound} must be a whole number")
+        _require(_is_bound(value.get(bound, 0)), f"{where}: {bound} must be a whole number")
+    budgets = value.get("upstream_budgets", {})
+    _require(isinstance(budgets, dict), f"{where}: upstream_budgets must be an object")
+    for upstream, given in budgets.items():
+        named = bool(_NAME.fullmatch(upstream))
+        _require(named, f"{where}: upstream_budgets: not a name of an upstream: {upstream!r}")
+        what = f"{where}: the budget at {upstream} must be a whole number"
+        _require(_is_bound(given), what)
     _require(type(value.get("owner", False)) is bool, f"{where}: owner must be true or false")
     return ApiKey(**value)
+
+
+def _is_bound(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _BOUND_MAX
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

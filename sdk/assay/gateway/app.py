@@ -30,7 +30,7 @@ from assay.gateway import (
     responses_api,
     routes_api,
 )
-from assay.gateway.admission import ANYBODY, Admission, Spending
+from assay.gateway.admission import ANYBODY, Admission
 from assay.gateway.api_keys import ApiKeys
 from assay.gateway.bodies import Bodies
 from assay.gateway.door import OPEN_PATHS, Door
@@ -39,6 +39,7 @@ from assay.gateway.exchange import Exchange, Handle
 from assay.gateway.router import Router as RequestRouter
 from assay.gateway.service import Service
 from assay.gateway.settings import Settings
+from assay.gateway.spending import Spending
 from assay.gateway.usage import Usage
 from assay.routing.core.plans import Routes
 from assay.routing.file import read_routes
@@ -141,10 +142,10 @@ async def run_gateway(
 ) -> None:
     """Serve until `stop` returns; `task_status` gets the URL. Raises AssayError: "port_in_use",
     "config_invalid", "key_permissions", "storage_failed"."""
-    keys = _keys(settings)
-    spending = Spending(settings.directory / "gateway.sqlite") if keys is not None else None
-    admission = Admission(keys, spending, settings.requests)
     routes = _routes(settings)
+    keys = _keys(settings, routes)
+    spending = Spending(settings.directory / "gateway.sqlite")
+    admission = Admission(keys, spending, settings.requests)
     usage = Usage(settings.directory / "gateway.sqlite")
     with (
         closing(listening_socket(*settings.address)) as listener,
@@ -160,7 +161,7 @@ async def run_gateway(
                 transports=transports,
                 follow=follow,
             ) as client,
-            RequestRouter.opened(routes, os.environ, usage) as router,
+            RequestRouter.opened(routes, os.environ, usage, spending) as router,
             trio.open_nursery() as tasks,
         ):
             tasks.start_soon(usage.run)
@@ -184,8 +185,9 @@ def job_limits(settings: Settings) -> JobLimits:
     return JobLimits(backoff_max_us=BACKOFF_US_MAX, total_us=seconds * 1_000_000)
 
 
-def _keys(settings: Settings) -> ApiKeys | None:
-    return ApiKeys(Path(settings.keys).expanduser()) if settings.keys else None
+def _keys(settings: Settings, routes: Routes) -> ApiKeys | None:
+    path = Path(settings.keys).expanduser()
+    return ApiKeys(path, routes.upstreams) if settings.keys else None
 
 
 @contextmanager

@@ -113,6 +113,15 @@ def keys_parser() -> argparse.ArgumentParser:
     made.add_argument("--budget", type=int, default=0, help="micro-credits; 0: no bound")
     made.add_argument("--requests-per-minute", type=int, default=0, help="0: no bound")
     made.add_argument("--at-once", type=int, default=0, help="requests; 0: no bound")
+    made.add_argument(
+        "--upstream-budget",
+        type=_upstream_budget,
+        action="append",
+        default=[],
+        metavar="NAME=MICRO",
+        help="what it may spend at that upstream, in micro-units of its currency; 0: no bound; "
+        "where it is not given, the upstream's key_budget",
+    )
     made.add_argument("--owner", action="store_true", help="may read every key's /v1/routes")
     revoked = verbs.add_parser("revoke", help="take a key out of the file")
     listed = verbs.add_parser("list", help="names and bounds")
@@ -124,11 +133,21 @@ def keys_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _upstream_budget(text: str) -> tuple[str, int]:
+    name, equals, micro = text.rpartition("=")
+    if not (name and equals and micro.isascii() and micro.isdecimal() and len(micro) < 20):
+        raise argparse.ArgumentTypeError(f"must be NAME=MICRO, not {text[:64]!r}")
+    return name, int(micro)
+
+
 def _keys(options: argparse.Namespace) -> int:
     if options.verb == "add":
         bounds = {name: getattr(options, name) for name in ("requests_per_minute", "at_once")}
         bounds |= {"budget": options.budget, "owner": options.owner}
-        made = add_key(options.keys, options.name, **bounds)
+        budgets = dict(options.upstream_budget)
+        if len(budgets) < len(options.upstream_budget):
+            raise AssayError("config_invalid", "--upstream-budget names an upstream twice")
+        made = add_key(options.keys, options.name, upstream_budgets=budgets, **bounds)
         print(json.dumps({"name": options.name, "key": made}) if options.json else made)
     elif options.verb == "revoke":
         revoke_key(options.keys, options.name)
@@ -147,6 +166,8 @@ def _list(keys: Sequence[Any], as_json: bool) -> None:
             print(json.dumps(told))
         else:
             mark = ", owner" if told.pop("owner") else ""
+            for name, micro in told.pop("upstream_budgets").items():
+                mark += f", at {name} {micro or 'any'}"
             bounds = ", ".join(f"{name} {value or 'any'}" for name, value in told.items()) + mark
             print(bounds)
 

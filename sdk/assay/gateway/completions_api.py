@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from json.encoder import encode_basestring_ascii  # what json.dumps does to a string
 from typing import Any, Final
 
 from assay.gateway.chat_api import closing, fingerprint, usage_words
@@ -149,8 +150,9 @@ class CompletionWords:
         self._head = f'data: {json.dumps(self._known(generation))[:-1]},"choices":'
 
     def _chunk(self, index: int, text: str, logprobs: str = "null", finish: str = "null") -> str:
+        told = encode_basestring_ascii(text)
         return (
-            f'{self._head}[{{"index":{index},"text":{json.dumps(text)},"logprobs":{logprobs},'
+            f'{self._head}[{{"index":{index},"text":{told},"logprobs":{logprobs},'
             f'"finish_reason":{finish}}}]{self._tail}'
         )
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from assay.gateway.api_keys import ApiKey
+from assay.gateway.attempts import Listener, Wanted
 from assay.gateway.event_stream import EventStream, Receive, Send, serve_events, until_gone
 from assay.gateway.fields import parse_body
 from assay.gateway.generation import Asked, Choice, Fresh, Generation
 from assay.gateway.refusal import Refusal, invalid
-from assay.gateway.routed import Listener, RoutedRequest, Wanted
+from assay.gateway.routed import RoutedRequest
 from assay.gateway.service import Service
 from assay.gateway.upstream import Passage
 
@@ -89,15 +90,17 @@ class Exchange:
         """The body of an answer that is not streamed."""
         request = self._routed(asked, Listener(_unheard, _unheard))
         await request.run()
-        generation = request.generation
-        if generation is None:
-            self.headers["x-assay-route"] = request.told_by()
-            return _passed_on(request)
-        generation.route = request.facts()
+        answer, route = request.answer, request.facts()
+        self.headers["x-assay-route"] = answer.told_by()
+        if answer.upstream is not None:
+            assert answer.upstream.body is not None, "a whole one has a body"
+            return {**answer.upstream.body, "assay": answer_facts(route)}
+        generation = answer.generation
+        assert generation is not None, "an answer is the network's or an upstream's"
+        generation.route = route
         self.headers |= ignored_header(generation.ignored)
-        self.headers |= answer_headers(generation, request.choices)
-        self.headers["x-assay-route"] = request.told_by()
-        return words.whole(generation, request.choices)
+        self.headers |= answer_headers(generation, answer.choices)
+        return words.whole(generation, answer.choices)
 
     async def _write(self, asked: Asked, words: Words, events: EventStream) -> dict[str, Any]:
         begun = False
@@ -108,7 +111,7 @@ class Exchange:
             if not begun:
                 begun = True
                 events.header("x-assay-node", fresh.node.hex())
-                events.header("x-assay-route", request.told_by())
+                events.header("x-assay-route", request.answer.told_by())
                 for name, value in ignored_header(generation.ignored).items():
                     events.header(name, value)
                 data = words.begin(generation)
@@ -119,20 +122,20 @@ class Exchange:
         async def on_passed(chunk: dict[str, Any]) -> None:
             nonlocal begun
             if not begun or any(one.get("finish_reason") for one in chunk["choices"]):
-                chunk = {**chunk, "assay": _no_facts(request)}
+                chunk = {**chunk, "assay": answer_facts(request.facts())}
             begun = True
-            events.header("x-assay-route", request.told_by())
+            events.header("x-assay-route", request.answer.told_by())
             await events.send(b"data: " + json.dumps(chunk).encode() + b"\n\n")
 
         request = self._routed(asked, Listener(on_fresh, on_passed))
         await request.run()
-        generation, choices = request.generation, request.choices
+        generation, choices = request.answer.generation, request.answer.choices
         if generation is None:
             await events.send(b"data: [DONE]\n\n")
             return {}
         generation.route = request.facts()
         # Its receipts can be asked for from here on.
-        events.header("x-assay-route", request.told_by())
+        events.header("x-assay-route", request.answer.told_by())
         beginning = b"" if begun else words.begin(generation)
         await events.send(beginning + words.end(generation, choices))
         return words.whole(generation, choices)
@@ -174,36 +177,27 @@ def answer_headers(generation: Generation, choices: tuple[Choice, ...]) -> dict[
 
 
 def network_facts(generation: Generation, choices: tuple[Choice, ...]) -> dict[str, Any]:
-    """The `assay` object of an answer. `credit` is in micro-credits."""
+    """The `assay` object of an answer of the network."""
+    return answer_facts(generation.route, generation, choices)
+
+
+def answer_facts(
+    route: dict[str, Any],
+    generation: Generation | None = None,
+    choices: tuple[Choice, ...] = (),
+) -> dict[str, Any]:
+    """The `assay` object of an answer. `credit` is in micro-credits. An upstream's has no
+    `generation`: nobody signed for it, and nobody checks it."""
     nodes = [node.hex() for choice in choices for node in choice.completion.nodes]
     verdicts = [one.completion.verdict for one in choices if one.completion.verdict is not None]
     return {
         "nodes": list(dict.fromkeys(nodes)),
-        "receipts": generation.receipt_ids(),
-        "credit": generation.cost,
+        "receipts": [] if generation is None else generation.receipt_ids(),
+        "credit": 0 if generation is None else generation.cost,
         "verdict": verdicts[0].outcome if verdicts else None,
         "final": all(choice.completion.final for choice in choices),
-        "route": generation.route,
+        "route": route,
     }
-
-
-def _no_facts(request: RoutedRequest) -> dict[str, Any]:
-    """The `assay` object of an upstream's answer: nobody signed for it, and nobody checks it."""
-    return {
-        "nodes": [],
-        "receipts": [],
-        "credit": 0,
-        "verdict": None,
-        "final": True,
-        "route": request.facts(),
-    }
-
-
-def _passed_on(request: RoutedRequest) -> dict[str, Any]:
-    answer = request.upstream
-    assert answer is not None, "an answer is the network's or an upstream's"
-    assert answer.body is not None, "a whole one has a body"
-    return {**answer.body, "assay": _no_facts(request)}
 
 
 async def send_json(

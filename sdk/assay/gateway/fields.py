@@ -22,17 +22,36 @@ SHOWN_CHARACTERS: Final = 64  # of a value that is quoted back
 def parse_body(data: bytes) -> dict[str, Any]:
     """The JSON object in `data`; Refusal "invalid_json" or "invalid_type"."""
     try:
-        body = json.loads(data.decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        body = strict_json(data)
+    except TooDeep:
+        said = f"the body is nested deeper than {DEPTH_MAX}"
+        raise Refusal(400, "invalid_json", said) from None
+    except ValueError:
         raise Refusal(400, "invalid_json", "the body is not JSON in UTF-8") from None
     if not isinstance(body, dict):
         raise Refusal(400, "invalid_type", "the body must be a JSON object")
-    _check_depth(body)
     if b"\\u" in data:  # only an escape can spell half a character
         try:
             json.dumps(body, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise Refusal(400, "invalid_json", "a text holds half a character") from None
+    return body
+
+
+class TooDeep(ValueError):
+    """JSON nested deeper than DEPTH_MAX."""
+
+
+def strict_json(data: bytes) -> Any:
+    """What can be written again as JSON: in UTF-8, every number finite, of bounded depth.
+
+    Raises ValueError.
+    """
+    try:
+        body = _STRICT.decode(data.decode())
+    except RecursionError:
+        raise TooDeep from None
+    _check_depth(body)
     return body
 
 
@@ -174,17 +193,28 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _check_depth(body: Any) -> None:
-    level, depth = [body], 0
+    level, depth = [body] if isinstance(body, dict | list) else [], 0
     while level:
         depth += 1
         if depth > DEPTH_MAX:
-            raise Refusal(400, "invalid_json", f"the body is nested deeper than {DEPTH_MAX}")
+            raise TooDeep
         level = [
             item
             for value in level
             for item in (value.values() if isinstance(value, dict) else value)
             if isinstance(item, dict | list)
         ]
+
+
+def _finite(text: str) -> float:
+    """A number with a point or an exponent. "1e999" is well-formed and no number of ours."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("not finite")
+    return value
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
 
 
 def finite(value: float) -> float:

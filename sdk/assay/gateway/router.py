@@ -11,10 +11,15 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
-from assay.gateway.upstream import PATHS, Passage, Upstream, http_client
+from assay.gateway.api_keys import ApiKey
+from assay.gateway.decisions import Decision
+from assay.gateway.refusal import Refusal
+from assay.gateway.spending import Spending
+from assay.gateway.upstream import PATHS, Passage, Upstream
+from assay.gateway.upstream_budget import KEY_BUDGET_SPENT, UpstreamBudget
 from assay.gateway.usage import DAY_SECONDS, Usage, Used
 from assay.routing.core.machine import Shares
 from assay.routing.core.plans import ANY_NAME, Plan, Routes
@@ -23,43 +28,6 @@ from assay_network.logs import get_logger
 
 DECISIONS_MAX: Final = 1_024  # kept for GET /v1/routes, the newest
 _log = get_logger("gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One attempt. `code` is "" if it answered; `started_ms` counts from the request's reading."""
-
-    model: str
-    upstream: str
-    why: str
-    code: str
-    started_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What became of one request. `asked` is "" for a name that is nobody's: it could be any text.
-
-    `at` is Unix time; `first_token_ms` is None if none came. `credit` is in micro-credits, hedges
-    included, `price` in micro-units of the upstream's currency.
-    """
-
-    at: int
-    request: str
-    caller: str
-    asked: str
-    model: str
-    upstream: str
-    case: str  # why it was not the first one that answered
-    barred: str  # why no upstream could be asked, if the plan has one
-    tried: tuple[Tried, ...]
-    first_token_ms: int | None
-    whole_ms: int
-    tokens_in: int
-    tokens_out: int
-    credit: int
-    price: int
-    code: str  # "" if it was answered
 
 
 class Router:
@@ -78,17 +46,21 @@ class Router:
     @classmethod
     @asynccontextmanager
     async def opened(
-        cls, routes: Routes, environment: Mapping[str, str], usage: Usage | None
+        cls,
+        routes: Routes,
+        environment: Mapping[str, str],
+        usage: Usage | None,
+        spending: Spending,
     ) -> AsyncIterator[Router]:
         """A router whose upstreams can be asked. Raises AssayError("config_invalid") if a secret
         is missing."""
         async with AsyncExitStack() as stack:
             upstreams = {}
             for name, terms in routes.upstreams.items():
-                http = http_client(terms, secret_of(terms, environment))
-                await stack.enter_async_context(http)
                 spent = 0 if usage is None else usage.prices.get(name, 0)
-                upstreams[name] = Upstream(name, terms, http, spent)
+                budget = UpstreamBudget(name, terms, spending, spent)
+                upstream = Upstream(terms, secret_of(terms, environment), budget)
+                upstreams[name] = await stack.enter_async_context(upstream)
             yield cls(routes, upstreams, usage)
 
     def names(self) -> tuple[str, ...]:
@@ -100,20 +72,28 @@ class Router:
         plan = self.routes.plans.get(name)
         return plan.network[0] if plan is not None and plan.network else name
 
-    def barred(self, plan: Plan, caller: str, passage: Passage, only_network: bool) -> str:
+    def barred(self, plan: Plan, caller: ApiKey, passage: Passage, only_network: bool) -> str:
         """Why this request must not leave the network; "" if it may."""
         upstream = self.upstreams.get(plan.upstream)
         if upstream is None:
             return "no_upstream"
         if only_network:
             return "request_forbids"
-        if not upstream.terms.admits(caller):
+        if not upstream.terms.admits(caller.name):
             return "key_not_admitted"
         if passage.path not in PATHS:
             return "api_not_passed_on"
         if _needs_network(passage.body):
             return "field_of_the_network"
-        return "" if upstream.affordable(passage) else "budget_spent"
+        return upstream.budget.barred(caller, upstream.most(passage))
+
+    def nobody(self, plan: Plan, caller: ApiKey, passage: Passage, barred: str) -> Refusal:
+        """What is told where only the plan's upstream has the model, and that is `barred`."""
+        if barred == KEY_BUDGET_SPENT:
+            upstream = self.upstreams[plan.upstream]
+            return upstream.budget.refusal(caller, upstream.most(passage), barred)
+        said = f"only an upstream has this model, and this request may not go there: {barred}"
+        return Refusal(403, "upstream_barred", said, param="model")
 
     def note(self, decision: Decision) -> None:
         """Keep and log it, and count what it cost."""

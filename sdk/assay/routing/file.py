@@ -43,6 +43,7 @@ _RANGES: Final[Mapping[str, tuple[int, int]]] = {
     "price_in": (0, 1 << 40),
     "price_out": (0, 1 << 40),
     "budget": (0, 1 << 53),
+    "key_budget": (0, 1 << 53),
     "max_tokens": (1, 1 << 20),
     "retries": (0, 8),
     "first_token_ms": (0, _MS_MAX),

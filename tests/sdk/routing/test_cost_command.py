@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.cli import main
+from assay.gateway.api_keys import add_key
+from assay.gateway.spending import Spending
 from assay.gateway.usage import DAY_SECONDS, Usage, Used, read_usage
 from assay.records import write_records
 from assay.routing.core.costs import Cost, added_up, beside
@@ -58,6 +60,42 @@ async def test_a_gateways_costs_beside_an_upstreams(
     shown = capsys.readouterr().out
     assert "15 credits" in shown, "all days"
     assert "0.003 EUR" in shown
+
+
+async def test_keys_are_told_apart_for_the_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = Used(TODAY, "bob", "closed", "m-1", 1, 1_000, 500, 0, 3_000)
+    data = await kept(tmp_path, far, replace(USED, caller="bob"))
+    await Spending(data / "gateway.sqlite").add("bob", 3_000, "closed")
+    keys = tmp_path / "keys"
+    add_key(keys, "bob", upstream_budgets={"closed": 10_000})
+    add_key(keys, "alice")
+    (tmp_path / "routes.toml").write_text(ROUTES + "key_budget = 7\n")
+    words = ["cost", "--owner", "--data", str(data), "--routes", str(tmp_path / "routes.toml")]
+    assert main([*words, "--keys", str(keys), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    lines = [(one["caller"], one["upstream"], one["answers"]) for one in told["lines"]]
+    assert lines == [("bob", "closed", 1), ("alice", "", 2), ("bob", "", 2)]
+    assert told["budgets"] == [
+        {"caller": "alice", "upstream": "closed", "spent": 0, "budget": 7, "left": 7},
+        {"caller": "bob", "upstream": "closed", "spent": 3_000, "budget": 10_000, "left": 7_000},
+    ]
+    assert main(words) == 0, "without the keys' file only what was spent is known"
+    shown = capsys.readouterr().out
+    assert "key    answered by" in shown
+    assert shown.splitlines()[-1].split() == ["bob", "closed", "0.003", "EUR", "0.000007", "EUR",
+                                              "0", "EUR"]  # fmt: skip
+    assert main(["cost", "--data", str(data), "--keys", str(keys)]) == 2
+    assert "needs --owner" in capsys.readouterr().err
+
+
+async def test_a_gateway_of_before_kept_no_keys_spending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await kept(tmp_path)
+    assert main(["cost", "--owner", "--data", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["budgets"] == []
 
 
 async def test_receipts_that_were_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,16 @@ import trio
 from asgi_caller import Answer
 from assay.gateway.api_keys import add_key
 from assay.gateway.app import gateway_app
-from assay.gateway.upstream import Passage
+from assay.gateway.spending import Spending
+from assay.gateway.upstream import Passage, Upstream
+from assay.gateway.upstream_budget import UpstreamBudget
 from assay.gateway.usage import read_usage
-from assay.routing.core.plans import CASES, Plan, Routes, Terms
+from assay.routing.core.plans import CASES, Terms
 from assay_network.http_listener import listener_url, listening_socket
 from assay_network.http_server import serve_http
 from sdk.client_network import FakeNetwork
-from sdk.gateway_world import SECRET, World, gateway
+from sdk.gateway_world import SECRET, gateway
+from sdk.routing.upstream_gateway import ASK, CHAT, PLAN, asked, chunks, routes
 from sdk.routing.upstream_server import (
     CUT,
     DONE,
@@ -35,37 +38,7 @@ from sdk.routing.upstream_server import (
     whole,
 )
 
-CHAT = "/v1/chat/completions"
-ASK: dict[str, Any] = {
-    "model": "closed-1",
-    "messages": [{"role": "user", "content": "Hello"}],
-    "max_tokens": 8,
-}
-PLAN = Plan(network=("gone",), upstream="afar", upstream_model="m-1", upstream_when=("unserved",))
 STREAM = Reply(pieces=(delta("fr"), delta("om"), delta("", "stop"), USAGE, DONE))
-
-
-def routes(url: str, plan: Plan = PLAN, **terms: Any) -> Routes:
-    known: dict[str, Any] = {
-        "url": url, "key_env": "UPSTREAM_KEY", "keys": ("*",), "price_in": 1_000,
-        "price_out": 3_000, "retries": 0, "first_token_ms": 2_000, "stall_ms": 200,
-    }  # fmt: skip
-    return Routes(plans={"closed-1": plan}, upstreams={"afar": Terms(**(known | terms))})
-
-
-async def asked(
-    folder: Path, script: Script, *, stream: bool = False, only: bool = False, **more: Any
-) -> tuple[Answer, World]:
-    """One request to a gateway with this upstream; `more` are terms of it."""
-    async with gateway(folder, routes=routes(script.url, **more)) as world:
-        headers = {"x-assay-route": "network-only"} if only else {}
-        answer = await world.post(CHAT, {**ASK, "stream": stream}, headers=headers)
-    return answer, world
-
-
-def chunks(answer: Answer) -> list[dict[str, Any]]:
-    lines = [line[6:] for line in answer.text.split("\n") if line.startswith("data: ")]
-    return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
 async def test_a_whole_answer_says_who_gave_it(tmp_path: Path) -> None:
@@ -251,7 +224,9 @@ async def test_a_stream_that_breaks_is_an_error_event(
     assert len(script.bodies) == 1, "no other answer is spliced in"
     (decision,) = world.service.router.decisions
     assert decision.code == code
-    assert decision.price == world.service.router.upstreams["afar"].spent > 0, "what it may cost"
+    assert decision.price == world.service.router.upstreams["afar"].budget.spent > 0, (
+        "what it may cost"
+    )
 
 
 @pytest.mark.parametrize(
@@ -350,11 +325,17 @@ async def test_our_own_gateway_as_an_upstream(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [None, 3, 10_000])
 def test_an_answer_is_bounded_by_the_owner(given: int | None) -> None:
-    from assay.gateway.upstream import Upstream, http_client
-
     terms = Terms(url="http://127.0.0.1:1/v1", max_tokens=64)
-    upstream = Upstream("afar", terms, http_client(terms, ""))
+    upstream = Upstream(terms, "", UpstreamBudget("afar", terms, Spending()))
     body = {"model": "a", **({} if given is None else {"max_completion_tokens": given})}
     sent = upstream.body(Passage(CHAT, body, 32), "m")
     name = "max_tokens" if given is None else "max_completion_tokens"
     assert sent[name] == {None: 32, 3: 3, 10_000: 64}[given]
+
+
+def test_of_two_bounds_the_one_that_is_reserved_for_is_sent() -> None:
+    terms = Terms(url="http://127.0.0.1:1/v1", price_out=1_000)
+    upstream = Upstream(terms, "", UpstreamBudget("afar", terms, Spending()))
+    passage = Passage(CHAT, {"max_tokens": 4_000, "max_completion_tokens": 5}, 32)
+    assert upstream.body(passage, "m") == {"model": "m", "max_completion_tokens": 5}
+    assert upstream.most(passage).price == 5

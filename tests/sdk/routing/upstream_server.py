@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,11 +15,13 @@ CUT = b""  # as a piece: the connection ends here, in the middle of the answer
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`pieces` are sent one by one; a number is a pause in seconds."""
+    """`pieces` are sent one by one; a number is a pause in seconds. `raw`: they are all that is
+    sent, head and framing among them."""
 
     status: int = 200
-    pieces: tuple[bytes | float, ...] = ()
+    pieces: Iterable[bytes | float] = ()
     headers: dict[str, str] = field(default_factory=dict)
+    raw: bool = False
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Script:
     heads: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     left: int = 0  # connections that the gateway ended before the answer was sent
+    sent: int = 0  # bytes of answers that were taken
 
     async def serve(self, stream: trio.SocketStream) -> None:
         head, rest = await _head(stream)
@@ -43,27 +46,29 @@ class Script:
         self.bodies.append(json.loads(rest))
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         try:
-            await _answer(stream, reply)
+            await self._answer(stream, reply)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.left += 1
         await stream.aclose()
 
-
-async def _answer(stream: trio.SocketStream, reply: Reply) -> None:
-    told = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
-    head = f"HTTP/1.1 {reply.status} X\r\ntransfer-encoding: chunked\r\n{told}\r\n"
-    begun = False
-    for piece in reply.pieces:
-        if isinstance(piece, float):
-            await trio.sleep(piece)
-            continue
-        if not begun:
-            begun = True
-            await stream.send_all(head.encode())
-        if piece == CUT:
-            return
-        await stream.send_all(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-    await stream.send_all((b"" if begun else head.encode()) + b"0\r\n\r\n")
+    async def _answer(self, stream: trio.SocketStream, reply: Reply) -> None:
+        told = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
+        head = f"HTTP/1.1 {reply.status} X\r\ntransfer-encoding: chunked\r\n{told}\r\n".encode()
+        begun = reply.raw
+        for piece in reply.pieces:
+            if isinstance(piece, float):
+                await trio.sleep(piece)
+                continue
+            if not begun:
+                begun = True
+                await stream.send_all(head)
+            if piece == CUT:
+                return
+            framed = piece if reply.raw else f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+            await stream.send_all(framed)
+            self.sent += len(piece)
+        if not reply.raw:
+            await stream.send_all((b"" if begun else head) + b"0\r\n\r\n")
 
 
 async def _head(stream: trio.SocketStream) -> tuple[str, bytes]:

@@ -18,7 +18,8 @@ CREDIT: Final = 1_000_000  # micro-credits
 @dataclass(frozen=True, slots=True)
 class Cost:
     """Answers of one model. `upstream` is "" for the network, which takes `credit` in
-    micro-credits; an upstream takes `price` in micro-units of its currency."""
+    micro-credits; an upstream takes `price` in micro-units of its currency. `caller` is the key's
+    name, "" where keys are not told apart."""
 
     model: str
     upstream: str
@@ -27,6 +28,27 @@ class Cost:
     tokens_out: int
     credit: int = 0
     price: int = 0
+    caller: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one key has spent at one upstream, and what it may (`budget`; 0: no bound), in
+    micro-units of the upstream's currency."""
+
+    caller: str
+    upstream: str
+    spent: int
+    budget: int
+
+    @property
+    def left(self) -> int | None:
+        """None without a bound."""
+        return max(0, self.budget - self.spent) if self.budget else None
+
+    def told(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"left": self.left}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +69,31 @@ class Line:
 
 
 def added_up(costs: Iterable[Cost]) -> tuple[Cost, ...]:
-    """One for each model and answerer, the dearest first."""
-    found: dict[tuple[str, str], Cost] = {}
+    """One for each model, answerer and caller, the dearest first."""
+    found: dict[tuple[str, str, str], Cost] = {}
     for one in costs:
-        key = (one.upstream, one.model)
-        found[key] = _sum(found.get(key, Cost(one.model, one.upstream, 0, 0, 0)), one)
-    return tuple(sorted(found.values(), key=lambda c: (-c.price, -c.credit, c.upstream, c.model)))
+        key = (one.upstream, one.model, one.caller)
+        nothing = Cost(one.model, one.upstream, 0, 0, 0, caller=one.caller)
+        found[key] = _sum(found.get(key, nothing), one)
+    return tuple(sorted(found.values(), key=_dearest_first))
+
+
+def allowances(
+    spent: Mapping[tuple[str, str], int],
+    budgets: Mapping[str, Mapping[str, int]],
+    upstreams: Mapping[str, Terms],
+) -> tuple[Allowance, ...]:
+    """For each key (by name) that spent something at an upstream, or has a budget there: `spent` by
+    both names, `budgets` of keys that have their own, by key and upstream."""
+    pairs = {*spent, *((key, name) for key, own in budgets.items() for name in {*own, *upstreams})}
+    found = []
+    for key, name in sorted(pairs):
+        default = upstreams[name].key_budget if name in upstreams else 0
+        budget = budgets.get(key, {}).get(name, default)
+        used = spent.get((key, name), 0)
+        if used or budget:
+            found.append(Allowance(key, name, used, budget))
+    return tuple(found)
 
 
 def beside(cost: Cost, upstreams: Mapping[str, Terms], credit_price: int) -> Line:
@@ -68,6 +109,10 @@ def beside(cost: Cost, upstreams: Mapping[str, Terms], credit_price: int) -> Lin
     return Line(cost, paid * 1_000 // tokens if tokens else None, money, elsewhere)
 
 
+def _dearest_first(cost: Cost) -> tuple[int, int, str, str, str]:
+    return -cost.price, -cost.credit, cost.upstream, cost.model, cost.caller
+
+
 def _sum(one: Cost, other: Cost) -> Cost:
     return Cost(
         one.model,
@@ -77,4 +122,5 @@ def _sum(one: Cost, other: Cost) -> Cost:
         one.tokens_out + other.tokens_out,
         one.credit + other.credit,
         one.price + other.price,
+        one.caller,
     )

@@ -71,8 +71,9 @@ class Terms:
     """An upstream: an API of OpenAI's form at `url`, which ends in /v1 or its like.
 
     `keys` names the callers whose prompts may go there; "*": all. Prices are in micro-units of
-    `currency` for 1000 tokens, `budget` is in micro-units over the life of the gateway's data; 0:
-    no bound. The secret is in the variable `key_env` or the private file `key_file`.
+    `currency` for 1000 tokens. `budget` is in micro-units over the life of the gateway's data, and
+    `key_budget` the same for each key that has none of its own; 0: no bound. The secret is in the
+    variable `key_env` or the private file `key_file`.
     """
 
     url: str = ""
@@ -83,6 +84,7 @@ class Terms:
     price_in: int = 0
     price_out: int = 0
     budget: int = 0
+    key_budget: int = 0
     max_tokens: int = 4_096  # an answer's most
     retries: int = 1
     first_token_ms: int = 30_000
