@@ -9,6 +9,7 @@ is found by a second node or by a replay (docs/decisions/0039). Free of numpy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -98,6 +99,35 @@ def told_digest(ticket: Ticket, nonce: bytes, told: bytes) -> bytes:
     running = RunningHash(TOLD, ticket.ticket, nonce)
     running.update(told)
     return running.digest()
+
+
+def told_apart(
+    first: Sequence[TokenLogprobs], second: Sequence[TokenLogprobs], *, exact: bool
+) -> str | None:
+    """Where two tellings of one prompt differ by more than two honest nodes do; None if nowhere.
+
+    `exact`: both are of one exact class, and differ by ROUNDING at most. Else one token may be off
+    by DRIFT_MOST and all by DRIFT_MEAN on average. The likeliest are compared rank by rank, since
+    noise turns near-ties.
+    """
+    if len(first) != len(second):
+        return f"one tells of {len(first)} tokens, the other of {len(second)}"
+    gaps = [_gap(one, other, exact) for one, other in zip(first, second, strict=True)]
+    most = ROUNDING if exact else DRIFT_MOST
+    worst = max(range(len(gaps)), key=gaps.__getitem__, default=0)
+    if gaps and gaps[worst] > most:
+        return f"prompt token {1 + worst} by {gaps[worst]:.3g} nats"
+    own = [abs(a.logprob - b.logprob) for a, b in zip(first, second, strict=True)]
+    mean = math.fsum(x for x in own if x == x) / max(1, len(own))  # inf - inf is no gap
+    return None if mean <= DRIFT_MEAN else f"all tokens by {mean:.3g} nats on average"
+
+
+def _gap(one: TokenLogprobs, other: TokenLogprobs, exact: bool) -> float:
+    if exact and [token for token, _ in one.top] != [token for token, _ in other.top]:
+        return math.inf
+    pairs = [(one.logprob, other.logprob)]
+    pairs += [(a, b) for (_, a), (_, b) in zip(one.top, other.top, strict=True)]
+    return max(0.0 if a == b else abs(a - b) for a, b in pairs)
 
 
 def read_told(told: bytes, sampler: Sampler, prompt: Sequence[int]) -> tuple[TokenLogprobs, ...]:

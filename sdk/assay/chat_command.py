@@ -11,6 +11,7 @@ from typing import Any
 
 import platformdirs
 
+from assay.answer_stream import AnswerEvent
 from assay.answers import Completion, Delta, JobFailed
 from assay.cli import FAILED, OK, print_json, printable
 from assay.client import BlockingStream, Client
@@ -152,9 +153,7 @@ def _show(stream: BlockingStream, options: argparse.Namespace) -> tuple[int, Com
     return (OK if check.ok else FAILED), result
 
 
-def _print_event(
-    event: Delta | Resumed | Verdict, options: argparse.Namespace, resumed: list[Resumed]
-) -> None:
+def _print_event(event: AnswerEvent, options: argparse.Namespace, resumed: list[Resumed]) -> None:
     if isinstance(event, Resumed):
         resumed.append(event)
     elif isinstance(event, Delta) and not options.json:
