@@ -188,6 +188,15 @@ class FakeCoordinator:
         return before.start + asked.resume.count, before.seed_ticket
 
 
+def told_of(tokens: tuple[int, ...], rivals: int, lie: float = 0.0) -> bytes:
+    """What a node tells of prompt tokens: what follows from each alone, off by `lie`."""
+    entries = [
+        [(token, -0.25 * (1 + token % 8) - lie), *((r, -0.5 - r) for r in range(rivals))]
+        for token in tokens
+    ]
+    return b"".join(struct.pack("<If", *pair) for entry in entries for pair in entry)
+
+
 class FakeNode:
     """One job on one node: frames out, frames in."""
 
@@ -198,12 +207,15 @@ class FakeNode:
         chunk: int = 3,
         client: bytes = CLIENT.public_key,
         deviate_at: int | None = None,
+        lie: float = 0.0,
+        class_id: str = "test/cpu",
     ) -> None:
         start = decode_as(StartJob, first)
         ticket = open_ticket(start.ticket, COORDINATOR.public_key)
         self.key = next(k for k in map(node_key, range(32)) if k.public_key == ticket.node)
         prompt = check_start(ticket, start, node=self.key.public_key, client=client, now_us=1)
-        self.stream = NodeStream(ticket, start.nonce, self.key, "test/cpu")
+        self.stream = NodeStream(ticket, start.nonce, self.key, class_id)
+        self._prompt, self._lie = prompt, lie
         self.ticket, self._context, self._end_at, self._chunk = ticket, list(prompt), end_at, chunk
         self._seed = job_seed(ticket.seed_ticket, start.nonce)
         self._deviate_at = deviate_at
@@ -214,6 +226,12 @@ class FakeNode:
         """The next frame: up to `most` tokens, or the receipt."""
         if self.stream.cancelled:
             self.reason = "cancelled"
+        if self.stream.untold and not self.stream.cancelled:
+            begin = len(self._prompt) - self.stream.untold
+            end = min(begin + (most or self._chunk), len(self._prompt))
+            rivals = self.ticket.sampler.prompt_logprobs
+            assert rivals is not None
+            return self.stream.tell(told_of(self._prompt[begin:end], rivals, self._lie))
         room = min(most or self._chunk, self.stream.room)
         tokens = [] if self.reason else self._draw(room)
         if tokens:

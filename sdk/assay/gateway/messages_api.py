@@ -142,7 +142,7 @@ def _stop(choice: Choice) -> dict[str, Any]:
 
 def _usage(generation: Generation) -> dict[str, Any]:
     return {
-        "input_tokens": len(generation.prompt),
+        "input_tokens": generation.prompt_tokens,
         "output_tokens": generation.completion_tokens,
         "output_tokens_details": None,
         "cache_creation": None,

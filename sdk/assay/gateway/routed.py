@@ -284,7 +284,7 @@ def _counts(attempt: _Attempt | None) -> tuple[int, int]:
     if attempt.upstream is not None:
         return attempt.upstream.tokens_in, attempt.upstream.tokens_out
     made = attempt.generation
-    return (0, 0) if made is None else (len(made.prompt), made.completion_tokens)
+    return (0, 0) if made is None else (made.prompt_tokens, made.completion_tokens)
 
 
 def _nobody(barred: str) -> Refusal:

@@ -50,6 +50,14 @@ class Passage:
         return bool(self.body.get("stream"))
 
     @property
+    def answers(self) -> int:
+        """How many it asks for: `n` to each prompt; of /v1/completions, there may be several."""
+        prompts, each = self.body.get("prompt"), int(self.body.get("n") or 1)
+        if isinstance(prompts, list) and not all(type(one) is int for one in prompts):
+            return each * len(prompts)
+        return each
+
+    @property
     def usage(self) -> bool:
         """Whether the caller wants the counts in a stream."""
         options = self.body.get("stream_options")
@@ -126,8 +134,7 @@ class Upstream:
     def _most(self, passage: Passage) -> int:
         """A token of text has a byte at least."""
         size = len(json.dumps(passage.body, ensure_ascii=False).encode())
-        choices = passage.body.get("n") or 1
-        return self.terms.price(size, choices * self._bound(passage))
+        return self.terms.price(size, passage.answers * self._bound(passage))
 
     def _bound(self, passage: Passage) -> int:
         given = (passage.body.get(name) for name in _BOUNDS)
