@@ -51,9 +51,15 @@ class CompletionLogprobs:
             self.tokens.append(written(token, pieces))
             self.token_logprobs.append(None if entry is None else finite(entry.logprob))
             self.top_logprobs.append(None if entry is None else _likeliest(entry, pieces))
-            self.text_offset.append(offset)
+            broken = text.inside and not _goes_on(pieces[token])  # what was begun is U+FFFD now
+            self.text_offset.append(offset + broken)
             offset += len(text.push((token,)))
         return self
+
+
+def _goes_on(piece: bytes) -> bool:
+    """Whether it may be the rest of a character, or says nothing."""
+    return not piece or piece[0] & 0xC0 == 0x80
 
 
 def _likeliest(entry: TokenLogprobs, pieces: Sequence[bytes]) -> dict[str, float]:
