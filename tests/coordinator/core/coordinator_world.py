@@ -267,6 +267,11 @@ class ScriptedNode:
         stream = NodeStream(ticket, nonce, self.me, self.class_id)
         taker = ClientStream(ticket, nonce, client)
         seed, flipped = job_seed(ticket.seed_ticket, nonce), len(self.served) in self.flips
+        taker.start(b"", prompt)
+        for token in unpack_tokens(prompt)[1:] if stream.untold else ():
+            rivals = ticket.sampler.prompt_logprobs or 0
+            pairs = [(token, -1.0), *((rival, -2.0) for rival in range(rivals))]
+            taker.receive(stream.tell(b"".join(struct.pack("<If", *pair) for pair in pairs)))
         while stream.count < n_out:
             size = min(32, n_out - stream.count)
             first = ticket.start + stream.count
