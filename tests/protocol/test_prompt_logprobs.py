@@ -21,6 +21,7 @@ from assay_protocol.samplers import validate
 from assay_protocol.signing import open_signed, seal
 from assay_protocol.streams import ClientStream, NodeStream, Times
 from protocol_cases import CLIENT, NODE, NONCE, damaged, make_ticket
+from told_cases import told_of
 
 TIMES = Times(1, 2, 3)
 
@@ -45,15 +46,6 @@ def ends(
     return NodeStream(ticket, NONCE, NODE, "exact"), client
 
 
-def told_of(prompt: tuple[int, ...], rivals: int) -> bytes:
-    """Some logprobs of each token but the first; rivals are tokens 0, 1, ..."""
-    entries = []
-    for at, token in enumerate(prompt[1:]):
-        entries.append(struct.pack("<If", token, -0.5 * at))
-        entries += [struct.pack("<If", rival, -1.0 - rival) for rival in range(rivals)]
-    return b"".join(entries)
-
-
 def pieces(told: bytes, size: int, cuts: list[int]) -> list[bytes]:
     """`told` in frames of so many entries each, the cuts repeated as often as needed."""
     found, at = [], 0
@@ -74,7 +66,7 @@ def test_a_sound_stream_tells_the_whole_prompt_in_any_pieces(
     prompt: tuple[int, ...], rivals: int, cuts: list[int]
 ) -> None:
     node, client = ends(prompt, rivals)
-    told = told_of(prompt, rivals)
+    told = told_of(prompt[1:], rivals)
     heard = []
     for piece in pieces(told, 8 * (1 + rivals), cuts):
         heard += client.receive(node.tell(piece)).prompt_logprobs
@@ -95,7 +87,7 @@ def test_a_receipt_is_taken_only_if_the_client_has_what_the_node_signed_for(
 ) -> None:
     """One frame is lost, doubled, moved or damaged. What fails leaves nothing behind."""
     node, client = ends(prompt, 1)
-    told = told_of(prompt, 1)
+    told = told_of(prompt[1:], 1)
     frames = [node.tell(piece) for piece in pieces(told, 16, cuts)]
     at = data.draw(st.integers(0, len(frames) - 1))
     other = data.draw(st.integers(0, len(frames) - 1))
@@ -128,7 +120,7 @@ def refused(client: ClientStream, message: object, code: str, says: str) -> None
 
 def test_what_was_not_asked_for_is_refused() -> None:
     _, client = ends((5, 6, 7), None)
-    told = told_of((5, 6), 0)
+    told = told_of((6,), 0)
     refused(client, PromptChunk(position=1, logprobs=told), "unexpected_message", "nobody asked")
     _, resumed = ends((5, 6, 7), 0, start=1)
     refused(resumed, PromptChunk(position=1, logprobs=told), "unexpected_message", "nobody asked")
@@ -137,14 +129,14 @@ def test_what_was_not_asked_for_is_refused() -> None:
 def test_gaps_repetitions_too_many_and_other_tokens_are_refused() -> None:
     prompt = (5, 6, 7)
     _, client = ends(prompt, 0)
-    told = told_of(prompt, 0)
+    told = told_of(prompt[1:], 0)
     for position in (0, 2, 3):
         chunk = PromptChunk(position=position, logprobs=told[:8])
         refused(client, chunk, "unexpected_message", "out of order")
-    more = told_of((5, 6, 7, 8), 0)
+    more = told_of((6, 7, 8), 0)
     refused(client, PromptChunk(position=1, logprobs=more), "oversized", "more logprobs")
     refused(client, PromptChunk(position=1, logprobs=told + b"1234"), "malformed", "whole")
-    other = told_of((5, 7, 6), 0)
+    other = told_of((7, 6), 0)
     refused(client, PromptChunk(position=1, logprobs=other), "malformed", "another token")
     above = struct.pack("<If", 6, 0.5)
     refused(client, PromptChunk(position=1, logprobs=above), "malformed", "above 0")
@@ -160,7 +152,7 @@ def test_gaps_repetitions_too_many_and_other_tokens_are_refused() -> None:
 def test_a_frame_has_at_most_so_many() -> None:
     prompt = tuple(range(TOKENS_PER_FRAME_MAX + 2))
     _, client = ends(prompt, 0)
-    told = told_of(prompt, 0)
+    told = told_of(prompt[1:], 0)
     assert len(told) == 8 * (TOKENS_PER_FRAME_MAX + 1)
     refused(client, PromptChunk(position=1, logprobs=told), "oversized", "more logprobs")
 
@@ -168,7 +160,7 @@ def test_a_frame_has_at_most_so_many() -> None:
 def test_no_token_comes_before_the_whole_prompt_is_told_of() -> None:
     prompt = (5, 6, 7)
     node, client = ends(prompt, 0)
-    told = told_of(prompt, 0)
+    told = told_of(prompt[1:], 0)
     first = PromptChunk(position=1, logprobs=told[:8])
     client.receive(encode(first))
     token = messages.TokenChunk(position=0, tokens=bytes(4))
@@ -181,7 +173,7 @@ def test_no_token_comes_before_the_whole_prompt_is_told_of() -> None:
 def test_a_node_signs_for_what_it_told_and_a_client_takes_no_other_receipt() -> None:
     prompt = (5, 6, 7)
     node, client = ends(prompt, 0)
-    told = told_of(prompt, 0)
+    told = told_of(prompt[1:], 0)
     client.receive(node.tell(told))
     client.receive(node.chunk((9,), bytes(4), bytes(10)))
     frame, blob = node.finish("stop", TIMES)
@@ -196,7 +188,7 @@ def test_a_node_signs_for_what_it_told_and_a_client_takes_no_other_receipt() -> 
 def test_a_cancelled_job_signs_for_what_it_told_by_then() -> None:
     prompt = (5, 6, 7)
     node, client = ends(prompt, 0)
-    told = told_of(prompt, 0)
+    told = told_of(prompt[1:], 0)
     client.receive(node.tell(told[:8]))
     receipt = client.receive(node.finish("cancelled", TIMES)[0]).receipt
     assert receipt is not None
@@ -223,7 +215,7 @@ def test_more_than_may_be_told_is_refused_before_anything_is_computed() -> None:
             validate(dataclasses.replace(sampler(0), prompt_logprobs=rivals))
 
 
-@pytest.mark.parametrize("told", [bytes(7), bytes(16), told_of((5, 7), 0)])
+@pytest.mark.parametrize("told", [bytes(7), bytes(16), told_of((7,), 0)])
 def test_kept_ones_that_are_not_the_prompts_are_refused(told: bytes) -> None:
     with pytest.raises(ProtocolError, match="malformed"):
         read_told(told, sampler(0), (5, 6))

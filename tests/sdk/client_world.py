@@ -40,6 +40,7 @@ from assay_protocol.messages import (
 from assay_protocol.signing import Identity, open_signed, peek, seal
 from assay_protocol.streams import NodeStream, Times
 from assay_protocol.tickets import check_start, open_ticket
+from told_cases import told_of
 
 COORDINATOR = Identity(b"\x01" * 32)
 CLIENT = Identity(b"\x02" * 32)
@@ -186,15 +187,6 @@ class FakeCoordinator:
         assert asked.max_tokens == before.max_tokens - asked.resume.count
         assert asked.n_in == before.n_in + asked.resume.count
         return before.start + asked.resume.count, before.seed_ticket
-
-
-def told_of(tokens: tuple[int, ...], rivals: int, lie: float = 0.0) -> bytes:
-    """What a node tells of prompt tokens: what follows from each alone, off by `lie`."""
-    entries = [
-        [(token, -0.25 * (1 + token % 8) - lie), *((r, -0.5 - r) for r in range(rivals))]
-        for token in tokens
-    ]
-    return b"".join(struct.pack("<If", *pair) for entry in entries for pair in entry)
 
 
 class FakeNode:

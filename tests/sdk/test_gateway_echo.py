@@ -27,7 +27,7 @@ async def weighed(world: World, **changes: Any) -> dict[str, Any]:
 
 
 def told_logprob(token: int) -> float:
-    """What the fake node tells of a prompt token (client_world.told_of)."""
+    """What the fake node tells of a prompt token (told_cases.told_of)."""
     return -0.25 * (1 + token % 8)
 
 

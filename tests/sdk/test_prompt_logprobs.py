@@ -34,9 +34,9 @@ from sdk.client_world import (
     FakeCoordinator,
     FakeNode,
     make_job,
-    told_of,
 )
 from sdk.test_async_client import connected
+from told_cases import told_of
 
 PROMPT = (11, 12, 13, 14, 15)
 

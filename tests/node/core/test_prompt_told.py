@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ from assay_protocol.messages import PromptChunk, Receipt, Sampler, TokenChunk
 from assay_protocol.prompt_logprobs import told_digest
 from assay_protocol.signing import peek
 from node.core.node_bench import SAMPLER, SERVED, Bench, Client, make_bench, make_ticket, nonce_of
+from told_cases import told_of
 
 TELLS = replace(SERVED, tells_prompts=True, context=1_024)
 
@@ -34,13 +34,8 @@ def started(prompt: tuple[int, ...], rivals: int = 0, **changes: Any) -> tuple[B
     return bench, bench.start(1, ticket, prompt)
 
 
-def pairs(tokens: tuple[int, ...], rivals: int = 0) -> bytes:
-    entries = ((token, *range(rivals)) for token in tokens)
-    return b"".join(struct.pack("<If", one, -0.5) for entry in entries for one in entry)
-
-
 def told(tokens: tuple[int, ...], rivals: int = 0, **more: Any) -> Chunk:
-    return Chunk((), b"", None, prompt_logprobs=pairs(tokens, rivals), **more)
+    return Chunk((), b"", None, prompt_logprobs=told_of(tokens, rivals), **more)
 
 
 def sent(bench: Bench, effects: list[do.Effect]) -> list[Any]:
@@ -58,7 +53,7 @@ def test_they_are_sent_as_they_come_and_more_is_asked_for(rivals: int) -> None:
     client.draw(11, 12, finish="stop")
     client.reply()
     receipt = peek(Receipt, bench.of(do.SaveReceipt)[-1].receipt)
-    whole = pairs((6, 7, 8), rivals)
+    whole = told_of((6, 7, 8), rivals)
     assert bytes(client.end.told) == whole
     assert receipt.prompt_logprobs == told_digest(client.end.ticket, nonce_of(1), whole)
 
@@ -77,9 +72,9 @@ def test_a_long_prompt_is_told_of_in_bounded_frames_and_no_window() -> None:
     "chunk",
     [
         told((6, 7, 8)),  # one more than the prompt has
-        Chunk((), b"", None, prompt_logprobs=pairs((6, 7))[:-1]),
+        Chunk((), b"", None, prompt_logprobs=told_of((6, 7))[:-1]),
         told((6, 7), logprobs=b"1"),
-        Chunk((9,), bytes(4), None, sketches=bytes(10), prompt_logprobs=pairs((6, 7))),
+        Chunk((9,), bytes(4), None, sketches=bytes(10), prompt_logprobs=told_of((6, 7))),
         Chunk((9,), bytes(4), None, sketches=bytes(10)),  # a token before them
         replace(told((6, 7)), finish="stop"),
     ],
@@ -103,7 +98,7 @@ def test_a_client_that_leaves_amid_the_telling_gets_a_receipt_for_what_was_told(
     client.hear(bench.post(on.StreamFrame(1, client.end.cancel())))
     receipt = peek(Receipt, bench.of(do.SaveReceipt)[-1].receipt)
     assert (receipt.finish, receipt.n_out) == ("cancelled", 0)
-    assert receipt.prompt_logprobs == told_digest(client.end.ticket, nonce_of(1), pairs((6,)))
+    assert receipt.prompt_logprobs == told_digest(client.end.ticket, nonce_of(1), told_of((6,)))
 
 
 def test_a_prompt_of_one_token_begins_with_its_answer() -> None:
