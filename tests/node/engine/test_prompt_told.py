@@ -18,6 +18,7 @@ import trio
 from assay_node.engine.interface import PRIORITY_HIGH, Engine, Generate, Replay
 from assay_node.engine.scripted import Script, open_scripted_engine
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
+from assay_node.models.fetch import TEST_MODEL_PATH
 from assay_protocol.adjustments import prompt_pairs
 from assay_protocol.errors import AssayError
 from assay_protocol.logprobs import LOGPROB_PAIR_BYTES
@@ -73,6 +74,7 @@ async def test_an_engine_in_front_of_another_server_refuses() -> None:
 
 # ---- llama.cpp, with the real model -------------------------------------------------------------
 
+MODEL = Path(os.environ.get("ASSAY_TEST_MODEL") or TEST_MODEL_PATH)
 PROMPT = tuple(500 + (37 * i) % 40_000 for i in range(110))
 _FORWARD = """
 import json, sys
@@ -93,17 +95,10 @@ print(told.hex())
 """
 
 
-def _model() -> Path:
-    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    found = Path(os.environ.get("ASSAY_TEST_MODEL") or Path.home() / ".cache/assay/models" / name)
-    assert found.is_file(), f"put {name} at {found}, or its path into ASSAY_TEST_MODEL"
-    return found
-
-
 @pytest.fixture(scope="module")
 def forward() -> bytes:
     """Of PROMPT, by a plain forward pass of one token after another, in a process of its own."""
-    command = [sys.executable, "-c", _FORWARD, str(_model()), json.dumps(PROMPT)]
+    command = [sys.executable, "-c", _FORWARD, str(MODEL), json.dumps(PROMPT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     return bytes.fromhex(done.stdout)
 
@@ -111,9 +106,7 @@ def forward() -> bytes:
 @pytest.fixture
 async def engine() -> AsyncIterator[LlamaEngine]:
     with trio.fail_after(120):
-        async with open_llama_engine(
-            _model(), bytes(32), slots=2, context=256, threads=1
-        ) as opened:
+        async with open_llama_engine(MODEL, bytes(32), slots=2, context=256, threads=1) as opened:
             yield opened
 
 
