@@ -44,7 +44,7 @@ def check_asked(sampler: Sampler, n_in: int) -> None:
         )
 
 
-class PromptTold:
+class PromptTelling:
     """What was told of one ticket's prompt so far; the same at both ends of the stream."""
 
     def __init__(self, ticket: Ticket, nonce: bytes) -> None:

@@ -41,7 +41,7 @@ from assay_protocol.messages import (
     TokenChunk,
     VectorChunk,
 )
-from assay_protocol.prompt_logprobs import PromptTold
+from assay_protocol.prompt_logprobs import PromptTelling
 from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
 
@@ -73,7 +73,7 @@ class NodeStream:
         self._nonce, self._signer, self._class_id = nonce, signer, class_id
         self._verifier = verifier
         self._vectors = _vector_writer(ticket, nonce)
-        self._told = PromptTold(ticket, nonce)
+        self._telling = PromptTelling(ticket, nonce)
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_at = 0
         self._output = bytearray()
@@ -93,7 +93,7 @@ class NodeStream:
     @property
     def untold(self) -> int:
         """Prompt tokens whose logprobs must be told before the first token."""
-        return self._told.left
+        return self._telling.left
 
     @property
     def output(self) -> bytes:
@@ -118,7 +118,7 @@ class NodeStream:
 
     def tell(self, logprobs: bytes) -> bytes:
         """The frame for packed `logprobs` of the prompt's next tokens."""
-        return encode(self._told.add(logprobs))
+        return encode(self._telling.add(logprobs))
 
     def chunk(
         self, tokens: tuple[int, ...], logits: bytes, sketches: bytes = b"", logprobs: bytes = b""
@@ -178,7 +178,7 @@ class NodeStream:
             first_at=times.first_at,
             ended_at=times.ended_at,
             calibration=self.ticket.calibration,
-            prompt_logprobs=self._told.digest(),
+            prompt_logprobs=self._telling.digest(),
         )
         self._checkpoints[self.count] = receipt.output_hash
         blob = seal(self._signer, receipt)
@@ -240,7 +240,7 @@ class ClientStream:
         self._nonce, self._signer, self._verifier = nonce, signer, verifier
         self._embedded = _vector_writer(ticket, nonce)
         self.told = bytearray()  # packed logprobs of the prompt, from its second token on
-        self._told = PromptTold(ticket, nonce)
+        self._telling = PromptTelling(ticket, nonce)
         self._prompt: tuple[int, ...] = ()  # where it is told of
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_count = 0
@@ -252,7 +252,7 @@ class ClientStream:
 
     def start(self, ticket_blob: bytes, prompt: bytes, grammar: bytes | None = None) -> bytes:
         """The first frame."""
-        if self._told.wanted:
+        if self._telling.wanted:
             self._prompt = unpack_tokens(prompt)
         return encode(
             StartJob(ticket=ticket_blob, nonce=self._nonce, prompt=prompt, grammar=grammar)
@@ -272,7 +272,7 @@ class ClientStream:
         if isinstance(message, VectorChunk) and self._embedded is not None:
             return self._take_vectors(message, self._embedded)
         if isinstance(message, PromptChunk):
-            entries = self._told.take(message, self._prompt)
+            entries = self._telling.take(message, self._prompt)
             self.told += message.logprobs
             return ClientStep(prompt_logprobs=entries)
         if isinstance(message, Finished):
@@ -283,7 +283,7 @@ class ClientStream:
 
     def _take_tokens(self, chunk: TokenChunk) -> ClientStep:
         tokens = unpack_tokens(chunk.tokens)
-        if self._told.left:
+        if self._telling.left:
             raise ProtocolError("unexpected_message", "tokens before the prompt's logprobs")
         if chunk.position != len(self.tokens):
             raise ProtocolError("unexpected_message", "tokens out of order")
@@ -334,7 +334,7 @@ class ClientStream:
         receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)
         check_receipt(receipt, self.ticket)
         self._check_signed(receipt.ticket, receipt.n_out, receipt.output_hash, self._running)
-        if receipt.prompt_logprobs != self._told.digest():
+        if receipt.prompt_logprobs != self._telling.digest():
             raise ProtocolError("receipt_mismatch", "the node signed for other logprobs")
         if self._embedded is not None:
             root = self._embedded.leaves().root(receipt.class_id, self._embedded.ends())
