@@ -45,7 +45,6 @@ from assay_protocol.logprobs import TokenLogprobs
 
 PROMPTS_MAX: Final = 32  # of one request
 ANSWERS_MAX: Final = 64  # to all of them
-
 _IGNORED: Final = ("seed",)
 _KNOWN: Final = (
     SAMPLING

@@ -1,7 +1,7 @@
 """What a request draws: one answer for each choice, whatever API asked; and what it cost.
 
-`Asked` is a request in the network's own terms, made by each API's module. `draw` streams all its
-choices at once and tells each piece as it comes. Whatever ends it (the end, a failure, a client
+`Asked` is a request in the network's own terms, made by each API's module. `run` streams its
+choices, AT_ONCE_MAX at a time, and tells each piece as it comes. Whatever ends it (the end, a failure, a client
 that left) every receipt that came is kept and its price is settled against the caller's key.
 """
 
@@ -32,8 +32,6 @@ from assay_protocol.limits import OUTPUT_TOKENS_MAX, PROMPT_TOKENS_MAX
 from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
 
-AT_ONCE_MAX: Final = 8  # answers of one request that are drawn at the same time
-
 if TYPE_CHECKING:
     from assay.answer_stream import AnswerStream
     from assay.catalogue import Model
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from assay_protocol.logprobs import TokenLogprobs
 
 
+AT_ONCE_MAX: Final = 8  # answers of one request that are drawn at the same time
 Prompt = str | tuple[int, ...]  # a text, or the model's own tokens
 
 
