@@ -5,8 +5,9 @@
 PAIRS is JSON: lists of token ids, a context and what comes after it. Told for each: the sum of the
 natural log probabilities of the second list, and whether each of its tokens was the likeliest.
 Runs in the environment of llama-cpp-python: no package of ours here. Prompts are read as the nodes
-of an exact class read them, with flash attention and in small pieces, so that the same library
-computes the same bits; the softmax is of its own, in binary64.
+of the first exact road read them, with flash attention and in small pieces, so that the same
+library computes the same bits; the softmax is of its own, in binary64. Where the trial of a machine
+chose another road, texts are off by more (bench/prompt_logprobs.py tells how much).
 """
 
 from __future__ import annotations
