@@ -82,6 +82,16 @@ async def test_a_record_of_other_logprobs_than_were_signed_for_fails(
     )
 
 
+async def test_two_operators_nodes_tell_the_same_to_one_caller(autojump_clock: object) -> None:
+    async with connected(FakeNetwork()) as client:
+        result = await client.complete(PROMPT, max_tokens=4, prompt_logprobs=1, verify="quorum")
+    (one,), (other,) = result.receipts, result.twins
+    assert one.prompt_logprobs == other.prompt_logprobs == told_of(PROMPT[1:], 1)
+    assert len(result.prompt_logprobs) == len(PROMPT)
+    assert verify_answer([one]).ok
+    assert verify_answer([other]).ok
+
+
 async def test_a_prompt_of_one_token_has_none_to_tell(autojump_clock: object) -> None:
     async with connected(FakeNetwork()) as client:
         result = await client.complete((11,), max_tokens=4, prompt_logprobs=1)

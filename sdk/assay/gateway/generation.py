@@ -1,8 +1,9 @@
 """What a request draws: one answer for each choice, whatever API asked; and what it cost.
 
 `Asked` is a request in the network's own terms, made by each API's module. `run` streams its
-choices, AT_ONCE_MAX at a time, and tells each piece as it comes. Whatever ends it (the end, a failure, a client
-that left) every receipt that came is kept and its price is settled against the caller's key.
+choices, AT_ONCE_MAX at a time, and tells each piece as it comes. Whatever ends it (the end, a
+failure, a client that left) every receipt that came is kept and its price is settled against the
+caller's key.
 """
 
 from __future__ import annotations
