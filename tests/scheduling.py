@@ -22,6 +22,7 @@ SLOTS = 3
 class Asked:
     text: list[int]
     max_tokens: int
+    untold: int = 0  # prompt tokens whose logits were asked for and not had yet
     drawn: int = 0
 
 
@@ -44,17 +45,31 @@ class Scheduling(RuleBasedStateMachine):
         length=st.integers(1, 60),
         max_tokens=st.integers(1, 20),
         shared=st.sampled_from([0, 0, 20]),
+        asks=st.booleans(),
     )
     def submit(
-        self, priority: int, tenant: bytes, kind: int, length: int, max_tokens: int, shared: int
+        self,
+        priority: int,
+        tenant: bytes,
+        kind: int,
+        length: int,
+        max_tokens: int,
+        shared: int,
+        asks: bool,
     ) -> None:
         self.number += 1
         text = [1000 * kind + i for i in range(length)]
         known = min(shared, length)
         self.batcher.submit(
-            self.number, text, max_tokens, tenant=tenant, shared=known, priority=priority
+            self.number,
+            text,
+            max_tokens,
+            tenant=tenant,
+            shared=known,
+            priority=priority,
+            asks=asks,
         )
-        self.jobs[self.number] = Asked(text, max_tokens)
+        self.jobs[self.number] = Asked(text, max_tokens, length - 1 if asks else 0)
 
     @precondition(lambda self: self.jobs)
     @rule(which=st.integers(0, 99))
@@ -81,8 +96,13 @@ class Scheduling(RuleBasedStateMachine):
 
     def _step(self, token: int) -> None:
         for feed in self._decoded():
+            asked = self.jobs[feed.job]
+            if feed.told:  # each token once, in order, however often the job was preempted
+                length = len(asked.text) - asked.drawn
+                assert feed.telling == length - 1 - asked.untold
+                asked.untold -= feed.told
             if feed.draws:
-                asked = self.jobs[feed.job]
+                assert asked.untold == 0, "drawn before the prompt was told of"
                 assert self.memory.tokens(feed.slot) == asked.text, "not where it stopped"
                 asked.text.append(token)
                 asked.drawn += 1

@@ -251,6 +251,7 @@ async def _measured(one: Candidate, engines: Engines, engine: Engine, directory:
         decode_rate=decode,
         grammar=info.grammar,
         dims=info.dims,
+        tells_prompts=info.tells_prompts,
         pieces=info.pieces if one.card is None else one.card.pieces,
     )
 

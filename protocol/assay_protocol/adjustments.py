@@ -67,12 +67,24 @@ def asked_logprobs(logits: Logits, drawn: int, sampler: SamplerLike) -> bytes:
     as the model gave them, before penalties, biases, filters and temperature. Best first, the lower
     id among equals.
     """
-    if sampler.logprobs is None:
-        return b""
+    return b"" if sampler.logprobs is None else logprob_pairs(logits, drawn, sampler.logprobs)
+
+
+def prompt_pairs(rows: Logits, tokens: Sequence[int], sampler: SamplerLike) -> bytes:
+    """The same of prompt tokens, tokens[i] told by row i of float32[rows, vocabulary], as
+    `sampler.prompt_logprobs` says."""
+    assert sampler.prompt_logprobs is not None
+    rivals = sampler.prompt_logprobs
+    told = zip(rows, tokens, strict=True)
+    return b"".join(logprob_pairs(row, token, rivals) for row, token in told)
+
+
+def logprob_pairs(logits: Logits, token: int, rivals: int) -> bytes:
+    """(u32 token, f32 logprob) pairs of `token`, then of the `rivals` likeliest."""
     values = logits.astype(np.float64)
     best = float(values.max())
     total = best + float(np.log(np.exp(values - best).sum()))
-    tokens = np.append(np.array([drawn]), _best(logits, sampler.logprobs))
+    tokens = np.append(np.array([token]), _best(logits, rivals))
     pairs = np.empty(len(tokens), _PAIR)
     pairs["token"] = tokens
     pairs["logprob"] = np.minimum(values[tokens] - total, 0.0)

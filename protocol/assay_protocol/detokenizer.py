@@ -30,6 +30,11 @@ class Detokenizer:
         data = b"".join([self._piece(token) for token in tokens])
         return self._decoder.decode(data)
 
+    @property
+    def inside(self) -> bool:
+        """Whether a character is begun and not whole."""
+        return bool(self._decoder.getstate()[0])
+
     def flush(self) -> str:
         """What is left at the end of the answer: U+FFFD for an unfinished character, or ""."""
         return self._decoder.decode(b"", final=True)

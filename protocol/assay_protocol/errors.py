@@ -30,7 +30,9 @@ CODES: Final[dict[str, str]] = {
     "prompt_too_long": "Prompt and answer do not fit the model's context.",
     "model_unknown": "The model is not in the catalogue or not served here.",
     "sampler_refused": "The sampler settings are out of range or not supported.",
-    "task_refused": "The model embeds texts or writes answers, and was asked for the other.",
+    "task_refused": (
+        "No node of the model does this: embed, write answers, or tell logprobs of a prompt."
+    ),
     "region_unserved": "No node that says it is there serves the model.",
     "grammar_mismatch": "The grammar is missing or does not match its commitment in the ticket.",
     "grammar_refused": "The grammar cannot be read, is too complex or is not supported here.",

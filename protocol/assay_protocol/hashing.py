@@ -23,6 +23,7 @@ _OUTPUT: Final = b"assay output"
 _LEAF: Final = b"assay leaf"
 _RAW: Final = b"assay raw"
 _VECTORS: Final = b"assay vectors"
+TOLD: Final = b"assay told"
 _BRANCH: Final = b"assay branch"
 _COMMIT: Final = b"assay commit"
 
@@ -73,6 +74,21 @@ def job_seed(seed_ticket: bytes, nonce: bytes) -> bytes:
 def commitment(nonce: bytes, reveal: bytes) -> bytes:
     """An auditor's commitment to the encoded reveal body."""
     return _blake(_COMMIT, nonce, reveal)
+
+
+class RunningHash:
+    """Of what one ticket's node told so far, of the kind `person`, salted with the nonce."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, person: bytes, ticket: bytes, nonce: bytes) -> None:
+        self._hash = hashlib.blake2b(ticket + nonce, digest_size=32, person=person)
+
+    def update(self, data: bytes) -> None:
+        self._hash.update(data)
+
+    def digest(self) -> bytes:
+        return self._hash.digest()
 
 
 class OutputHash:

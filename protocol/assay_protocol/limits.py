@@ -21,6 +21,7 @@ SKETCH_BYTES: Final = 10  # of one token (sketches.py)
 TEXTS_MAX: Final = 256  # of one job that embeds (embeddings.py)
 DIMS_MAX: Final = 16_384  # numbers in a vector
 VECTORS_BYTES_MAX: Final = 4 << 20  # of one job's answer
+PROMPT_LOGPROBS_BYTES_MAX: Final = 4 << 20  # told of one job's prompt (prompt_logprobs.py)
 VECTOR_FRAME_BYTES_MAX: Final = 64 << 10  # one vector of DIMS_MAX numbers fits
 AUDITORS_PER_JOB_MAX: Final = 8  # whose statements a verdict may rest on
 REVEAL_BYTES_MAX: Final = 64 << 10  # a reveal, or opened leaves, of the longest answer

@@ -11,13 +11,15 @@ from __future__ import annotations
 from assay_protocol.errors import ProtocolError
 from assay_protocol.limits import UNACKED_TOKENS_MAX
 from assay_protocol.messages import FINISH_REASONS, Receipt, Ticket
+from assay_protocol.prompt_logprobs import tells_prompt
 
 
 def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
     """Raise ProtocolError("receipt_mismatch") unless the receipt fits its ticket.
 
     Checks identity, counts, the reason for the end, that times are in order, and that the node says
-    by which table of honest noise it is judged.
+    by which table of honest noise it is judged, and that it signs for logprobs of the prompt iff
+    they were asked for.
     """
     for name in ("ticket", "n_in", "calibration"):
         if getattr(receipt, name) != getattr(ticket, name):
@@ -29,6 +31,8 @@ def check_receipt(receipt: Receipt, ticket: Ticket) -> None:
         raise ProtocolError("receipt_mismatch", "unknown reason for the end")
     if receipt.finish == "length" and receipt.n_out != ticket.max_tokens:
         raise ProtocolError("receipt_mismatch", "ended by length before the ticket's length")
+    if (receipt.prompt_logprobs is not None) != tells_prompt(ticket):
+        raise ProtocolError("receipt_mismatch", "logprobs of the prompt: signed for or asked for")
     if not receipt.started_at <= receipt.first_at <= receipt.ended_at:
         raise ProtocolError("receipt_mismatch", "times are out of order")
 

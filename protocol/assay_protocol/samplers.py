@@ -63,6 +63,8 @@ class SamplerLike(Protocol):
     def logprobs(self) -> int | None: ...
     @property
     def texts(self) -> Sequence[int] | None: ...
+    @property
+    def prompt_logprobs(self) -> int | None: ...
 
 
 def validate(sampler: SamplerLike, n_vocab: int | None = None) -> None:
@@ -122,6 +124,7 @@ _RANGES: Final = (
     ("presence_penalty", -PENALTY_MAX, PENALTY_MAX),
     ("frequency_penalty", -PENALTY_MAX, PENALTY_MAX),
     ("logprobs", 0, LOGPROBS_MAX),
+    ("prompt_logprobs", 0, LOGPROBS_MAX),
 )
 
 

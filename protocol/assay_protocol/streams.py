@@ -5,7 +5,8 @@ CHECKPOINT_TOKENS tokens and at the end, the client signs acknowledgements of th
 node must not have more than UNACKED_TOKENS_MAX tokens unacknowledged. Any violation is a
 ProtocolError and ends the stream; the machines hold no clock and do no I/O.
 
-Node:   ready -> chunk()* -> finish()          receive() may come at any time
+Node:   ready -> tell()* -> chunk()* -> finish()     receive() may come at any time
+        (tell() only where the ticket asks for logprobs of the prompt, and then for all of it)
         (vectors()* in a job that embeds, whose counts are of vectors)
 Client: start() -> receive()* -> finished      acknowledgements appear in the returned step
 """
@@ -32,6 +33,7 @@ from assay_protocol.messages import (
     Error,
     Finished,
     Progress,
+    PromptChunk,
     Receipt,
     SendAck,
     StartJob,
@@ -39,6 +41,7 @@ from assay_protocol.messages import (
     TokenChunk,
     VectorChunk,
 )
+from assay_protocol.prompt_logprobs import PromptTelling
 from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, Signer, Verifier, open_signed, seal
 
@@ -70,6 +73,7 @@ class NodeStream:
         self._nonce, self._signer, self._class_id = nonce, signer, class_id
         self._verifier = verifier
         self._vectors = _vector_writer(ticket, nonce)
+        self._telling = PromptTelling(ticket, nonce)
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_at = 0
         self._output = bytearray()
@@ -85,6 +89,11 @@ class NodeStream:
     def room(self) -> int:
         """How many tokens may be sent before the client must acknowledge."""
         return UNACKED_TOKENS_MAX - (self.count - self.acked)
+
+    @property
+    def untold(self) -> int:
+        """Prompt tokens whose logprobs must be told before the first token."""
+        return self._telling.left
 
     @property
     def output(self) -> bytes:
@@ -107,6 +116,10 @@ class NodeStream:
     def _running(self) -> OutputHash | VectorWriter:
         return self._vectors or self._hash
 
+    def tell(self, logprobs: bytes) -> bytes:
+        """The frame for packed `logprobs` of the prompt's next tokens."""
+        return encode(self._telling.add(logprobs))
+
     def chunk(
         self, tokens: tuple[int, ...], logits: bytes, sketches: bytes = b"", logprobs: bytes = b""
     ) -> bytes:
@@ -115,6 +128,7 @@ class NodeStream:
         Their f32 logits and sketches go to the leaves (LeafWriter), packed `logprobs` into the
         frame.
         """
+        assert self.untold == 0, "the prompt is told of first"
         assert 0 < len(tokens) <= self.room, "the caller waits for room"
         assert len(logits) == 4 * len(tokens)
         position, packed = self.count, pack_tokens(tokens)
@@ -164,6 +178,7 @@ class NodeStream:
             first_at=times.first_at,
             ended_at=times.ended_at,
             calibration=self.ticket.calibration,
+            prompt_logprobs=self._telling.digest(),
         )
         self._checkpoints[self.count] = receipt.output_hash
         blob = seal(self._signer, receipt)
@@ -199,7 +214,7 @@ class ClientStep:
     """What one received frame meant: new tokens, a frame to send back, the receipt at the end.
 
     `logprobs` has an entry per token if the ticket asks for them; the node's word, not signed.
-    `vectors` counts those that came.
+    `vectors` counts those that came. `prompt_logprobs` are of the prompt's next tokens.
     """
 
     tokens: tuple[int, ...] = ()
@@ -207,6 +222,7 @@ class ClientStep:
     reply: bytes | None = None
     receipt: Receipt | None = None
     vectors: int = 0
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 class ClientStream:
@@ -223,6 +239,9 @@ class ClientStream:
         self.dims = 0
         self._nonce, self._signer, self._verifier = nonce, signer, verifier
         self._embedded = _vector_writer(ticket, nonce)
+        self.told = bytearray()  # packed logprobs of the prompt, from its second token on
+        self._telling = PromptTelling(ticket, nonce)
+        self._prompt: tuple[int, ...] = ()  # where it is told of
         self._hash = OutputHash(ticket.ticket, nonce)
         self._signed_count = 0
 
@@ -233,6 +252,8 @@ class ClientStream:
 
     def start(self, ticket_blob: bytes, prompt: bytes, grammar: bytes | None = None) -> bytes:
         """The first frame."""
+        if self._telling.wanted:
+            self._prompt = unpack_tokens(prompt)
         return encode(
             StartJob(ticket=ticket_blob, nonce=self._nonce, prompt=prompt, grammar=grammar)
         )
@@ -250,6 +271,10 @@ class ClientStream:
             return self._take_tokens(message)
         if isinstance(message, VectorChunk) and self._embedded is not None:
             return self._take_vectors(message, self._embedded)
+        if isinstance(message, PromptChunk):
+            entries = self._telling.take(message, self._prompt)
+            self.told += message.logprobs
+            return ClientStep(prompt_logprobs=entries)
         if isinstance(message, Finished):
             return self._take_receipt(message.receipt)
         if isinstance(message, Error):
@@ -258,6 +283,8 @@ class ClientStream:
 
     def _take_tokens(self, chunk: TokenChunk) -> ClientStep:
         tokens = unpack_tokens(chunk.tokens)
+        if self._telling.left:
+            raise ProtocolError("unexpected_message", "tokens before the prompt's logprobs")
         if chunk.position != len(self.tokens):
             raise ProtocolError("unexpected_message", "tokens out of order")
         if len(self.tokens) + len(tokens) > self.ticket.max_tokens:
@@ -307,6 +334,8 @@ class ClientStream:
         receipt = open_signed(Receipt, blob, self.ticket.node, self._verifier)
         check_receipt(receipt, self.ticket)
         self._check_signed(receipt.ticket, receipt.n_out, receipt.output_hash, self._running)
+        if receipt.prompt_logprobs != self._telling.digest():
+            raise ProtocolError("receipt_mismatch", "the node signed for other logprobs")
         if self._embedded is not None:
             root = self._embedded.leaves().root(receipt.class_id, self._embedded.ends())
             if root != receipt.root:

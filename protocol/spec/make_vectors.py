@@ -233,8 +233,18 @@ def _hashes() -> dict[str, Any]:
         "nonce_commitment": hashing.nonce_commitment(nonce).hex(),
         "job_seed": hashing.job_seed(ticket, nonce).hex(),
         "commitment": {"reveal": b"reveal".hex(), "is": hashing.commitment(nonce, b"reveal").hex()},
+        "told": {
+            "logprobs": (told := struct.pack("<IfIf", 2, -0.5, 3, -1.5)).hex(),
+            "is": _told(ticket, nonce, told),
+        },
         "answers": [_answer(ticket, nonce, count) for count in (0, 1, 16, 17, 48, 80)],
     }
+
+
+def _told(ticket: bytes, nonce: bytes, told: bytes) -> str:
+    running = hashing.RunningHash(hashing.TOLD, ticket, nonce)
+    running.update(told)
+    return running.digest().hex()
 
 
 def _sketches() -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from assay.client import Client as Client
     from assay.direct import AsyncClient as AsyncClient
     from assay.events import JobLimits as JobLimits
+    from assay.events import PromptTold as PromptTold
     from assay.events import Resumed as Resumed
     from assay.http import GatewayClient as GatewayClient
     from assay.http import GatewayError as GatewayError
@@ -43,6 +44,7 @@ _HOME: Final = {
     "JobFailed": "assay.answers",
     "JobLimits": "assay.events",
     "NotVerified": "assay.answers",
+    "PromptTold": "assay.events",
     "ReceiptRecord": "assay.records",
     "Resumed": "assay.events",
     "Usage": "assay.answers",

@@ -1,8 +1,8 @@
 """One answer as an asynchronous stream: enter it to begin, iterate it to read, leave it to cancel.
 
     async with client.stream_chat(messages) as stream:
-        async for event in stream:      # Delta, Resumed, and with verify="now" last a Verdict
-            ...
+        async for event in stream:      # Delta, Resumed, with verify="now" last a Verdict, and
+            ...                         # first a PromptTold where that was asked for
     stream.result                       # Completion
 
 Leaving before the end cancels: the node is told, signs for what it sent, and the receipt is handed
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from assay.answers import AnswersDiffer, Completion, Delta, JobFailed, NotVerified, Usage
-from assay.events import Job, Outcome, Resumed, Segment
+from assay.events import Job, Outcome, PromptTold, Resumed, Segment
 from assay.records import ReceiptRecord, record_of
 from assay.verdicts import UNTOLD, Verdict
 from assay_protocol.errors import AssayError
@@ -29,6 +29,8 @@ from assay_protocol.logprobs import TokenLogprobs
 if TYPE_CHECKING:
     from assay.answer_text import AnswerText
     from assay.job_run import JobRun
+
+AnswerEvent = Delta | Resumed | PromptTold | Verdict
 
 LEAVE_SECONDS: Final = 10.0  # a bound on our own faults; the machine's own limit comes first
 
@@ -56,8 +58,9 @@ class AnswerStream:
         self._start = start
         self._started: Started | None = None
         self._result: Completion | None = None
-        self._events: AsyncIterator[Delta | Resumed | Verdict] | None = None
+        self._events: AsyncIterator[AnswerEvent] | None = None
         self._logprobs: list[TokenLogprobs] = []
+        self._prompt_logprobs: tuple[TokenLogprobs | None, ...] = ()
         self.answered = trio.Event()  # the answer is whole, or will not be; its verdict may follow
 
     @property
@@ -103,7 +106,7 @@ class AnswerStream:
         self._events = (self._then_audited if audited else self._answer)(self._started)
         return self
 
-    def __aiter__(self) -> AsyncIterator[Delta | Resumed | Verdict]:
+    def __aiter__(self) -> AsyncIterator[AnswerEvent]:
         assert self._events is not None, "enter the stream first: async with"
         return self._events
 
@@ -115,15 +118,17 @@ class AnswerStream:
     ) -> None:
         await self.cancel()
 
-    async def _then_audited(self, started: Started) -> AsyncIterator[Delta | Resumed | Verdict]:
+    async def _then_audited(self, started: Started) -> AsyncIterator[AnswerEvent]:
         async for event in self._answer(started):
             yield event
         yield await self._audited(started)
 
-    async def _answer(self, started: Started) -> AsyncIterator[Delta | Resumed]:
+    async def _answer(self, started: Started) -> AsyncIterator[AnswerEvent]:
         text = started.text()
         async for notice in started.run.notices:
-            if isinstance(notice, Resumed):
+            if isinstance(notice, PromptTold):
+                self._prompt_logprobs = (None, *notice.entries)
+            if isinstance(notice, PromptTold | Resumed):
                 yield notice
                 continue
             fresh = text.push(notice.tokens)
@@ -184,6 +189,7 @@ class AnswerStream:
             twins=twins,
             stop=text.stop,
             attempts=outcome.attempts,
+            prompt_logprobs=self._prompt_logprobs,
         )
         self.answered.set()
         started.keep(receipts + twins)

@@ -46,7 +46,9 @@ class Completion:
     signed for its part; `nodes` are all that drew tokens, in order: more than receipts means that
     some vanished before they could sign. After a stop string, which `stop` names, `finish_reason`
     is stop and `text` ends before it; `tokens` are all that were signed for and are paid, the
-    string's among them. `logprobs` are those of the tokens that were read.
+    string's among them. `logprobs` are those of the tokens that were read. `prompt_logprobs`, where
+    they were asked for, have an entry for each token of the prompt, None for the first, which
+    nothing comes before; the receipt has a hash of them.
 
     `final`: nothing more is awaited. With verify="now" that is so once an audit passed, which
     `verdict` tells; with verify="quorum" `twins` are the records of the second drawing.
@@ -65,6 +67,7 @@ class Completion:
     stop: str | None = None
     attempts: int = 1  # tickets that were asked for
     reasoning: str = ""  # what the model wrote before `text`; its tokens are among `tokens`
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] = ()
 
 
 class JobFailed(AssayError):

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import platformdirs
 
+from assay.answer_stream import AnswerEvent
 from assay.answers import Completion, Delta, JobFailed
 from assay.cli import FAILED, OK, print_json, printable
 from assay.client import BlockingStream, Client
@@ -164,7 +165,7 @@ class _Shown:
         self._json, self._reasoning = options.json, options.reasoning
         self._thinking = False
 
-    def take(self, event: Delta | Resumed | Verdict) -> None:
+    def take(self, event: AnswerEvent) -> None:
         if isinstance(event, Resumed):
             self.resumed.append(event)
         elif isinstance(event, Delta) and not self._json:

@@ -18,12 +18,10 @@ from typing import Any, Final, TypeVar
 
 import trio
 
-from assay.answer_stream import AnswerStream
-from assay.answers import Completion, Delta
+from assay.answer_stream import AnswerEvent, AnswerStream
+from assay.answers import Completion
 from assay.direct import AsyncClient
 from assay.embedding import Embeddings, Text
-from assay.events import Resumed
-from assay.verdicts import Verdict
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import (
     Account,
@@ -180,7 +178,7 @@ class BlockingStream:
         """The answer, once the stream was read to its end or left."""
         return self._stream.result
 
-    def __iter__(self) -> Iterator[Delta | Resumed | Verdict]:
+    def __iter__(self) -> Iterator[AnswerEvent]:
         events = aiter(self._stream)
         while True:
             event = self._call(lambda: anext(events, None))

@@ -7,6 +7,7 @@ Rules it keeps:
 - Before the first token that is a new job. After it, it is the same one: the next node gets prompt
   and answer so far, the same seed and the next position, so its first token is the one the lost
   node would have drawn. The ticket must say so, or the job ends.
+- What is told of a prompt is the caller's with the first token, whose node told all of it.
 - A job that embeds is a new job wherever it goes: vectors count once the receipt is here, whose
   root is of them, and what came without one is dropped.
 - Every ticket ends: by a receipt handed in, or by AbandonJob with what its node last signed
@@ -36,6 +37,7 @@ from assay.events import (
     JobLimits,
     OpenStream,
     Outcome,
+    PromptTold,
     Received,
     Refused,
     Resumed,
@@ -58,6 +60,7 @@ from assay_protocol.messages import (
     Ticket,
     TicketGrant,
 )
+from assay_protocol.prompt_logprobs import read_told, tells_prompt
 from assay_protocol.regions import lies_in
 from assay_protocol.signing import ED25519, Signer, Verifier
 from assay_protocol.streams import ClientStep, ClientStream
@@ -130,7 +133,8 @@ class _Run:
         node, receipt = self.ticket.node, self.stream.receipt_blob
         tokens = tuple(self.tokens)
         vectors = b"" if receipt is None else bytes(self.stream.vectors)
-        return Segment(node, self.blob, self.prompt, tokens, receipt, self.standing, vectors)
+        told = bytes(self.stream.told)
+        return Segment(node, self.blob, self.prompt, tokens, receipt, self.standing, vectors, told)
 
 
 class JobMachine:
@@ -303,6 +307,8 @@ class JobMachine:
         except (ProtocolError, RemoteError) as error:
             self._node_failed(error)
             return
+        if step.prompt_logprobs and self.phase is Phase.STREAMING:
+            self._enter(Phase.STREAMING, self._limits.first_token_us)
         if step.vectors:
             self._failures = 0
             if self.phase is Phase.STREAMING:
@@ -319,7 +325,8 @@ class JobMachine:
     def _check_tokens(self, step: ClientStep) -> None:
         """Tokens are the model's, and an end token is the last one."""
         tokens = step.tokens
-        told = [token for entry in step.logprobs for token, _ in entry.top]
+        entries = step.logprobs or step.prompt_logprobs
+        told = [token for entry in entries for token, _ in entry.top]
         vocabulary = self.job.vocabulary
         if max(tokens, default=0) >= vocabulary or max(told, default=0) >= vocabulary:
             raise ProtocolError("malformed", "a token outside the model's vocabulary")
@@ -332,6 +339,9 @@ class JobMachine:
             before = next(one for one in reversed(self._runs) if one.tokens)
             self._effects.append(Resumed(before.ticket.node, run.ticket.node, len(self.held)))
         node = run.ticket.node
+        if not self.held and tells_prompt(run.ticket):
+            entries = read_told(bytes(run.stream.told), run.ticket.sampler, run.prompt)
+            self._effects.append(PromptTold(entries, node))
         self._effects.append(TokensDrawn(len(self.held), tokens, node, step.logprobs))
         run.tokens.extend(tokens)
         self.held.extend(tokens)

@@ -178,6 +178,15 @@ class TokensDrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptTold:
+    """For the caller, once and before the first token: logprobs of the prompt, as `node` told them;
+    an entry for each token but the first."""
+
+    entries: tuple[TokenLogprobs, ...]
+    node: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """For the caller: the answer goes on at `to_node` from token `at_token`, bit for bit."""
 
@@ -190,7 +199,8 @@ class Resumed:
 class Segment:
     """One node's share of an answer; `receipt` is None if the node vanished before signing one.
 
-    `vectors` are those the receipt covers, packed f32, of a job that embeds.
+    `vectors` are those the receipt covers, packed f32, of a job that embeds, `prompt_logprobs`
+    those that were told of the prompt, packed.
     """
 
     node: bytes
@@ -200,6 +210,7 @@ class Segment:
     receipt: bytes | None
     standing: Standing | None = None  # the coordinator's word of the node, with the ticket
     vectors: bytes = b""
+    prompt_logprobs: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,4 +235,14 @@ class Ended:
     outcome: Outcome
 
 
-Effect = AskTicket | OpenStream | SendFrame | CloseStream | HandIn | TokensDrawn | Resumed | Ended
+Effect = (
+    AskTicket
+    | OpenStream
+    | SendFrame
+    | CloseStream
+    | HandIn
+    | PromptTold
+    | TokensDrawn
+    | Resumed
+    | Ended
+)

@@ -14,6 +14,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.hashing import grammar_hash
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
 from assay_protocol.messages import VERIFY_LEVELS
+from assay_protocol.prompt_logprobs import check_asked
 from assay_protocol.regions import REGIONS_MAX, is_region
 from assay_protocol.samplers import ends
 
@@ -67,6 +68,7 @@ def make_job(
     if model.summary.dims is not None:
         raise AssayError("task_refused", f"{model.summary.name} embeds texts and writes no answers")
     sampler = make_sampler(model.card.n_vocab, **sampling)
+    check_asked(sampler, len(prompt))
     nonce = secrets.token_bytes(32)
     packed = answer_grammar(response_format, grammar)
     if packed is not None:

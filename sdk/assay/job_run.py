@@ -27,6 +27,7 @@ from assay.events import (
     HandIn,
     OpenStream,
     Outcome,
+    PromptTold,
     Received,
     Refused,
     Resumed,
@@ -55,7 +56,7 @@ FRAMES_WAITING_MAX: Final = 4_096  # acknowledgements, one per 32 tokens: never 
 
 
 class JobRun:
-    """One job under way. `notices` gives TokensDrawn and Resumed, and ends when the job does."""
+    """One job under way. `notices` gives what the caller is to know, and ends when the job does."""
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class JobRun:
                 self._streams.pop(attempt).close(clean)
             case HandIn(body):
                 self._link.hand_in(body)
-            case TokensDrawn() | Resumed():
+            case PromptTold() | TokensDrawn() | Resumed():
                 self.notices.put(effect)
             case Ended(outcome):
                 self.outcome = outcome

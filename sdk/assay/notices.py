@@ -11,22 +11,25 @@ from dataclasses import replace
 
 import trio
 
-from assay.events import Resumed, TokensDrawn
+from assay.events import PromptTold, Resumed, TokensDrawn
 from assay_network.bell import Bell
+
+Notice = PromptTold | TokensDrawn | Resumed
 
 
 class Notices:
     """An async iterator; it ends once `close` was called and all was read.
 
-    At most one notice per token of an answer is put in, so it needs no bound of its own.
+    At most one notice per token of an answer and one of its prompt are put in, so it needs no
+    bound of its own.
     """
 
     def __init__(self) -> None:
-        self._waiting: collections.deque[TokensDrawn | Resumed] = collections.deque()
+        self._waiting: collections.deque[Notice] = collections.deque()
         self._reader = Bell()
         self._closed = False
 
-    def put(self, notice: TokensDrawn | Resumed) -> None:
+    def put(self, notice: Notice) -> None:
         """Tell the reader; never waits."""
         self._waiting.append(notice)
         self._reader.ring()
@@ -39,7 +42,7 @@ class Notices:
     def __aiter__(self) -> Notices:
         return self
 
-    async def __anext__(self) -> TokensDrawn | Resumed:
+    async def __anext__(self) -> Notice:
         waiting = self._waiting
         if waiting:  # no turn for others: the next call waits, for nothing is put in meanwhile
             await trio.lowlevel.checkpoint_if_cancelled()

@@ -3,7 +3,8 @@
 Prompt and answer are teacher-forced through llama.cpp and every token is drawn again under the
 job's seed. In the receipt's own exact class that decides: the same tokens and the same root, or
 not. In any other class arithmetic noise turns near-ties, so the share of tokens that differ is
-compared with what honest machines show; that convicts a cheaper model and acquits nobody.
+compared with what honest machines show; that convicts a cheaper model and acquits nobody. Logprobs
+of the prompt, where the node told them, are told again and compared.
 
 The engine needs the `verify` extra; what it found is judged by `judge`, which needs the base only.
 """
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from assay.records import ReceiptRecord
 from assay.steps import Step, Verification
@@ -29,7 +30,11 @@ from assay_protocol.extras import missing_text
 from assay_protocol.hashing import job_seed, leaf_hashes
 from assay_protocol.leaves import Leaves, leaves_of, opened_root
 from assay_protocol.messages import LeavesOpened, Receipt, Ticket
+from assay_protocol.prompt_logprobs import read_told, tells_prompt, told_apart
 from assay_protocol.signing import peek
+
+if TYPE_CHECKING:
+    from assay_node.engine.interface import Engine
 
 HONEST_SHARE: Final = 0.06  # of tokens, twice what was measured between honest classes
 CHANCE_LEAST: Final = 1e-6  # below it, honest noise is no explanation
@@ -42,7 +47,8 @@ class Recomputed:
     """What the engine here found, one entry of each per token of the answer.
 
     `logits` are packed f32 of the answer's tokens (logprobs for a receipt in a class ending in
-    /L), `sketches` SKETCH_BYTES a token or empty, `margins` in logits.
+    /L), `sketches` SKETCH_BYTES a token or empty, `margins` in logits. `told` are the prompt's
+    logprobs as the receipt's node should have told them, packed; empty if it was not asked to.
     """
 
     class_id: str
@@ -50,6 +56,7 @@ class Recomputed:
     margins: tuple[float, ...]
     logits: bytes
     sketches: bytes
+    told: bytes = b""
 
 
 def replay(
@@ -91,6 +98,8 @@ def judge(
         steps = [_float_tokens(wrong, found, receipt)]
         if opened is not None:
             steps.append(_sketch_step(found, receipt, opened))
+    if tells_prompt(peek(Ticket, record.ticket)):
+        steps.append(_told_step(record, receipt, found))
     return Verification(all(step.ok is not False for step in steps), tuple(steps))
 
 
@@ -144,6 +153,23 @@ def _float_tokens(wrong: Sequence[int], found: Recomputed, receipt: Receipt) -> 
     return Step(name, None, f"{share}: nothing speaks against it; {usual}; {classes}")
 
 
+def _told_step(record: ReceiptRecord, receipt: Receipt, found: Recomputed) -> Step:
+    """The node's logprobs of the prompt beside ours. It signed for them, so a lie stays its own."""
+    name, sampler = "prompt logprobs", peek(Ticket, record.ticket).sampler
+    alike = is_exact(receipt.class_id) and found.class_id == receipt.class_id
+    try:
+        theirs = read_told(record.prompt_logprobs, sampler, record.prompt_tokens)
+        ours = read_told(found.told, sampler, record.prompt_tokens)
+    except ProtocolError as error:
+        return Step(name, False, error.message)
+    if apart := told_apart(theirs, ours, exact=alike):
+        where = "in its own exact class" if alike else "more than honest classes do"
+        return Step(name, False, f"they differ {where}: {apart}")
+    if alike:
+        return Step(name, True, f"of all {len(ours)} tokens, as the model gives them")
+    return Step(name, None, f"of {len(ours)} tokens: nothing speaks against them")
+
+
 def _sketch_step(found: Recomputed, receipt: Receipt, opened: LeavesOpened) -> Step:
     """How far the node's committed sketches are from ours; its leaves must be the receipt's."""
     from assay_protocol.sketches import leaf_distances
@@ -189,12 +215,25 @@ def _recompute(record: ReceiptRecord, model: Path, threads: int | None) -> Recom
     room = len(prompt) + len(output) + 1
     opening = partial(open_llama_engine, slots=1, context=room, threads=cores, profile=profile)
 
-    async def run() -> tuple[str, Replayed]:
+    async def run() -> tuple[str, Replayed, bytes]:
         async with opening(model, ticket.model, drafts=False) as engine:
-            return engine.info.class_id, await engine.replay(request)
+            done = await engine.replay(request)
+            told = await _tell(engine, ticket, prompt) if tells_prompt(ticket) else b""
+            return engine.info.class_id, done, told
 
-    class_id, done = trio.run(run)
-    return Recomputed(class_id, done.drawn, done.margins, done.logits, done.sketches)
+    class_id, done, told = trio.run(run)
+    return Recomputed(class_id, done.drawn, done.margins, done.logits, done.sketches, told)
+
+
+async def _tell(engine: Engine, ticket: Ticket, prompt: tuple[int, ...]) -> bytes:
+    """All logprobs of the prompt, as that engine tells them to anybody; one token is drawn."""
+    from assay_node.engine.interface import Generate
+
+    told = b""
+    async with engine.generate(Generate(prompt, 0, 1, ticket.sampler, bytes(32))) as chunks:
+        async for chunk in chunks:
+            told += chunk.prompt_logprobs
+    return told
 
 
 def _sha256(path: Path) -> bytes:

@@ -3,7 +3,9 @@
 Two job machines under one: the second begins when the first has drawn a token, because only then
 is it sure which ticket's noise the answer has, and asks for a ticket that draws the same
 (SubmitJob.twin). A token goes to the caller when both have drawn it. The first difference ends both
-jobs; both nodes sign for what they sent, and the two receipts are the evidence.
+jobs; both nodes sign for what they sent, and the two receipts are the evidence. What both tell of
+the prompt is compared before anything is given out, as loosely as classes differ, and again, where
+both signed as one exact class, as strictly as that promises.
 
 It takes the events of a JobMachine and gives its effects: attempts of the first job are even here,
 those of the second odd.
@@ -27,6 +29,7 @@ from assay.events import (
     JobLimits,
     OpenStream,
     Outcome,
+    PromptTold,
     Received,
     Refused,
     Segment,
@@ -39,6 +42,7 @@ from assay_protocol.classes import is_exact
 from assay_protocol.errors import AssayError
 from assay_protocol.logprobs import TokenLogprobs
 from assay_protocol.messages import Receipt
+from assay_protocol.prompt_logprobs import told_apart
 from assay_protocol.signing import ED25519, Signer, Verifier, peek
 
 
@@ -60,6 +64,8 @@ class QuorumMachine:
         self._outcomes: dict[int, Outcome] = {}
         self._drawn: tuple[list[int], list[int]] = ([], [])
         self._logprobs: list[TokenLogprobs] = []  # the first node's
+        self._told: dict[int, PromptTold] = {}  # of the prompt, by side
+        self._apart = ""  # where the two differ about it
         self._released = 0
         self._differ_at: int | None = None
         self._stopped = self._over = False
@@ -114,6 +120,8 @@ class QuorumMachine:
             match effect:
                 case AskTicket() | OpenStream() | SendFrame() | CloseStream():
                     self._effects.append(replace(effect, attempt=2 * effect.attempt + side))
+                case PromptTold():
+                    self._take_told(side, effect)
                 case TokensDrawn():
                     self._take(side, effect)
                 case Ended(outcome):
@@ -127,6 +135,21 @@ class QuorumMachine:
         self._feed(1, Begin())
 
     # ---- comparing ----
+
+    def _take_told(self, side: int, told: PromptTold) -> None:
+        """Give out what the first node told of the prompt, unless the second tells another tale."""
+        self._told[side] = told
+        if len(self._told) < 2:
+            return
+        self._apart = self._told_apart(exact=False)
+        if self._apart:
+            self._differ_at = 0  # no token is given out
+        else:
+            self._effects.append(self._told[0])
+
+    def _told_apart(self, *, exact: bool) -> str:
+        first, second = self._told[0].entries, self._told[1].entries
+        return told_apart(first, second, exact=exact) or ""
 
     def _take(self, side: int, fresh: TokensDrawn) -> None:
         """Keep what one side drew; give out what both now have, up to the first difference."""
@@ -184,17 +207,29 @@ class QuorumMachine:
         first, second = self._drawn
         if len(first) != len(second) and not self._stopped:
             return self._difference(min(len(first), len(second)))
+        if len(self._told) == 2 and one_exact_class(self._segments()):
+            self._apart = self._told_apart(exact=True)
+            if self._apart:
+                return self._difference(0)
         return None
 
     def _difference(self, position: int) -> AssayError:
-        segments = [one for outcome in self._outcomes.values() for one in outcome.segments]
-        return AssayError("answers_differ", f"at token {position}; {what_it_means(segments)}")
+        where = f"about {self._apart}" if self._apart else f"at token {position}"
+        return AssayError("answers_differ", f"{where}; {what_it_means(self._segments())}")
+
+    def _segments(self) -> list[Segment]:
+        return [one for outcome in self._outcomes.values() for one in outcome.segments]
+
+
+def one_exact_class(segments: list[Segment]) -> str:
+    """The exact class that all of these receipts are of; "" if there is none."""
+    classes = {peek(Receipt, one.receipt).class_id for one in segments if one.receipt is not None}
+    signed = all(one.receipt is not None for one in segments)
+    return min(classes) if signed and len(classes) == 1 and is_exact(min(classes)) else ""
 
 
 def what_it_means(segments: list[Segment]) -> str:
     """Whether two answers of these receipts may differ without anybody having cheated."""
-    classes = {peek(Receipt, one.receipt).class_id for one in segments if one.receipt is not None}
-    signed = all(one.receipt is not None for one in segments)
-    if signed and len(classes) == 1 and is_exact(min(classes)):
-        return f"one of the nodes deviated: both say they compute exactly as {min(classes)}"
+    if shared := one_exact_class(segments):
+        return f"one of the nodes deviated: both say they compute exactly as {shared}"
     return "their classes are not one exact class, so honest noise can do it, too"

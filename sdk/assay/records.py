@@ -22,6 +22,7 @@ from assay_protocol.hashing import pack_tokens, unpack_tokens
 from assay_protocol.limits import (
     GRAMMAR_BYTES_MAX,
     OUTPUT_TOKENS_MAX,
+    PROMPT_LOGPROBS_BYTES_MAX,
     PROMPT_TOKENS_MAX,
     VECTORS_BYTES_MAX,
 )
@@ -39,6 +40,7 @@ RECORD_BYTES_MAX: Final = (
     + 2 * SIGNED_BYTES_MAX
     + GRAMMAR_BYTES_MAX
     + GRANT_BYTES_MAX
+    + PROMPT_LOGPROBS_BYTES_MAX
     + 512
 )
 _LENGTH_BYTES: Final = 4
@@ -52,6 +54,7 @@ class ReceiptRecord:
     tokens (little-endian u32 each), `grammar` packed, if the answer had one. `grant` is the encoded
     TicketGrant as far as it says what spoke for the node; the coordinator did not sign that part.
     Where the ticket's sampler has texts, `output` is their vectors (little-endian f32).
+    `prompt_logprobs` are those that the node told, packed, from the prompt's second token on.
     """
 
     coordinator: bytes
@@ -62,6 +65,7 @@ class ReceiptRecord:
     output: bytes
     grammar: bytes | None = None
     grant: bytes | None = None
+    prompt_logprobs: bytes = b""
 
     @property
     def standing(self) -> Standing | None:
@@ -84,10 +88,10 @@ class ReceiptRecord:
     def encode(self) -> bytes:
         """Canonical bytes; `decode` gives the record back."""
         fields = [self.coordinator, self.ticket, self.receipt, self.nonce, self.prompt, self.output]
-        if self.grammar is not None or self.grant is not None:
-            fields.append(self.grammar or b"")
-        if self.grant is not None:
-            fields.append(self.grant)
+        more = [self.grammar or b"", self.grant or b"", self.prompt_logprobs]
+        while more and not more[-1]:
+            more.pop()
+        fields += more
         data: bytes = msgpack.packb([RECORD_FORMAT, *fields])
         return data
 
@@ -99,7 +103,7 @@ class ReceiptRecord:
             raw: Any = msgpack.unpackb(data)
         except Exception as error:  # msgpack raises a dozen kinds; each means bytes of no record
             raise ProtocolError("malformed", "not a receipt record") from error
-        _require(type(raw) is list and len(raw) in (7, 8, 9), "not a receipt record")
+        _require(type(raw) is list and 7 <= len(raw) <= 10, "not a receipt record")
         _require(raw[0] == RECORD_FORMAT, "not a receipt record of a known format")
         _require(all(type(part) is bytes for part in raw[1:]), "a field is not bytes")
         sizes = (
@@ -109,8 +113,9 @@ class ReceiptRecord:
             (32, 32),
             (4, 4 * PROMPT_TOKENS_MAX),
             (0, OUTPUT_BYTES_MAX),
-            (0 if len(raw) == 9 else 1, GRAMMAR_BYTES_MAX),
-            (1, GRANT_BYTES_MAX),
+            (0 if len(raw) > 8 else 1, GRAMMAR_BYTES_MAX),
+            (0 if len(raw) > 9 else 1, GRANT_BYTES_MAX),
+            (1, PROMPT_LOGPROBS_BYTES_MAX),
         )
         for part, (least, most) in zip(raw[1:], sizes, strict=False):
             _require(least <= len(part) <= most, "a field has a wrong size")
@@ -123,7 +128,8 @@ class ReceiptRecord:
             prompt=raw[5],
             output=raw[6],
             grammar=(raw[7] or None) if len(raw) > 7 else None,
-            grant=raw[8] if len(raw) > 8 else None,
+            grant=(raw[8] or None) if len(raw) > 8 else None,
+            prompt_logprobs=raw[9] if len(raw) > 9 else b"",
         )
         if record.grant is not None:
             granted = decode_as(TicketGrant, record.grant).ticket
@@ -170,6 +176,7 @@ def record_of(segment: Segment, job: Job, coordinator: bytes) -> ReceiptRecord |
         output=segment.vectors or pack_tokens(segment.tokens),
         grammar=job.grammar,
         grant=grant_of(segment),
+        prompt_logprobs=segment.prompt_logprobs,
     )
 
 

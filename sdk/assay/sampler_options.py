@@ -22,13 +22,15 @@ def make_sampler(
     logit_bias: Mapping[int, float] | None = None,
     stop_tokens: Sequence[int] = (),
     logprobs: int | None = None,
+    prompt_logprobs: int | None = None,
 ) -> Sampler:
     """The settings of a draw (protocol/spec/sampler.md); what is left out is off.
 
     Temperature 0 draws the likeliest token. Presence and frequency penalties count the tokens of
     the answer, the repetition penalty looks at the last `repetition_window` (64) of prompt and
     answer. `logit_bias` adds to tokens' logits, one of `stop_tokens` ends the answer and is its
-    last token, `logprobs` asks for that many likeliest tokens beside each drawn one. Raises
+    last token, `logprobs` asks for that many likeliest tokens beside each drawn one, and
+    `prompt_logprobs` the same of the prompt's tokens. Raises
     AssayError("sampler_refused") if a value is out of range or a token outside the vocabulary.
     """
     bias = sorted((logit_bias or {}).items())
@@ -44,6 +46,7 @@ def make_sampler(
         logit_bias=tuple(TokenBias(token=token, bias=float(by)) for token, by in bias) or None,
         stop_tokens=tuple(sorted(set(stop_tokens))) or None,
         logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
     )
     validate(sampler, n_vocab)
     return sampler

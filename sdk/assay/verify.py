@@ -20,6 +20,7 @@ from assay_protocol.errors import ProtocolError
 from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash
 from assay_protocol.messages import Receipt, Ticket
+from assay_protocol.prompt_logprobs import entry_bytes, tells_prompt, told_digest
 from assay_protocol.receipts import check_receipt
 from assay_protocol.signing import ED25519, open_signed
 from assay_protocol.tickets import job_price, open_ticket
@@ -49,6 +50,8 @@ def verify(
     steps += _content_steps(record, ticket, receipt, answer)
     if ticket.sampler.grammar is not None or record.grammar is not None:
         steps += _grammar_steps(record, ticket, card)
+    if tells_prompt(ticket) or record.prompt_logprobs:
+        steps.append(_told_step(record, ticket, receipt))
     steps.append(_root_step(ticket, receipt, answer))
     price = job_price(ticket, receipt.n_out)
     tokens = f"{receipt.n_in} prompt and {receipt.n_out} answer tokens"
@@ -130,6 +133,18 @@ def _running(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> OutputH
         check_vectors(record.output, dims)
         writer.add(record.output, dims)
     return writer
+
+
+def _told_step(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> Step:
+    """That the logprobs of the prompt are those the node signed for; a replay says if they are
+    the model's."""
+    told = record.prompt_logprobs
+
+    def signed() -> bool:
+        return told_digest(ticket, record.nonce, told) == receipt.prompt_logprobs
+
+    tokens = len(told) // (entry_bytes(ticket.sampler) or 1)
+    return _step("prompt logprobs", signed, f"of {tokens} tokens, as the node signed for them")
 
 
 def _root_step(ticket: Ticket, receipt: Receipt, answer: Answer) -> Step:

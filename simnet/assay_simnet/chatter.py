@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from assay import AsyncClient, Resumed, Verdict
+from assay import AsyncClient, Delta, Resumed, Verdict
 from assay.answers import Completion, JobFailed
 from assay.verify import verify_answer
 
@@ -50,6 +50,7 @@ async def chat(client: AsyncClient, messages: Any, asked: dict[str, Any]) -> Non
                     moved = {"from": event.from_node.hex(), "to": event.to_node.hex()}
                     say({"event": "resumed", **moved, "at": event.at_token})
                     continue
+                assert isinstance(event, Delta), "nothing is asked about the prompt"
                 first = first or time.perf_counter() - began
                 count += len(event.tokens)
                 say(

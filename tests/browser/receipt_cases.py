@@ -25,6 +25,7 @@ from assay_protocol.messages import (
     TicketGrant,
     TokenBias,
 )
+from assay_protocol.prompt_logprobs import tells_prompt, told_digest
 from assay_protocol.signing import Identity
 
 COORDINATOR, NODE, STRANGER = (Identity(bytes([n]) * 32) for n in (1, 2, 3))
@@ -55,6 +56,7 @@ def samplers(draw: st.DrawFn) -> Sampler:
         logit_bias=None if found is None else tuple(found),
         stop_tokens=None if ends is None else tuple(ends),
         logprobs=draw(st.none() | st.integers(0, 20)),
+        prompt_logprobs=draw(st.none() | st.integers(0, 20)),
     )
 
 
@@ -84,7 +86,7 @@ def true_parts(
         n_in=len(prompt) // 4,
         sampler=sampler,
         max_tokens=max(1, len(tokens) if finish == "length" else draw(st.integers(40, 2_048))),
-        start=draw(COUNTS),
+        start=draw(st.just(0) | COUNTS),
         nonce_commitment=nonce_commitment(nonce),
         seed_ticket=draw(IDS),
         price_in=draw(MONEY),
@@ -107,7 +109,12 @@ def true_parts(
         ended_at=ended,
         calibration=calibration,
     )
-    return issued, receipt, {"nonce": nonce, "prompt": prompt, "output": output, "grammar": grammar}
+    texts = {"nonce": nonce, "prompt": prompt, "output": output, "grammar": grammar}
+    if not tells_prompt(issued):
+        return issued, receipt, texts | {"prompt_logprobs": b""}
+    told = draw(st.binary(max_size=40))
+    receipt = replace(receipt, prompt_logprobs=told_digest(issued, nonce, told))
+    return issued, receipt, texts | {"prompt_logprobs": told}
 
 
 LIES: dict[str, st.SearchStrategy[Any]] = {
@@ -127,6 +134,9 @@ LIES: dict[str, st.SearchStrategy[Any]] = {
     "output": st.binary(max_size=12).filter(lambda data: len(data) % 4 == 0),
     "grammar": st.none() | st.binary(min_size=1, max_size=8),
     "root": DIGESTS,
+    "prompt_logprobs": st.binary(max_size=40),
+    "signed_logprobs": st.none() | DIGESTS,
+    "start": st.integers(0, 1),
 }
 
 
@@ -165,10 +175,11 @@ def embedding_parts(draw: st.DrawFn) -> tuple[Ticket, Receipt, dict[str, Any]]:
         receipt,
         n_in=len(lengths),
         n_out=writer.count,
+        prompt_logprobs=None,
         output_hash=writer.digest(),
         root=bytes(32) if logprobs else writer.leaves().root(receipt.class_id, writer.ends()),
     )
-    return ticket, receipt, texts | {"prompt": prompt, "output": packed}
+    return ticket, receipt, texts | {"prompt": prompt, "output": packed, "prompt_logprobs": b""}
 
 
 @st.composite
@@ -180,6 +191,8 @@ def records(draw: st.DrawFn) -> ReceiptRecord:
         if name in texts:
             texts[name] = lie
             continue
+        if name == "signed_logprobs":
+            receipt = replace(receipt, prompt_logprobs=lie)
         if name in Receipt.__dataclass_fields__:
             receipt = replace(receipt, **{name: lie})
         if name in Ticket.__dataclass_fields__ and (name != "n_in" or draw(st.booleans())):

@@ -83,6 +83,8 @@ def test_hash_vectors(javascript: Call) -> None:
         assert hashed(call, nonce, bytes.fromhex(vector[name])) == vector["is"]
     assert hashed("nonceCommitment", nonce) == said["nonce_commitment"]
     assert hashed("jobSeed", ticket, nonce) == said["job_seed"]
+    told = bytes.fromhex(said["told"]["logprobs"])
+    assert hashed("toldHash", ticket, nonce, told) == said["told"]["is"]
     for answer in said["answers"]:
         output = bytes.fromhex(answer["output"])
         assert hashed("outputHash", ticket, nonce, output) == answer["output_hash"]

@@ -101,9 +101,10 @@ JAVASCRIPT: Final = NodeEnvironment(
     "javascript",
     ("openai@6.49.0", "ai@6.0.326", "@ai-sdk/openai@3.0.141", "@ai-sdk/openai-compatible@2.0.92"),
 )
+LM_EVAL: Final = PythonEnvironment("lm-eval", ("lm-eval[api]==0.4.13", "transformers==5.24.0"))
 
 
-ALL: Final = (SUITES, CLIENTS, LLAMA_CPP_PYTHON, JAVASCRIPT)
+ALL: Final = (SUITES, CLIENTS, LLAMA_CPP_PYTHON, LM_EVAL, JAVASCRIPT)
 
 
 class _fresh:  # noqa: N801 - read as a verb

@@ -13,7 +13,9 @@ from typing import Any, Final
 WHY_CHARACTERS_MAX: Final = 200
 STATUSES: Final = ("passed", "failed", "skipped")
 # What differs from run to run, and would make two equal results look different.
-_VOLATILE: Final = re.compile(r"0x[0-9a-f]+|call_[0-9a-f]{8,}|resp_[0-9a-f]{8,}|chatcmpl-\w+")
+_VOLATILE: Final = re.compile(
+    r"0x[0-9a-f]+|call_[0-9a-f]{8,}|resp_[0-9a-f]{8,}|chatcmpl-\w+|(?<=127\.0\.0\.1:)\d+"
+)
 
 
 @dataclass(frozen=True)

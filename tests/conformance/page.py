@@ -28,6 +28,7 @@ _ABOUT: Final = {
     "openai-python": "what programs do with it: streams, tools, schemas, errors",
     "openai-node": "the same from JavaScript, and Vercel's AI SDK over both APIs",
     "llama-index": "its OpenAI-like classes: chat, stream, tools, embeddings",
+    "lm-eval": "its own tasks over local files, beside loglikelihoods from the model's file",
     "litellm": "as a client: chat, stream, tools, and which of its errors ours become",
 }
 

@@ -65,6 +65,8 @@ async def measure(name: str, suites: list[Suite], args: argparse.Namespace) -> N
             for suite in suites:
                 if suite.embeddings and subject.embedding_model is None:
                     continue
+                if suite.weights and subject.weights is None:
+                    continue
                 found = await trio.to_thread.run_sync(_run, suite, subject, Path(folder), args)
                 _merge(args.output, subject, suite, found)
 

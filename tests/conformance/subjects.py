@@ -62,6 +62,7 @@ class Subject:
     embeddings_base: str | None = None
     embedding_model: str | None = None
     reasoning_model: str | None = None  # a name under which suites ask for reasoning
+    weights: Path | None = None  # the file of `model`
 
 
 Starter = Callable[[Path], Any]  # a folder for its files -> an async context of a Subject
@@ -84,7 +85,9 @@ async def assay(folder: Path) -> AsyncIterator[Subject]:
         await network.wait_present(["node-1", "node-2", "node-3"], TRIAL_SECONDS_MAX)
         url = await start_gateway(network, "--keys", str(folder / "keys"), "--responses", "256")
         base = f"{url}/v1"
-        yield Subject("assay", "this tree", base, key, MODEL, base, EMBEDDING_MODEL)
+        yield Subject(
+            "assay", "this tree", base, key, MODEL, base, EMBEDDING_MODEL, TEST_MODEL_PATH
+        )
 
 
 def _write_card(folder: Path, model: Path, name: str, price_out: int = 1) -> Path:
@@ -138,7 +141,9 @@ async def llama_server(folder: Path) -> AsyncIterator[Subject]:
             await ready(process, f"http://127.0.0.1:{port}/health")
         base, embeddings = (f"http://127.0.0.1:{port}/v1" for port in ports)
         told = _llama_version()
-        yield Subject("llama-server", told, base, key, MODEL, embeddings, EMBEDDING_MODEL)
+        yield Subject(
+            "llama-server", told, base, key, MODEL, embeddings, EMBEDDING_MODEL, TEST_MODEL_PATH
+        )
 
 
 @asynccontextmanager
@@ -158,7 +163,9 @@ async def llama_cpp_python(folder: Path) -> AsyncIterator[Subject]:
         await ready(process, f"http://127.0.0.1:{port}/docs")
         version = LLAMA_CPP_PYTHON.version("llama_cpp_python")
         base = f"http://127.0.0.1:{port}/v1"
-        yield Subject("llama-cpp-python", version, base, key, MODEL, base, EMBEDDING_MODEL)
+        yield Subject(
+            "llama-cpp-python", version, base, key, MODEL, base, EMBEDDING_MODEL, TEST_MODEL_PATH
+        )
 
 
 def _llama_version() -> str:

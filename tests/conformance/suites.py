@@ -7,6 +7,7 @@ told by then counts. Suites know a subject by its address alone.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from conformance import openapi_cut, outcomes
-from conformance.environments import CLIENTS, JAVASCRIPT, SUITES
+from conformance.environments import CLIENTS, JAVASCRIPT, LLAMA_CPP_PYTHON, LM_EVAL, SUITES
 from conformance.outcomes import Outcome
 from conformance.subjects import Subject
+from conformance.tokenizer_files import write_tokenizer
 
 HERE: Final = Path(__file__).parent
 SUITE_SECONDS_MAX: Final = 1_800
 REQUEST_SECONDS_MAX: Final = 300
 SEED: Final = 1
+WEIGHING_NATS: Final = 0.002  # of a whole text, from what the model's file gives
 _CHECKS: Final = (
     "not_a_server_error", "response_schema_conformance", "content_type_conformance",
     "negative_data_rejection", "unsupported_method", "ignored_auth", "refused_as_openai_does",
@@ -42,6 +45,7 @@ class Suite:
     version: Callable[[], str]
     run: Callable[[Subject, Path, int], list[Outcome]]
     embeddings: bool = False  # it asks for nothing else
+    weights: bool = False  # it compares with what the model's file gives
 
 
 def _llm_comply(style: str) -> Suite:
@@ -87,6 +91,27 @@ def _schemathesis(subject: Subject, folder: Path, examples: int) -> list[Outcome
     hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)}
     log = _output(command, subject, folder, **hooks)
     return outcomes.of_schemathesis(report, operations, log)
+
+
+def _lm_eval(subject: Subject, folder: Path, examples: int) -> list[Outcome]:
+    """Tasks of local files, and what the same texts are worth by the model's file itself."""
+    assert subject.weights is not None
+    place = folder / "weighing"
+    shutil.copytree(HERE / "weighing", place)
+    write_tokenizer(subject.weights, place / "tokenizer")
+    more = {
+        "OPENAI_API_KEY": subject.key,
+        "MODEL_FILE": str(subject.weights),
+        "DIRECT_PYTHON": str(LLAMA_CPP_PYTHON.python),
+        "DIRECT_PROGRAM": str(HERE / "direct_logprobs.py"),
+        "WEIGHING_NATS": str(WEIGHING_NATS),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(place),
+    }
+    return outcomes.of_json_lines(
+        _output([LM_EVAL.python, HERE / "lm_eval_client.py"], subject, place, **more)
+    )
 
 
 def _script(name: str, version: Callable[[], str], *command: object, **more: str) -> Suite:
@@ -148,6 +173,7 @@ ALL: Final = (
         CLIENTS.python,
         HERE / "llama_index_client.py",
     ),
+    Suite("lm-eval", lambda: LM_EVAL.version("lm-eval"), _lm_eval, weights=True),
     _script(
         "litellm", lambda: CLIENTS.version("litellm"), CLIENTS.python, HERE / "litellm_client.py"
     ),

@@ -57,6 +57,8 @@ def bond(evm: NetworkEvm) -> int:
         receipts(calibration=1 << 31),
         (RECEIPT, replace(RECEIPT, calibration=9)),
         receipts(root=bytes([9]) * 32),
+        receipts(prompt_logprobs=bytes([9]) * 32),
+        receipts(calibration=300, prompt_logprobs=bytes([9]) * 32),
         (SEAL, OTHER_SEAL),
     ],
     ids=str,

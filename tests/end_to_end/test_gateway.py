@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import trio
@@ -15,6 +16,8 @@ from openai import OpenAI
 
 from assay import ReceiptRecord, verify_answer
 from assay.gateway.api_keys import add_key, revoke_key
+from assay_node.engine.scripted import Script, ScriptedEngine
+from assay_protocol.adjustments import logprobs_of
 from end_to_end.gateway_process import start_gateway
 from end_to_end.scripted_network import scripted_network, start_paced
 
@@ -44,7 +47,7 @@ async def test_an_openai_client_sees_openai(tmp_path: Path) -> None:
 def use(url: str, secret: str) -> None:
     with OpenAI(base_url=f"{url}/v1", api_key=secret, max_retries=0) as client:
         assert [one.id for one in client.models.list()] == ["scripted"]
-        for part in (chat, stream, shaped, respond, complete, place):
+        for part in (chat, stream, shaped, respond, complete, place, weigh):
             part(client)
     with httpx.Client(base_url=url, headers={"x-api-key": secret}) as http:
         call_others(http)
@@ -141,6 +144,28 @@ def place(client: OpenAI) -> None:
 def complete(client: OpenAI) -> None:
     text = client.completions.create(model="scripted", prompt="Once", max_tokens=8, echo=True)
     assert text.choices[0].text.startswith("Once")
+
+
+def weigh(client: OpenAI) -> None:
+    """Two texts, weighed by the node as the script itself weighs them, and signed for."""
+    script = ScriptedEngine(Script(end_bias=-100.0), slots=1, context=64, waiting_max=1)
+    texts = ["Once upon", "a time"]
+    raw = client.completions.with_raw_response.create(
+        model="scripted", prompt=texts, max_tokens=0, logprobs=1, echo=True
+    )
+    for text, choice in zip(texts, raw.parse().choices, strict=True):
+        prompt, told = tuple(text.encode()), choice.logprobs
+        rows = np.stack([script.logits(prompt[: at + 1]) for at in range(len(prompt) - 1)])
+        assert told is not None
+        assert choice.text == text
+        assert told.token_logprobs is not None
+        assert told.token_logprobs == [None, *map(float, logprobs_of(rows, prompt[1:]))]
+    for name in raw.headers["x-assay-receipt"].split(", "):
+        kept = client.get(f"/receipts/{name}", cast_to=httpx.Response)
+        record = ReceiptRecord.decode(base64.b64decode(kept.json()["record"]))
+        checked = verify_answer((record,))
+        assert checked.ok
+        assert "1: prompt logprobs" in [step.name for step in checked.steps]
 
 
 def call_others(http: httpx.Client) -> None:

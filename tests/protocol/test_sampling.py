@@ -39,6 +39,7 @@ class Settings:
     logit_bias: tuple[TokenBias, ...] | None = None
     stop_tokens: tuple[int, ...] | None = None
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
 
 def _logits(rng_seed: int, size: int) -> Logits:

@@ -41,6 +41,7 @@ from assay_protocol.messages import (
 from assay_protocol.signing import Identity, open_signed, peek, seal
 from assay_protocol.streams import NodeStream, Times
 from assay_protocol.tickets import check_start, open_ticket
+from told_cases import told_of
 
 COORDINATOR = Identity(b"\x01" * 32)
 CLIENT = Identity(b"\x02" * 32)
@@ -200,12 +201,15 @@ class FakeNode:
         client: bytes = CLIENT.public_key,
         deviate_at: int | None = None,
         says: Callable[[tuple[int, ...]], Sequence[int]] | None = None,
+        lie: float = 0.0,
+        class_id: str = "test/cpu",
     ) -> None:
         start = decode_as(StartJob, first)
         ticket = open_ticket(start.ticket, COORDINATOR.public_key)
         self.key = next(k for k in map(node_key, range(32)) if k.public_key == ticket.node)
         prompt = check_start(ticket, start, node=self.key.public_key, client=client, now_us=1)
-        self.stream = NodeStream(ticket, start.nonce, self.key, "test/cpu")
+        self.stream = NodeStream(ticket, start.nonce, self.key, class_id)
+        self._prompt, self._lie = prompt, lie
         self.ticket, self._context, self._end_at, self._chunk = ticket, list(prompt), end_at, chunk
         self._seed = job_seed(ticket.seed_ticket, start.nonce)
         self._said = None if says is None else says(tuple(prompt))  # in the place of draws
@@ -219,6 +223,12 @@ class FakeNode:
         """The next frame: up to `most` tokens, or the receipt."""
         if self.stream.cancelled:
             self.reason = "cancelled"
+        if self.stream.untold and not self.stream.cancelled:
+            begin = len(self._prompt) - self.stream.untold
+            end = min(begin + (most or self._chunk), len(self._prompt))
+            rivals = self.ticket.sampler.prompt_logprobs
+            assert rivals is not None
+            return self.stream.tell(told_of(self._prompt[begin:end], rivals, self._lie))
         room = min(most or self._chunk, self.stream.room)
         tokens = [] if self.reason else self._draw(room)
         if tokens:

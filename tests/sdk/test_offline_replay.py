@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import sys
 from dataclasses import replace
 from functools import partial
@@ -22,11 +23,13 @@ from assay.verify import replay, verify
 from assay_protocol.errors import AssayError
 from assay_protocol.hashing import job_seed, nonce_commitment, pack_tokens, prompt_hash
 from assay_protocol.messages import Receipt, Sampler, Ticket
+from assay_protocol.prompt_logprobs import told_digest
 from assay_protocol.signing import peek, seal
 from assay_protocol.streams import NodeStream, Times
 from sdk import verdict_cases
 from sdk.client_world import COORDINATOR, node_key
 from sdk.test_receipt_verify import RECORD
+from told_cases import told_of
 
 ANSWER = RECORD.output_tokens
 FLOAT = verdict_cases.CLASS[:-1] + "F"
@@ -124,6 +127,34 @@ def _with_model(record: ReceiptRecord, model: bytes) -> ReceiptRecord:
     return replace(record, ticket=seal(COORDINATOR, ticket))
 
 
+ASKS = replace(peek(Ticket, RECORD.ticket).sampler, prompt_logprobs=1)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "lie", "ok", "says"),
+    [
+        (verdict_cases.CLASS, verdict_cases.CLASS, 0.0, True, "as the model gives them"),
+        (verdict_cases.CLASS, verdict_cases.CLASS, 1e-3, False, "in its own exact class"),
+        (verdict_cases.CLASS, FLOAT, 0.1, None, "nothing speaks against them"),
+        (FLOAT, FLOAT, 0.1, None, "nothing speaks against them"),
+        (FLOAT, FLOAT, 2.5, False, "more than honest classes do"),
+    ],
+)
+def test_logprobs_of_the_prompt_are_compared_as_strictly_as_the_classes_allow(
+    theirs: str, ours: str, lie: float, ok: bool | None, says: str
+) -> None:
+    record, prompt = verdict_cases.sketched(theirs), RECORD.prompt_tokens
+    ticket = replace(peek(Ticket, record.ticket), sampler=ASKS)
+    told = told_of(prompt[1:], 1, lie)
+    record = replace(record, ticket=seal(COORDINATOR, ticket), prompt_logprobs=told)
+    here = found(class_id=ours, told=told_of(prompt[1:], 1))
+    step = judge(record, peek(Receipt, record.receipt), here).steps[-1]
+    assert (step.name, step.ok) == ("prompt logprobs", ok)
+    assert says in step.detail
+    broken = replace(record, prompt_logprobs=told[:-8])
+    assert judge(broken, peek(Receipt, record.receipt), here).failed == ("prompt logprobs",)
+
+
 # ---- with the real model ------------------------------------------------------------------------
 
 NONCE = bytes(range(32))
@@ -147,6 +178,27 @@ def test_a_real_answer_is_replayed_with_the_models_file() -> None:
     assert [step.ok for step in replay(forged, path, threads=1).steps] == [None]
 
 
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_real_prompt_is_told_of_again_and_a_signed_lie_is_seen() -> None:
+    path = _model()
+    record = _written(path, replace(SAMPLER, prompt_logprobs=2))
+    assert verify(record).ok
+    result = replay(record, path, threads=1)
+    assert result.ok
+    proved = peek(Receipt, record.receipt).class_id.endswith("/E")
+    told = result.steps[-1]
+    assert (told.name, told.ok) == ("prompt logprobs", True if proved else None)
+    lied = bytearray(record.prompt_logprobs)
+    lied[4:8] = struct.pack("<f", -0.001)  # the first token, as if the model were sure of it
+    ticket = peek(Ticket, record.ticket)
+    signed = told_digest(ticket, NONCE, bytes(lied))
+    receipt = _resealed(record, prompt_logprobs=signed)
+    forged = replace(record, prompt_logprobs=bytes(lied), receipt=receipt)
+    assert verify(forged).ok, "the node signed for it, so offline it holds"
+    assert replay(forged, path, threads=1).failed == ("prompt logprobs",)
+
+
 def _model() -> Path:
     name = "SmolLM2-135M-Instruct.Q4_1.gguf"
     path = Path(os.environ.get("ASSAY_TEST_MODEL") or Path.home() / ".cache/assay/models" / name)
@@ -159,7 +211,7 @@ def _resealed(record: ReceiptRecord, **changes: object) -> bytes:
     return seal(node_key(0), receipt)
 
 
-def _written(path: Path) -> ReceiptRecord:
+def _written(path: Path, sampler: Sampler = SAMPLER) -> ReceiptRecord:
     """The record of an answer that an engine of this machine's exact class drew."""
     from assay_node.engine.interface import Generate
     from assay_node.engine.library import engines
@@ -173,23 +225,28 @@ def _written(path: Path) -> ReceiptRecord:
         model=model,
         prompt_hash=prompt_hash(NONCE, pack_tokens(PROMPT)),
         n_in=len(PROMPT),
-        sampler=SAMPLER,
+        sampler=sampler,
         max_tokens=TOKENS,
         nonce_commitment=nonce_commitment(NONCE),
     )
-    request = Generate(PROMPT, 0, TOKENS, SAMPLER, job_seed(ticket.seed_ticket, NONCE))
+    request = Generate(PROMPT, 0, TOKENS, sampler, job_seed(ticket.seed_ticket, NONCE))
 
-    async def run() -> tuple[bytes, bytes]:
+    async def run() -> tuple[bytes, bytes, bytes]:
         opening = partial(open_llama_engine, slots=2, context=256, threads=1, profile=profile)
         with trio.fail_after(120):
             async with opening(path, model) as engine, engine.generate(request) as chunks:
                 stream = NodeStream(ticket, NONCE, node_key(0), engine.info.class_id)
+                told = b""
                 async for chunk in chunks:
+                    if chunk.prompt_logprobs:
+                        stream.tell(chunk.prompt_logprobs)
+                        told += chunk.prompt_logprobs
+                        continue
                     stream.chunk(chunk.tokens, chunk.logits, chunk.sketches)
                 assert chunk.finish is not None
-                return stream.output, stream.finish(chunk.finish, Times(1, 2, 3))[1]
+                return stream.output, stream.finish(chunk.finish, Times(1, 2, 3))[1], told
 
-    output, receipt = trio.run(run)
+    output, receipt, told = trio.run(run)
     return ReceiptRecord(
         coordinator=COORDINATOR.public_key,
         ticket=seal(COORDINATOR, ticket),
@@ -197,4 +254,5 @@ def _written(path: Path) -> ReceiptRecord:
         nonce=NONCE,
         prompt=pack_tokens(PROMPT),
         output=output,
+        prompt_logprobs=told,
     )

@@ -21,6 +21,7 @@ from assay.events import (
     Job,
     OpenStream,
     Outcome,
+    PromptTold,
     Received,
     Refused,
     Segment,
@@ -37,6 +38,7 @@ from sdk.client_world import (
     CLIENT,
     COORDINATOR,
     END,
+    GREEDY,
     FakeCoordinator,
     FakeNode,
     make_job,
@@ -54,12 +56,15 @@ class Twice:
     job: Job = field(default_factory=lambda: make_job(verify="quorum", max_tokens=40))
     deviate: dict[int, int] = field(default_factory=dict)  # by attempt, as the machine counts
     lose: dict[int, int] = field(default_factory=dict)  # by attempt: after so many tokens
+    lie: dict[int, float] = field(default_factory=dict)  # by attempt, about the prompt
+    class_id: str = "test/cpu"
     end_at: int | None = None
     coordinator: FakeCoordinator = field(default_factory=FakeCoordinator)
     now: int = 1_000
     given: list[int] = field(default_factory=list)
     nodes: dict[int, FakeNode] = field(default_factory=dict)
     handed_in: list[object] = field(default_factory=list)
+    told: list[PromptTold] = field(default_factory=list)
     ends: int = 0
     outcome: Outcome | None = None
     machine: QuorumMachine = field(init=False)
@@ -103,7 +108,13 @@ class Twice:
                     self.feed(Refused(attempt, error))
             case OpenStream(attempt, _, first):
                 deviate_at = self.deviate.get(attempt)
-                self.nodes[attempt] = FakeNode(first, self.end_at, deviate_at=deviate_at)
+                self.nodes[attempt] = FakeNode(
+                    first,
+                    self.end_at,
+                    deviate_at=deviate_at,
+                    lie=self.lie.get(attempt, 0.0),
+                    class_id=self.class_id,
+                )
             case SendFrame(attempt, frame):
                 if attempt in self.nodes:
                     self.nodes[attempt].stream.receive(frame)
@@ -111,6 +122,9 @@ class Twice:
                 self.nodes.pop(attempt, None)
             case HandIn(body):
                 self.handed_in.append(body)
+            case PromptTold():
+                assert not self.given, "told of after the first token"
+                self.told.append(effect)
             case TokensDrawn(position, tokens):
                 assert position == len(self.given)
                 self.given.extend(tokens)
@@ -217,3 +231,63 @@ def _of_class(segment: Segment, class_id: str) -> Segment:
     receipt = peek(Receipt, segment.receipt or b"")
     node = next(k for k in map(node_key, range(8)) if k.public_key == segment.node)
     return replace(segment, receipt=seal(node, replace(receipt, class_id=class_id)))
+
+
+# ---- about the prompt ---------------------------------------------------------------------------
+
+ASKS = replace(GREEDY, prompt_logprobs=1)
+TURNS = st.lists(st.integers(0, 1), min_size=1, max_size=12)
+
+
+def asking(**changes: object) -> Job:
+    return make_job(verify="quorum", max_tokens=6, sampler=ASKS, **changes)
+
+
+@given(order=TURNS)
+@settings(max_examples=30, deadline=None)
+def test_what_both_tell_of_the_prompt_is_given_out_once_and_before_the_answer(
+    order: list[int],
+) -> None:
+    run = Twice(job=asking(prompt=tuple(range(20, 30))), class_id="test/x/E")
+    outcome = run.play(order)
+    assert outcome.error is None
+    (told,) = run.told
+    assert [entry.token for entry in told.entries] == list(range(21, 30))
+    assert told.node == outcome.segments[0].node
+    (one,), (other,) = outcome.segments, outcome.twin
+    assert one.prompt_logprobs == other.prompt_logprobs != b""
+
+
+@given(order=TURNS, liar=st.integers(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_no_token_is_given_out_where_one_of_two_lies_about_the_prompt(
+    order: list[int], liar: int
+) -> None:
+    run = Twice(job=asking(), lie={2 + liar: 2.5})
+    outcome = run.play(order)
+    assert outcome.error is not None
+    assert outcome.error.code == "answers_differ"
+    assert "about prompt token 1 by 2.5 nats" in outcome.error.message
+    assert (run.given, run.told, outcome.tokens) == ([], [], ())
+    receipts = [one.receipt for one in (*outcome.segments, *outcome.twin)]
+    assert all(receipts), "both signed for what they told: that is the evidence"
+
+
+@pytest.mark.parametrize(("class_id", "passes"), [("test/x/E", False), ("test/x/F", True)])
+def test_a_small_difference_is_honest_noise_unless_both_are_of_one_exact_class(
+    class_id: str, passes: bool
+) -> None:
+    run = Twice(job=asking(), lie={3: 1e-3}, class_id=class_id)
+    outcome = run.play([0, 1])
+    assert (outcome.error is None) == passes
+    if outcome.error is not None:
+        assert outcome.error.code == "answers_differ"
+        assert "both say they compute exactly as test/x/E" in outcome.error.message
+
+
+def test_many_small_differences_are_no_noise() -> None:
+    prompt = tuple(range(20, 120))
+    run = Twice(job=asking(prompt=prompt), lie={2: 0.5})
+    error = run.play([0, 1]).error
+    assert error is not None
+    assert "all tokens by 0.5 nats on average" in error.message

@@ -15,6 +15,7 @@ from assay_protocol import messages as m
 from assay_protocol.classes import is_exact
 from assay_protocol.embeddings import check_texts, longest
 from assay_protocol.errors import AssayError
+from assay_protocol.prompt_logprobs import check_asked
 from assay_protocol.regions import is_region
 from assay_protocol.samplers import validate
 from assay_protocol.signing import Signer, Verifier, open_signed, seal
@@ -76,6 +77,8 @@ class Issuing:
         check_texts(job.sampler, job.n_in, job.max_tokens)
         if not all(map(is_region, job.regions or ())):
             raise AssayError("malformed", "a region is words of a-z and 0-9 with hyphens between")
+        if job.resume is None:
+            check_asked(job.sampler, job.n_in)
         level = job.verify or "sample"
         if level not in m.VERIFY_LEVELS or (job.twin is not None and level != "quorum"):
             raise AssayError("verify_refused", f"one of {', '.join(m.VERIFY_LEVELS)}")

@@ -96,7 +96,9 @@ class Scheduler:
 
 def does(job: SubmitJob, offer: Offer) -> bool:
     """Whether it is a model that embeds where texts are to be embedded, and has room for them; or
-    one that writes answers."""
+    one that writes answers, and tells logprobs of prompts where they are asked for."""
+    if job.sampler.prompt_logprobs is not None and not offer.prompt_logprobs:
+        return False
     texts = job.sampler.texts
     if texts is None or offer.dims is None:
         return texts is None and offer.dims is None

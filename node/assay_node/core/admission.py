@@ -21,6 +21,7 @@ from assay_protocol.embeddings import check_texts, longest, texts_per_job
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.grammars import read_grammar
 from assay_protocol.messages import StartJob, Ticket
+from assay_protocol.prompt_logprobs import check_asked, tells_prompt
 from assay_protocol.samplers import validate
 from assay_protocol.signing import ED25519, Verifier
 from assay_protocol.tickets import check_start, open_ticket
@@ -139,6 +140,10 @@ def _check_task(ticket: Ticket, served: Served) -> None:
     if (texts is None) == bool(served.dims):
         raise AssayError("task_refused")
     check_texts(sampler, ticket.n_in, ticket.max_tokens)
+    if tells_prompt(ticket):
+        if not served.tells_prompts:
+            raise AssayError("sampler_refused", "this node tells no logprobs of a prompt")
+        check_asked(sampler, ticket.n_in)
     if longest(sampler, ticket.n_in, ticket.max_tokens) > served.context:
         raise AssayError("prompt_too_long")
     if texts is not None and len(texts) > texts_per_job(served.dims):

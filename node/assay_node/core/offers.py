@@ -19,6 +19,7 @@ def make_offer(served: Served) -> Offer:
         decode_rate=served.decode_rate,
         grammar=served.grammar or None,
         dims=served.dims or None,
+        prompt_logprobs=served.tells_prompts or None,
     )
 
 

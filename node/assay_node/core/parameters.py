@@ -29,6 +29,7 @@ class Served:
     adapter: bytes | None = None  # sha256 of that adapter's file
     pieces: tuple[bytes, ...] = field(default=(), repr=False)  # the bytes of each token
     dims: int = 0  # numbers in a vector, of a model that embeds; 0: it writes answers
+    tells_prompts: bool = False  # logprobs of a prompt may be asked for
 
     @property
     def engine(self) -> bytes:

@@ -3,6 +3,9 @@
     running --last token sent, cancel, loss, slow reader--> closing --final ack or time--> over
        \\--engine failed, told to cut--> over (no receipt: the client's signed Progress pays)
 
+Where the ticket asks for logprobs of the prompt, they are sent as the engine tells them, before any
+token; they are bounded in all (limits.PROMPT_LOGPROBS_BYTES_MAX) and wait for no window.
+
 The node never sends beyond the client's window (streams.py); tokens there is no room for wait here,
 and the engine is asked for more only when none wait, so a client that stops reading stops its own
 job and nothing else. However a running job ends on the client's side, the node makes a receipt for
@@ -38,6 +41,7 @@ from assay_protocol.limits import (
 )
 from assay_protocol.logprobs import LOGPROB_PAIR_BYTES
 from assay_protocol.messages import Error
+from assay_protocol.prompt_logprobs import entry_bytes
 from assay_protocol.signing import ED25519, Signer, Verifier
 from assay_protocol.streams import NodeStream, Times
 
@@ -65,6 +69,7 @@ class _Waiting:
     sketches: bytearray = field(default_factory=bytearray)
     logprobs: bytearray = field(default_factory=bytearray)
     vectors: bytearray = field(default_factory=bytearray)
+    prompt_logprobs: bytearray = field(default_factory=bytearray)  # sent at once: no window
     finish: str | None = None
 
     @property
@@ -101,6 +106,7 @@ class Service:
         self._lost = False
         asked = ticket.sampler.logprobs
         self._logprob_bytes = 0 if asked is None else LOGPROB_PAIR_BYTES * (1 + asked)  # a token
+        self._told_bytes = entry_bytes(ticket.sampler)  # a prompt token
         self._sketch_bytes = 0 if holds_logprobs(served.class_id) else SKETCH_BYTES  # a token
 
     @property
@@ -151,6 +157,7 @@ class Service:
         waiting.sketches += chunk.sketches
         waiting.logprobs += chunk.logprobs
         waiting.vectors += chunk.vectors
+        waiting.prompt_logprobs += chunk.prompt_logprobs
         waiting.finish = chunk.finish
         return self._flow(now)
 
@@ -233,6 +240,13 @@ class Service:
     def _fits(self, chunk: Chunk) -> bool:
         """Whether it is what was asked for and no more."""
         room = self.ticket.max_tokens - self.n_out - self._waiting.count
+        if chunk.prompt_logprobs:
+            most = self._told_bytes * self._frames.untold
+            told = len(chunk.prompt_logprobs)
+            whole = told <= most and told % self._told_bytes == 0
+            return whole and chunk == Chunk((), b"", None, prompt_logprobs=chunk.prompt_logprobs)
+        if self._frames.untold:
+            return False
         if size := self._waiting.vector_bytes:
             vectors = len(chunk.vectors)
             return not chunk.tokens and vectors <= room * size and vectors % size == 0
@@ -249,6 +263,9 @@ class Service:
         """Send what there is room for; then finish or ask for more."""
         effects: list[Effect] = []
         waiting = self._waiting
+        while waiting.prompt_logprobs:
+            told = _cut(waiting.prompt_logprobs, self._told_bytes * TOKENS_PER_FRAME_MAX)
+            effects.append(SendFrame(self.stream, self._frames.tell(told)))
         while waiting.count and (room := self._frames.room) > 0:
             if self._first_at is None:
                 self._first_at = now

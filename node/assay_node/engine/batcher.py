@@ -26,6 +26,9 @@ Rules
   somebody sent its beginning before. Only the `shared` first tokens of both prompts are excepted.
 - What was computed with one adapter is never used with another, nor without. Every plan feeds the
   jobs of all adapters, in groups (plans.py), so none of them waits for another's.
+- A job that asks for the logits of its prompt is fed all of it, however much a slot holds, and at
+  most TOLD_ROWS_MAX tokens of all such jobs go into one decode. After a preemption it begins where
+  it has not been told of. What it leaves in its slot others reuse as ever.
 - The engine makes every move and decodes every feed of a plan, or dies; there is no third way.
 """
 
@@ -42,6 +45,7 @@ from assay_node.engine.plans import Copy, Drop, Feed, Move, Plan, Restore, Save,
 from assay_node.engine.priorities import Classes
 from assay_protocol.errors import AssayError
 
+TOLD_ROWS_MAX: Final = 64  # of a decode: each is a row of the whole vocabulary, kept and read
 COPY_TOKENS_MIN: Final = 16  # feeding fewer costs less than a copy, or than waiting for one
 PREEMPTIONS_MAX: Final = 3  # of one job
 
@@ -92,12 +96,13 @@ class Batcher:
         priority: int = PRIORITY_NORMAL,
         adapter: bytes | None = None,
         may_draft: bool = True,
+        asks: bool = False,
     ) -> None:
         """Queue a job; raises AssayError("prompt_too_long" or "busy").
 
         `shared`: so many tokens the prompt begins with may be reused between tenants. `priority`:
         one of PRIORITIES. `adapter`: what it is computed with. `may_draft`: whether it can be told
-        what it would draw after a draft.
+        what it would draw after a draft. `asks`: for the logits after each token of its prompt.
         """
         assert min(len(prompt), max_tokens) > 0
         assert job not in self._running
@@ -118,6 +123,7 @@ class Batcher:
                 length,
                 adapter,
                 may_draft,
+                asks,
             )
         )
 
@@ -146,9 +152,12 @@ class Batcher:
         chosen = {} if prompts else self._drafts(decoding)
         feeds = [self._feed(job, 1, chosen.get(job.id, ())) for job in decoding]
         budget = self._total if len(prompts) >= len(feeds) else self._chunk
+        told = TOLD_ROWS_MAX
         for job in prompts:  # in order of admission
-            if budget > 0:
-                feeds.append(self._feed(job, min(self._chunk, budget)))
+            most = min(self._chunk, budget, told) if job.untold else min(self._chunk, budget)
+            if most > 0:
+                told -= most if job.untold else 0
+                feeds.append(self._feed(job, most))
                 budget -= len(feeds[-1].tokens)
         for job in self._running.values():
             job.fresh = False
@@ -312,10 +321,13 @@ class Batcher:
     def _feed(self, job: Job, budget: int, drafts: tuple[int, ...] = ()) -> Feed:
         assert not job.drafted, "something drafted was neither accepted nor rejected"
         begin, end = job.fed, min(job.fed + budget, len(job.tokens))
+        told = min(end, job.prompt_length - 1) - max(begin, job.told) if job.untold else 0
+        if job.asks:
+            job.told = max(job.told, min(end, job.prompt_length))
         job.fed, job.drafted = end, drafts
         draws = end == len(job.tokens)
         tokens = (*job.tokens[begin:end], *drafts)
-        return Feed(job.id, job.slot, tokens, begin, draws, job.adapter, len(drafts))
+        return Feed(job.id, job.slot, tokens, begin, draws, job.adapter, len(drafts), max(0, told))
 
     def _release(self, job: Job) -> None:
         del self._running[job.id]

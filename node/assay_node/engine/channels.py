@@ -1,6 +1,7 @@
 """The stream of one job's results, between whoever computes them and whoever awaits them.
 
-Bounded by construction: a job has at most as many chunks as tokens, and its channel has room for
+Bounded by construction: a job has at most as many chunks as tokens, those of a prompt that is told
+of among them, and its channel has room for
 all of them, so the engine never waits for a slow consumer and never drops anything.
 """
 

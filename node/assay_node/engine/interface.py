@@ -38,6 +38,7 @@ class EngineInfo:
     adapters: tuple[bytes, ...] = ()  # sha256 of each LoRA adapter that may be asked for
     pieces: tuple[bytes, ...] = ()  # the bytes of each token, where no card says them
     dims: int = 0  # numbers in a vector, of a model that embeds texts and writes no answers
+    tells_prompts: bool = False  # logprobs of a prompt may be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ class Generate:
     grammar: bytes | None = None  # packed (grammars.py): only what it allows is drawn
     adapter: bytes | None = None  # one of EngineInfo.adapters; None: the model as it is
 
+    @property
+    def tells_prompt(self) -> bool:
+        """Whether logprobs of the prompt come first: not where an answer goes on."""
+        return self.sampler.prompt_logprobs is not None and self.start == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -77,7 +83,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next tokens of an answer. `finish` is set in the last chunk and only there."""
+    """The next tokens of an answer. `finish` is set in the last chunk and only there.
+
+    Where the prompt is told of, chunks with `prompt_logprobs` and nothing else come first.
+    """
 
     tokens: tuple[int, ...]
     logits: bytes  # little-endian f32 each: the drawn token's raw logit, in a class /L its logprob
@@ -85,6 +94,7 @@ class Chunk:
     logprobs: bytes = b""  # adjustments.token_logprobs, if the sampler asks for them
     sketches: bytes = b""  # SKETCH_BYTES a token (sketches.py); none in a class /L
     vectors: bytes = b""  # of the next texts, instead of tokens: f32, EngineInfo.dims of them each
+    prompt_logprobs: bytes = b""  # adjustments.prompt_pairs of the next prompt tokens
 
 
 @dataclass(frozen=True, slots=True)

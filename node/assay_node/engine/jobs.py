@@ -33,6 +33,8 @@ class Job:
     given: int  # tokens it had when it was queued last: the prompt, and what was drawn by then
     adapter: bytes | None = None
     may_draft: bool = True
+    asks: bool = False  # for the logits after each of its prompt's tokens, once
+    told: int = 0  # of its first tokens; those after them were computed with logits
     slot: int = -1
     fed: int = 0  # accepted ones only: its slot may hold drafts after them
     saved: int = 0  # tokens whose state was saved when it was preempted
@@ -49,6 +51,11 @@ class Job:
         """Drafts its next feed may have: the one draw after them is always made."""
         left = self.max_tokens - (len(self.tokens) - self.prompt_length)
         return left - 1 if self.may_draft else 0
+
+    @property
+    def untold(self) -> bool:
+        """Whether some logits of its prompt are still to be asked for."""
+        return self.asks and self.told < self.prompt_length
 
     @property
     def decoding(self) -> bool:
@@ -70,10 +77,11 @@ def given_to(job: Job) -> Held:
 
 
 def usable(job: Job, held: Held) -> int:
-    """How many of the job's first tokens need not be fed: at least one must be, to have logits."""
+    """How many of the job's first tokens need not be fed: at least one must be, to have logits,
+    and all whose logits it asks for and did not have yet."""
     if held.adapter != job.adapter:
         return 0
-    limit = job.given - 1
+    limit = min(job.given - 1, job.told) if job.untold else job.given - 1
     if held.tenant != job.tenant:
         limit = min(limit, job.shared, held.shared)
     if limit <= 0 or not held.tokens or held.tokens[0] != job.tokens[0]:

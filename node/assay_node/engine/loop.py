@@ -28,7 +28,7 @@ from assay_node.engine.plans import Copy, Drop, Feed, Move, Restore, Save, Trim
 from assay_node.engine.profiles import FLASH, Profile
 from assay_node.engine.shelf import SAVED_BYTES_MAX, Shelf
 from assay_protocol import samplers, sampling
-from assay_protocol.adjustments import asked_logprobs, logprobs_of
+from assay_protocol.adjustments import asked_logprobs, logprobs_of, prompt_pairs
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.margins import Allowed
@@ -140,6 +140,7 @@ class DecodeLoop:
             device=llama.device(),
             grammar=dialect(),
             adapters=tuple(digest for digest in self._adapters if digest is not None),
+            tells_prompts=True,
         )
         self._grammars = Grammars(self._model.pieces, self._model.eog)
 
@@ -183,6 +184,7 @@ class DecodeLoop:
             priority=request.priority,
             adapter=request.adapter,
             may_draft=matcher is None,
+            asks=request.tells_prompt,
         )
         last = samplers.ends(request.sampler, self.info.eog)
         self._answers[job] = _Answer(request, request.start, last, matcher)
@@ -255,9 +257,30 @@ class DecodeLoop:
         batch = self._context.batch
         batch.clear()
         for feed in feeds:
-            batch.add(feed.tokens, feed.position, feed.slot, wanted=feed.rows)
+            batch.add(feed.tokens, feed.position, feed.slot, wanted=feed.wanted)
         logits = self._context.decode()
-        return self._draw(logits, [feed for feed in feeds if feed.draws])
+        events: list[Event] = []
+        if any(feed.told for feed in feeds):
+            events, logits = self._tell(logits, feeds)
+        return events + self._draw(logits, [feed for feed in feeds if feed.draws])
+
+    def _tell(
+        self, logits: NDArray[np.float32], feeds: list[Feed]
+    ) -> tuple[list[Event], NDArray[np.float32]]:
+        """What rows say of prompts, and the rows that are left to draw from. No row is kept."""
+        events: list[Event] = []
+        kept: list[int] = []
+        begin = 0
+        for feed in feeds:
+            end = begin + feed.told
+            if feed.told:
+                request = self._answers[feed.job].request
+                tokens = request.prompt[feed.telling + 1 : feed.telling + 1 + feed.told]
+                told = prompt_pairs(logits[begin:end], tokens, request.sampler)
+                events.append((feed.job, Chunk((), b"", None, prompt_logprobs=told)))
+            begin = end + feed.rows
+            kept.extend(range(end, begin))
+        return events, logits[kept]
 
     def _move(self, move: Move) -> None:
         match move:

@@ -67,11 +67,22 @@ class Feed:
     draws: bool  # the last of them is the job's newest token, or a draft: draw after it
     adapter: bytes | None = None  # to be computed with
     drafts: int = 0
+    told: int = 0  # rows that tell of the prompt's tokens, just before those drawn after
 
     @property
     def rows(self) -> int:
         """After so many of its last tokens something is drawn."""
         return 1 + self.drafts if self.draws else 0
+
+    @property
+    def wanted(self) -> int:
+        """After so many of its last tokens logits are needed."""
+        return self.told + self.rows
+
+    @property
+    def telling(self) -> int:
+        """The position in the slot of the first token whose logits tell of the next one."""
+        return self.position + len(self.tokens) - self.wanted
 
     @property
     def drafted(self) -> tuple[int, ...]:

@@ -29,6 +29,8 @@ def check_generate(info: EngineInfo, request: Generate) -> None:
         raise AssayError("malformed", "max_tokens must be positive and start not negative")
     if request.priority not in PRIORITIES:
         raise AssayError("malformed", "there is no such priority")
+    if request.tells_prompt and not info.tells_prompts:
+        raise AssayError("sampler_refused", "this engine tells no logprobs of a prompt")
     _check_draw(info, len(request.prompt) + request.max_tokens, request)
 
 

@@ -31,7 +31,7 @@ from assay_node.engine.interface import (
 )
 from assay_node.engine.requests import check_generate, check_replay
 from assay_protocol import sampling
-from assay_protocol.adjustments import Logits, asked_logprobs, logprobs_of
+from assay_protocol.adjustments import Logits, asked_logprobs, logprobs_of, prompt_pairs
 from assay_protocol.errors import AssayError
 from assay_protocol.noise import Reals, philox
 from assay_protocol.samplers import ends
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from assay_protocol.masks import Matcher
 
 END: Final = 0  # the one end-of-generation token
+_TOLD_TOKENS: Final = 48  # of a prompt, in one chunk
 _MEMORY: Final = 4  # how many last tokens the next logits depend on
 _SPREAD: Final = 8.0  # logits lie in [-_SPREAD / 2, _SPREAD / 2)
 
@@ -74,6 +75,7 @@ class ScriptedEngine:
             device="scripted",
             grammar=dialect() if script.grammars else "",
             pieces=tuple(letters),
+            tells_prompts=True,
         )
         self.grammars = Grammars(lambda: letters, self.info.eog)
         self._script = script
@@ -154,6 +156,16 @@ class ScriptedEngine:
         logits[END] += self._script.end_bias
         return logits.astype(np.float32)
 
+    async def tell(self, request: Generate, begin: int, life: int) -> Chunk:
+        """Of the prompt's next tokens, those after token `begin`."""
+        end = min(begin + _TOLD_TOKENS, len(request.prompt) - 1)
+        await trio.sleep((end - begin) * self._script.seconds_per_prompt_token)
+        self._check_alive(life)
+        rows = np.stack([self.logits(request.prompt[: at + 1]) for at in range(begin, end)])
+        tokens = request.prompt[begin + 1 : end + 1]
+        told = prompt_pairs(rows, tokens, request.sampler)
+        return Chunk((), b"", None, prompt_logprobs=told)
+
     async def advance(
         self, request: Generate, drawn: list[int], life: int, matcher: Matcher | None
     ) -> Chunk:
@@ -200,12 +212,13 @@ class ScriptedEngine:
 
 
 class _Answer:
-    """One answer being drawn, one token a chunk."""
+    """One answer being drawn, one token a chunk, after what is told of the prompt."""
 
     def __init__(self, engine: ScriptedEngine, request: Generate, life: int) -> None:
         self._engine, self._request, self._life = engine, request, life
         self._drawn: list[int] = []
         self._over = False
+        self._told = 0 if request.tells_prompt else len(request.prompt) - 1
         self._matcher = None if request.grammar is None else engine.grammars.matcher(request)
 
     def __aiter__(self) -> _Answer:
@@ -214,6 +227,10 @@ class _Answer:
     async def __anext__(self) -> Chunk:
         if self._over:
             raise StopAsyncIteration
+        if self._told < len(self._request.prompt) - 1:
+            chunk = await self._engine.tell(self._request, self._told, self._life)
+            self._told += _TOLD_TOKENS
+            return chunk
         chunk = await self._engine.advance(self._request, self._drawn, self._life, self._matcher)
         self._over = chunk.finish is not None
         return chunk

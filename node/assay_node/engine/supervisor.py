@@ -57,7 +57,8 @@ class LlamaEngine(Keeper[EngineInfo]):
     async def generate(self, request: Generate) -> AsyncIterator[AsyncIterator[Chunk]]:
         check_generate(self.info, request)
         self._check_queue(request.tenant)
-        results: Results[Chunk] = Results(request.max_tokens)
+        told = len(request.prompt) if request.tells_prompt else 0
+        results: Results[Chunk] = Results(request.max_tokens + told)
         job = self._begin(self._answers, results)
         self._asked[job] = request
         self._pace.begin(trio.current_time())

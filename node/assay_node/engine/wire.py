@@ -34,6 +34,7 @@ _PLAIN_SETTINGS: Final = (
     "presence_penalty",
     "frequency_penalty",
     "logprobs",
+    "prompt_logprobs",
 )
 
 Event = tuple[int, Chunk | Replayed | Embedded | AssayError]
@@ -154,13 +155,25 @@ def ready_frame(info: EngineInfo) -> bytes:
         info.device,
         info.grammar,
         info.adapters,
+        info.tells_prompts,
     )
 
 
 def read_ready(fields: Sequence[Any]) -> EngineInfo:
-    _, model, n_vocab, context, slots, class_id, eog, device, grammar, adapters = fields
+    _, model, n_vocab, context, slots, class_id, eog, device, grammar, adapters, tells = fields
     ends, loaded = frozenset(eog), tuple(adapters)
-    return EngineInfo(model, n_vocab, context, slots, class_id, ends, device, grammar, loaded)
+    return EngineInfo(
+        model,
+        n_vocab,
+        context,
+        slots,
+        class_id,
+        ends,
+        device,
+        grammar,
+        loaded,
+        tells_prompts=tells,
+    )
 
 
 def events_frame(events: Sequence[Event]) -> bytes:
@@ -190,9 +203,11 @@ def _pack_event(job: int, event: Chunk | Replayed | Embedded | AssayError) -> li
 def _read_event(entry: list[Any]) -> Event:
     kind, job, *rest = entry
     match kind, rest:
-        case "chunk", [tokens, logits, "stop" | "length" | None as finish, logprobs, sketches]:
+        case "chunk", [tokens, logits, "stop" | "length" | None as finish, *told]:
+            logprobs, sketches, prompt = map(bytes, told)
             drawn = unpack_tokens(tokens)
-            return job, Chunk(drawn, bytes(logits), finish, bytes(logprobs), bytes(sketches))
+            chunk = Chunk(drawn, bytes(logits), finish, logprobs, sketches, prompt_logprobs=prompt)
+            return job, chunk
         case "replayed", [drawn, logits, margins, gaps, sketches]:
             floats = (_floats(margins), _floats(gaps))
             return job, Replayed(unpack_tokens(drawn), bytes(logits), *floats, bytes(sketches))
@@ -206,7 +221,8 @@ def _read_event(entry: list[Any]) -> Event:
 
 def _pack_chunk(chunk: Chunk) -> list[object]:
     tokens = pack_tokens(chunk.tokens)
-    return [tokens, chunk.logits, chunk.finish, chunk.logprobs, chunk.sketches]
+    told = [chunk.logprobs, chunk.sketches, chunk.prompt_logprobs]
+    return [tokens, chunk.logits, chunk.finish, *told]
 
 
 def _pack_replayed(replayed: Replayed) -> list[object]:

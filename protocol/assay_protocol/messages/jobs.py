@@ -128,6 +128,18 @@ class TokenChunk:
     logprobs: Logprobs | None = None
 
 
+@message(122)
+class PromptChunk:
+    """Node -> client, before the first token: logprobs of prompt tokens `position`, `position` + 1,
+    ... of a ticket whose sampler asks for them. The first is of token 1: nothing comes before 0.
+
+    The receipt has a hash of all of them.
+    """
+
+    position: Count
+    logprobs: Logprobs
+
+
 @message(108)
 class VectorChunk:
     """Node -> client: the vectors of texts `position`, `position` + 1, ... of a job that embeds.
@@ -228,3 +240,4 @@ class Receipt:
     first_at: Time
     ended_at: Time
     calibration: Count | None = None  # the ticket's
+    prompt_logprobs: Digest | None = None  # of all that was told of the prompt, where it was asked

@@ -53,7 +53,8 @@ class Sampler:
     asks for that many likeliest tokens beside each drawn one and changes no draw. `grammar` commits
     to a text that travels like the prompt, from client to node and sealed to auditors. With `texts`
     nothing is drawn and all else is off: the prompt is those texts, one after the other, and the
-    answer is a vector for each (embeddings.py).
+    answer is a vector for each (embeddings.py). `prompt_logprobs` asks for the logprobs of the
+    prompt's tokens, each with that many likeliest (prompt_logprobs.py).
     """
 
     temperature: float
@@ -71,6 +72,7 @@ class Sampler:
     logprobs: Annotated[int, Range(0, limits.LOGPROBS_MAX)] | None = None
     grammar: Digest | None = None  # salted hash of the grammar whose tokens alone may be drawn
     texts: TextLengths | None = None  # nothing is drawn: embed texts of so many tokens each
+    prompt_logprobs: Annotated[int, Range(0, limits.LOGPROBS_MAX)] | None = None
 
 
 @struct
@@ -85,6 +87,7 @@ class Offer:
     decode_rate: Rate
     grammar: Name | None = None  # draws by grammars, their masks computed by this
     dims: Dims | None = None  # embeds, as vectors of so many numbers, and does nothing else
+    prompt_logprobs: bool | None = None  # tells logprobs of prompts, too
 
 
 @struct

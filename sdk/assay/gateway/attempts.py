@@ -101,7 +101,7 @@ class Attempt:
         if self.upstream is not None:
             return self.upstream.tokens_in, self.upstream.tokens_out
         made = self.generation
-        return (0, 0) if made is None else (len(made.prompt), made.completion_tokens)
+        return (0, 0) if made is None else (made.prompt_tokens, made.completion_tokens)
 
     def told_by(self) -> str:
         """The header that says who answers."""

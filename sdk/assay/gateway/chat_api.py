@@ -141,7 +141,7 @@ def closing(
 
 def usage_words(generation: Generation) -> dict[str, Any]:
     """Tokens as they are paid. The prompt counts once, though each choice pays for it."""
-    prompt, completion = len(generation.prompt), generation.completion_tokens
+    prompt, completion = generation.prompt_tokens, generation.completion_tokens
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

@@ -1,19 +1,21 @@
 """What a request draws: one answer for each choice, whatever API asked; and what it cost.
 
-`Asked` is a request in the network's own terms, made by each API's module. `draw` streams all its
-choices at once and tells each piece as it comes. Whatever ends it (the end, a failure, a client
-that left) every receipt that came is kept and its price is settled against the caller's key.
+`Asked` is a request in the network's own terms, made by each API's module. `run` streams its
+choices, AT_ONCE_MAX at a time, and tells each piece as it comes. Whatever ends it (the end, a
+failure, a client that left) every receipt that came is kept and its price is settled against the
+caller's key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from assay.answers import Completion, Delta, JobFailed
+from assay.events import PromptTold
 from assay.gateway.refusal import Refusal, refusal_of
 from assay.gateway.thinking import Thinking
 from assay.gateway.tool_calls import (
@@ -41,16 +43,23 @@ if TYPE_CHECKING:
     from assay_protocol.logprobs import TokenLogprobs
 
 
+AT_ONCE_MAX: Final = 8  # answers of one request that are drawn at the same time
+Prompt = str | tuple[int, ...]  # a text, or the model's own tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`options` are what `assay.job_options.make_job` takes, without max_tokens."""
+    """`options` are what `assay.job_options.make_job` takes, without max_tokens.
+
+    `choices` answers in all, as many to each of `prompts`: those to the first come first.
+    """
 
     model: str
     max_tokens: int
     choices: int = 1
     options: dict[str, Any] = field(default_factory=dict)
     messages: Sequence[dict[str, Any]] | None = None  # a chat, or else a prompt
-    prompt: str | tuple[int, ...] = ""
+    prompts: Sequence[Prompt] = ("",)
     tools: tuple[Tool, ...] = ()
     tools_demanded: bool = False
     ignored: tuple[str, ...] = ()  # fields that have no effect, told in a header
@@ -95,13 +104,18 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Fresh:
     """What one frame of an answer brought: pieces of it, its tokens, logprobs of those that are not
-    reasoning, and who drew it."""
+    reasoning, and who drew it.
+
+    `prompt_logprobs` come once, before the first token and alone: an entry for each token of the
+    choice's prompt, None for the first.
+    """
 
     choice: int
     pieces: Sequence[Piece]
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...]
     node: bytes
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] = ()
 
 
 OnFresh = Callable[[Fresh], Awaitable[None]]
@@ -111,24 +125,39 @@ class Generation:
     """One request under way: `run` it once."""
 
     def __init__(
-        self, client: AsyncClient, asked: Asked, model: Model, prompt: tuple[int, ...]
+        self, client: AsyncClient, asked: Asked, model: Model, prompts: Sequence[tuple[int, ...]]
     ) -> None:
-        self.model, self.prompt, self.asked = model, prompt, asked
-        self.max_tokens = _room(model, prompt, asked)
+        assert asked.choices % len(prompts) == 0
+        self.model, self.prompts, self.asked = model, prompts, asked
+        self._rooms = [_room(model, prompt, asked) for prompt in prompts]
         self.receipts: list[ReceiptRecord] = []
         self.completion_tokens = self.reasoning_tokens = 0
         self.ignored: tuple[str, ...] = asked.ignored  # fields without effect, for this model
         self.route: dict[str, Any] = {}  # how it came to be this one that answers; told with it
         self._client = client
         self._stream: AnswerStream | None = None  # the newest
+        self._places = trio.Semaphore(AT_ONCE_MAX)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all prompts together, each counted once."""
+        return sum(map(len, self.prompts))
+
+    def place_of(self, choice: int) -> int:
+        """Which of the prompts `choice` is an answer to."""
+        return choice * len(self.prompts) // self.asked.choices
 
     @property
     def most(self) -> int:
         """Micro-credits all choices can cost together."""
         summary = self.model.summary
         doubled = 2 if self.asked.options.get("verify") == "quorum" else 1
-        one = len(self.prompt) * summary.price_in + self.max_tokens * summary.price_out
-        return self.asked.choices * doubled * -(-one // 1000)
+        thousandths = (
+            len(prompt) * summary.price_in + room * summary.price_out
+            for prompt, room in zip(self.prompts, self._rooms, strict=True)
+        )
+        once = sum(-(-one // 1000) for one in thousandths)
+        return self.asked.choices // len(self.prompts) * doubled * once
 
     @property
     def cost(self) -> int:
@@ -151,7 +180,8 @@ class Generation:
         found: dict[int, Choice] = {}
 
         async def one(index: int) -> None:
-            found[index] = await self._one(index, on_fresh)
+            async with self._places:
+                found[index] = await self._one(index, on_fresh)
 
         try:
             with single_errors():
@@ -167,10 +197,11 @@ class Generation:
 
     async def _one(self, index: int, on_fresh: OnFresh) -> Choice:
         reader, said, shown = self.asked.reader(), [""], self.asked.thinking.shown
+        place = self.place_of(index)
         self._stream = stream = self._client.draw(
             self.model,
-            self.prompt,
-            max_tokens=self.max_tokens,
+            self.prompts[place],
+            max_tokens=self._rooms[place],
             reasoning=self.asked.messages is not None,
             **self.asked.options,
         )
@@ -186,7 +217,10 @@ class Generation:
         try:
             async with stream:
                 async for event in stream:
-                    if isinstance(event, Delta):
+                    if isinstance(event, PromptTold):
+                        entries = (None, *event.entries)
+                        await on_fresh(Fresh(index, (), (), (), event.node, entries))
+                    elif isinstance(event, Delta):
                         node = event.node
                         told = (Thought(event.reasoning),) if event.reasoning and shown else ()
                         await tell((*told, *reader.push(event.text)), event)

@@ -1,8 +1,13 @@
-"""Logprobs as OpenAI's two APIs write them. They are the node's word: no receipt covers them."""
+"""Logprobs as OpenAI's two APIs write them.
+
+They are the node's word. Those of the prompt it signs for (docs/decisions/0039), those of the
+answer no receipt covers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from assay.gateway.fields import finite
@@ -23,25 +28,45 @@ def chat_logprobs(
     ]
 
 
-def completion_logprobs(
-    entries: Iterable[TokenLogprobs], pieces: Sequence[bytes], offset: int
-) -> dict[str, Any]:
-    """`choices[].logprobs` of /v1/completions; `offset`: characters before the first entry."""
-    told: dict[str, Any] = {
-        "tokens": [],
-        "token_logprobs": [],
-        "top_logprobs": [],
-        "text_offset": [],
-    }
-    text = Detokenizer(pieces)
-    for one in entries:
-        told["tokens"].append(written(one.token, pieces))
-        told["token_logprobs"].append(finite(one.logprob))
-        told["top_logprobs"].append(
-            {written(token, pieces): finite(value) for token, value in one.top}
-        )
-        told["text_offset"].append(offset)
-        offset += len(text.push((one.token,)))
+@dataclass(frozen=True, slots=True)
+class CompletionLogprobs:
+    """`choices[].logprobs` of /v1/completions. `text_offset` counts characters; a token that begins
+    inside one stands where that one does."""
+
+    tokens: list[str] = field(default_factory=list)
+    token_logprobs: list[float | None] = field(default_factory=list)
+    top_logprobs: list[dict[str, float] | None] = field(default_factory=list)
+    text_offset: list[int] = field(default_factory=list)
+
+    def add(
+        self,
+        tokens: Sequence[int],
+        entries: Sequence[TokenLogprobs | None],
+        pieces: Sequence[bytes],
+        offset: int,
+    ) -> CompletionLogprobs:
+        """One more text's, of so many characters before it; itself."""
+        text = Detokenizer(pieces)
+        for token, entry in zip(tokens, entries, strict=True):
+            self.tokens.append(written(token, pieces))
+            self.token_logprobs.append(None if entry is None else finite(entry.logprob))
+            self.top_logprobs.append(None if entry is None else _likeliest(entry, pieces))
+            broken = text.inside and not _goes_on(pieces[token])  # what was begun is U+FFFD now
+            self.text_offset.append(offset + broken)
+            offset += len(text.push((token,)))
+        return self
+
+
+def _goes_on(piece: bytes) -> bool:
+    """Whether it may be the rest of a character, or says nothing."""
+    return not piece or piece[0] & 0xC0 == 0x80
+
+
+def _likeliest(entry: TokenLogprobs, pieces: Sequence[bytes]) -> dict[str, float]:
+    """By text. Of tokens that are written alike, as halves of characters are, the likeliest one."""
+    told: dict[str, float] = {}
+    for token, value in entry.top:
+        told.setdefault(written(token, pieces), finite(value))
     return told
 
 

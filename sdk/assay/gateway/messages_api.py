@@ -33,7 +33,7 @@ async def count_tokens(exchange: Exchange) -> None:
     """POST /v1/messages/count_tokens."""
     asked = read_count_request(await exchange.body())
     model = await exchange.service.offered(asked.model)
-    tokens = await exchange.service.prompt_tokens(model, asked)
+    (tokens,) = await exchange.service.prompt_tokens(model, asked)
     await exchange.reply({"input_tokens": len(tokens)})
 
 
@@ -159,7 +159,7 @@ def _usage(generation: Generation) -> dict[str, Any]:
     thought = generation.reasoning_tokens
     details = {"thinking_tokens": thought} if thought else None
     return {
-        "input_tokens": len(generation.prompt),
+        "input_tokens": generation.prompt_tokens,
         "output_tokens": generation.completion_tokens,
         "output_tokens_details": details,
         "cache_creation": None,

@@ -64,9 +64,9 @@ async def tokenize(exchange: Exchange) -> None:
         tools = openai_tools(fields, flat=False)
         asked = Asked(name, 1, messages=read_messages(fields), tools=tools)
     else:
-        asked = Asked(name, 1, prompt=fields.required_text("prompt"))
+        asked = Asked(name, 1, prompts=(fields.required_text("prompt"),))
     found = await exchange.service.offered(name)
-    tokens = await exchange.service.prompt_tokens(found, asked)
+    (tokens,) = await exchange.service.prompt_tokens(found, asked)
     context = min(found.card.context, found.summary.context)
     await exchange.reply({"count": len(tokens), "max_model_len": context, "tokens": tokens})
 

@@ -72,11 +72,11 @@ class ResponseWords:
             self._fill(choice)
         cut = choice.finish == "length"
         usage = {
-            "input_tokens": len(generation.prompt),
+            "input_tokens": generation.prompt_tokens,
             "input_tokens_details": {"cached_tokens": 0},
             "output_tokens": generation.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": generation.reasoning_tokens},
-            "total_tokens": len(generation.prompt) + generation.completion_tokens,
+            "total_tokens": generation.prompt_tokens + generation.completion_tokens,
         }
         return {
             **self.body("incomplete" if cut else "completed"),

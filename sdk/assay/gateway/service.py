@@ -19,7 +19,7 @@ import trio
 from assay.gateway.admission import Admission
 from assay.gateway.api_keys import ApiKey
 from assay.gateway.embedding_call import Embedding, TextsAsked, read_texts
-from assay.gateway.generation import Asked, Generation, receipt_id
+from assay.gateway.generation import Asked, Generation, Prompt, receipt_id
 from assay.gateway.kept_responses import KeptResponses
 from assay.gateway.refusal import Refusal, refusal_of
 from assay.gateway.router import Router
@@ -127,10 +127,10 @@ class Service:
         if model.summary.dims is not None:
             said = f"{model.summary.name!r} embeds texts and writes no answers"
             raise Refusal(400, "task_refused", said, param="model")
-        prompt = await self.prompt_tokens(model, asked)
-        if not prompt:
+        prompts = await self.prompt_tokens(model, asked)
+        if not all(prompts):
             raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
-        generation = Generation(self._client, asked, model, prompt)
+        generation = Generation(self._client, asked, model, prompts)
         generation.ignored += (await _template_variables(model, asked))[1]
         async with self._settled(caller, generation) as made:
             yield made
@@ -160,22 +160,20 @@ class Service:
             with trio.CancelScope(shield=True):
                 await self.admission.settle(caller, reserved, made.cost)
 
-    async def prompt_tokens(self, model: Model, asked: Asked) -> tuple[int, ...]:
-        """The prompt as the model reads it; Refusal if its template or tokenizer refuses."""
+    async def prompt_tokens(self, model: Model, asked: Asked) -> list[tuple[int, ...]]:
+        """The prompts as the model reads them, of a chat one; Refusal if its template or tokenizer
+        refuses."""
         try:
             variables, _ = await _template_variables(model, asked)
             if asked.messages is None:
-                if isinstance(asked.prompt, str):
-                    return await model.tokens_of_text(asked.prompt)
-                _check_tokens(asked.prompt, model.card.n_vocab)
-                return asked.prompt
+                return [await _tokens_of(model, prompt) for prompt in asked.prompts]
             messages, tools = list(asked.messages), [tool.as_told() for tool in asked.tools]
             if model.marks is CHANNELS:
                 messages = [_thought(message) for message in messages]
             if "tools" in model.card.chat_template:
-                return await model.tokens_of_chat(messages, tools or None, variables)
+                return [await model.tokens_of_chat(messages, tools or None, variables)]
             chat = _without_tools(messages, asked)
-            return await model.tokens_of_chat(chat, variables=variables)
+            return [await model.tokens_of_chat(chat, variables=variables)]
         except AssayError as error:
             raise refusal_of(error) from error
 
@@ -240,15 +238,20 @@ def _no_model(name: str) -> Refusal:
     return Refusal(404, "model_not_found", said, param="model")
 
 
-def _check_tokens(tokens: tuple[int, ...], n_vocab: int) -> None:
-    if not all(0 <= token < n_vocab for token in tokens):
+async def _tokens_of(model: Model, prompt: Prompt) -> tuple[int, ...]:
+    if isinstance(prompt, str):
+        return await model.tokens_of_text(prompt)
+    n_vocab = model.card.n_vocab
+    if not all(0 <= token < n_vocab for token in prompt):
         raise Refusal(
             400, "invalid_value", f"tokens of this model are 0 to {n_vocab - 1}", param="prompt"
         )
+    return prompt
 
 
 def _size(record: ReceiptRecord) -> int:
-    return len(record.prompt) + len(record.output) + len(record.grammar or b"") + 2_048
+    texts = (record.prompt, record.output, record.grammar or b"", record.prompt_logprobs)
+    return sum(map(len, texts)) + 2_048
 
 
 def _thought(message: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ from assay_protocol.signing import Identity, seal
 from assay_protocol.sketches import sketch
 from assay_protocol.streams import ClientStream, NodeStream, Times
 from assay_protocol.tickets import open_ticket
+from told_cases import tell
 
 COORDINATOR = Identity(b"\x01" * 32)
 OPERATOR = Identity(b"\x02" * 32)
@@ -267,19 +268,18 @@ class ScriptedNode:
         stream = NodeStream(ticket, nonce, self.me, self.class_id)
         taker = ClientStream(ticket, nonce, client)
         seed, flipped = job_seed(ticket.seed_ticket, nonce), len(self.served) in self.flips
+        tell(stream, taker, prompt)
         while stream.count < n_out:
             size = min(32, n_out - stream.count)
             first = ticket.start + stream.count
-            drawn = [self.draw(seed, first + i, flipped) for i in range(size)]
-            logits = [logit for _, logit in drawn]
-            tokens = tuple(token for token, _ in drawn)
+            drawn = [self.draw(seed, at, flipped) for at in range(first, first + size)]
+            tokens, logits = (list(column) for column in zip(*drawn, strict=True))
             sketches = b"" if holds_logprobs(self.class_id) else sketches_of(logits)
-            frame = stream.chunk(tokens, pack_logits(logits), sketches)
-            reply = taker.receive(frame).reply
+            reply = taker.receive(stream.chunk(tuple(tokens), pack_logits(logits), sketches)).reply
             if reply is not None:
                 stream.receive(reply)
-        reason = "length" if n_out == ticket.max_tokens else "stop"
-        frame, receipt = stream.finish(reason, self.times)
+        whole = n_out == ticket.max_tokens
+        frame, receipt = stream.finish("length" if whole else "stop", self.times)
         reply = taker.receive(frame).reply
         assert reply is not None
         stream.receive(reply)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay_node.engine.batcher import Batcher
+from assay_node.engine.batcher import TOLD_ROWS_MAX, Batcher
 from assay_node.engine.plans import Copy, Feed, Plan, Trim
 from assay_protocol.errors import AssayError
 from kv_memory import KvMemory, owners_of
@@ -322,3 +322,30 @@ def test_copies_hold_the_right_tokens_and_no_stranger_learns_of_them(
             step()
     assert not jobs
     assert batcher.plan() == Plan()
+
+
+def test_a_job_that_asks_about_its_prompt_feeds_all_of_it_whatever_a_slot_holds() -> None:
+    batcher = _batcher()
+    batcher.submit(1, [1, 2, 3, 4], 2)
+    batcher.plan()
+    batcher.drawn(1, 5, ends=True)
+    batcher.submit(2, [1, 2, 3, 9, 9], 2, asks=True)
+    (feed,) = batcher.plan().feeds
+    assert (feed.position, feed.tokens) == (0, (1, 2, 3, 9, 9))
+    assert (feed.told, feed.rows, feed.wanted, feed.telling) == (4, 1, 5, 0)
+    batcher.drawn(2, 5, ends=True)
+    batcher.submit(3, [1, 2, 3, 9, 8], 2)
+    (feed,) = batcher.plan().feeds
+    assert (feed.position, feed.told) == (4, 0), "what it left is reused as ever"
+
+
+def test_prompts_that_are_asked_about_share_a_bound_of_their_own() -> None:
+    batcher = Batcher(slots=4, context=400, chunk=48, total=144, waiting_max=4)
+    for job in range(3):
+        batcher.submit(job, list(range(1000 * job, 1000 * job + 100)), 5, asks=job != 1)
+    feeds = _fed(batcher)
+    assert [(job, len(feed.tokens), feed.told) for job, feed in feeds.items()] == [
+        (0, 48, 48),
+        (1, 48, 0),
+        (2, TOLD_ROWS_MAX - 48, TOLD_ROWS_MAX - 48),
+    ]

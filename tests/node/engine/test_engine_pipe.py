@@ -89,6 +89,7 @@ def test_events_arrive_as_sent() -> None:
     events: list[wire.Event] = [
         (1, Chunk((5,), b"\0\0\0\1", None)),
         (2, Chunk((6,), b"\0\0\0\2", "stop", b"logprobs", b"0123456789")),
+        (2, Chunk((), b"", None, prompt_logprobs=b"of the prompt")),
         (3, Replayed((1, 2), b"12345678", (0.0, 0.25), (math.inf, 0.5), b"01234567890123456789")),
     ]
     assert wire.read_events(_through_the_pipe(wire.events_frame(events))) == events

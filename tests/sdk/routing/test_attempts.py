@@ -17,7 +17,11 @@ from assay.routing.core.plans import Target
 from sdk.gateway_world import NODES, World, gateway
 
 WANTED = Wanted(
-    Asked("named", 8, prompt="Hello"), ANYBODY, Passage("/v1/completions", {}, 8), False, "req_1"
+    Asked("named", 8, prompts=("Hello",)),
+    ANYBODY,
+    Passage("/v1/completions", {}, 8),
+    False,
+    "req_1",
 )
 
 

@@ -20,7 +20,7 @@ class Drawn:
     """A generation, as far as an attempt reads one."""
 
     def __init__(self, cost: int, tokens: int) -> None:
-        self.cost, self.prompt, self.completion_tokens = cost, (1, 2, 3), tokens
+        self.cost, self.prompt_tokens, self.completion_tokens = cost, 3, tokens
 
     def receipt_ids(self) -> list[str]:
         return [f"receipt-{self.cost}"]

@@ -13,6 +13,11 @@ export function outputHash(ticket, nonce, output) {
   return blake2b(concat([ticket, nonce, output]), "assay output");
 }
 
+// Of all logprobs of a prompt that a node told, packed.
+export function toldHash(ticket, nonce, told) {
+  return blake2b(concat([ticket, nonce, told]), "assay told");
+}
+
 // The name of a signed blob; a receipt stands under it in a line of credit.
 export const digest = (blob) => blake2b(blob);
 

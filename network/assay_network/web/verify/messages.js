@@ -8,6 +8,7 @@ export { decodeAs };
 export const PROMPT_TOKENS_MAX = 131_072;
 export const OUTPUT_TOKENS_MAX = 2_048;
 export const VECTORS_BYTES_MAX = 4 << 20;
+export const PROMPT_LOGPROBS_BYTES_MAX = 4 << 20;
 export const GRAMMAR_BYTES_MAX = 16 << 10;
 export const UNACKED_TOKENS_MAX = 128n;
 export const FINISH_REASONS = ["stop", "length", "cancelled", "slow_reader"];
@@ -36,6 +37,7 @@ const SAMPLER = struct(
     logprobs: integer(0, 20),
     grammar: DIGEST,
     texts: list(integer(1, PROMPT_TOKENS_MAX), 1, 256),
+    prompt_logprobs: integer(0, 20),
   },
 );
 
@@ -98,7 +100,7 @@ export const Receipt = message(
     first_at: TIME,
     ended_at: TIME,
   },
-  { calibration: COUNT },
+  { calibration: COUNT, prompt_logprobs: DIGEST },
 );
 
 export const Ack = message(96, "Ack", { ticket: TICKET_ID, count: COUNT, output_hash: DIGEST });

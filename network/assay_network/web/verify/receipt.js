@@ -4,7 +4,7 @@
 
 import { concat, equal, hex } from "./bytes.js";
 import { ProtocolError, require } from "./errors.js";
-import { grammarHash, nonceCommitment, outputHash, promptHash } from "./hashes.js";
+import { grammarHash, nonceCommitment, outputHash, promptHash, toldHash } from "./hashes.js";
 import { FINISH_REASONS, Receipt, Ticket } from "./messages.js";
 import { openSigned, peek } from "./signatures.js";
 import { checkVectors, vectorsRoot } from "./vectors.js";
@@ -31,6 +31,9 @@ export async function verify(record, coordinator = null) {
   steps.push(...contentSteps(record, ticket, receipt));
   if (ticket.sampler.grammar !== null || record.grammar !== null) {
     steps.push(...grammarSteps(record, ticket));
+  }
+  if (tellsPrompt(ticket) || record.prompt_logprobs.length > 0) {
+    steps.push(toldStep(record, ticket, receipt));
   }
   steps.push(rootStep(record, ticket, receipt));
   const price = jobPrice(ticket, receipt.n_out);
@@ -115,6 +118,17 @@ function outputFits({ nonce, output }, ticket, receipt) {
   return equal(outputHash(ticket.ticket, nonce, output), receipt.output_hash);
 }
 
+const tellsPrompt = ({ sampler, start }) => sampler.prompt_logprobs !== null && start === 0n;
+
+// That the logprobs of the prompt are those the node signed for; a replay says if they are right.
+function toldStep({ nonce, prompt_logprobs: told }, ticket, receipt) {
+  const rivals = ticket.sampler.prompt_logprobs;
+  const entry = rivals === null ? 1 : 8 * (1 + Number(rivals));
+  const detail = `of ${Math.floor(told.length / entry)} tokens, as the node signed for them`;
+  return tried("prompt logprobs", detail, () => receipt.prompt_logprobs !== null
+    && equal(toldHash(ticket.ticket, nonce, told), receipt.prompt_logprobs));
+}
+
 function rootStep({ nonce, output }, ticket, receipt) {
   const name = "leaves root";
   if (ticket.sampler.texts === null) {
@@ -137,6 +151,8 @@ function checkReceipt(receipt, ticket) {
   fits(FINISH_REASONS.includes(receipt.finish) && drawn, "unknown reason for the end");
   const short = receipt.finish === "length" && receipt.n_out !== ticket.max_tokens;
   fits(!short, "ended by length before the ticket's length");
+  const told = (receipt.prompt_logprobs !== null) === tellsPrompt(ticket);
+  fits(told, "logprobs of the prompt: signed for or asked for");
   const ordered = receipt.started_at <= receipt.first_at && receipt.first_at <= receipt.ended_at;
   fits(ordered, "times are out of order");
   return true;
