@@ -20,6 +20,7 @@ import trio
 
 from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import Host, open_host
+from assay_network.http_guard import Guard
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
@@ -89,7 +90,7 @@ async def run_node(
     coordinator = parse_coordinator(settings.coordinator)
     directory = await trio.to_thread.run_sync(_prepare_directory, settings.directory)
     raise_descriptor_limit()
-    metrics = _metrics(settings)
+    metrics, guard = _metrics(settings), settings.metrics_guard()
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
         stack.enter_context(only_node(directory))
@@ -137,7 +138,7 @@ async def run_node(
         )
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
-        watch = _Watch(settings, runtime, host, engines, clock, report, directory, metrics)
+        watch = _Watch(settings, runtime, host, engines, clock, report, directory, metrics, guard)
         return await _serve(runtime, watch, _owner(settings, runtime, host, clock), stop, follower)
 
 
@@ -154,12 +155,14 @@ class _Watch:
         report: Report | None,
         directory: Path,
         metrics: NodeMetrics | None,
+        guard: Guard,
     ) -> None:
         self._settings, self._runtime, self._host = settings, runtime, host
         self._engines, self._clock, self._report = engines, clock, report
         self._directory, self._meter = directory, Meter(clock())
         self._restarts, self._metrics = 0, metrics
         self._skewed = False
+        self._guard = guard
 
     async def run(self) -> None:
         while True:
@@ -193,7 +196,8 @@ class _Watch:
 
         metrics.follow(lambda: self._status(self._clock(), 0.0))
         monitored = Monitored(metrics=metrics.text, faults=self._faults)
-        url = await nursery.start(run_monitor, monitored, address)
+        serve = partial(run_monitor, guard=self._guard)
+        url = await nursery.start(serve, monitored, address)
         log.info("monitor_served", url=url)
 
     def _faults(self) -> list[str]:

@@ -47,6 +47,7 @@ STATUS: Final[Mapping[str, int]] = {
 _PAGES: Final = {"/": "dashboard/index.html"}
 _LIMIT: Final = {"limit": "items of a page, 1 to 200; 50 if left out", "after": "`next` of a page"}
 
+_Name = tuple[str, bytes]  # path and query
 log = get_logger("dashboard")
 
 
@@ -151,7 +152,7 @@ class Answers:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._kept: OrderedDict[str, tuple[float, bytes, str]] = OrderedDict()
+        self._kept: OrderedDict[_Name, tuple[float, bytes, str]] = OrderedDict()
         self._making = 0
 
     def of(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -172,7 +173,8 @@ class Answers:
     async def _content(self, endpoint: Endpoint, request: Request) -> tuple[bytes, str]:
         asked = Asked(request.path_params, request.query_params.multi_items())
         asked.check(endpoint.query)
-        name = f"{request.url.path}?{request.url.query}"
+        # Not `request.url`: a caller writes part of that, in Host.
+        name = request.scope["path"], request.scope["query_string"]
         made_at, content, etag = self._kept.get(name, (-math.inf, b"", ""))
         if trio.current_time() - made_at < FRESH_SECONDS:
             return content, etag
@@ -190,7 +192,7 @@ class Answers:
         self._keep(name, content, etag)
         return content, etag
 
-    def _keep(self, name: str, content: bytes, etag: str) -> None:
+    def _keep(self, name: _Name, content: bytes, etag: str) -> None:
         self._kept.pop(name, None)
         self._kept[name] = (trio.current_time(), content, etag)
         while len(self._kept) > KEPT_MAX:

@@ -372,3 +372,11 @@ async def test_too_many_at_once_are_told_to_come_again(
     assert {answer.headers["retry-after"] for answer in busy} == {"1"}
     assert {answer.json()["error"]["code"] for answer in busy} == {"busy"}
     assert (await caller.get("/api/jobs?limit=1")).status_code == 200
+
+
+async def test_no_host_makes_one_path_s_answer_another_s(caller: Caller) -> None:
+    """With Starlette 1.0 `request.url` holds what a caller writes in Host, and was the name under
+    which an answer is kept."""
+    asked = await caller.get("/api/models", headers={"host": "x/api/network#"})
+    assert asked.status_code == 200
+    assert "coordinator" in await told(caller, "/api/network")
