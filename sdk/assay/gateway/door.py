@@ -20,7 +20,7 @@ from assay.gateway.admission import Admission
 from assay.gateway.bodies import Bodies, announced_bytes
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Gone, header, send_json
-from assay.gateway.refusal import Refusal, refusal_of
+from assay.gateway.refusal import Refusal, fault, refusal_of
 from assay_network.http_guard import OPEN_PATHS, is_own_name
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
@@ -71,8 +71,7 @@ class Door:
             await answer.refuse(Refusal(error.status_code, code, said), path, error.headers or {})
         except Exception as error:  # one request's fault must not end the others
             _log.error("request_failed", error=type(error).__name__, request=answer.request_id)
-            fault = Refusal(500, "internal", "a fault of the gateway; see its log")
-            await answer.refuse(fault, path)
+            await answer.refuse(fault(), path)
 
     async def _serve(self, scope: Any, receive: Receive, answer: _Answer) -> None:
         scope["app"] = self  # so that the router raises what it does not find
