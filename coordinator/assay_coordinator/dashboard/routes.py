@@ -1,7 +1,8 @@
 """The JSON API: one table of what there is, from which routes and docs/dashboard.md are made.
 
 Answers are kept for two seconds, so a crowd that looks at one page costs as much as one reader;
-each has an entity tag, and who has it already is sent nothing. At most MAKING_MAX are made at once.
+each has an entity tag, and who has it already is sent nothing. At most MAKING_MAX are made at once,
+and those that are being sent have SENDING_BYTES_MAX, however slowly they are read.
 What time it is here goes beside an answer, not into it: else no answer would ever be the same.
 """
 
@@ -23,6 +24,7 @@ from assay_coordinator.dashboard import credit_views, job_views, network_views, 
 from assay_coordinator.dashboard.asked import Asked
 from assay_coordinator.dashboard.subject import Subject
 from assay_coordinator.dashboard.views import Views
+from assay_network.frames import ByteBudget
 from assay_network.logs import get_logger
 from assay_network.web_pages import SAFETY_HEADERS, etag_of, page_routes, tagged_response
 from assay_protocol.errors import AssayError
@@ -30,6 +32,7 @@ from assay_protocol.errors import AssayError
 FRESH_SECONDS: Final = 2.0
 KEPT_MAX: Final = 64  # answers
 MAKING_MAX: Final = 32
+SENDING_BYTES_MAX: Final = 128 << 20  # of answers under way: a bundle may have 64 MiB
 JSON: Final = "application/json"
 BYTES: Final = "application/octet-stream"
 CLOCK_HEADER: Final = "x-assay-now"  # microseconds since the epoch
@@ -153,7 +156,7 @@ class Answers:
     def __init__(self, views: Views) -> None:
         self._views = views
         self._kept: OrderedDict[_Name, tuple[float, bytes, str]] = OrderedDict()
-        self._making = 0
+        self._making, self._sending = 0, ByteBudget(SENDING_BYTES_MAX)
 
     def of(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """What answers requests for one path."""
@@ -166,7 +169,7 @@ class Answers:
             kind = BYTES if endpoint.view is credit_views.bundle else JSON
             response = tagged_response(request, content, etag, kind)
             response.headers[CLOCK_HEADER] = str(self._views.subject.clock())
-            return response
+            return _Sent(response, self._sending)
 
         return answer
 
@@ -197,6 +200,26 @@ class Answers:
         self._kept[name] = (trio.current_time(), content, etag)
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
+
+
+class _Sent(Response):
+    """A response that holds its share of `budget` until it was sent; "busy" if there is none."""
+
+    def __init__(self, whole: Response, budget: ByteBudget) -> None:
+        self._whole, self._budget = whole, budget
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        size = len(self._whole.body)
+        try:
+            self._budget.take(size)
+        except AssayError:
+            busy = AssayError("busy", "too much is being sent", retry_after_ms=1_000)
+            await refused(busy)(scope, receive, send)
+            return
+        try:
+            await self._whole(scope, receive, send)
+        finally:
+            self._budget.give_back(size)
 
 
 def refused(error: AssayError) -> Response:
