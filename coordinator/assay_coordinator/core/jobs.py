@@ -262,7 +262,7 @@ class Jobs:
         job.receipt_blob = blob
         effects = self._unreserve(now, job, job.reserved - price, "unused")
         self._close_ticket(job)
-        node.ended[ticket.model] += 1
+        node.end(ticket.model)
         if node.row.state == "convicted":
             job.move("refunded")
             job.verdict = "convicted"
