@@ -104,6 +104,8 @@ class Settings:
             parse_address("metrics", self.metrics)
         reader = self.metrics_password or self.metrics_names or self.metrics_open
         _require(not reader or bool(self.metrics), "metrics_password and so on go with metrics")
+        if not self.metrics_password:  # else its file is read, at the start
+            self.metrics_guard()
         if self.follow:
             _require(_is_server(self.follow), "follow must be http(s)://HOST[:PORT]")
         if self.engine == "openai":
