@@ -9,9 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_coordinator.core.recalled import drawn_by_price
+from assay_coordinator.core.registry import Node
 from assay_protocol import messages as m
 from coordinator.core.coordinator_checks import check_all
-from coordinator.core.coordinator_world import OPERATOR, POLICY, World, identity, node
+from coordinator.core.coordinator_world import (
+    OPERATOR,
+    POLICY,
+    ScriptedNode,
+    World,
+    identity,
+    node,
+)
 
 CLIENT, FRIEND = identity(50), identity(51)
 DEAR, TINY = {"max_tokens": 96}, {"n_in": 1, "max_tokens": 1}  # 200 and 3 micro-credits
@@ -19,6 +27,20 @@ DEAR, TINY = {"max_tokens": 96}, {"n_in": 1, "max_tokens": 1}  # 200 and 3 micro
 
 def random_bytes(place: int, seed: int = 0) -> bytes:
     return hashlib.blake2b(place.to_bytes(4) + seed.to_bytes(4), digest_size=32).digest()
+
+
+def world_of(recalled: int, verified: int) -> tuple[World, Node, ScriptedNode]:
+    """A node past probation with so many passed audits; an inquiry recalls so many jobs of it."""
+    first = node(10)
+    policy = replace(POLICY, holdback_jobs=60, inquiry_jobs_max=recalled)
+    world = World(policy, (first, node(11), node(12)))
+    for client in (CLIENT, FRIEND):
+        world.grant(client.public_key)
+    while world.row(first).state != "active":
+        world.run_job(CLIENT, only=(first.key,), **DEAR)
+    known = world.coordinator.registry.nodes[first.key]
+    known.row = replace(known.row, verified=verified)
+    return world, known, first
 
 
 @given(prices=st.lists(st.integers(0, 10**12), max_size=40), most=st.integers(0, 50))
@@ -50,14 +72,7 @@ def test_tiny_jobs_shield_nothing() -> None:
 def test_jobs_of_its_own_hide_no_cheat_from_an_inquiry() -> None:
     """It learns that a cheated answer is drawn, and books tiny honest ones for a friend before the
     verdict falls."""
-    a, b, c = node(10), node(11), node(12)
-    world = World(replace(POLICY, holdback_jobs=60, inquiry_jobs_max=8), (a, b, c))
-    for client in (CLIENT, FRIEND):
-        world.grant(client.public_key)
-    while world.row(a).state != "active":
-        world.run_job(CLIENT, only=(a.key,), **DEAR)
-    known = world.coordinator.registry.nodes[a.key]
-    known.row = replace(known.row, verified=400)
+    world, known, a = world_of(recalled=8, verified=400)
     a.wrong, world.chain_up = 0.3, False
     spent = world.balance("available", CLIENT.public_key)
     for _ in range(8):
@@ -74,14 +89,7 @@ def test_jobs_of_its_own_hide_no_cheat_from_an_inquiry() -> None:
 
 def test_no_draw_pays_anything_out_while_an_inquiry_is_on() -> None:
     """A dear job of a friend's, drawn meanwhile and not hit, would make all that is held due."""
-    a, b, c = node(10), node(11), node(12)
-    world = World(replace(POLICY, holdback_jobs=60, inquiry_jobs_max=1), (a, b, c))
-    for client in (CLIENT, FRIEND):
-        world.grant(client.public_key)
-    while world.row(a).state != "active":
-        world.run_job(CLIENT, only=(a.key,), **DEAR)
-    known = world.coordinator.registry.nodes[a.key]
-    known.row = replace(known.row, verified=10**6)
+    world, known, a = world_of(recalled=1, verified=10**6)
     held = [world.run_job(CLIENT, only=(a.key,), **TINY) for _ in range(12)]
     held = [one for one in held if world.job(one).state == "held"]
     assert len(held) > 6
