@@ -40,6 +40,7 @@ from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.runtime import Backends, Observe, Runtime
 from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import open_host
+from assay_network.http_guard import Guard
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
 from assay_network.reach import ReachServer
@@ -71,6 +72,7 @@ class Settings:
     catalogue: tuple[Path, ...] = ()
     rpc: tuple[str, int] | None = None
     http: tuple[str, int] | None = None  # of metrics, health and the dashboard
+    http_guard: Guard = field(default_factory=Guard)
     otlp: str = ""  # URL of a collector of traces; "": none are made
     policy: Policy = field(default_factory=Policy)
     calibrations: tuple[Path, ...] = ()
@@ -332,7 +334,8 @@ async def _start_http(
     metrics.follow(runtime)
     monitored = Monitored(metrics=metrics.text, faults=runtime.faults)
     routes = dashboard_routes(await trio.to_thread.run_sync(subject))
-    url: str = await nursery.start(run_monitor, monitored, settings.http, routes)
+    serve = partial(run_monitor, guard=settings.http_guard)
+    url: str = await nursery.start(serve, monitored, settings.http, routes)
     return url
 
 

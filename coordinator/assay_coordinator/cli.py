@@ -19,6 +19,7 @@ from assay_protocol.extras import report_missing
 
 if TYPE_CHECKING:
     from assay_coordinator.adapters.anchor import RemoteChain
+    from assay_network.http_guard import Guard
 
 DEFAULT_DATA: Final = Path("~/.local/share/assay/coordinator")
 DEFAULT_LISTEN: Final = "/ip4/127.0.0.1/tcp/4600"
@@ -48,8 +49,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--database", help="SQLAlchemy URL; default: SQLite in the data directory")
     start.add_argument("--catalogue", action="append", type=Path, default=[], metavar="CARD|DIR")
     start.add_argument("--rpc", type=_rpc, metavar="HOST:PORT", help="serve the chain's JSON-RPC")
-    pages = "serve the dashboard, its JSON API, /metrics, /healthz and /readyz"
-    start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
+    _add_http(start)
     start.add_argument("--otlp", type=_otlp, metavar="URL", help="send traces there")
     start.add_argument("--json", action="store_true", help=ALWAYS)
     _add_remote_chain(start)
@@ -154,6 +154,18 @@ def _moderation_show(args: argparse.Namespace) -> int:
     return show(args)
 
 
+def _add_http(start: argparse.ArgumentParser) -> None:
+    """The operator's pages, and who may read them."""
+    pages = "serve the dashboard, its JSON API, /metrics, /healthz and /readyz"
+    start.add_argument("--http", type=_http, metavar="HOST:PORT", help=pages)
+    password = "with --http: file (mode 0600) of the password that its readers must tell"
+    start.add_argument("--http-password", type=Path, metavar="FILE", help=password)
+    known = "with --http: what it may be called beside localhost and addresses; repeatable"
+    start.add_argument("--http-name", action="append", default=[], metavar="NAME", help=known)
+    anybody = "with --http: whoever reaches it may read"
+    start.add_argument("--http-open", action="store_true", help=anybody)
+
+
 def _add_remote_chain(start: argparse.ArgumentParser) -> None:
     """Where epochs go; without these a chain of one's own in the data directory."""
     start.add_argument("--chain", metavar="URL", help="a node of a chain that others mine")
@@ -189,6 +201,27 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _start(args: argparse.Namespace) -> int:
+    try:
+        guard = _guard(args)
+    except AssayError as error:  # of the command line, like what argparse refuses
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return _run(args, guard)
+
+
+def _guard(args: argparse.Namespace) -> Guard:
+    """Who may read what `--http` tells."""
+    from assay_network.http_guard import Guard, guard_of
+
+    given = args.http_password, args.http_name, args.http_open
+    if args.http is None:
+        if any(given):
+            raise AssayError("config_invalid", "--http-password and so on go with --http")
+        return Guard()
+    return guard_of("--http", args.http, args.http_password, args.http_name, args.http_open)
+
+
+def _run(args: argparse.Namespace, guard: Guard) -> int:
     import trio
 
     from assay_contracts.deploy.plan import LOCAL, choose
@@ -208,6 +241,7 @@ def _start(args: argparse.Namespace) -> int:
         catalogue=tuple(args.catalogue or [data_dir / "catalogue"]),
         rpc=args.rpc,
         http=args.http,
+        http_guard=guard,
         otlp=args.otlp or "",
         policy=policy,
         calibrations=tuple(args.calibration),

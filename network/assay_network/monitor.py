@@ -5,7 +5,8 @@
     /readyz    200 if it does its work, else 503 with the reasons
 
 An answer is made in the loop that does the work, so a process that answers is one that runs; the
-metrics are made once a second at most, however many ask. Nothing sent with a request is read.
+metrics are made once a second at most, however many ask. Of what is sent with a request only the
+name it calls this server by and a password are read (http_guard.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from assay_network.http_guard import Guard, guarded
 from assay_network.http_listener import listener_url, listening_socket
 from assay_network.http_server import serve_http
 from assay_network.scopes import single_errors
@@ -79,13 +81,14 @@ async def run_monitor(
     address: tuple[str, int],
     more: Sequence[Route] = (),
     *,
+    guard: Guard = Guard(),
     task_status: _Started = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; `task_status` gets the URL. Raises AssayError("port_in_use")."""
     with closing(listening_socket(*address)) as listener, single_errors():
         task_status.started(listener_url(listener))
         await serve_http(
-            monitor_app(monitored, more),
+            guarded(monitor_app(monitored, more), guard),
             listener,
             graceful_seconds=GRACEFUL_SECONDS,
             connections_max=CONNECTIONS_MAX,

@@ -214,7 +214,8 @@ class _Watch:
         metrics.follow(self._status)
         monitored = Monitored(metrics=metrics.text, faults=self._faults)
         pages = [json_page("/status", lambda: self._status().json())]
-        self._url = await nursery.start(run_monitor, monitored, address, pages)
+        serve = partial(run_monitor, guard=self._settings.metrics_guard())
+        self._url = await nursery.start(serve, monitored, address, pages)
         log.info("monitor_served", url=self._url)
 
     def _faults(self) -> list[str]:
@@ -313,6 +314,7 @@ def _observers(
 
 
 def _metrics(settings: Settings) -> NodeMetrics | None:
+    settings.metrics_guard()  # a start whose pages cannot be guarded fails before it opens anything
     if settings.metrics_address is None:
         return None
     from assay_node.metrics import NodeMetrics

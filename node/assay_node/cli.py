@@ -158,6 +158,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--otlp", **keep, metavar="URL", help="send traces to that collector")
     pages = "serve /metrics, /healthz and /readyz there"
     parser.add_argument("--metrics", **keep, metavar="HOST:PORT", help=pages)
+    parser.add_argument("--metrics-password", **keep, metavar="FILE", help="that they ask for")
+    known = "what they may be called beside localhost and addresses; repeatable"
+    parser.add_argument(
+        "--metrics-name", dest="metrics_names", action="append", **keep, metavar="NAME", help=known
+    )
+    anybody = "whoever reaches them may read"
+    parser.add_argument("--metrics-open", action="store_true", **keep, help=anybody)
     parser.add_argument("--operator", **keep, help="your account key, hex")
     parser.add_argument("--chain", **keep, help="JSON-RPC URL to compare the rules with")
     parser.add_argument("--registry", **keep, help="address of the ModelRegistry, hex")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from assay_network.http_guard import Guard, guard_of
 from assay_network.http_listener import parse_address
 from assay_network.tracing import check_endpoint
 from assay_network.typed_settings import data_folder, load_typed
@@ -74,6 +75,9 @@ class Settings:
     status_interval: int = 5
     otlp: str = ""  # URL of a collector of traces; empty: none are made
     metrics: str = ""  # HOST:PORT of /metrics, /healthz and /readyz; empty: they are not served
+    metrics_password: str = ""  # file of the password that /metrics asks for; mode 0600
+    metrics_names: tuple[str, ...] = ()  # what that server is called beside localhost and addresses
+    metrics_open: bool = False  # whoever reaches it may read it
 
     def __post_init__(self) -> None:
         _require(self.engine in ENGINES, f"engine must be one of {', '.join(ENGINES)}")
@@ -108,6 +112,10 @@ class Settings:
             check_endpoint("otlp", self.otlp)
         if self.metrics:
             parse_address("metrics", self.metrics)
+        reader = self.metrics_password or self.metrics_names or self.metrics_open
+        _require(not reader or bool(self.metrics), "metrics_password and so on go with metrics")
+        if not self.metrics_password:  # else its file is read, at the start
+            self.metrics_guard()
         if self.follow:
             _require(_is_server(self.follow), "follow must be http(s)://HOST[:PORT]")
         if self.engine == "openai":
@@ -139,6 +147,14 @@ class Settings:
     def metrics_address(self) -> tuple[str, int] | None:
         """Host and port of `metrics`, if it is served."""
         return parse_address("metrics", self.metrics) if self.metrics else None
+
+    def metrics_guard(self) -> Guard:
+        """Who may read `metrics`. Raises AssayError: "config_invalid", "key_permissions"."""
+        address = self.metrics_address
+        if address is None:
+            return Guard()
+        password = Path(self.metrics_password) if self.metrics_password else None
+        return guard_of("--metrics", address, password, self.metrics_names, self.metrics_open)
 
     @property
     def models_quota_bytes(self) -> int:

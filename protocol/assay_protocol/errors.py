@@ -61,6 +61,8 @@ CODES: Final[dict[str, str]] = {
     "unknown_round": "No round of the lottery with this number was drawn.",
     "unknown_node": "No node with this key was ever registered here.",
     "query_invalid": "A web request asks for what is not there: a word, a value or a cursor.",
+    "misdirected_request": "A web request calls the server by a name that its owner did not set.",
+    "password_required": "A web request tells no password, or a wrong one.",
     "forbidden": "The caller may not do this.",
     "class_refused": "This numerics class is not accepted here, or cannot do what was asked.",
     "rate_limited": "Too many requests or jobs at once from this account.",

@@ -14,8 +14,14 @@ from assay_protocol.signing import ED25519, Verifier, open_signed
 
 
 def job_price(ticket: Ticket, n_out: int) -> int:
-    """Micro-credits for the ticket's prompt and `n_out` answer tokens, rounded up once."""
-    thousandths = ticket.n_in * ticket.price_in + n_out * ticket.price_out
+    """Micro-credits for the ticket's prompt and `n_out` answer tokens, rounded up once.
+
+    Of a job that embeds, for the texts that have their vectors: reading a prompt is work that an
+    answer cut short has cost as well, texts that nobody read are none.
+    """
+    texts = ticket.sampler.texts
+    n_in = ticket.n_in if texts is None else sum(texts[:n_out])
+    thousandths = n_in * ticket.price_in + n_out * ticket.price_out
     return -(-thousandths // 1000)
 
 

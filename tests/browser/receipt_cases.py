@@ -161,19 +161,20 @@ def embedding_parts(draw: st.DrawFn) -> tuple[Ticket, Receipt, dict[str, Any]]:
     writer = VectorWriter(ticket.ticket, ticket.seed_ticket, texts["nonce"])
     writer.add(packed, dims)
     whole = receipt.finish == "length"
-    lengths = [1] * (writer.count if whole else draw(st.integers(writer.count, 60)))
-    prompt = pack_tokens([draw(st.integers(0, 9)) for _ in lengths])
+    texts_asked = writer.count if whole else draw(st.integers(writer.count, 60))
+    lengths = draw(st.lists(st.integers(1, 3), min_size=texts_asked, max_size=texts_asked))
+    prompt = pack_tokens([number % 10 for number in range(sum(lengths))])
     ticket = replace(
         ticket,
         sampler=embedding_sampler(lengths),
-        n_in=len(lengths),
+        n_in=sum(lengths),
         max_tokens=len(lengths),
         prompt_hash=prompt_hash(texts["nonce"], prompt),
     )
     logprobs = receipt.class_id.endswith("/L")  # a class that no vectors have
     receipt = replace(
         receipt,
-        n_in=len(lengths),
+        n_in=ticket.n_in,
         n_out=writer.count,
         prompt_logprobs=None,
         output_hash=writer.digest(),

@@ -16,6 +16,7 @@ import trio
 
 from assay_coordinator.core.records import VerdictRow
 from assay_coordinator.dashboard.routes import dashboard_routes
+from assay_network.http_guard import Guard, guard_of
 from assay_network.monitor import Monitored, run_monitor
 from assay_protocol import messages as m
 from coordinator.core.coordinator_world import MODEL, node
@@ -43,14 +44,14 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def served(world: LivedIn, *faults: str) -> Iterator[str]:
+def served(world: LivedIn, *faults: str, guard: Guard = Guard()) -> Iterator[str]:
     """The URL of the coordinator's door, open in a thread: Playwright's calls block this one."""
     opened: Queue[tuple[str, Callable[[], object]]] = Queue()
 
     async def serve() -> None:
         monitored = Monitored(metrics=lambda: b"", faults=lambda: faults)
         routes = dashboard_routes(world.subject(faults))
-        run = partial(run_monitor, monitored, ("127.0.0.1", 0), routes)
+        run = partial(run_monitor, monitored, ("127.0.0.1", 0), routes, guard=guard)
         async with trio.open_nursery() as nursery:
             url: str = await nursery.start(run)
             token = trio.lowlevel.current_trio_token()
@@ -83,6 +84,29 @@ def views(world: LivedIn) -> dict[str, tuple[str, str]]:
         "account": (f"#/credit/{honest}", "By auditing"),
         "models": ("#/models", "Q4_1"),
     }
+
+
+def test_a_browser_that_knows_the_password_sees_all_of_it(
+    world: LivedIn, browser: Any, tmp_path: Path
+) -> None:
+    """It sends what it was told with the page, its scripts and all they ask for."""
+    secret = tmp_path / "password"
+    secret.write_text("nobody-guesses-this")
+    secret.chmod(0o600)
+    guard = guard_of("--http", ("127.0.0.1", 0), secret, [], False)
+    known = {"username": "anyone", "password": "nobody-guesses-this"}
+    with served(world, guard=guard) as url:
+        for given in (None, known | {"password": "nobody-guesses-it"}):
+            context = browser.new_context(http_credentials=given)
+            answer = context.request.get(f"{url}/api/network")
+            assert (answer.status, answer.json()["error"]["code"]) == (401, "password_required")
+            context.close()
+        context = browser.new_context(http_credentials=known)
+        page = context.new_page()
+        assert page.goto(url).status == 200
+        page.wait_for_selector(LOADED)
+        assert "Healthy." in page.inner_text("main")
+        context.close()
 
 
 @pytest.mark.parametrize("look", LOOKS)

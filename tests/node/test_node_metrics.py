@@ -155,3 +155,22 @@ def test_an_address_that_is_none_is_refused_before_anything_starts(tmp_path: Pat
 
     assert main(["start", "--metrics", "9101", "--data-dir", str(tmp_path / "x")]) == 2
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--metrics", "0.0.0.0:9101"],
+        ["--metrics", "127.0.0.1:9101", "--metrics-name", "a name"],
+        ["--metrics-open"],
+    ],
+)
+def test_who_may_read_them_is_asked_before_anything_starts(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from assay_node.cli import main
+
+    words = ["start", "--coordinator", f"{'00' * 32}@/ip4/127.0.0.1/tcp/1", *flags]
+    assert main([*words, "--data-dir", str(tmp_path / "x")]) == 2
+    assert "config_invalid" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.key"))

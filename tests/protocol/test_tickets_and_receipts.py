@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay_protocol import hashing
+from assay_protocol.embeddings import embedding_sampler
 from assay_protocol.errors import ProtocolError
 from assay_protocol.limits import UNACKED_TOKENS_MAX
 from assay_protocol.messages import Progress, Receipt, ResumePoint, Sampler, StartJob, SubmitJob
@@ -161,6 +162,22 @@ def test_prices_round_up_once_and_never_exceed_the_reserve(
     price = job_price(ticket, n_out)
     assert exact <= price * 1_000 < exact + 1_000
     assert price <= reserve_price(ticket)
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=40), _PRICES, st.integers(0, 40))
+def test_texts_without_a_vector_cost_nothing(lengths: list[int], price_in: int, n_out: int) -> None:
+    """Else a node could answer the first one, end the job and be paid for all."""
+    ticket = make_ticket(
+        n_in=sum(lengths),
+        max_tokens=len(lengths),
+        sampler=embedding_sampler(lengths),
+        price_in=price_in,
+        price_out=0,
+    )
+    exact = sum(lengths[:n_out]) * price_in
+    assert exact <= job_price(ticket, n_out) * 1_000 < exact + 1_000
+    whole = job_price(ticket, len(lengths))
+    assert whole == reserve_price(ticket) == -(-sum(lengths) * price_in // 1_000)
 
 
 @given(_COUNTS, _COUNTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -12,8 +13,10 @@ import trio
 
 from asgi_caller import Answer
 from assay.gateway.api_keys import add_key, revoke_key
+from assay.records import ReceiptRecord
 from assay_protocol.errors import CODES, AssayError
-from assay_protocol.messages import SubmitJob
+from assay_protocol.messages import SubmitJob, Ticket
+from assay_protocol.signing import peek
 from sdk.client_network import FakeNetwork
 from sdk.gateway_world import World, gateway
 
@@ -264,6 +267,22 @@ async def test_receipts_are_their_askers_own(autojump_clock: object, tmp_path: P
         assert (await world.http.get(path, headers=bearer(alice))).status_code == 200
         await world.http.post(CHAT, json=ASK, headers=bearer(bob))
         assert (await world.http.get(path, headers=bearer(alice))).status_code == 404
+
+
+async def test_who_knows_a_published_ticket_reads_no_prompt_of_it(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    """Rounds and the coordinator's pages publish tickets; without keys all callers are one."""
+    async with gateway(tmp_path) as world:
+        answer = await world.http.post(CHAT, json=ASK)
+        path = f"/v1/receipts/{answer.headers['x-assay-receipt']}"
+        told = (await world.http.get(path)).json()
+        record = ReceiptRecord.decode(base64.b64decode(told["record"]))
+        ticket = peek(Ticket, record.ticket).ticket.hex()
+        assert ticket in path
+        for guess in (ticket, f"{ticket}-", f"{ticket}-{'0' * 24}", path[-24:]):
+            assert (await world.http.get(f"/v1/receipts/{guess}")).status_code == 404
+            assert (await world.http.get(f"/v1/receipts/{guess}/credit")).status_code == 404
 
 
 async def test_more_than_the_gateway_may_answer_at_once(

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import trio
 
+from assay.gateway.api_keys import add_key
+from assay_protocol.errors import AssayError
 from sdk.client_network import FakeNetwork
 from sdk.gateway_world import World, gateway
 
@@ -100,12 +102,58 @@ async def test_in_the_background(autojump_clock: object, tmp_path: Path) -> None
         cancelled = await world.post(f"{PATH}/{running['id']}/cancel", {})
         assert cancelled.json()["status"] == "cancelled"
         await trio.sleep(5)
-        assert world.service.responses.running == 0
+        assert world.service.responses.running() == 0
         assert (await until(world, running["id"], "cancelled"))["id"] == running["id"]
         assert len(world.service._receipts) == 2, "what was drawn before it was cancelled is paid"
         plain = (await world.post(PATH, ASK)).json()
         refused = await world.post(f"{PATH}/{plain['id']}/cancel", {})
         assert refused.json()["error"]["code"] == "not_cancellable"
+
+
+@pytest.mark.parametrize("error", [AssayError("storage_failed"), KeyError("a fault of ours")])
+async def test_a_fault_in_the_background_ends_that_response_only(
+    autojump_clock: object, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*arguments: object) -> tuple[int, ...]:
+        raise error
+
+    async with gateway(tmp_path, responses=8) as world:
+        with monkeypatch.context() as patched:
+            patched.setattr(world.service, "prompt_tokens", fails)
+            queued = (await world.post(PATH, {**ASK, "background": True})).json()
+            failed = await until(world, queued["id"], "failed")
+        assert failed["error"]["code"] in ("storage_failed", "internal")
+        assert "ours" not in failed["error"]["message"]
+        assert (await world.post(PATH, ASK)).status_code == 200, "the gateway goes on"
+
+
+async def test_a_key_draws_no_more_at_once_in_the_background_than_it_may(
+    autojump_clock: object, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    mine, other = (
+        {"authorization": f"Bearer {add_key(keys, name, at_once=2)}"} for name in ("a", "b")
+    )
+    long = {**ASK, "background": True, "max_output_tokens": 2_000}
+    async with gateway(tmp_path, FakeNetwork(), responses=8, keys=str(keys)) as world:
+        begun = [await world.post(PATH, long, headers=mine) for _ in range(3)]
+        assert [one.status_code for one in begun] == [200, 200, 429]
+        assert begun[2].json()["error"]["code"] == "rate_limit_exceeded"
+        assert (await world.post(PATH, long, headers=other)).status_code == 200
+        for one in begun[:2]:
+            path = f"{PATH}/{one.json()['id']}"
+            assert (await world.http.get(path, headers=mine)).status_code == 200, "it may look"
+            assert (await world.http.get(path, headers=other)).status_code == 404
+            await world.http.request("DELETE", path, headers=mine)
+        assert (await world.post(PATH, long, headers=mine)).status_code == 200
+
+
+async def test_a_page_of_items_has_a_limit(autojump_clock: object, tmp_path: Path) -> None:
+    async with gateway(tmp_path, responses=1) as world:
+        path = f"{PATH}/{(await world.post(PATH, ASK)).json()['id']}/input_items"
+        for limit in ("0", "101", "-1", "x", "000000001" + "9" * 5_000):
+            answer = await world.http.get(f"{path}?limit={limit}")
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, "limit")
 
 
 async def test_items_of_other_turns(autojump_clock: object, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ class Noise:
     leaf_sd: float
     job_sd: float
 
-    def sd(self, leaves: int) -> float:
-        """Of the mean of so many leaves of one job."""
+    def sd(self, leaves: float) -> float:
+        """Of the mean of so many leaves of one job; a part of a leaf counts by its tokens."""
         return math.sqrt(self.job_sd**2 + self.leaf_sd**2 / leaves)
 
 

@@ -448,8 +448,17 @@ class Coordinator:
             price_out=listed.price_out,
             nodes=len(nodes),
             free_slots=sum(node.free_slots for node in nodes),
-            dims=_most_said([node.offers[listed.model].dims for node in nodes]),
+            dims=self._most_said(listed.model, nodes),
         )
+
+    def _most_said(self, model: bytes, nodes: list[Node]) -> int | None:
+        """What most nodes of a model say that it does, by the work they have shown: keys are free,
+        and a crowd of fresh ones must not take a model from its clients."""
+        said: Counter[int | None] = Counter()
+        for node in nodes:
+            weight = 1 + min(node.row.verified, self.policy.auditor_weight_max)
+            said[node.offers[model].dims] += weight
+        return said.most_common(1)[0][0] if said else None
 
     def _network(self, now: int) -> m.Network:
         nodes = self.registry.nodes.values()
@@ -480,11 +489,6 @@ class Coordinator:
             earned=self.ledger.balance("earned", node.key),
             escrow=self.ledger.balance("escrow", node.key),
         )
-
-
-def _most_said(dims: list[int | None]) -> int | None:
-    """What most nodes of a model say that it does: one that says otherwise misleads no client."""
-    return Counter(dims).most_common(1)[0][0] if dims else None
 
 
 def _links_secret(signer: Signer) -> bytes:

@@ -20,13 +20,13 @@ from typing import Final
 from assay_coordinator.core.calibration import Table
 from assay_coordinator.core.evidence import FAILURE, FRESH, SUSPICION, Levels, combined, whole
 from assay_coordinator.core.exactness import bits_equal
-from assay_coordinator.core.sketch_evidence import NO_SKETCHES, near, sketch_ratios
+from assay_coordinator.core.sketch_evidence import NO_SKETCHES, last_share, near, sketch_ratios
 from assay_coordinator.core.token_evidence import NO_TOKENS, token_ratios
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import unpack_logits
 from assay_protocol.leaves import Leaves, opened_root
-from assay_protocol.limits import LEAF_TOKENS
+from assay_protocol.limits import LEAF_TOKENS, SKETCH_BYTES
 from assay_protocol.messages import AuditReveal, LeavesOpened, Receipt
 from assay_protocol.sketches import check_finite, leaf_count, leaf_distances
 
@@ -148,7 +148,7 @@ def weigh(
     distances = _distances(opened, mine)
     return replace(
         found,
-        ratios=whole((*tokens, *sketch_ratios(noise, distances))),
+        ratios=whole((*tokens, *sketch_ratios(noise, distances, last_share(asked.tokens)))),
         drift=math.fsum(distances) / max(1, len(distances)),
         equal=bits_equal(receipt.class_id, bound.class_id, opened, reveal),
         raws=mine.raws,
@@ -189,7 +189,8 @@ def agree(table: Table, model: bytes, a: Finding, b: Finding) -> bool:
         return logprob_distance(a.logprobs[:least], b.logprobs[:least]) <= LOGPROB_TOLERANCE
     least = min(len(a.sketches), len(b.sketches))
     noise = table.noise(model, a.bound.class_id, b.bound.class_id)
-    return near(noise, leaf_distances(a.sketches[:least], b.sketches[:least]))
+    apart = leaf_distances(a.sketches[:least], b.sketches[:least])
+    return near(noise, apart, last_share(least // SKETCH_BYTES))
 
 
 def logprob_distance(a: tuple[float, ...], b: tuple[float, ...]) -> float:

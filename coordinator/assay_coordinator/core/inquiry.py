@@ -1,12 +1,12 @@
 """From an alarm to its end: what a node has in escrow is audited, then it is convicted or not.
 
 An alarm may be chance or one auditor's malice, so it convicts nobody. The node gets no jobs and its
-pay waits, while up to `inquiry_jobs_max` of its newest unpaid jobs are replayed whole, each until
-two auditors of different operators agree. What they find wrong is refunded one by one, so that
-an alarm costs a cheat those jobs whatever follows. With `convicting_jobs` of them wrong, or enough
-proof in sum, it is convicted (settlement.py). Otherwise it is suspended for a while, and begins
-anew in probation with its pay left to it: differing bits alone, which faulty memory can cause,
-lead no further than that.
+pay waits, while up to `inquiry_jobs_max` of its unpaid jobs (recalled.py) are replayed whole, each
+until two auditors of different operators agree. What they find wrong is refunded one by one, so
+that an alarm costs a cheat those jobs whatever follows. With `convicting_jobs` of them wrong, or
+enough proof in sum, it is convicted (settlement.py). Otherwise it is suspended for a while, and
+begins anew in probation with its pay left to it: differing bits alone, which faulty memory can
+cause, lead no further than that.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
 from assay_coordinator.core.lottery import UNDRAWN, Draw, Lottery
 from assay_coordinator.core.oversight import Oversight
 from assay_coordinator.core.policy import Policy
+from assay_coordinator.core.recalled import drawn_by_price
 from assay_coordinator.core.records import JobRow
 from assay_coordinator.core.registry import Node, Registry
 from assay_protocol.errors import AssayError
@@ -261,7 +262,7 @@ class Jobs:
         job.receipt_blob = blob
         effects = self._unreserve(now, job, job.reserved - price, "unused")
         self._close_ticket(job)
-        node.ended[ticket.model] += 1
+        node.end(ticket.model)
         if node.row.state == "convicted":
             job.move("refunded")
             job.verdict = "convicted"
@@ -356,10 +357,11 @@ class Jobs:
         return [*effects, Save(job.row())]
 
     def recall(self, node: bytes, most: int) -> list[Job]:
-        """Its newest unpaid jobs that were not drawn, to be audited now; the rest stays as it is.
+        """Unpaid jobs of it that were not drawn, to be audited now; the rest stays as it is.
         What its client wants nobody to see is not among them, nor is it drawn by the lottery."""
         undrawn = [j for j in self.unpaid(node) if j.state != "drawn" and j.verify != "none"]
-        recalled = undrawn[max(0, len(undrawn) - most) :]
+        chances = [(j, j.charged, self._entropy.keyed(b"recall", j.ticket.ticket)) for j in undrawn]
+        recalled = drawn_by_price(chances, most)
         for job in recalled:
             job.move("drawn")
             job.draw_seed = self._entropy.keyed(b"auditor", digest(job.receipt_blob))
@@ -474,9 +476,12 @@ class Jobs:
         return self._ledger.transfer(now, reserved, available, amount, reason, ticket)
 
     def _hold(self, now: int, job: Job) -> list[Effect]:
+        """Hold its pay, and pay what is due by that; nothing is while an inquiry is on."""
         queue = self._held.setdefault(_queue(job), Holdback())
         queue.add(job.ticket.ticket, job.charged)
         effects: list[Effect] = []
+        if self._registry.nodes[job.ticket.node].row.state == "inquiry":
+            return effects
         while queue.due(self._policy.holdback_jobs):
             effects += self.release(now, self.jobs[queue.take()], UNDRAWN)
         return effects

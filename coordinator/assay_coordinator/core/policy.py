@@ -59,7 +59,7 @@ class Policy:
     auditor_weight_max: int = 1_000  # passed audits beyond it make no likelier an auditor
 
     # after an alarm
-    inquiry_jobs_max: int = 64  # the newest jobs in escrow that an inquiry audits
+    inquiry_jobs_max: int = 64  # jobs in escrow that an inquiry audits
     inquiry_us: int = 3_600 * SECOND  # each of them has its verdict by then (L4)
     convicting_jobs: int = 2  # found wrong by a quorum, and the node is convicted
     suspension_us: int = 3_600 * SECOND  # without jobs, after an inquiry that proved nothing

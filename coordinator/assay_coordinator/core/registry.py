@@ -61,9 +61,15 @@ class Node:
         """Its jobs, as far as is known here: what it told last, and tickets and receipts since.
 
         A receipt may overtake the heartbeat that still counts its job, or the other way round; the
-        next heartbeat mends the one job of difference.
+        next heartbeat mends the one job of difference. Receipts of what is not counted any more, of
+        which a node may bring hundreds after a time without a session, end nothing (`end`).
         """
         return max(0, self.running + self.waiting + self.issued.total() - self.ended.total())
+
+    def end(self, model: bytes) -> None:
+        """A receipt of a job of `model` was booked."""
+        if self.load and self.load_of(model):
+            self.ended[model] += 1
 
     def load_of(self, model: bytes) -> int:
         """Its jobs of one model; all of them where the node does not tell."""

@@ -1,7 +1,8 @@
 """The JSON API: one table of what there is, from which routes and docs/dashboard.md are made.
 
 Answers are kept for two seconds, so a crowd that looks at one page costs as much as one reader;
-each has an entity tag, and who has it already is sent nothing. At most MAKING_MAX are made at once.
+each has an entity tag, and who has it already is sent nothing. At most MAKING_MAX are made at once,
+and those that are being sent have SENDING_BYTES_MAX, however slowly they are read.
 What time it is here goes beside an answer, not into it: else no answer would ever be the same.
 """
 
@@ -23,6 +24,7 @@ from assay_coordinator.dashboard import credit_views, job_views, network_views, 
 from assay_coordinator.dashboard.asked import Asked
 from assay_coordinator.dashboard.subject import Subject
 from assay_coordinator.dashboard.views import Views
+from assay_network.frames import ByteBudget
 from assay_network.logs import get_logger
 from assay_network.web_pages import SAFETY_HEADERS, etag_of, page_routes, tagged_response
 from assay_protocol.errors import AssayError
@@ -30,6 +32,7 @@ from assay_protocol.errors import AssayError
 FRESH_SECONDS: Final = 2.0
 KEPT_MAX: Final = 64  # answers
 MAKING_MAX: Final = 32
+SENDING_BYTES_MAX: Final = 128 << 20  # of answers under way: a bundle may have 64 MiB
 JSON: Final = "application/json"
 BYTES: Final = "application/octet-stream"
 CLOCK_HEADER: Final = "x-assay-now"  # microseconds since the epoch
@@ -47,6 +50,7 @@ STATUS: Final[Mapping[str, int]] = {
 _PAGES: Final = {"/": "dashboard/index.html"}
 _LIMIT: Final = {"limit": "items of a page, 1 to 200; 50 if left out", "after": "`next` of a page"}
 
+_Name = tuple[str, bytes]  # path and query
 log = get_logger("dashboard")
 
 
@@ -151,8 +155,8 @@ class Answers:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._kept: OrderedDict[str, tuple[float, bytes, str]] = OrderedDict()
-        self._making = 0
+        self._kept: OrderedDict[_Name, tuple[float, bytes, str]] = OrderedDict()
+        self._making, self._sending = 0, ByteBudget(SENDING_BYTES_MAX)
 
     def of(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         """What answers requests for one path."""
@@ -165,14 +169,15 @@ class Answers:
             kind = BYTES if endpoint.view is credit_views.bundle else JSON
             response = tagged_response(request, content, etag, kind)
             response.headers[CLOCK_HEADER] = str(self._views.subject.clock())
-            return response
+            return _Sent(response, self._sending)
 
         return answer
 
     async def _content(self, endpoint: Endpoint, request: Request) -> tuple[bytes, str]:
         asked = Asked(request.path_params, request.query_params.multi_items())
         asked.check(endpoint.query)
-        name = f"{request.url.path}?{request.url.query}"
+        # Not `request.url`: a caller writes part of that, in Host.
+        name = request.scope["path"], request.scope["query_string"]
         made_at, content, etag = self._kept.get(name, (-math.inf, b"", ""))
         if trio.current_time() - made_at < FRESH_SECONDS:
             return content, etag
@@ -190,11 +195,31 @@ class Answers:
         self._keep(name, content, etag)
         return content, etag
 
-    def _keep(self, name: str, content: bytes, etag: str) -> None:
+    def _keep(self, name: _Name, content: bytes, etag: str) -> None:
         self._kept.pop(name, None)
         self._kept[name] = (trio.current_time(), content, etag)
         while len(self._kept) > KEPT_MAX:
             self._kept.popitem(last=False)
+
+
+class _Sent(Response):
+    """A response that holds its share of `budget` until it was sent; "busy" if there is none."""
+
+    def __init__(self, whole: Response, budget: ByteBudget) -> None:
+        self._whole, self._budget = whole, budget
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        size = len(self._whole.body)
+        try:
+            self._budget.take(size)
+        except AssayError:
+            busy = AssayError("busy", "too much is being sent", retry_after_ms=1_000)
+            await refused(busy)(scope, receive, send)
+            return
+        try:
+            await self._whole(scope, receive, send)
+        finally:
+            self._budget.give_back(size)
 
 
 def refused(error: AssayError) -> Response:

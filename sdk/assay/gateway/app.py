@@ -33,7 +33,7 @@ from assay.gateway import (
 from assay.gateway.admission import ANYBODY, Admission
 from assay.gateway.api_keys import ApiKeys
 from assay.gateway.bodies import Bodies
-from assay.gateway.door import OPEN_PATHS, Door
+from assay.gateway.door import Door
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Exchange, Handle
 from assay.gateway.router import Router as RequestRouter
@@ -44,6 +44,7 @@ from assay.gateway.usage import Usage
 from assay.routing.core.plans import Routes
 from assay.routing.file import read_routes
 from assay.tracing import Follow, JobTraces
+from assay_network.http_guard import OPEN_PATHS
 from assay_network.http_listener import listener_url, listening_socket
 from assay_network.http_server import serve_http
 from assay_network.logs import get_logger

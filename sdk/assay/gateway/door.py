@@ -7,7 +7,6 @@ and a line in the log that names its kind, never its text. No prompt, key or tok
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 from collections.abc import Collection, Mapping
@@ -21,11 +20,11 @@ from assay.gateway.admission import Admission
 from assay.gateway.bodies import Bodies, announced_bytes
 from assay.gateway.event_stream import Receive, Send
 from assay.gateway.exchange import Gone, header, send_json
-from assay.gateway.refusal import Refusal, refusal_of
+from assay.gateway.refusal import Refusal, fault, refusal_of
+from assay_network.http_guard import OPEN_PATHS, is_own_name
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 REST_BYTES_MAX: Final = 1 << 20  # of a refused request's body
 REST_SECONDS: Final = 1.0
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
@@ -72,15 +71,14 @@ class Door:
             await answer.refuse(Refusal(error.status_code, code, said), path, error.headers or {})
         except Exception as error:  # one request's fault must not end the others
             _log.error("request_failed", error=type(error).__name__, request=answer.request_id)
-            fault = Refusal(500, "internal", "a fault of the gateway; see its log")
-            await answer.refuse(fault, path)
+            await answer.refuse(fault(), path)
 
     async def _serve(self, scope: Any, receive: Receive, answer: _Answer) -> None:
         scope["app"] = self  # so that the router raises what it does not find
         if scope["path"] in self._open_paths:
             await self._router(scope, receive, answer.send)
             return
-        if self._names_checked and not _is_own_name(header(scope, b"host")):
+        if self._names_checked and not is_own_name(header(scope, b"host")):
             raise Refusal(
                 421, "misdirected_request", "call this gateway by localhost or an address"
             )
@@ -152,14 +150,3 @@ def _key(scope: Any) -> str | None:
     if kind.lower() == "bearer" and given.strip():
         return given.strip()
     return header(scope, b"x-api-key") or None
-
-
-def _is_own_name(host: str) -> bool:
-    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    if name.lower() == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True

@@ -8,8 +8,10 @@ caller's key.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from assay.direct import AsyncClient
     from assay.records import ReceiptRecord
     from assay_protocol.logprobs import TokenLogprobs
+
+_NAMING: Final = secrets.token_bytes(32)  # of receipts, which a gateway forgets when it ends
 
 
 AT_ONCE_MAX: Final = 8  # answers of one request that are drawn at the same time
@@ -245,8 +249,13 @@ class Generation:
 
 
 def receipt_id(record: ReceiptRecord) -> str:
-    """What a receipt is asked for by: its ticket, in hex."""
-    return peek(Ticket, record.ticket).ticket.hex()
+    """What a receipt is asked for by: its ticket in hex, and a name that follows from it here only.
+
+    Rounds publish tickets, a record holds prompt and answer, and where no key is asked for nothing
+    else tells one caller from another.
+    """
+    ticket = peek(Ticket, record.ticket).ticket
+    return f"{ticket.hex()}-{blake2b(ticket, key=_NAMING, digest_size=12).hexdigest()}"
 
 
 def _room(model: Model, prompt: tuple[int, ...], asked: Asked) -> int:

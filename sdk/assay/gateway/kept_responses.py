@@ -54,9 +54,10 @@ class KeptResponses:
     def remove(self, name: str) -> None:
         self._forget(self.by_id.pop(name))
 
-    @property
-    def running(self) -> int:
-        return sum(kept.scope is not None for kept in self.by_id.values())
+    def running(self, caller: str | None = None) -> int:
+        """How many are drawn in the background, of all callers or of one."""
+        drawn = (kept for kept in self.by_id.values() if kept.scope is not None)
+        return sum(caller is None or kept.caller == caller for kept in drawn)
 
     def _forget(self, kept: Kept) -> None:
         self.bytes -= kept.size

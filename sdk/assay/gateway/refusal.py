@@ -133,6 +133,11 @@ def unsupported(param: str, message: str) -> Refusal:
     return Refusal(400, "unsupported_parameter", message, param=param)
 
 
+def fault() -> Refusal:
+    """What is told of a fault of ours; the log names its kind."""
+    return Refusal(500, "internal", "a fault of the gateway; see its log")
+
+
 def refusal_of(error: AssayError, *, charged: bool = False) -> Refusal:
     """The network's failure as the caller of the gateway gets it."""
     status, code = _STATUS.get(error.code, (502, error.code))

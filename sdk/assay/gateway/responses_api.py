@@ -15,13 +15,17 @@ import trio
 
 from assay.gateway.exchange import Exchange
 from assay.gateway.kept_responses import Kept
-from assay.gateway.refusal import Refusal, invalid
+from assay.gateway.refusal import Refusal, fault, invalid, refusal_of
 from assay.gateway.responses_request import ResponseRequest, read_response_request
 from assay.gateway.responses_words import ResponseWords
+from assay_network.logs import get_logger
+from assay_protocol.errors import AssayError
 
 BACKGROUND_MAX: Final = 64  # drawn at once for nobody who waits
 PAGE_MAX: Final = 100
 QUERY_FIELDS_MAX: Final = 16
+LIMIT_DIGITS_MAX: Final = 3
+_log = get_logger("gateway")
 
 
 async def create(exchange: Exchange) -> None:
@@ -79,7 +83,8 @@ async def input_items(exchange: Exchange) -> None:
     if query.get("order", "desc") == "desc":
         items.reverse()
     limit = query.get("limit", "20")
-    if not (limit.isascii() and limit.isdecimal() and 1 <= int(limit[:9]) <= PAGE_MAX):
+    number = limit.isascii() and limit.isdecimal() and len(limit) <= LIMIT_DIGITS_MAX
+    if not (number and 1 <= int(limit) <= PAGE_MAX):
         raise invalid("limit", f"limit must be from 1 to {PAGE_MAX}")
     if (after := query.get("after")) is not None:
         places = [index for index, item in enumerate(items) if item["id"] == after]
@@ -112,9 +117,13 @@ def _continued(exchange: Exchange, request: ResponseRequest) -> ResponseRequest:
 def _begin_background(
     exchange: Exchange, request: ResponseRequest, words: ResponseWords
 ) -> dict[str, Any]:
-    service = exchange.service
-    if service.responses.running >= BACKGROUND_MAX:
+    service, at_once = exchange.service, exchange.caller.at_once
+    if service.responses.running() >= BACKGROUND_MAX:
         raise Refusal(503, "busy", "too many responses are drawn in the background")
+    # Beside its requests, with which it looks at them.
+    if at_once and service.responses.running(exchange.caller.name) >= at_once:
+        said = f"at most {at_once} at once in the background"
+        raise Refusal(429, "rate_limit_exceeded", said)
     kept = _kept(exchange, request, words.body("queued"))
     kept.scope = trio.CancelScope()
 
@@ -125,6 +134,12 @@ def _begin_background(
                 kept.chat = [*request.chat, *_said(kept.body)]
             except Refusal as refusal:
                 kept.body = words.failure(refusal)
+            except AssayError as error:
+                kept.body = words.failure(refusal_of(error))
+            except Exception as error:  # one response's fault must not end the gateway
+                kind, name = type(error).__name__, kept.body["id"]
+                _log.error("response_failed", error=kind, response=name)
+                kept.body = words.failure(fault())
         kept.scope = None
 
     service.responses.add(kept)

@@ -60,6 +60,14 @@ def test_texts_go_to_nodes_that_embed_and_are_charged_by_their_tokens() -> None:
     assert [one.dims for one in models] == [None], "of two that disagree the first is believed"
 
 
+def test_a_crowd_of_fresh_keys_does_not_say_what_a_model_does() -> None:
+    world, keys = worlds(one=None, two=384, three=384, four=384)
+    assert world.call(CLIENT.public_key, m.GetModels()).models[0].dims == 384
+    known = world.coordinator.registry.nodes[keys["one"]]
+    known.row = replace(known.row, verified=8)
+    assert world.call(CLIENT.public_key, m.GetModels()).models[0].dims is None
+
+
 def test_a_model_that_does_the_other_thing_is_said_to() -> None:
     world, _ = worlds(draws=None)
     assert asked(world).code == "task_refused"

@@ -173,15 +173,17 @@ def test_with_nobody_to_ask_an_inquiry_ends_and_convicts_nobody() -> None:
     check_all(world)
 
 
-def test_only_the_newest_are_audited_and_the_rest_stays_held() -> None:
+def test_only_so_many_are_audited_and_the_rest_stays_held() -> None:
     a, b, c = node(10), node(11), node(12)
     world = proven_world(a, b, c, inquiry_jobs_max=2)
     held = _held(world, a)
     raise_alarm(world, a)
-    assert _held(world, a) == held[:-2]
+    left = _held(world, a)
+    assert len(left) == len(held) - 2
+    assert left == [ticket for ticket in held if ticket in left]
     for _ in range(POLICY.holdback_epochs + 1):
         world.call(OPERATOR.public_key, m.CloseEpoch())
-    assert _held(world, a) == held[:-2], "no epoch pays it during the inquiry"
+    assert _held(world, a) == left, "no epoch pays it during the inquiry"
     world.settle()
     assert world.row(a).state == "suspended"
     check_all(world)

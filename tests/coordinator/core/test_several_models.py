@@ -82,13 +82,29 @@ def test_a_booked_receipt_ends_its_job_before_the_next_heartbeat() -> None:
     scheduler, registry, [one] = scheduler_of(1)
     registry.heartbeat(one, load(jobs=2, others=2), 10**9)
     assert not picks(scheduler, OTHER)
-    one.ended[OTHER] += 1
+    one.end(OTHER)
     assert picks(scheduler, OTHER)
     assert (one.load, one.load_of(MODEL), one.load_of(OTHER)) == (3, 2, 1)
-    one.ended[OTHER] += 4  # of jobs the heartbeat did not count any more
-    assert (one.load, one.load_of(MODEL), one.load_of(OTHER)) == (0, 2, 0)
+    for _ in range(4):  # of jobs the heartbeat did not count any more
+        one.end(OTHER)
+    assert (one.load, one.load_of(MODEL), one.load_of(OTHER)) == (2, 2, 0)
     registry.heartbeat(one, load(0, 2), 10**9)
     assert (one.load, one.load_of(OTHER)) == (2, 2)
+
+
+def test_receipts_of_an_earlier_session_make_no_room_for_more_than_there_is() -> None:
+    """A node comes back, brings hundreds of receipts, and is given tickets before it tells its
+    load again."""
+    _, registry, [one] = scheduler_of(1)
+    registry.heartbeat(one, load(0, 0), 10**9)
+    for _ in range(300):
+        one.end(MODEL)
+    one.issued[MODEL] += 3
+    assert (one.load, one.load_of(MODEL)) == (3, 3)
+    registry.heartbeat(one, heartbeat(running=0), 10**9)  # and does not tell its models apart
+    one.end(MODEL)
+    one.issued[OTHER] += 1
+    assert (one.load, one.load_of(MODEL)) == (1, 1)
 
 
 def test_a_node_that_does_not_tell_its_models_apart_is_held_to_all_its_jobs() -> None:

@@ -11,6 +11,7 @@ from assay_coordinator.core.calibration import Noise
 from assay_coordinator.core.sketch_evidence import (
     NO_SKETCHES,
     SHIFTS,
+    last_share,
     near,
     sketch_ratios,
 )
@@ -63,3 +64,24 @@ def test_two_auditors_are_near_where_honest_noise_explains_it() -> None:
     assert near(NOISE, [0.14] * 6)
     assert not near(NOISE, [0.2] * 6)
     assert not near(NOISE, [math.inf])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 4, 17, 40])
+def test_a_leaf_of_few_tokens_says_as_little_as_they_do(tokens: int) -> None:
+    """Honest jobs of one token each: their distances scatter four times as much as whole leaves',
+    and made honest nodes convicts by a table that was fitted from whole ones."""
+    rng, last = np.random.default_rng(tokens), last_share(tokens)
+    whole, spread = (tokens - 1) // 16, NOISE.leaf_sd * math.sqrt(1 / last)
+    found = []
+    for _ in range(4_000):
+        mean = NOISE.drift + NOISE.job_sd * rng.standard_normal()
+        leaves = [*(mean + NOISE.leaf_sd * rng.standard_normal(whole))]
+        leaves.append(mean + spread * rng.standard_normal())
+        found.append(sketch_ratios(NOISE, [abs(one) for one in leaves], last))
+    assert (np.exp(np.array(found)).mean(axis=0) < 2).all()
+    assert not near(NOISE, [1.2] * (whole + 1), last), "liars agree no more than before"
+
+
+def test_the_last_leaf_s_share() -> None:
+    assert [last_share(n) for n in (1, 8, 16, 17, 32)] == [1 / 16, 0.5, 1.0, 1 / 16, 1.0]
+    assert sketch_ratios(NOISE, [0.2, 0.3], 1.0) == sketch_ratios(NOISE, [0.2, 0.3])

@@ -372,3 +372,46 @@ async def test_too_many_at_once_are_told_to_come_again(
     assert {answer.headers["retry-after"] for answer in busy} == {"1"}
     assert {answer.json()["error"]["code"] for answer in busy} == {"busy"}
     assert (await caller.get("/api/jobs?limit=1")).status_code == 200
+
+
+async def test_no_host_makes_one_path_s_answer_another_s(caller: Caller) -> None:
+    """With Starlette 1.0 `request.url` holds what a caller writes in Host, and was the name under
+    which an answer is kept."""
+    asked = await caller.get("/api/models", headers={"host": "x/api/network#"})
+    assert asked.status_code == 200
+    assert "coordinator" in await told(caller, "/api/network")
+
+
+async def test_what_is_read_slowly_has_a_bound(
+    world: LivedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand connections may each ask for a bundle, and read none of it for a minute."""
+    monkeypatch.setattr(routes_module, "SENDING_BYTES_MAX", 20_000)
+    app: Any = Starlette(routes=dashboard_routes(world.subject()))
+    account = world.honest[1].key.hex()
+    path, statuses, read = f"/api/credit/{account}/bundle", [], trio.Event()
+
+    async def ask(done: trio.Event) -> None:
+        async def receive() -> Any:
+            await trio.sleep_forever()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+            else:
+                done.set()
+                await read.wait()
+
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+        await app(scope, receive, send)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(12):
+            done = trio.Event()
+            nursery.start_soon(ask, done)
+            with trio.move_on_after(5):
+                await done.wait()
+        assert 503 in statuses
+        assert statuses[0] == 200
+        read.set()
+    assert (await Caller(app).get(path)).status_code == 200, "and it is free again"

@@ -25,31 +25,54 @@ const MIX = [
 // The hash of `data`, `size` bytes long (at most 64); `person` is a text of at most 16 ASCII
 // characters, `key` has at most 64 bytes.
 export function blake2b(data, person = "", { key = null, size = DIGEST_BYTES } = {}) {
-  return key === null ? hash(data, person, 0, size) : hash(keyed(key, data), person, key.length, size);
-}
-
-// A key is the first block.
-function keyed(key, data) {
-  const whole = new Uint8Array(BLOCK_BYTES + data.length);
-  whole.set(key);
-  whole.set(data, BLOCK_BYTES);
-  return whole;
-}
-
-function hash(data, person, keySize, size) {
-  const state = begin(person, keySize, size);
-  const words = new Uint32Array(32);
-  const last = Math.max(0, Math.ceil(data.length / BLOCK_BYTES) - 1) * BLOCK_BYTES;
-  for (let at = 0; at <= last; at += BLOCK_BYTES) {
+  const hash = new Blake2b(person, { keySize: key === null ? 0 : key.length, size });
+  if (key !== null) { // it is the first block
     const block = new Uint8Array(BLOCK_BYTES);
-    block.set(data.subarray(at, at + BLOCK_BYTES));
-    const view = new DataView(block.buffer);
-    for (let i = 0; i < 32; i += 1) words[i] = view.getUint32(4 * i, true);
-    compress(state, words, Math.min(at + BLOCK_BYTES, data.length), at === last);
+    block.set(key);
+    hash.update(block);
   }
-  const digest = new DataView(new ArrayBuffer(size));
-  for (let i = 0; i < size / 4; i += 1) digest.setUint32(4 * i, state[i], true);
-  return new Uint8Array(digest.buffer);
+  hash.update(data);
+  return hash.digest();
+}
+
+// A hash that data is added to in pieces, and that can be read in between.
+export class Blake2b {
+  constructor(person = "", { keySize = 0, size = DIGEST_BYTES } = {}) {
+    this.size = size;
+    this.state = begin(person, keySize, size);
+    this.block = new Uint8Array(BLOCK_BYTES);
+    this.filled = 0; // of the block: a full one waits, since the last one is hashed as such
+    this.count = 0;
+  }
+
+  update(data) {
+    for (let at = 0; at < data.length;) {
+      if (this.filled === BLOCK_BYTES) {
+        compress(this.state, wordsOf(this.block), this.count, false);
+        this.filled = 0;
+      }
+      const piece = data.subarray(at, at + BLOCK_BYTES - this.filled);
+      this.block.set(piece, this.filled);
+      this.filled += piece.length;
+      this.count += piece.length;
+      at += piece.length;
+    }
+    return this;
+  }
+
+  // Of all that was added until now.
+  digest() {
+    const state = this.state.slice();
+    compress(state, wordsOf(this.block.fill(0, this.filled)), this.count, true);
+    const digest = new DataView(new ArrayBuffer(this.size));
+    for (let i = 0; i < this.size / 4; i += 1) digest.setUint32(4 * i, state[i], true);
+    return new Uint8Array(digest.buffer);
+  }
+}
+
+function wordsOf(block) {
+  const view = new DataView(block.buffer);
+  return Uint32Array.from({ length: BLOCK_BYTES / 4 }, (_, i) => view.getUint32(4 * i, true));
 }
 
 // The state before any data: the parameters (lengths, one leaf; the person in the last two words)

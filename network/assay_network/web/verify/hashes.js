@@ -1,6 +1,6 @@
 // The hashes that bind a job, as protocol/spec/04-signing-and-hashes.md has them.
 
-import { blake2b } from "./blake2b.js";
+import { blake2b, Blake2b } from "./blake2b.js";
 import { concat, littleEndian32 } from "./bytes.js";
 
 export const promptHash = (nonce, prompt) => framed("assay prompt", nonce, prompt);
@@ -8,9 +8,14 @@ export const grammarHash = (nonce, grammar) => framed("assay grammar", nonce, gr
 export const nonceCommitment = (nonce) => framed("assay nonce", nonce);
 export const jobSeed = (seedTicket, nonce) => framed("assay seed", seedTicket, nonce);
 
-// Of a whole answer: packed tokens, without lengths, since a node takes it at every count.
+// Of a whole answer: packed tokens or vectors, without lengths, since a node takes it at every count.
 export function outputHash(ticket, nonce, output) {
-  return blake2b(concat([ticket, nonce, output]), "assay output");
+  return runningHash(ticket, nonce).update(output).digest();
+}
+
+// The same of an answer that comes in pieces.
+export function runningHash(ticket, nonce) {
+  return new Blake2b("assay output").update(ticket).update(nonce);
 }
 
 // Of all logprobs of a prompt that a node told, packed.

@@ -4,7 +4,7 @@
 import { blake2b } from "./blake2b.js";
 import { littleEndian32 } from "./bytes.js";
 import { require } from "./errors.js";
-import { framed, jobSeed, outputHash } from "./hashes.js";
+import { framed, jobSeed, runningHash } from "./hashes.js";
 
 const FLOAT_BYTES = 4;
 const DIMS_MAX = 16_384;
@@ -15,7 +15,7 @@ const PAIRS = 8;
 const STEPS = 127;
 
 // Throws ProtocolError unless `output` is `count` vectors, each of the length 1.
-export function checkVectors(output, count) {
+function checkVectors(output, count) {
   if (count === 0) {
     require(output.length === 0, "vectors must be whole");
     return;
@@ -29,16 +29,18 @@ export function checkVectors(output, count) {
   }
 }
 
-// The root that a receipt of this class has over `count` vectors, which checkVectors let pass.
-export function vectorsRoot(ticket, nonce, classId, output, count) {
-  const bare = count > 0 && classId.endsWith("/L"); // their leaves hold logprobs, and here are none
-  require(!bare, "leaves and logits do not match in number");
+// What a receipt binds of `count` vectors of a ticket's job: { root, output }, the latter their hash.
+// Throws ProtocolError as checkVectors does. Megabytes are read and hashed here: once for a record.
+export function bound(ticket, nonce, output, count) {
+  checkVectors(output, count);
   const seed = jobSeed(ticket.seed_ticket, nonce);
+  const running = runningHash(ticket.ticket, nonce);
   const leaves = [];
   for (let first = 0; first < count; first += LEAF_VECTORS) {
     const next = Math.min(first + LEAF_VECTORS, count);
-    const end = outputHash(ticket.ticket, nonce, rows(output, count, 0, next));
-    const raw = framed("assay vectors", nonce, rows(output, count, first, next));
+    const vectors = rows(output, count, first, next);
+    const end = running.update(vectors).digest();
+    const raw = framed("assay vectors", nonce, vectors);
     const sketches = new Uint8Array(SKETCH_BYTES * (next - first));
     for (let i = first; i < next; i += 1) {
       const sketch = vectorSketch(rows(output, count, i, i + 1), seed, i);
@@ -46,7 +48,8 @@ export function vectorsRoot(ticket, nonce, classId, output, count) {
     }
     leaves.push(framed("assay leaf", littleEndian32(leaves.length), end, raw, sketches));
   }
-  return framed("assay branch", littleEndian32(count), merkle(leaves));
+  const root = framed("assay branch", littleEndian32(count), merkle(leaves));
+  return { root, output: running.digest() };
 }
 
 // Eight differences of the vector's numbers at places that the seed picks, in steps of their
