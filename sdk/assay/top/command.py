@@ -29,6 +29,7 @@ from assay.top.reading import (
     new_web,
     node_place,
     page_root,
+    passwords,
 )
 from assay_protocol.errors import AssayError
 
@@ -68,6 +69,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--node", action="append", default=[], metavar="WHERE", help=where)
     door = "URL or HOST:PORT of a coordinator's dashboard (coordinator start --http)"
     top.add_argument("--coordinator", metavar="URL", help=door)
+    secret = "its file (mode 0600), where pages ask for one; WHERE= if several are watched"
+    top.add_argument("--password", action="append", default=[], metavar="[WHERE=]FILE", help=secret)
     top.add_argument("--interval", type=_interval, default=INTERVAL_SECONDS, metavar="SECONDS")
     top.add_argument("--count", type=_count, help="end after so many, printed as lines or JSON")
     top.add_argument("--plain", action="store_true", help="lines, as without a terminal")
@@ -81,6 +84,7 @@ class Watched:
 
     nodes: tuple[NodePlace, ...]
     coordinator: str | None
+    password: str = field(repr=False)  # of the coordinator's pages
     board: Board = field(compare=False)
 
     @classmethod
@@ -92,8 +96,11 @@ class Watched:
             names = [_local_folder()]
         if len(names) > NODES_MAX:
             raise AssayError("config_invalid", f"--node can be given {NODES_MAX} times")
-        nodes = tuple(map(node_place, names))
-        return cls(nodes, coordinator, Board(names, coordinator))
+        told = [*names, *([options.coordinator] if coordinator else [])]
+        secrets = passwords(options.password, told)
+        nodes = tuple(node_place(name, secrets.get(name, "")) for name in names)
+        secret = secrets.get(options.coordinator or "", "")
+        return cls(nodes, coordinator, secret, Board(names, coordinator))
 
     async def look(self, web: httpx.AsyncClient) -> Picture:
         """Ask everybody at once. Ends within reading.LOOK_SECONDS."""
@@ -105,7 +112,7 @@ class Watched:
 
         async def all_nodes(url: str) -> None:
             nonlocal network
-            network = await look_at_network(web, url)
+            network = await look_at_network(web, url, self.password)
 
         async with anyio.create_task_group() as group:
             for index, place in enumerate(self.nodes):

@@ -20,6 +20,7 @@ from assay.top.reading import (
     new_web,
     node_place,
     page_root,
+    passwords,
 )
 from assay_protocol.errors import AssayError
 from sdk.top.top_cases import pages, status
@@ -44,6 +45,41 @@ async def test_a_node_is_read_by_its_pages() -> None:
     assert (look.fault, look.reasons, look.from_file) == ("", ("busy",), False)
     assert look.status == status()
     assert "assay_generation_tokens_total 100" in look.metrics
+
+
+async def test_a_password_goes_to_the_pages_it_is_of_and_to_no_other() -> None:
+    told: list[tuple[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told.append((request.url.host, request.headers.get("authorization", "")))
+        return httpx.Response(404, stream=httpx.ByteStream(b""))
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as web:
+        await look_at_node(web, node_place("one:9101", "a-password-of-one"))
+        await look_at_node(web, node_place("two:9101"))
+        await look_at_network(web, "http://door", "a-password-of-the-door")
+    assert set(told) == {
+        ("one", "Bearer a-password-of-one"),
+        ("two", ""),
+        ("door", "Bearer a-password-of-the-door"),
+    }
+
+
+def test_a_password_is_read_from_a_file_that_is_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("sixteen-letters!\n")
+    with pytest.raises(AssayError) as seen_by_others:
+        passwords([str(file)], ["one"])
+    assert seen_by_others.value.code == "key_permissions"
+    file.chmod(0o600)
+    assert passwords([str(file)], ["one"]) == {"one": "sixteen-letters!"}
+    assert passwords([f"two={file}"], ["one", "two"]) == {"two": "sixteen-letters!"}
+    for wrong, names in ((f"{file}", ["one", "two"]), (f"three={file}", ["one"])):
+        with pytest.raises(AssayError, match="WHERE"):
+            passwords([wrong], names)
+    file.write_bytes(b"\xff" * 20)
+    with pytest.raises(AssayError, match="no password"):
+        passwords([str(file)], ["one"])
 
 
 async def test_an_older_node_has_no_status_page() -> None:
