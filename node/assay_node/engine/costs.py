@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 ROWS_MAX: Final = 256  # passes of more rows are not learned from
+SECONDS_LEAST: Final = 1e-9  # shorter, and a clock tells it from nothing no more
 _SCALE_SHARE: Final = 0.2  # of what was mispredicted, the scale takes so much at once,
 _ROWS_SHARE: Final = 0.1  # and so much those rows, or more while they were seen seldom
 _RATIO_MAX: Final = 2.0  # the most that one decode may be off: others use the machine, too;
@@ -63,7 +64,7 @@ class DecodeCosts:
 
     def took(self, rows: Sequence[int], seconds: float) -> None:
         """Learn that these passes together took so long."""
-        if seconds <= 0.0 or max(rows) > ROWS_MAX:
+        if seconds < SECONDS_LEAST or max(rows) > ROWS_MAX:
             return
         if not self.known:
             self._scale = seconds / sum(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from assay_node.engine.costs import ROWS_MAX, DecodeCosts, passes
@@ -82,6 +82,7 @@ def test_one_disturbed_decode_hardly_counts() -> None:
     assert costs.seconds([1]) < 0.05
 
 
+@example([([1, 1], 5e-324)])
 @given(
     st.lists(
         st.tuples(
