@@ -171,7 +171,7 @@ def _langchain(said: str, folder: Path) -> None:
     assert called is not None
     assert len(ast.literal_eval(called[1])["word"]) == int(called[2])
     assert _value(r"tokens of the last answer: (\d+)", said) > 0
-    assert re.search(r"^its receipt: [0-9a-f]{32}$", said, re.MULTILINE)
+    assert re.search(r"^its receipt: [0-9a-f]{32}-[0-9a-f]{24}$", said, re.MULTILINE)
 
 
 def _rag(said: str, folder: Path) -> None:

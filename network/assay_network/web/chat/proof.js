@@ -230,7 +230,7 @@ async function recordOf(id, key) {
   const told = await ask(`/v1/receipts/${encodeURIComponent(id)}`, key);
   const encoded = unbase64(told.record) ?? new Uint8Array();
   const record = { ...readRecord(encoded), encoded };
-  if (hex(read(record).ticket.ticket) !== id) {
+  if (hex(read(record).ticket.ticket) !== id.split("-")[0]) {
     throw new ProtocolError("receipt_mismatch", "the gateway gave the receipt of another ticket");
   }
   return record;
