@@ -137,7 +137,8 @@ def _openai(said: str, folder: Path) -> None:
     assert streamed is not None
     assert streamed[1].strip()
     assert 0 < int(streamed[2]) <= 48
-    assert [len(bytes.fromhex(name)) for name in ast.literal_eval(streamed[3])] == [16]
+    (receipt,) = ast.literal_eval(streamed[3])
+    assert [len(bytes.fromhex(part)) for part in receipt.split("-")] == [16, 12]
     sky = _value("JSON: (.*)", said)
     assert set(sky) == {"colour", "reason"}
     assert sky["colour"] in {"blue", "grey", "red"}
