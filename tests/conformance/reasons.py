@@ -18,15 +18,6 @@ NO_CALL: Final = (
     "does; the simulated model calls, and the test passes"
 )
 
-NO_ANNOTATIONS: Final = (
-    "an earlier answer's text is taken without `annotations`, which the document demands; they "
-    "change nothing here"
-)
-
-NULLS: Final = (
-    "`null` is as good as absent, also within a message (`name`), where the document has no null"
-)
-
 # (suite, test) -> reason
 FAILED: Final[dict[tuple[str, str], str]] = {
     ("llm-comply openai-chat", "chat-image-input"): NO_EYES,
@@ -38,6 +29,4 @@ FAILED: Final[dict[tuple[str, str], str]] = {
     ("langchain-tests responses", "TestResponses.test_json_mode"): NO_KEYS,
     ("langchain-tests responses", "TestResponses.test_agent_loop[model0]"): NO_CALL,
     ("langchain-tests responses", "TestResponses.test_agent_loop[model1]"): NO_CALL,
-    ("schemathesis", "POST /chat/completions"): NULLS,
-    ("schemathesis", "POST /responses"): NO_ANNOTATIONS,
 }

@@ -86,7 +86,7 @@ async def assay(folder: Path) -> AsyncIterator[Subject]:
         url = await start_gateway(network, "--keys", str(folder / "keys"), "--responses", "256")
         base = f"{url}/v1"
         yield Subject(
-            "assay", "this tree", base, key, MODEL, base, EMBEDDING_MODEL, TEST_MODEL_PATH
+            "assay", "this tree", base, key, MODEL, base, EMBEDDING_MODEL, weights=TEST_MODEL_PATH
         )
 
 
@@ -142,7 +142,14 @@ async def llama_server(folder: Path) -> AsyncIterator[Subject]:
         base, embeddings = (f"http://127.0.0.1:{port}/v1" for port in ports)
         told = _llama_version()
         yield Subject(
-            "llama-server", told, base, key, MODEL, embeddings, EMBEDDING_MODEL, TEST_MODEL_PATH
+            "llama-server",
+            told,
+            base,
+            key,
+            MODEL,
+            embeddings,
+            EMBEDDING_MODEL,
+            weights=TEST_MODEL_PATH,
         )
 
 
@@ -164,7 +171,14 @@ async def llama_cpp_python(folder: Path) -> AsyncIterator[Subject]:
         version = LLAMA_CPP_PYTHON.version("llama_cpp_python")
         base = f"http://127.0.0.1:{port}/v1"
         yield Subject(
-            "llama-cpp-python", version, base, key, MODEL, base, EMBEDDING_MODEL, TEST_MODEL_PATH
+            "llama-cpp-python",
+            version,
+            base,
+            key,
+            MODEL,
+            base,
+            EMBEDDING_MODEL,
+            weights=TEST_MODEL_PATH,
         )
 
 
