@@ -102,15 +102,19 @@ def test_llama_cpps_own_cases(vocabulary: tuple[ModelCard, Pair]) -> None:
 
 def test_pieces_and_ends_are_those_of_llama_cpp(vocabulary: tuple[ModelCard, Pair]) -> None:
     card, (_, reference) = vocabulary
+    every = 1 if card.n_vocab < 70_000 else 9
     wrong = [
         token
         for token, piece in enumerate(card.pieces)
-        if reference.piece(token) != piece
+        if (token % every == 0 or card.token_types[token] != TokenType.NORMAL)
+        and reference.piece(token) != piece
         # Written with what stands for no byte: llama.cpp shows "[UNK_BYTE_...]".
         and not (card.token_types[token] == TokenType.UNUSED and card.tokenizer_model == "gpt2")
     ]
     assert wrong == []
-    assert tuple(i for i in range(card.n_vocab) if reference.ends(i)) == card.eog
+    ends = [i for i in range(0, card.n_vocab, every) if reference.ends(i)]
+    assert ends == [i for i in card.eog if i % every == 0]
+    assert all(reference.ends(i) for i in card.eog)
 
 
 def test_a_text_begins_as_llama_cpp_begins_it(vocabulary: tuple[ModelCard, Pair]) -> None:
@@ -119,27 +123,30 @@ def test_a_text_begins_as_llama_cpp_begins_it(vocabulary: tuple[ModelCard, Pair]
         assert ours.encode(text, bos=True) == reference.encode(text, True, whole=True)
 
 
-@pytest.fixture(scope="module")
+@cache
 def gpt2() -> ModelCard:
     return build_card(file_of("gpt-2"), name="gpt-2", price_in=1, price_out=1)
 
 
+@cache
+def named(first: str) -> Tokenizer:
+    """GPT-2's vocabulary, cut as all the names of one family cut it."""
+    return Tokenizer.from_card(replace(gpt2(), tokenizer_pre=first))
+
+
 @pytest.mark.parametrize("pre", sorted(WORD_RULES))
-def test_words_are_cut_as_llama_cpp_cuts_them(pre: str, gpt2: ModelCard, tmp_path: Path) -> None:
-    ours = Tokenizer.from_card(replace(gpt2, tokenizer_pre=pre))
+def test_words_are_cut_as_llama_cpp_cuts_them(pre: str, tmp_path: Path) -> None:
+    first = first_of_family(pre)
     with opened(with_pre(file_of("gpt-2"), pre, tmp_path / "named.gguf")) as reference:
-        several = texts()[:: 1 if pre == first_of_family(pre) else 8]
-        assert differences((ours, reference), several, (False,)) == []
+        several = texts()[:: 1 if pre == first else 40]
+        assert differences((named(first), reference), several, (False,)) == []
 
 
 def first_of_family(pre: str) -> str:
     return min(name for name, rules in WORD_RULES.items() if rules == WORD_RULES[pre])
 
 
-@pytest.mark.parametrize("pre", ["gpt-2", "deepseek-v3"])
-def test_letters_numbers_marks_and_signs_are_those_of_llama_cpps_tables(
-    pre: str, gpt2: ModelCard, tmp_path: Path
-) -> None:
+def test_letters_numbers_marks_and_signs_are_those_of_llama_cpps_tables(tmp_path: Path) -> None:
     """Where a category begins or ends for either side: fails when a library learns new ones."""
     every = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
     edges: set[int] = set()
@@ -149,7 +156,8 @@ def test_letters_numbers_marks_and_signs_are_those_of_llama_cpps_tables(
             edges |= {ord(run[0]), ord(run[-1]), ord(run[0]) - 1, ord(run[-1]) + 1}
     assert len(edges) > 2_000
     around = [chr(code) for code in sorted(edges) if not 0xD800 <= code < 0xE000]
-    ours = Tokenizer.from_card(replace(gpt2, tokenizer_pre=pre))
+    pre = "deepseek-v3"  # the one whose words depend on all five
+    ours = named(first_of_family(pre))
     with opened(with_pre(file_of("gpt-2"), pre, tmp_path / "named.gguf")) as reference:
         written = [f"a{sign}1{sign}!{sign} {sign}{sign}" for sign in around]
         assert differences((ours, reference), written, (False,)) == []
