@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from assay.tokenizer import Tokenizer
 from assay_node.models.card import build_card
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError, ProtocolError
+from assay_protocol.grammars import pack_grammar
+from assay_protocol.masks import Matcher, Vocabulary
 from llama_vocabulary import MARKERS, LlamaVocabulary, opened, write_sentence_pieces
 
 FIRST_BYTE = len(MARKERS)
@@ -162,3 +165,31 @@ def test_what_is_remembered_is_bounded_and_changes_nothing(tokenizer: Tokenizer)
     assert tokenizer.encode(text, special=False) == first
     assert len(set(words)) > REMEMBERED_MAX
     assert tokenizer.decode(first) == " " + text
+
+
+def test_a_schema_is_followed_and_forced_text_is_spelled_with_words(
+    tokenizer: Tokenizer, card: ModelCard
+) -> None:
+    properties = {"the": {"type": "string"}}
+    shape = {"type": "object", "properties": properties, "required": ["the"]}
+    grammar = pack_grammar("json_schema", json.dumps(shape))
+    matcher = Matcher(Vocabulary(card.pieces, card.eog), grammar)
+
+    def forced() -> int:
+        (token,) = matcher.allowed()
+        matcher.advance(token)
+        return int(token)
+
+    space, the = (FIRST_WORD + [text for text, _ in WORDS].index(word) for word in ("▁", "the"))
+    brace, quote, colon = (FIRST_BYTE + byte for byte in b'{":')
+    # Both `▁` and `<0x20>` spell the space; the model was shown the first.
+    assert [forced() for _ in range(7)] == [brace, quote, the, quote, colon, space, quote]
+    written = "hello the é 日"
+    for token in tokenizer.encode(written, special=False):  # words that begin with spaces, bytes
+        allowed = matcher.allowed()
+        assert token in allowed
+        assert not set(range(FIRST_BYTE)) & set(allowed.tolist())
+        matcher.advance(token)
+    for character in b'"}':
+        matcher.advance(FIRST_BYTE + character)
+    assert set(card.eog) <= set(matcher.allowed().tolist())
