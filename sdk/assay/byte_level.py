@@ -60,7 +60,10 @@ class CharacterBpe:
 
     def __init__(self, card: ModelCard) -> None:
         """Raises ProtocolError("card_invalid") for a vocabulary that contradicts itself."""
-        texts = _texts(card, _spaced_text) | byte_texts(card)
+        singles = byte_texts(card)
+        if len(set(singles.values())) < len(BYTE_CHARACTERS):
+            raise ProtocolError("card_invalid", "no token for some byte")
+        texts = _texts(card, _spaced_text) | singles
         self._runs = {text: token for token, text in texts.items() if not text.strip("\n")}
         self._bpe = _merging(card, texts, {}, byte_fallback=True)
 
