@@ -133,7 +133,7 @@ _FAMILIES: Final[Mapping[tuple[str, ...], WordRules]] = {
             r"[\r\n]",
             _LATIN_DEEPSEEK,
             r"\s?[!-/:-~！-／：-～‘-‟、-。]+",
-            r"\s+\z",
+            r"(?<!\s)\s+\z",  # from where spaces begin only, or a long run costs its square
             _CJK_KOREAN,
             r"\p{N}+",
         )

@@ -192,3 +192,14 @@ def test_a_hundred_kilobytes_of_one_thing_take_less_than_a_second(cheap: Pair, u
     ids = ours.encode(text, special=False)
     assert time.process_time() - begun < 1.0
     assert ours.decode(ids).lstrip(" ") == text.lstrip(" ")
+
+
+@pytest.mark.parametrize("pre", sorted({first_of_family(pre) for pre in WORD_RULES}))
+def test_no_run_of_characters_costs_its_square(pre: str) -> None:
+    """A pattern that begins anew at each of many spaces would take seconds for these."""
+    ours = named(pre)
+    for run in (" ", "\t", "A", "1", "'", "\n", "\u0300"):
+        text = run * 30_000 + "日"
+        begun = time.process_time()
+        ours.encode(text, special=False)
+        assert time.process_time() - begun < 0.5, run
