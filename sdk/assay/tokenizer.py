@@ -92,11 +92,32 @@ class Tokenizer:
 
     def split(self, text: str, *, special: bool) -> Sequence[int | str]:
         """Marker tokens as ids and the text between them, not yet encoded."""
-        parts: list[int | str] = [text] if text else []
-        for marker, token in (self._control if special else self._plain).within(text):
-            swallowed = _SPACE if token in self._swallows else ""
-            parts = [piece for part in parts for piece in _cut(part, marker, token, swallowed)]
-        return parts
+        parts: list[int | str] = []
+        at = 0
+        for start, stop, token in self._found(text, self._control if special else self._plain):
+            parts += [text[at:start], token] if start > at else [token]
+            at = stop
+        return [*parts, text[at:]] if at < len(text) else parts
+
+    def _found(self, text: str, markers: _Markers) -> list[tuple[int, int, int]]:
+        """(start, end, token) of every marker, in order; the end is behind what it swallows."""
+        taken = bytearray(len(text))
+        found: list[tuple[int, int, int]] = []
+        for marker, token in markers.within(text):
+            at = text.find(marker)
+            while at >= 0:
+                stop = at + len(marker)
+                clash = taken.rfind(1, at, stop)
+                if clash >= 0:
+                    at = text.find(marker, clash + 1)
+                    continue
+                if token in self._swallows:
+                    while stop < len(text) and text[stop] in _SPACE and not taken[stop]:
+                        stop += 1
+                taken[at:stop] = b"\x01" * (stop - at)
+                found.append((at, stop, token))
+                at = text.find(marker, stop)
+        return sorted(found)
 
     def _words(self, text: str) -> Sequence[int]:
         """Each piece of text follows a marker or begins the text: there a space goes first."""
@@ -149,17 +170,6 @@ def _marked(card: ModelCard, kinds: frozenset[TokenType]) -> list[tuple[int, str
 def _plain(card: ModelCard) -> list[tuple[int, str]]:
     marked = _marked(card, _PARSED_ALWAYS)
     return [(token, text) for token, text in marked if text not in _SHOWN_CONTROLS]
-
-
-def _cut(part: int | str, marker: str, token: int, swallowed: str) -> list[int | str]:
-    if isinstance(part, int):
-        return [part]
-    pieces: list[int | str] = []
-    for i, text in enumerate(part.split(marker)):
-        pieces += [token] if i else []
-        kept = text.lstrip(swallowed) if i and swallowed else text
-        pieces += [kept] if kept else []
-    return pieces
 
 
 def _vocabulary(card: ModelCard) -> _Vocabulary:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +55,26 @@ def test_markers_are_tokens_only_when_asked_for() -> None:
 def test_the_longest_marker_wins() -> None:
     assert TOKENIZER.encode("<s><s><s>") == (2, 0)
     assert TOKENIZER.encode("x<s> <s><s>") == (*ids("x"), 0, *ids(" "), 2)
+
+
+def test_thousands_of_markers_in_one_text_cost_no_product_of_both() -> None:
+    """Cutting every piece anew for every marker took seconds for what anybody may write."""
+    count = 4_000
+    marks = tuple((264 + i, f"[PAD{i}]") for i in range(count))
+    card = byte_card()
+    card = replace(
+        card,
+        n_vocab=264 + count,
+        pieces=(*card.pieces, *(text.encode() for _, text in marks)),
+        token_types=card.token_types + bytes([4]) * count,
+        texts=(*card.texts, *marks),
+    )
+    tokenizer = Tokenizer.from_card(card)
+    text = "".join(f"a{mark}" for _, mark in marks) * 2
+    begun = time.process_time()
+    parts = tokenizer.split(text, special=False)
+    assert time.process_time() - begun < 2.0
+    assert parts == [part for token, _ in marks for part in ("a", token)] * 2
 
 
 def test_the_start_token_comes_only_by_request_and_if_the_model_has_one() -> None:
