@@ -78,6 +78,9 @@ if [[ $compiling ]]; then
 fi
 "${pip[@]}" install "${wheels[0]}"
 "${pip[@]}" install -e '.[all]'
+# Vocabularies and chat templates that llama.cpp tests itself with; tests of ours are skipped without.
+"$venv/bin/python" -m assay_node.engine.vocabularies >/dev/null ||
+    echo "setup: llama.cpp's vocabularies could not be fetched; their tests will be skipped" >&2
 # The second road to the exact class, once (about two minutes); tests of it are skipped without it.
 if ! command -v cmake >/dev/null; then
     echo "setup: without cmake the road 'plain' is missing; see scripts/build_engine.sh" >&2

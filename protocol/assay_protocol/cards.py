@@ -14,6 +14,7 @@ bytes names it. Rules:
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import struct
 from dataclasses import dataclass, field
@@ -71,6 +72,20 @@ class ModelSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SentencePieces:
+    """What a SentencePiece vocabulary (`tokenizer_model` "llama") is tokenized with besides.
+
+    `scores` are n_vocab finite float32, little-endian: of two joined pieces the better goes first.
+    With `space_first` a space is put before text that begins a prompt or follows a marker.
+    `swallows` are markers after which white space is dropped, ascending.
+    """
+
+    scores: bytes = field(repr=False)
+    space_first: bool
+    swallows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """One model: a file, or a file and an adapter. Sizes in bytes, prices in micro-credits per
     1000 tokens.
@@ -81,6 +96,7 @@ class ModelCard:
     of rank; `texts` holds (token id, text) in ascending id. `eog` are the tokens that end an
     answer, ascending. `price_in` is for prompt tokens, `price_out` for generated ones. `block_root`
     (blocks.py) lets parts of the file be checked before the whole is there; a card may lack it.
+    `sentence_pieces` is for SentencePiece vocabularies alone; cards of such made before lack it.
     """
 
     name: str
@@ -107,6 +123,7 @@ class ModelCard:
     price_out: int
     block_root: bytes | None = None
     adapter: bytes | None = None
+    sentence_pieces: SentencePieces | None = None
 
     @property
     def model(self) -> bytes:
@@ -165,9 +182,7 @@ def decode_card(data: bytes) -> ModelCard:
         raw = msgpack.unpackb(data, raw=False, use_list=False, max_array_len=CARD_VOCAB_MAX)
     except Exception as error:  # msgpack raises a dozen kinds; each means bytes that are no card
         raise ProtocolError("card_invalid", "the card is not msgpack") from error
-    _require(
-        type(raw) is tuple and len(raw) in (23, 24, 25), "the card has a wrong number of fields"
-    )
+    _require(type(raw) is tuple and 23 <= len(raw) <= 26, "the card has a wrong number of fields")
     _require(raw[0] == CARD_FORMAT, "the card has an unknown format")
     card = ModelCard(
         name=raw[1],
@@ -194,6 +209,7 @@ def decode_card(data: bytes) -> ModelCard:
         price_out=raw[22],
         block_root=raw[23] if len(raw) > 23 else None,
         adapter=raw[24] if len(raw) > 24 else None,
+        sentence_pieces=_sentence_pieces(raw[25]) if len(raw) > 25 else None,
     )
     _require(encode_card(card) == data, "the card is not in canonical form")
     return card
@@ -223,6 +239,7 @@ def _check(card: ModelCard) -> None:
             _integer(token, 0, card.n_vocab - 1, "a special token id")
     _ascending(card.eog, card.n_vocab, CARD_EOG_MAX, "eog")
     _check_vocabulary(card)
+    _check_sentence_pieces(card)
     for name in ("block_root", "adapter"):
         value = getattr(card, name)
         _require(value is None or (type(value) is bytes and len(value) == 32), f"a bad {name}")
@@ -230,11 +247,14 @@ def _check(card: ModelCard) -> None:
         _check_source(card.source)
 
 
-def _appended(card: ModelCard) -> list[bytes | None]:
+def _appended(card: ModelCard) -> list[object]:
     """Fields that came later: up to the last one there is, nil for one left out before it."""
-    if card.adapter is not None:
-        return [card.block_root, card.adapter]
-    return [] if card.block_root is None else [card.block_root]
+    pieces = card.sentence_pieces
+    packed = None if pieces is None else [pieces.scores, pieces.space_first, list(pieces.swallows)]
+    later: list[object] = [card.block_root, card.adapter, packed]
+    while later and later[-1] is None:
+        later.pop()
+    return later
 
 
 def _check_vocabulary(card: ModelCard) -> None:
@@ -260,6 +280,22 @@ def _check_vocabulary(card: ModelCard) -> None:
     _ascending(tuple(token for token, _ in card.texts), card.n_vocab, CARD_TEXTS_MAX, "texts")
 
 
+def _check_sentence_pieces(card: ModelCard) -> None:
+    pieces = card.sentence_pieces
+    if pieces is None:
+        return
+    _require(type(pieces) is SentencePieces, "bad sentence_pieces")
+    _require(card.tokenizer_model == "llama", "scores for a vocabulary that has no use for them")
+    _require(type(pieces.scores) is bytes, "scores are not bytes")
+    _require(len(pieces.scores) == 4 * card.n_vocab, "scores != n_vocab")
+    finite = all(map(math.isfinite, struct.unpack(f"<{card.n_vocab}f", pieces.scores)))
+    _require(finite, "a score that is no number")
+    _require(type(pieces.space_first) is bool, "space_first is not a boolean")
+    _ascending(pieces.swallows, card.n_vocab, CARD_TEXTS_MAX, "swallows")
+    marked = {token for token, _ in card.texts}
+    _require(marked.issuperset(pieces.swallows), "a token that swallows and is no marker")
+
+
 def _check_source(source: ModelSource) -> None:
     """The names end in paths and addresses, so only plain ones pass: no `..`, no query."""
     for value, shape in (
@@ -276,6 +312,13 @@ def _source(raw: Any) -> ModelSource | None:
         return None
     _require(type(raw) is tuple and len(raw) == 3, "a bad source")
     return ModelSource(hf_repo=raw[0], filename=raw[1], revision=raw[2])
+
+
+def _sentence_pieces(raw: Any) -> SentencePieces | None:
+    if raw is None:
+        return None
+    _require(type(raw) is tuple and len(raw) == 3, "bad sentence_pieces")
+    return SentencePieces(scores=raw[0], space_first=raw[1], swallows=raw[2])
 
 
 def _pack_merges(merges: tuple[tuple[int, int], ...]) -> bytes:

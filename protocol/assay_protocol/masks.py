@@ -148,9 +148,10 @@ class _Pieces:
         self.eos_token_id, self.bos_token_id = min(eog), None
         hidden = frozenset(silent)
         self._ids: dict[bytes, int] = {}
-        for token, piece in enumerate(pieces):
-            if token not in hidden and len(piece) <= _PIECE_BYTES_MAX:
-                self._ids.setdefault(piece, token)
+        spares = _spares(pieces)
+        for token in (*(i for i in range(len(pieces)) if i not in spares), *spares):
+            if token not in hidden and len(pieces[token]) <= _PIECE_BYTES_MAX:
+                self._ids.setdefault(pieces[token], token)
 
     def __call__(self, text: bytes) -> list[int]:
         found, at, end = [], 0, min(len(text), _FORCED_BYTES_MAX)
@@ -164,3 +165,15 @@ class _Pieces:
                 break  # a byte without a token: llguidance goes on by itself from here
             at += size
         return found
+
+
+def _spares(pieces: Sequence[bytes]) -> range:
+    """The 256 tokens in a row, if there are such, that SentencePiece vocabularies keep for bytes.
+
+    They stand for what no other token spells. A model that was never shown `<0x7B>` where `{` is a
+    token would go on badly after it, though both add the same byte.
+    """
+    begin = next((i for i, piece in enumerate(pieces) if piece == b"\x00"), len(pieces))
+    run = range(begin, begin + 256)
+    whole = run.stop <= len(pieces) and all(pieces[begin + i] == bytes([i]) for i in range(256))
+    return run if whole else range(0)

@@ -8,28 +8,24 @@ tokens the stand-ins are exchanged back. What reaches the cut spelled as a contr
 therefore spelled by the template. Only whole plain markers (`</think>`), which anybody may write
 and which templates look for, stay readable.
 
-The environment is that of the `transformers` library (sandboxed, `trim_blocks`,
-`lstrip_blocks`, `raise_exception`, `tojson` without escapes, `generation` blocks), so that
-published templates render alike. There is no `strftime_now`: a prompt must not depend on the hour
-it was rendered.
+The environment is that of the `transformers` library (template_environment.py), so that published
+templates render alike. A template may ask for the day, never for the hour.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Any, Final
 
 import jinja2
-from jinja2.ext import Extension, loopcontrols
 from jinja2.meta import find_undeclared_variables
-from jinja2.nodes import Node, Scope
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from assay.tokenizer import Tokenizer, control_texts
-from assay_protocol.cards import ModelCard, TokenType
+from assay.template_environment import DateWriter, template_environment, today_utc
+from assay.tokenizer import Tokenizer, control_texts, plain_texts
+from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
 
 MESSAGES_MAX: Final = 4_096
@@ -49,25 +45,32 @@ Scalar = bool | int | str
 class ChatTemplate:
     """The chat template of one model, compiled once. `render` may be called from any thread."""
 
-    def __init__(self, card: ModelCard, tokenizer: Tokenizer | None = None) -> None:
-        """Raises AssayError "malformed" if the template does not compile or is missing, and what
+    def __init__(
+        self,
+        card: ModelCard,
+        tokenizer: Tokenizer | None = None,
+        *,
+        today: Callable[[], date] = today_utc,
+    ) -> None:
+        """`today` gives the day, in UTC, to templates that write it into a prompt.
+
+        Raises AssayError "malformed" if the template does not compile or is missing, and what
         `Tokenizer.from_card` raises if no tokenizer is given."""
         if not card.chat_template:
             raise AssayError("malformed", "the model has no chat template")
         self._tokenizer = tokenizer or Tokenizer.from_card(card)
+        self._today = today
         self._bos = card.bos if card.add_bos else None
         self._source = card.chat_template
         self._controls = control_texts(card)
-        self._plain = tuple(
-            text for token, text in card.texts if card.token_types[token] == TokenType.USER_DEFINED
-        )
+        self._plain = plain_texts(card)
         written = dict(card.texts)
         self._names = {
             "bos_token": "" if card.bos is None else written.get(card.bos, ""),
             "eos_token": "" if card.eos is None else written.get(card.eos, ""),
         }
         try:
-            environment = _environment()
+            environment = template_environment()
             self._template = environment.from_string(card.chat_template)
             parsed = environment.parse(card.chat_template)
         except jinja2.TemplateError as error:
@@ -97,6 +100,7 @@ class ChatTemplate:
             "messages": [guard.message(message) for message in messages],
             "tools": None if tools is None else guard.value(tools),
             "add_generation_prompt": add_generation_prompt,
+            "strftime_now": DateWriter(self._today()),
         }
         rendered = self._render(context | self._names)
         ids: list[int] = []
@@ -219,32 +223,3 @@ def _check_messages(messages: Sequence[Message]) -> None:
             raise AssayError("malformed", f"a role must be one of {', '.join(sorted(ROLES))}")
         if "content" not in message:
             raise AssayError("malformed", "a message has no content")
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks, for training, what the assistant said: text like any other, and
-    names that are set within end with it."""
-
-    tags = {"generation"}  # noqa: RUF012  # as Jinja declares it
-
-    def parse(self, parser: Parser) -> Node:
-        begun = next(parser.stream).lineno
-        inside = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return Scope(inside, lineno=begun)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    return environment
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from assay_protocol import limits
 from assay_protocol.cards import (
     ModelCard,
     ModelSource,
+    SentencePieces,
     TokenType,
     adapted_model,
     card_digest,
@@ -24,6 +27,12 @@ from assay_protocol.errors import ProtocolError
 from card_cases import small_card
 
 VECTORS = Path(__file__).parents[2] / "protocol/spec/vectors/model_card.json"
+
+
+PIECES = SentencePieces(
+    scores=struct.pack("<5f", 0, -1, -2.5, -3, 7), space_first=True, swallows=()
+)
+SPELT = {"tokenizer_model": "llama", "sentence_pieces": PIECES}
 
 
 def decoded_or_refused(data: bytes) -> ModelCard | None:
@@ -84,9 +93,9 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.integers(0, 24), _VALUES)
+@given(st.integers(0, 25), _VALUES)
 def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
-    rooted = small_card(block_root=bytes(32), adapter=bytes(32))
+    rooted = small_card(block_root=bytes(32), adapter=bytes(32), **SPELT)
     raw = msgpack.unpackb(encode_card(rooted), raw=False)
     raw[field] = value
     data = msgpack.packb(raw)
@@ -133,6 +142,16 @@ def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
         {"source": ModelSource(hf_repo="a/b?c=d", filename="x.gguf", revision="main")},
         {"source": ModelSource(hf_repo="a", filename="x.gguf", revision="main")},
         {"source": ModelSource(hf_repo="a/b", filename="x.gguf", revision="")},
+        {"sentence_pieces": PIECES},
+        {**SPELT, "sentence_pieces": replace(PIECES, scores=bytes(16))},
+        {**SPELT, "sentence_pieces": replace(PIECES, scores=struct.pack("<5f", *[math.inf] * 5))},
+        {**SPELT, "sentence_pieces": replace(PIECES, scores=struct.pack("<5f", *[math.nan] * 5))},
+        {**SPELT, "sentence_pieces": replace(PIECES, scores=bytearray(20))},
+        {**SPELT, "sentence_pieces": replace(PIECES, space_first=1)},
+        {**SPELT, "sentence_pieces": replace(PIECES, swallows=(1, 0))},
+        {**SPELT, "sentence_pieces": replace(PIECES, swallows=(2,))},
+        {**SPELT, "sentence_pieces": replace(PIECES, swallows=[0])},
+        {**SPELT, "sentence_pieces": b"x"},
     ],
 )
 def test_a_card_that_breaks_a_rule_is_not_encoded(changes: dict[str, Any]) -> None:
@@ -161,12 +180,21 @@ def test_a_model_with_an_adapter_has_a_name_of_its_own_that_binds_both_files() -
     assert adapted_model(first.digest, bytes(32)) == first.model
 
 
+def test_a_sentencepiece_card_carries_what_it_is_tokenized_with() -> None:
+    pieces = replace(PIECES, swallows=(0, 1), space_first=False)
+    card = small_card(tokenizer_model="llama", sentence_pieces=pieces)
+    data = encode_card(card)
+    assert decode_card(data) == card
+    assert msgpack.unpackb(data)[23:] == [None, None, [PIECES.scores, False, [0, 1]]]
+    assert decode_card(encode_card(small_card(tokenizer_model="llama"))).sentence_pieces is None
+
+
 def test_fields_left_out_at_the_end_have_one_form() -> None:
     raw = msgpack.unpackb(encode_card(small_card()), raw=False)
     assert len(raw) == 23
     assert len(msgpack.unpackb(encode_card(small_card(block_root=bytes(32))))) == 24
     assert msgpack.unpackb(encode_card(small_card(adapter=bytes(32))))[23:] == [None, bytes(32)]
-    for more in ([None], [None, None], [bytes(32), None], [None, bytes(32), None]):
+    for more in ([None], [None, None], [bytes(32), None], [None, bytes(32), None], [None] * 3):
         assert decoded_or_refused(msgpack.packb([*raw, *more])) is None
 
 

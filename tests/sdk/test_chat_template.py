@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -128,7 +129,11 @@ def test_a_model_that_wants_a_start_token_gets_exactly_one(
         "{{ raise_exception('roles must alternate') }}",
         "{{ 1 / 0 }}",
         "{{ messages[9].content.x }}",
-        "{{ strftime_now('%Y') }}",
+        "{{ strftime_now('%q') }}",
+        "{{ strftime_now('%') }}",
+        "{{ strftime_now('%Y' * 99) }}",
+        "{{ strftime_now(7) }}",
+        "{{ messages | tojson(indent=10**9) }}",
         "{{ messages.append(1) }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{% for i in range(10**9) %}x{% endfor %}",
@@ -180,3 +185,26 @@ def test_loop_controls_and_block_trimming_work_as_in_transformers() -> None:
         "{{ m.content }}\n{% endfor %}\n"
     )
     assert shown(render_chat(card_with(template), [user("a"), user("b")])) == ["a\n"]
+
+
+def test_a_template_may_ask_for_the_day_and_never_for_the_hour() -> None:
+    template = "{{ strftime_now('%d %b %Y, %A, %-d/%-m, %H:%M:%S %Z') }}"
+    card = card_with(template)
+    dated = ChatTemplate(card, today=lambda: date(2026, 3, 5))
+    assert shown(dated.render([user("x")])) == ["05 Mar 2026, Thursday, 5/3, 00:00:00 UTC"]
+    before = datetime.now(UTC).date()
+    today = shown(render_chat(card_with("{{ strftime_now('%F') }}"), [user("x")]))
+    assert today in ([f"{before}"], [f"{datetime.now(UTC).date()}"])
+
+
+def test_json_is_written_as_transformers_writes_it() -> None:
+    template = (
+        "{{ tools | tojson }} {{ tools | tojson(ensure_ascii=True, sort_keys=True) }} "
+        "{{ tools | tojson(separators=(',', ':'), indent=1) }}"
+    )
+    tools = [{"b": "é<", "a": 1}]
+    expected = (
+        '[{"b": "é<", "a": 1}] [{"a": 1, "b": "\\u00e9<"}] [\n {\n  "b":"é<",\n  "a":1\n }\n]'
+    )
+    prompt = ChatTemplate(card_with(template)).render([user("x")], tools=tools)
+    assert shown(prompt) == [expected]

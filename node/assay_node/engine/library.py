@@ -140,7 +140,7 @@ def build(name: str, *, jobs: int = 1, source: Path | None = None) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=place.parent) as scratch:
         work = Path(scratch)
-        tree = _unpack(source or _download(work), work / "source")
+        tree = unpack_source(source or download_source(work), work / "source")
         _compile(tree, work / "build", name, jobs)
         fresh = work / "libraries"
         kept = _only(PROGRAMS.get(name, ()))
@@ -160,15 +160,19 @@ def _require_programs() -> None:
         raise AssayError("engine_missing", f"to build it, install {', '.join(missing)}")
 
 
-def _download(work: Path) -> Path:
+def download_source(work: Path) -> Path:
+    """The source archive of the bindings, with llama.cpp's in it, fetched into `work`.
+
+    Raises AssayError("engine_missing").
+    """
     wanted = f"llama-cpp-python=={VERSION}"
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(work)]
     _run([*command, "--no-binary", "llama-cpp-python", wanted], "engine_missing")
     return next(work.glob("llama_cpp_python-*.tar.gz"))
 
 
-def _unpack(archive: Path, target: Path) -> Path:
-    """llama.cpp's source tree out of the sdist."""
+def unpack_source(archive: Path, target: Path) -> Path:
+    """llama.cpp's source tree out of the sdist; raises AssayError("engine_missing")."""
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(target, filter="data")

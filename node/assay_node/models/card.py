@@ -8,15 +8,18 @@ byte-level BPE vocabularies is turned back into bytes here, once, so nobody else
 from __future__ import annotations
 
 import hashlib
-import os
+import struct
 from pathlib import Path
+from types import UnionType
 from typing import Any, Final
 
+from assay_node.models.gguf_fields import read_fields
 from assay_protocol.cards import (
     BYTE_CHARACTERS,
     SILENT,
     ModelCard,
     ModelSource,
+    SentencePieces,
     TokenType,
     encode_card,
 )
@@ -24,7 +27,17 @@ from assay_protocol.errors import AssayError, ProtocolError
 
 _CHUNK_BYTES: Final = 1 << 20
 _NO_BOS_BY_DEFAULT: Final = "gpt2"  # byte-level BPE adds no bos unless the file says so
-_BOS_BY_PRE: Final = frozenset({"llama-bpe", "llama3", "llama-v3", "tekken", "chameleon"})
+# fmt: off
+_BOS_BY_PRE: Final = frozenset({
+    "llama-bpe", "llama3", "llama-v3", "tekken", "chameleon", "falcon3", "falcon-h1", "pixtral",
+    "midm-2.0", "lfm2", "jina-v5-nano",
+})
+# fmt: on
+_SENTENCE_PIECES: Final = "llama"
+_SPACE_MARK: Final = "\u2581"
+# Of models by these names all markers but three drop the white space after them.
+_SWALLOWING: Final = ("phi-3", "phi3")
+_SWALLOW_NOTHING: Final = frozenset({"<unk>", "<s>", "<|endoftext|>"})
 _ALWAYS_SHOWN: Final = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"})
 # fmt: off
 _EOG_TEXTS: Final = frozenset({
@@ -40,6 +53,21 @@ _FIM_TEXTS: Final = {
     "fim_rep": ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
     "fim_sep": ("<|file_sep|>",),
 }
+# Those that surround the gap steer the model, whatever the file says, unless it names them by role.
+_FIM_CONTROLS: Final = {
+    ("fim_pre", "prefix"): (
+        "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>",
+        "<|code_prefix|>", "<|prefix|>",
+    ),
+    ("fim_suf", "suffix"): (
+        "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
+        "<|code_suffix|>", "<|suffix|>",
+    ),
+    ("fim_mid", "middle"): (
+        "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>",
+        "<|code_middle|>", "<|middle|>",
+    ),
+}  # fmt: skip
 
 
 def build_card(
@@ -83,6 +111,7 @@ def build_card(
         source=source,
         price_in=price_in,
         price_out=price_out,
+        sentence_pieces=vocabulary.sentence_pieces(),
     )
     encode_card(card)  # a card that breaks a rule must not leave here
     return card
@@ -101,22 +130,14 @@ class _Fields:
     """Typed access to the key-value part of a GGUF file."""
 
     def __init__(self, path: Path) -> None:
-        from gguf import GGUFReader  # imports numpy; only card building needs it
-
         try:
-            self._fields: dict[str, Any] = GGUFReader(os.fspath(path), "r").fields
-        except Exception as error:  # the reader raises whatever numpy does on a broken file
+            self._fields = read_fields(path)
+        except AssayError as error:
             raise ProtocolError("card_invalid", f"{path.name} is not a GGUF file") from error
 
     def get(self, key: str) -> Any:
         """The value, or None when the file does not have the key."""
-        field = self._fields.get(key)
-        if field is None:
-            return None
-        try:
-            return field.contents()
-        except (ValueError, IndexError, TypeError) as error:
-            raise ProtocolError("card_invalid", f"{key} cannot be read") from error
+        return self._fields.get(key)
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.get(key)
@@ -131,15 +152,15 @@ class _Fields:
             raise ProtocolError("card_invalid", f"the file has no number {key}")
         return value
 
-    def optional_integer(self, key: str) -> int | None:
+    def optional_integer(self, key: str, default: int | None = None) -> int | None:
         value = self.get(key)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+        return value if isinstance(value, int) and not isinstance(value, bool) else default
 
-    def list_of(self, key: str, kind: type) -> list[Any]:
+    def list_of(self, key: str, kind: type | UnionType) -> list[Any]:
         value = self.get(key)
         value = [] if value is None else value
         if not isinstance(value, list) or not all(isinstance(item, kind) for item in value):
-            raise ProtocolError("card_invalid", f"{key} is not a list of {kind.__name__}")
+            raise ProtocolError("card_invalid", f"{key} is not a list of {kind}")
         return value
 
 
@@ -152,11 +173,14 @@ class _Vocabulary:
         self.written: list[str] = fields.list_of("tokenizer.ggml.tokens", str)
         kinds = fields.list_of("tokenizer.ggml.token_type", int)
         self.kinds: list[int] = kinds or [TokenType.NORMAL] * len(self.written)
-        self.bos = fields.optional_integer("tokenizer.ggml.bos_token_id")
-        self.eos = fields.optional_integer("tokenizer.ggml.eos_token_id")
+        self._fields = fields
+        by_default = (1, 2) if self.model == _SENTENCE_PIECES else (None, None)
+        self.bos = fields.optional_integer("tokenizer.ggml.bos_token_id", by_default[0])
+        self.eos = fields.optional_integer("tokenizer.ggml.eos_token_id", by_default[1])
         said = fields.get("tokenizer.ggml.add_bos_token")
         default = self.model != _NO_BOS_BY_DEFAULT or self.pre in _BOS_BY_PRE
-        self.add_bos = self.bos is not None and bool(default if said is None else said)
+        wanted = self.model == "gemma4" or bool(default if said is None else said)
+        self.add_bos = self.bos is not None and wanted
         self._merges: list[str] = fields.list_of("tokenizer.ggml.merges", str)
         self._ids = {text: token for token, text in enumerate(self.written)}
         self._ends = self._named_ends(fields)
@@ -165,13 +189,44 @@ class _Vocabulary:
 
     def eog(self) -> tuple[int, ...]:
         """Tokens that end an answer, ascending."""
-        ends = self._ends | {i for i, text in enumerate(self.written) if text in _EOG_TEXTS}
+        ends = self._all_ends()
+        return tuple(sorted(ends - self._no_ends(ends).keys()))
+
+    def _no_ends(self, ends: set[int]) -> dict[int, TokenType]:
+        """Of `ends` those that llama.cpp takes back, and the kind it gives them then."""
         named = {self.written[token]: token for token in ends}
-        if {"<|call|>", "<|return|>"} <= named.keys():
-            ends.discard(named.get("<|end|>", -1))  # there it ends a message, not the answer
+        calls = not named.keys().isdisjoint({"<|call|>", "<|calls|>"})
+        no_ends = {}
+        if calls and not named.keys().isdisjoint({"<|return|>", "<|flush|>"}):
+            # There it ends a message, not the answer.
+            no_ends[named.get("<|end|>", -1)] = TokenType.USER_DEFINED
         if "<|tool_response>" in named:
-            ends.discard(named.get("</s>", -1))
-        return tuple(sorted(ends))
+            no_ends[named.get("</s>", -1)] = TokenType.NORMAL
+        return {token: kind for token, kind in no_ends.items() if token >= 0}
+
+    def _all_ends(self) -> set[int]:
+        return self._ends | {i for i, text in enumerate(self.written) if text in _EOG_TEXTS}
+
+    def sentence_pieces(self) -> SentencePieces | None:
+        """What only SentencePiece vocabularies are tokenized with."""
+        if self.model != _SENTENCE_PIECES:
+            return None
+        said = self._fields.list_of("tokenizer.ggml.scores", int | float)
+        scores = said or [0.0] * len(self.written)
+        if len(scores) != len(self.written):
+            raise ProtocolError("card_invalid", "scores for more or fewer tokens than there are")
+        spaced = self._fields.get("tokenizer.ggml.add_space_prefix")
+        name = self._fields.text("general.name", "").lower()
+        swallows = [
+            token
+            for token, text in self.texts()
+            if self.kinds[token] != TokenType.UNUSED and text not in _SWALLOW_NOTHING
+        ]
+        return SentencePieces(
+            scores=struct.pack(f"<{len(scores)}f", *scores),
+            space_first=True if spaced is None else bool(spaced),
+            swallows=tuple(swallows) if any(part in name for part in _SWALLOWING) else (),
+        )
 
     def pieces(self) -> tuple[bytes, ...]:
         return tuple(
@@ -218,9 +273,22 @@ class _Vocabulary:
 
     def _override_kinds(self) -> None:
         """Markers some files list as plain text; llama.cpp corrects them the same way."""
-        for token in self.eog():
+        ends = self._all_ends()
+        for token in ends:
             if self.kinds[token] != TokenType.UNUSED:
                 self.kinds[token] = TokenType.CONTROL
+        for token, kind in self._no_ends(ends).items():
+            self.kinds[token] = kind
+        for roles, texts in _FIM_CONTROLS.items():
+            keys = [f"tokenizer.ggml.{role}_token_id" for role in roles]
+            if all(self._fields.optional_integer(key) is None for key in keys):
+                for text in [text for text in texts if text in self._ids][:1]:
+                    self.kinds[self._ids[text]] = TokenType.CONTROL
+        if self.model == "gpt2":
+            # No text becomes such a token: what it is written with stands for no bytes.
+            for token, text in enumerate(self.written):
+                if self.kinds[token] == TokenType.NORMAL and not _BYTE_OF.keys() >= set(text):
+                    self.kinds[token] = TokenType.UNUSED
         for text in _ALWAYS_SHOWN & self._ids.keys():
             self.kinds[self._ids[text]] = TokenType.USER_DEFINED
 
@@ -233,7 +301,7 @@ class _Vocabulary:
             return _byte_piece(text)
         if self.model == "gpt2":
             return _byte_level_piece(text)
-        return text.replace("\u2581", " ").encode()
+        return text.replace(_SPACE_MARK, " ").encode()
 
 
 def _quantization(fields: _Fields) -> str:

@@ -31,9 +31,9 @@ TENSORS_MAX: Final = 65_536
 DIMENSIONS_MAX: Final = 4
 ELEMENTS_MAX: Final = 1 << 44
 ALIGNMENT_MAX: Final = 1 << 16
-_TEXT: Final = 8
-_ARRAY: Final = 9
-_SCALARS: Final = {
+TEXT: Final = 8
+ARRAY: Final = 9
+SCALARS: Final = {
     0: struct.Struct("<B"),
     1: struct.Struct("<b"),
     2: struct.Struct("<H"),
@@ -46,8 +46,8 @@ _SCALARS: Final = {
     11: struct.Struct("<q"),
     12: struct.Struct("<d"),
 }
-_U32: Final = _SCALARS[4]
-_U64: Final = _SCALARS[10]
+_U32: Final = SCALARS[4]
+_U64: Final = SCALARS[10]
 # ggml_type -> (elements in a block, bytes of a block), from ggml.c's table of type traits.
 # fmt: off
 BLOCKS: Final = {
@@ -127,10 +127,10 @@ def _read(file: BinaryIO, size_bytes: int) -> GgufHeader:
         key = source.text(KEY_BYTES_MAX)
         _require(key not in values and key not in lengths, f"{key[:64]!r} is there twice")
         kind = source.number(_U32)
-        if kind == _ARRAY:
+        if kind == ARRAY:
             lengths[key] = _skip_array(source)
         else:
-            values[key] = source.text(TEXT_BYTES_MAX) if kind == _TEXT else source.scalar(kind)
+            values[key] = source.text(TEXT_BYTES_MAX) if kind == TEXT else source.scalar(kind)
     tensors = _read_tensors(source, n_tensors, _alignment(values), size_bytes)
     architecture = values.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
@@ -142,12 +142,12 @@ def _skip_array(source: _Source) -> int:
     """Step over one array; the number of its elements."""
     kind, count = source.number(_U32), source.number(_U64)
     _require(count <= ARRAY_MAX, "an array is too long")
-    if kind == _TEXT:
+    if kind == TEXT:
         for _ in range(count):
             source.skip(source.number(_U64))
         return count
-    _require(kind in _SCALARS, "an array of an unknown type, or of arrays")
-    source.skip(count * _SCALARS[kind].size)
+    _require(kind in SCALARS, "an array of an unknown type, or of arrays")
+    source.skip(count * SCALARS[kind].size)
     return count
 
 
@@ -214,8 +214,8 @@ class _Source:
         return value
 
     def scalar(self, kind: int) -> Scalar:
-        _require(kind in _SCALARS, f"value type {kind} is not known")
-        form = _SCALARS[kind]
+        _require(kind in SCALARS, f"value type {kind} is not known")
+        form = SCALARS[kind]
         value: Scalar = form.unpack(self.take(form.size))[0]
         return value
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,14 @@ import pytest
 from gguf import GGUFWriter
 
 from assay_node.models.card import build_card, file_sha256
-from assay_protocol.cards import ModelCard, ModelSource, TokenType, decode_card, encode_card
+from assay_protocol.cards import (
+    ModelCard,
+    ModelSource,
+    SentencePieces,
+    TokenType,
+    decode_card,
+    encode_card,
+)
 from assay_protocol.errors import AssayError
 
 TOKENS = ["<|endoftext|>", "<|im_start|>", "a", "Ġ", "Ċ", "Ã", "©", "Ġa", "Ã©", "<think>"]
@@ -40,7 +48,7 @@ def write(tmp_path: Path) -> Write:
         } | changes
         for method, value in plan.items():
             if value is not None:
-                getattr(writer, method)(value)
+                getattr(writer, method)(*(value if isinstance(value, tuple) else (value,)))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -84,12 +92,50 @@ def test_sentencepiece_pieces(write: Write) -> None:
             add_token_list=["<unk>", "<s>", "</s>", "<0x0A>", "▁a", "b"],
             add_token_types=[2, 3, 3, 6, 1, 5],
             add_token_merges=None,
-            add_eos_token_id=2,
+            add_bos_token_id=None,
+            add_eos_token_id=None,
+            add_token_scores=[0.0, 0.0, 0.0, 0.0, -1.5, -2.5],
         )
     )
     assert card.pieces == (b"", b"", b"", b"\n", b" a", b"")
-    assert card.add_bos
+    assert (card.bos, card.eos, card.add_bos) == (1, 2, True)  # what such files need not say
     assert card.eog == (2,)
+    scores = struct.pack("<6f", 0, 0, 0, 0, -1.5, -2.5)
+    expected = SentencePieces(scores=scores, space_first=True, swallows=())
+    assert card.sentence_pieces == expected
+    assert decode_card(encode_card(card)) == card
+
+
+def test_what_a_model_called_phi_3_swallows(write: Write) -> None:
+    path = write(
+        add_name="Phi-3 mini",
+        add_tokenizer_model="llama",
+        add_token_list=["<unk>", "<s>", "</s>", "<|user|>", "<|unused|>", "b"],
+        add_token_types=[2, 3, 4, 3, 5, 1],
+        add_token_merges=None,
+        add_token_scores=[0.0] * 6,
+        add_add_space_prefix=False,
+    )
+    pieces = card_of(path).sentence_pieces
+    assert pieces is not None
+    assert (pieces.space_first, pieces.swallows) == (False, (2, 3))
+
+
+def test_what_surrounds_a_gap_steers_the_model_unless_the_file_names_it(write: Write) -> None:
+    texts = ["<PRE>", "<|fim_prefix|>", "<fim_suffix>", "<MID>", "a"]
+    listed: dict[str, Any] = {"add_token_list": texts, "add_token_types": [4, 4, 1, 1, 1]}
+    quiet: dict[str, Any] = {"add_token_merges": None, "add_eos_token_id": 4}
+    card = card_of(write(**listed, **quiet))
+    assert list(card.token_types[:4]) == [4, 3, 3, 3]
+    named = write(**listed, **quiet, add_uint32=("tokenizer.ggml.fim_mid_token_id", 3))
+    card = card_of(named)
+    assert list(card.token_types[:4]) == [4, 3, 3, 1]  # by its text it would be a control
+
+
+def test_a_token_written_with_what_is_no_byte_is_never_used(write: Write) -> None:
+    changes = {"add_token_list": [*TOKENS[:9], "日"], "add_token_types": [*KINDS[:9], 1]}
+    card = card_of(write(**changes))
+    assert (card.token_types[9], card.pieces[9], card.texts[-1]) == (5, b"", (9, "日"))
 
 
 def test_ends_and_kinds_are_set_as_llama_cpp_sets_them(write: Write) -> None:
@@ -99,7 +145,7 @@ def test_ends_and_kinds_are_set_as_llama_cpp_sets_them(write: Write) -> None:
     card = card_of(write(**changes, add_token_merges=None, add_eos_token_id=3, add_eot_token_id=6))
     assert card.eog == (0, 2, 3, 5, 6)
     control, shown = TokenType.CONTROL, TokenType.USER_DEFINED
-    assert list(card.token_types) == [control, 1, control, control, shown, control, control]
+    assert list(card.token_types) == [control, shown, control, control, shown, control, control]
 
 
 def test_what_the_file_need_not_say(write: Write) -> None:
@@ -124,7 +170,8 @@ def test_what_the_file_need_not_say(write: Write) -> None:
         {"add_eos_token_id": 99},
         {"add_tokenizer_model": None},
         {"add_context_length": None},
-        {"add_token_list": [*TOKENS[:9], "日"], "add_token_types": [*KINDS[:9], 1]},
+        {"add_tokenizer_model": "llama", "add_token_scores": [0.0] * 9},
+        {"add_tokenizer_model": "llama", "add_token_scores": [float("nan")] * 10},
         {"add_token_list": [*TOKENS[:9], "<0xZZ>"], "add_token_types": [*KINDS[:9], 6]},
     ],
 )
