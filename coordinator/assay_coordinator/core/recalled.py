@@ -8,9 +8,10 @@ can book any number of one-token jobs of its own meanwhile. What weighs here is 
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Sequence
 from typing import TypeVar
+
+from assay_protocol.elementary import log  # the same bits on every machine
 
 _T = TypeVar("_T")
 _SPAN = 1 << 64
@@ -32,4 +33,4 @@ def drawn_by_price(jobs: Sequence[tuple[_T, int, bytes]], most: int) -> list[_T]
 
 def _first_event(price: int, random: bytes) -> float:
     uniform = (int.from_bytes(random[:8], "big") + 1) / (_SPAN + 1)
-    return -math.log(uniform) / max(1, price)
+    return -log(uniform) / max(1, price)
