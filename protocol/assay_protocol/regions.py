@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from assay_protocol.errors import AssayError
+
 REGIONS_MAX: Final = 8  # that one job may name
 _REGION: Final = re.compile(r"[a-z0-9]{1,12}(-[a-z0-9]{1,12}){0,3}")
 
@@ -19,6 +21,12 @@ _REGION: Final = re.compile(r"[a-z0-9]{1,12}(-[a-z0-9]{1,12}){0,3}")
 def is_region(text: str) -> bool:
     """Whether `text` names a region: one to four words of a-z and 0-9 with hyphens between."""
     return _REGION.fullmatch(text) is not None
+
+
+def check_regions(regions: Iterable[str]) -> None:
+    """Raise AssayError("malformed") unless each names a region."""
+    if not all(map(is_region, regions)):
+        raise AssayError("malformed", "a region is words of a-z and 0-9 with hyphens between")
 
 
 def lies_in(region: str | None, wanted: Iterable[str]) -> bool:

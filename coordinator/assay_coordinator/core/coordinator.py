@@ -64,7 +64,7 @@ from assay_protocol import messages as m
 from assay_protocol.classes import can_be_audited, holds_logprobs
 from assay_protocol.errors import AssayError
 from assay_protocol.limits import MODELS_PER_NODE_MAX
-from assay_protocol.regions import is_region
+from assay_protocol.regions import check_regions
 from assay_protocol.signing import ED25519, Signer, Verifier
 
 _LINKS_LABEL: Final = b"assay links of the lottery"  # no signed message begins so
@@ -312,8 +312,7 @@ class Coordinator:
             if offer.model not in self.catalogue:
                 raise AssayError("model_unknown", offer.model.hex())
             self._check_class(offer)
-        if message.region is not None and not is_region(message.region):
-            raise AssayError("malformed", "a region is words of a-z and 0-9 with hyphens between")
+        check_regions(() if message.region is None else (message.region,))
         known = self.registry.get(peer)
         if known is not None and known.row.state == "convicted":
             raise AssayError("convicted")

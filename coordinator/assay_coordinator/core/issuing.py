@@ -16,7 +16,7 @@ from assay_protocol.classes import is_exact
 from assay_protocol.embeddings import check_texts, longest
 from assay_protocol.errors import AssayError
 from assay_protocol.prompt_logprobs import check_asked
-from assay_protocol.regions import is_region
+from assay_protocol.regions import check_regions
 from assay_protocol.samplers import validate
 from assay_protocol.signing import Signer, Verifier, open_signed, seal
 
@@ -75,8 +75,7 @@ class Issuing:
             raise AssayError("model_denied")
         validate(job.sampler)
         check_texts(job.sampler, job.n_in, job.max_tokens)
-        if not all(map(is_region, job.regions or ())):
-            raise AssayError("malformed", "a region is words of a-z and 0-9 with hyphens between")
+        check_regions(job.regions or ())
         if job.resume is None:
             check_asked(job.sampler, job.n_in)
         level = job.verify or "sample"
@@ -152,7 +151,7 @@ class Issuing:
             raise AssayError("verify_refused", "no node of a second operator serves this model")
         if node is None:
             asked = job.sampler.grammar is not None
-            if asked and self._scheduler.lacks_grammars(now, job.model):
+            if asked and self._scheduler.lacks_grammars(now, job):
                 raise AssayError("grammar_refused", "no node draws this model by a grammar")
             if self._scheduler.lacks_task(now, job):
                 raise AssayError("task_refused")

@@ -7,7 +7,7 @@ sample fits are all nodes of the model looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from assay_coordinator.core.entropy import Entropy
@@ -51,20 +51,21 @@ class Scheduler:
             for node in self._registry.listed(job.model)
         )
 
-    def lacks_grammars(self, now: int, model: bytes) -> bool:
-        """Whether nodes serve `model` and none of them, free or not, draws by grammars."""
-        serving = [node for node in self._registry.listed(model) if node.serves(now, model)]
-        return bool(serving) and all(node.offers[model].grammar is None for node in serving)
+    def lacks_grammars(self, now: int, job: SubmitJob) -> bool:
+        """Whether nodes serve the model and none of them, free or not, draws by grammars."""
+        return self._none(now, job, lambda node: node.offers[job.model].grammar is not None)
 
     def lacks_task(self, now: int, job: SubmitJob) -> bool:
         """Whether nodes serve the model and none of them, free or not, does what `job` asks for."""
-        serving = [node for node in self._registry.listed(job.model) if node.serves(now, job.model)]
-        return bool(serving) and not any(does(job, node.offers[job.model]) for node in serving)
+        return self._none(now, job, lambda node: does(job, node.offers[job.model]))
 
     def lacks_region(self, now: int, job: SubmitJob) -> bool:
         """Whether nodes serve the model and none of them, free or not, is where `job` may go."""
+        return self._none(now, job, lambda node: _is_there(job, node))
+
+    def _none(self, now: int, job: SubmitJob, can: Callable[[Node], bool]) -> bool:
         serving = [node for node in self._registry.listed(job.model) if node.serves(now, job.model)]
-        return bool(serving) and not any(_is_there(job, node) for node in serving)
+        return bool(serving) and not any(map(can, serving))
 
     def _sample(self, listed: Sequence[Node]) -> list[Node]:
         if len(listed) <= SAMPLE:
