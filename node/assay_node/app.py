@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ import trio
 
 from assay_network.descriptors import raise_descriptor_limit
 from assay_network.host import Host, open_host
+from assay_network.http_guard import Guard
 from assay_network.keystore import load_or_create_key
 from assay_network.logs import get_logger
 from assay_network.scopes import single_errors
@@ -101,7 +103,7 @@ async def run_node(
     coordinator = parse_coordinator(settings.coordinator)
     directory = await trio.to_thread.run_sync(_prepare_directory, settings.directory)
     raise_descriptor_limit()
-    metrics, errors = _metrics(settings), LastError()
+    pages, errors = _pages(settings), LastError()
     identity = Identity(load_or_create_key(directory / KEY_FILE))
     async with AsyncExitStack() as stack:
         stack.enter_context(only_node(directory))
@@ -145,12 +147,21 @@ async def run_node(
             clock=clock,
             tick_seconds=bounds.tick_us / SECOND_US,
             keep_rules=keeping(directory, await _comparing(stack, settings)),
-            observe=_observers(settings, metrics, errors, stack),
+            observe=_observers(settings, pages, errors, stack),
         )
         await _share(settings, candidates, host, lambda: runtime.node.away)
         follower = _follower(settings, coordinator, directory, identity, runtime)
-        watch = _Watch(settings, runtime, host, engines, clock, report, metrics, errors, cards)
+        watch = _Watch(settings, runtime, host, engines, clock, report, pages, errors, cards)
         return await _serve(runtime, watch, _owner(settings, runtime, host, clock), stop, follower)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """What the node serves over HTTP, where, and to whom."""
+
+    address: tuple[str, int]
+    metrics: NodeMetrics
+    guard: Guard
 
 
 class _Watch:
@@ -164,14 +175,14 @@ class _Watch:
         engines: Engines,
         clock: Callable[[], int],
         report: Report | None,
-        metrics: NodeMetrics | None,
+        pages: _Pages | None,
         errors: LastError,
         cards: Sequence[ModelCard | None],
     ) -> None:
         self._settings, self._runtime, self._host = settings, runtime, host
         self._engines, self._clock, self._report = engines, clock, report
         self._directory, self._meter = settings.directory, Meter(clock())
-        self._restarts, self._metrics = 0, metrics
+        self._restarts, self._pages = 0, pages
         names = {card.model: card.name for card in cards if card is not None}
         self._home = Home(host.public_key, settings.engine, limits_told(settings), names)
         self._errors = errors
@@ -206,16 +217,16 @@ class _Watch:
 
     async def show(self, nursery: trio.Nursery) -> None:
         """Serve the metrics, if the owner wants them. Raises AssayError("port_in_use")."""
-        address, metrics = self._settings.metrics_address, self._metrics
-        if address is None or metrics is None:
+        served = self._pages
+        if served is None:
             return
         from assay_network.monitor import Monitored, json_page, run_monitor
 
-        metrics.follow(self._status)
-        monitored = Monitored(metrics=metrics.text, faults=self._faults)
+        served.metrics.follow(self._status)
+        monitored = Monitored(metrics=served.metrics.text, faults=self._faults)
         pages = [json_page("/status", lambda: self._status().json())]
-        serve = partial(run_monitor, guard=self._settings.metrics_guard())
-        self._url = await nursery.start(serve, monitored, address, pages)
+        serve = partial(run_monitor, guard=served.guard)
+        self._url = await nursery.start(serve, monitored, served.address, pages)
         log.info("monitor_served", url=self._url)
 
     def _faults(self) -> list[str]:
@@ -297,10 +308,10 @@ def _owner(
 
 
 def _observers(
-    settings: Settings, metrics: NodeMetrics | None, errors: LastError, stack: AsyncExitStack
+    settings: Settings, pages: _Pages | None, errors: LastError, stack: AsyncExitStack
 ) -> Observe:
     """Everybody who is told what the node does."""
-    told = [errors.observe] if metrics is None else [errors.observe, metrics.observe]
+    told = [errors.observe] if pages is None else [errors.observe, pages.metrics.observe]
     if settings.otlp:
         from assay_node.tracing import NodeTraces
 
@@ -313,13 +324,13 @@ def _observers(
     return observe
 
 
-def _metrics(settings: Settings) -> NodeMetrics | None:
-    settings.metrics_guard()  # a start whose pages cannot be guarded fails before it opens anything
-    if settings.metrics_address is None:
+def _pages(settings: Settings) -> _Pages | None:
+    """Raises what `Settings.metrics_guard` does, before anything is opened."""
+    if (address := settings.metrics_address) is None:
         return None
     from assay_node.metrics import NodeMetrics
 
-    return NodeMetrics()
+    return _Pages(address, NodeMetrics(), settings.metrics_guard())
 
 
 def _follower(
