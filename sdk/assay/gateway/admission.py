@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from assay.gateway.api_keys import ApiKey, ApiKeys
+from assay.gateway.purse import Purse
 from assay.gateway.refusal import Refusal
 from assay.gateway.spending import Spending
 from assay_network.logs import get_logger
@@ -30,8 +31,8 @@ _log = get_logger("gateway")
 class _Account:
     """What one key is doing now."""
 
+    purse: Purse
     running: int = 0
-    reserved: int = 0
     tokens: float = 0.0  # requests it may make at once
     at: float = float("-inf")
 
@@ -75,26 +76,27 @@ class Admission:
 
     def reserve(self, caller: ApiKey, micro: int) -> None:
         """Set the most an answer can cost aside; Refusal 402. `settle` must follow."""
-        account = self._account(caller)
-        if caller.budget:
-            spent = self._spending.by_name.get(caller.name, 0)
-            if spent + account.reserved + micro > caller.budget:
-                left = max(0, caller.budget - spent - account.reserved)
-                raise Refusal(
-                    402,
-                    "insufficient_quota",
-                    f"the key's budget has {left} micro-credits left; this can cost {micro}",
-                )
-        account.reserved += micro
+        purse = self._account(caller).purse
+        if not purse.covers(caller.budget, micro):
+            left = purse.left(caller.budget)
+            said = f"the key's budget has {left} micro-credits left; this can cost {micro}"
+            raise Refusal(402, "insufficient_quota", said)
+        purse.reserved += micro
 
     async def settle(self, caller: ApiKey, reserved: int, spent: int) -> None:
         """The answer cost `spent`; what was reserved is free again."""
-        self._account(caller).reserved -= reserved
+        purse = self._account(caller).purse
+        purse.reserved -= reserved
         if spent and caller.name:
+            purse.spent += spent
             await self._spending.add(caller.name, spent)
 
     def _account(self, caller: ApiKey) -> _Account:
-        return self._accounts.setdefault(caller.name, _Account())
+        known = self._accounts.get(caller.name)
+        if known is None:
+            purse = Purse(self._spending.by_name.get(caller.name, 0))
+            known = self._accounts[caller.name] = _Account(purse)
+        return known
 
     def _take(self, caller: ApiKey, account: _Account) -> dict[str, str]:
         """One request out of the key's bucket, which fills at its rate a minute."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from assay.gateway.api_keys import ApiKey
+from assay.gateway.purse import Purse
 from assay.gateway.refusal import Refusal
 from assay.gateway.spending import Spending
 from assay.gateway.upstream_answers import Most, UpstreamAnswer
@@ -24,30 +24,15 @@ BUDGET_SPENT: Final = "budget_spent"  # the upstream's, over all keys
 KEY_BUDGET_SPENT: Final = "key_budget_spent"
 
 
-@dataclass(slots=True)
-class _Account:
-    """`reserved` is for answers under way."""
-
-    spent: int = 0
-    reserved: int = 0
-
-    def covers(self, budget: int, more: int) -> bool:
-        """Whether `more` fits; a budget of 0 is no bound."""
-        return not budget or self.spent + self.reserved + more <= budget
-
-    def left(self, budget: int) -> int:
-        return max(0, budget - self.spent - self.reserved)
-
-
 class UpstreamBudget:
-    """The accounts at the upstream `name`. `spent` is what all have spent by the gateway's usage,
+    """The purses at the upstream `name`. `spent` is what all have spent by the gateway's usage,
     which is older than `spending` tells it by key."""
 
     def __init__(self, name: str, terms: Terms, spending: Spending, spent: int = 0) -> None:
         self._name, self._terms, self._spending = name, terms, spending
         kept = spending.at_upstream(name)
-        self._all = _Account(max(spent, sum(kept.values())))
-        self._keys = {caller: _Account(micro) for caller, micro in kept.items()}
+        self._all = Purse(max(spent, sum(kept.values())))
+        self._keys = {caller: Purse(micro) for caller, micro in kept.items()}
 
     @property
     def spent(self) -> int:
@@ -81,8 +66,8 @@ class UpstreamBudget:
         if barred := self.barred(caller, most):
             raise self.refusal(caller, most, barred)
         own = self._of(caller)
-        for account in (self._all, own):
-            account.reserved += most.price
+        for purse in (self._all, own):
+            purse.reserved += most.price
         try:
             yield
         finally:
@@ -92,12 +77,12 @@ class UpstreamBudget:
                     with trio.CancelScope(shield=True):  # the store's own patience bounds it
                         await self._spending.add(caller.name, answer.price, self._name)
             finally:
-                for account in (self._all, own):
-                    account.reserved -= most.price
-                    account.spent += answer.price
+                for purse in (self._all, own):
+                    purse.reserved -= most.price
+                    purse.spent += answer.price
 
-    def _of(self, caller: ApiKey) -> _Account:
-        return self._keys.setdefault(caller.name, _Account())  # of known keys: KEYS_MAX
+    def _of(self, caller: ApiKey) -> Purse:
+        return self._keys.setdefault(caller.name, Purse())  # of known keys: KEYS_MAX
 
     def _budget_of(self, caller: ApiKey) -> int:
         return caller.upstream_budgets.get(self._name, self._terms.key_budget)

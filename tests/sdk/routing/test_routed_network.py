@@ -127,7 +127,7 @@ async def test_both_jobs_of_a_hedge_are_settled_and_told(
         assert spent is not None
         both = told["credit"] + told["route"]["also"]["credit"]
         assert spent.by_name["alice"] == both
-        assert world.service.admission._accounts["alice"].reserved == 0
+        assert world.service.admission._accounts["alice"].purse.reserved == 0
         (decision,) = world.service.router.decisions
         assert decision.credit == both
         assert handed.count(SubmitReceipt) == 1 + len(told["route"]["also"]["receipts"])
