@@ -117,14 +117,17 @@ def _nvidia(which: str = "total") -> tuple[list[str], int]:
         if not gpus:
             return [], 0
         try:
-            names = [_text(nvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
+            names = [gpu_name(nvml, gpu) for gpu in gpus]
             sizes = [int(getattr(nvml.nvmlDeviceGetMemoryInfo(gpu), which)) for gpu in gpus]
         except nvml.NVMLError:
             return [], 0
         return names, sum(sizes)
 
 
-def _text(name: str | bytes) -> str:
+def gpu_name(nvml: Any, gpu: Any) -> str:
+    """As its driver calls it; versions of NVML differ in whether that is text. May raise
+    `nvml.NVMLError`."""
+    name = nvml.nvmlDeviceGetName(gpu)
     return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 

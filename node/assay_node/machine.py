@@ -6,10 +6,11 @@ rest. Nothing is decided by it; the owner's limits look for themselves (owner_li
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
+
+from assay_node.hardware import gpu_name, open_gpus
 
 GPUS_MAX: Final = 16  # that are told of
 
@@ -69,18 +70,11 @@ def _percent(before: tuple[float, float], now: tuple[float, float]) -> float | N
 
 
 def _gpus() -> tuple[Gpu, ...]:
-    try:
-        nvml: Any = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-    except Exception:  # no package, no driver, or a broken one: each with an exception of its own
-        return ()
-    try:
-        count = min(int(nvml.nvmlDeviceGetCount()), GPUS_MAX)
-        return tuple(_gpu(nvml, nvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count))
-    except nvml.NVMLError:
-        return ()
-    finally:
-        nvml.nvmlShutdown()
+    with open_gpus() as (nvml, gpus):
+        try:
+            return tuple(_gpu(nvml, handle) for handle in gpus[:GPUS_MAX])
+        except nvml.NVMLError:
+            return ()
 
 
 def _gpu(nvml: Any, handle: Any) -> Gpu:
@@ -91,9 +85,8 @@ def _gpu(nvml: Any, handle: Any) -> Gpu:
         except nvml.NVMLError:
             return None
 
-    name = nvml.nvmlDeviceGetName(handle)
     return Gpu(
-        name=name.decode(errors="replace") if isinstance(name, bytes) else name,
+        name=gpu_name(nvml, handle),
         memory_used=told(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used),
         memory=told(lambda: nvml.nvmlDeviceGetMemoryInfo(handle).total),
         busy_percent=told(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
