@@ -73,6 +73,12 @@ class Visit:
             self.page.evaluate("scrollTo(0, 0)")
             self.page.screenshot(path=folder / f"{name}-{self.look}.png", **more)
 
+    def says(self, text: str, within: str = "main") -> None:
+        """Wait until `within` shows `text`: a page goes on to another address a moment later."""
+        from playwright.sync_api import expect
+
+        expect(self.page.locator(within)).to_contain_text(text, timeout=TIMEOUT_MS)
+
     def check(self) -> None:
         """Raise AssertionError if anything was wrong."""
         wide = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -115,8 +115,7 @@ def test_every_view_shows_what_there_is(world: LivedIn, browser: Any, look: str)
         with visit(browser, url, look) as seen:
             for name, (address, text) in views(world).items():
                 seen.page.goto(f"{url}/{address}")
-                seen.page.wait_for_selector(LOADED)
-                assert text in seen.page.text_content("main"), name
+                seen.says(text, LOADED)
                 seen.picture(f"dashboard-{name}", full_page=name == "network")
                 wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
                 assert wide <= 0, f"{name} is {wide} px too wide"
@@ -134,7 +133,7 @@ def test_credit_is_checked_in_the_browser(world: LivedIn, browser: Any) -> None:
             page.wait_for_selector(".steps")
             assert page.locator(".steps .badge.bad").count() == 0
             assert page.locator(".steps .badge.good").count() > 8
-            assert "One thing is open" in page.text_content("main")
+            seen.says("One thing is open")
             page.fill("#root", f"0x{root.root.hex()}")
             page.press("#root", "Enter")
             page.wait_for_selector("text=leads to the root you gave")
@@ -171,15 +170,15 @@ def test_an_owner_finds_their_node_by_keyboard(world: LivedIn, browser: Any) -> 
             page.focus("#key")
             page.keyboard.type("no key")
             page.keyboard.press("Enter")
-            assert "64 hex digits" in page.text_content("#key-fault")
+            seen.says("64 hex digits", "#key-fault")
             page.fill("#key", key)
             page.keyboard.press("Enter")
             page.wait_for_selector("#own")
             page.focus("#own")
             page.keyboard.press("Enter")
             page.click("text=Network")
-            page.wait_for_selector("text=In escrow")
-            assert key[:8] in page.text_content("main")
+            seen.says("In escrow", LOADED)
+            seen.says(key[:8])
             seen.picture("dashboard-own-node")
 
 
@@ -221,7 +220,7 @@ def test_what_a_node_says_of_itself_is_text(world: LivedIn, browser: Any) -> Non
     with served(world) as url:
         with visit(browser, f"{url}/#/nodes/{liar.key.hex()}") as seen:
             seen.page.wait_for_selector(LOADED)
-            assert HOSTILE in seen.page.text_content("main")
+            seen.says(HOSTILE)
             assert seen.page.locator("main img").count() == 0
             assert seen.page.title().startswith("Node")
 
@@ -230,7 +229,7 @@ def test_faults_and_what_is_not_there_are_said(world: LivedIn, browser: Any) -> 
     with served(world, "commit_failed") as url:
         with visit(browser, f"{url}/") as seen:
             seen.page.wait_for_selector("text=did not commit")
-            assert "1 fault" in seen.page.text_content("#state")
+            seen.says("1 fault", "#state")
             seen.page.goto(f"{url}/#/nothing")
             seen.page.wait_for_selector("text=There is no such page")
             seen.expected |= {404, 400}
