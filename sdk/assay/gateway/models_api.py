@@ -66,7 +66,7 @@ async def tokenize(exchange: Exchange) -> None:
     else:
         asked = Asked(name, 1, prompts=(fields.required_text("prompt"),))
     found = await exchange.service.offered(name)
-    (tokens,) = await exchange.service.prompt_tokens(found, asked)
+    (tokens,), _ = await exchange.service.prompt_tokens(found, asked)
     context = min(found.card.context, found.summary.context)
     await exchange.reply({"count": len(tokens), "max_model_len": context, "tokens": tokens})
 

@@ -19,8 +19,9 @@ import trio
 from assay.gateway.admission import Admission
 from assay.gateway.api_keys import ApiKey
 from assay.gateway.embedding_call import Embedding, TextsAsked, read_texts
-from assay.gateway.generation import Asked, Generation, Prompt, receipt_id
+from assay.gateway.generation import Asked, Generation, Prompt
 from assay.gateway.kept_responses import KeptResponses
+from assay.gateway.receipt_names import receipt_id
 from assay.gateway.refusal import Refusal, refusal_of
 from assay.gateway.router import Router
 from assay.gateway.settings import Settings
@@ -32,7 +33,6 @@ from assay_protocol.messages import ModelSummary
 
 if TYPE_CHECKING:
     from assay.catalogue import Model
-    from assay.chat_template import Scalar
     from assay.direct import AsyncClient
     from assay.records import ReceiptRecord
 
@@ -127,11 +127,11 @@ class Service:
         if model.summary.dims is not None:
             said = f"{model.summary.name!r} embeds texts and writes no answers"
             raise Refusal(400, "task_refused", said, param="model")
-        prompts = await self.prompt_tokens(model, asked)
+        prompts, ignored = await self.prompt_tokens(model, asked)
         if not all(prompts):
             raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
         generation = Generation(self._client, asked, model, prompts)
-        generation.ignored += (await _template_variables(model, asked))[1]
+        generation.ignored += ignored
         async with self._settled(caller, generation) as made:
             yield made
 
@@ -160,20 +160,25 @@ class Service:
             with trio.CancelScope(shield=True):
                 await self.admission.settle(caller, reserved, made.cost)
 
-    async def prompt_tokens(self, model: Model, asked: Asked) -> list[tuple[int, ...]]:
-        """The prompts as the model reads them, of a chat one; Refusal if its template or tokenizer
-        refuses."""
+    async def prompt_tokens(
+        self, model: Model, asked: Asked
+    ) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
+        """The prompts as the model reads them, of a chat one, and the fields that its template has
+        no variable for; Refusal if template or tokenizer refuses."""
         try:
-            variables, _ = await _template_variables(model, asked)
             if asked.messages is None:
-                return [await _tokens_of(model, prompt) for prompt in asked.prompts]
+                return [await _tokens_of(model, prompt) for prompt in asked.prompts], ()
+            known = await model.template_variables()
+            variables, ignored = asked.thinking.in_template(
+                known, bound=asked.bound, at_once=asked.bound_at_once
+            )
             messages, tools = list(asked.messages), [tool.as_told() for tool in asked.tools]
             if model.marks is CHANNELS:
                 messages = [_thought(message) for message in messages]
             if "tools" in model.card.chat_template:
-                return [await model.tokens_of_chat(messages, tools or None, variables)]
+                return [await model.tokens_of_chat(messages, tools or None, variables)], ignored
             chat = _without_tools(messages, asked)
-            return [await model.tokens_of_chat(chat, variables=variables)]
+            return [await model.tokens_of_chat(chat, variables=variables)], ignored
         except AssayError as error:
             raise refusal_of(error) from error
 
@@ -220,17 +225,6 @@ async def _told(question: Any) -> Any:
         return await question
     except AssayError as error:
         raise refusal_of(error) from error
-
-
-async def _template_variables(
-    model: Model, asked: Asked
-) -> tuple[dict[str, Scalar], tuple[str, ...]]:
-    """Variables for the model's chat template, and the fields it has none for. Raises AssayError
-    if the template is broken."""
-    if asked.messages is None:
-        return {}, ()
-    known = await model.template_variables()
-    return asked.thinking.in_template(known, bound=asked.bound, at_once=asked.bound_at_once)
 
 
 def _no_model(name: str) -> Refusal:
