@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
-import jinja2
 from jinja2.meta import find_undeclared_variables
 
 from assay.template_environment import DateWriter, template_environment, today_utc
+from assay.template_metering import WORK
+from assay.template_work import Work
 from assay.tokenizer import Tokenizer, control_texts, plain_texts
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
@@ -31,6 +32,7 @@ from assay_protocol.errors import AssayError
 MESSAGES_MAX: Final = 4_096
 RENDERED_CHARACTERS_MAX: Final = 8 << 20
 NESTING_MAX: Final = 32
+ERROR_CHARACTERS_MAX: Final = 512  # of what a template says, and it may say a prompt
 # Templates build control tokens from the role (`<|` + role + `|>`), so only known ones pass.
 ROLES: Final = frozenset(
     {"system", "developer", "user", "assistant", "tool", "function", "ipython", "model"}
@@ -73,8 +75,9 @@ class ChatTemplate:
             environment = template_environment()
             self._template = environment.from_string(card.chat_template)
             parsed = environment.parse(card.chat_template)
-        except jinja2.TemplateError as error:
-            raise AssayError("malformed", f"the chat template is broken: {error}") from error
+        except Exception as error:  # nested too deep for Jinja, or for Python: many kinds
+            said = f"the chat template is broken: {error}"[:ERROR_CHARACTERS_MAX]
+            raise AssayError("malformed", said) from error
         # Names it sets in one branch and reads in another are among them; nobody asks for those.
         self.variables = frozenset(find_undeclared_variables(parsed))
 
@@ -101,6 +104,7 @@ class ChatTemplate:
             "tools": None if tools is None else guard.value(tools),
             "add_generation_prompt": add_generation_prompt,
             "strftime_now": DateWriter(self._today()),
+            WORK: Work(),
         }
         rendered = self._render(context | self._names)
         ids: list[int] = []
@@ -125,7 +129,8 @@ class ChatTemplate:
         except AssayError:
             raise
         except Exception as error:  # template code may raise anything: bad types, recursion, ...
-            raise AssayError("malformed", f"the chat template refused: {error}") from error
+            said = f"the chat template refused: {error}"[:ERROR_CHARACTERS_MAX]
+            raise AssayError("malformed", said) from error
         return "".join(pieces)
 
 

@@ -3,7 +3,8 @@
 `trim_blocks` and `lstrip_blocks`, `break` and `continue`, `generation` blocks, `raise_exception`,
 `tojson` without HTML escapes, and `strftime_now`. That one gives the day, in UTC, and midnight for
 the hour: two renderings on one day are the same prompt. Nothing that is verified depends on it,
-since a client signs for token ids and never for the template they came from.
+since a client signs for token ids and never for the template they came from. Work is counted
+(template_metering.py).
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import jinja2
 from jinja2.ext import Extension, loopcontrols
 from jinja2.nodes import Node, Scope
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.runtime import Context
+
+from assay.template_metering import INDENT_MAX, WORK, MeteredEnvironment
 
 FORMAT_CHARACTERS_MAX: Final = 128
-INDENT_MAX: Final = 16
 # Without the private planes: stand-ins for what users must not write (chat_template.py) are there,
 # and escaped nobody would exchange them back.
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f\U000f0000-\U0010ffff]+")
@@ -28,9 +30,10 @@ _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f\U000f0000-\U0010ffff]+")
 _FORMAT: Final = re.compile(r"(?:[^%]|%-?[aAbBdmyYjuwHIMSpeGVUW]|%[FTZzf%])*", re.DOTALL)
 
 
-def template_environment() -> ImmutableSandboxedEnvironment:
-    """A fresh environment; `strftime_now` is given with each rendering (`DateWriter`)."""
-    environment = ImmutableSandboxedEnvironment(
+def template_environment() -> MeteredEnvironment:
+    """A fresh environment; `strftime_now` (`DateWriter`) and a `Work` are given with each
+    rendering."""
+    environment = MeteredEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
     environment.filters["tojson"] = _to_json
@@ -70,7 +73,9 @@ class _Generation(Extension):
         return Scope(inside, lineno=begun)
 
 
+@jinja2.pass_context
 def _to_json(
+    context: Context,
     value: object,
     ensure_ascii: bool = False,
     indent: int | None = None,
@@ -79,6 +84,7 @@ def _to_json(
 ) -> str:
     if indent is not None and (not isinstance(indent, int) or indent > INDENT_MAX):
         raise jinja2.TemplateError(f"tojson indents by at most {INDENT_MAX}")
+    context.parent[WORK].spelled(value, max(0, indent or 0))
     written = json.dumps(
         value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys
     )
