@@ -30,10 +30,10 @@ class Answer:
 
 
 class Caller:
-    """One client of `app`. Raises what leaves the application."""
+    """One client of `app`, at `client` if it has an address. Raises what leaves the application."""
 
-    def __init__(self, app: Any) -> None:
-        self._app = app
+    def __init__(self, app: Any, client: tuple[str, int] | None = None) -> None:
+        self._app, self._client = app, client
 
     async def get(self, path: str, **more: Any) -> Answer:
         return await self.request("GET", path, **more)
@@ -64,6 +64,7 @@ class Caller:
             "path": parts.path,
             "query_string": parts.query.encode(),
             "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in sent.items()],
+            "client": self._client,
         }
         exchange = _Exchange(content, leave, trio.current_time() + patience)
         await self._app(scope, exchange.receive, exchange.send)

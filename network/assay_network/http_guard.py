@@ -6,7 +6,8 @@ name. So a server without a password answers to names of its own only. With one 
 matter: a browser sends a password to the origin that it was given for and to no other.
 
 A password is sent as `Authorization: Bearer` by programs, as `Basic` (under any user) by browsers.
-It is read once at the start, kept as its sha256, and compared in constant time.
+It is read once at the start, kept as its sha256, and compared in constant time; wrong ones are
+counted (password_guesses.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
+
 from assay_network.http_listener import is_loopback
+from assay_network.password_guesses import PasswordGuesses
 from assay_network.private_files import read_private
 from assay_protocol.errors import AssayError
 
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from assay_network.http_connection import Application
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})  # for whoever restarts what does not answer
-PASSWORD_CHARS_MIN: Final = 16  # nothing bounds how often one may guess
+PASSWORD_CHARS_MIN: Final = 16  # who has many addresses may guess often
 PASSWORD_CHARS_MAX: Final = 1_024
 NAMES_MAX: Final = 32
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -112,12 +116,24 @@ def is_own_name(host: str, names: Collection[str] = ()) -> bool:
 def guarded(app: Application, guard: Guard) -> Application:
     """`app`, for callers whom `guard` lets in; OPEN_PATHS are open to all."""
 
+    guesses = PasswordGuesses()
+
     async def answer(scope: Any, receive: Any, send: Any) -> None:
-        refusal = None
-        if scope["path"] not in OPEN_PATHS:
-            headers = dict(scope["headers"])
-            told = (headers.get(name, b"").decode("latin-1") for name in _READ)
-            refusal = guard.refusal(*told)
+        if scope["path"] in OPEN_PATHS:
+            await app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        host, authorization = (headers.get(name, b"").decode("latin-1") for name in _READ)
+        guessed = bool(guard.password and authorization)
+        client, now = (scope.get("client") or ("",))[0], trio.current_time()
+        if guessed and (wait := guesses.wait(client, now)):
+            await _refuse(send, 429, "rate_limited", wait)
+            return
+        refusal = guard.refusal(host, authorization)
+        if guessed and refusal is None:
+            guesses.right(client)
+        elif guessed:
+            guesses.wrong(client, now)
         if refusal is None:
             await app(scope, receive, send)
         else:
@@ -129,11 +145,12 @@ def guarded(app: Application, guard: Guard) -> Application:
 _READ: Final = (b"host", b"authorization")
 _SAID: Final[Mapping[str, str]] = {
     "password_required": "tell the password: as bearer token, or with any user's name",
+    "rate_limited": "too many wrong passwords came from this address",
     "misdirected_request": "call this server by localhost, an address, or a name its owner set",
 }
 
 
-async def _refuse(send: Any, status: int, code: str) -> None:
+async def _refuse(send: Any, status: int, code: str, wait: int = 0) -> None:
     body = json.dumps({"error": {"code": code, "message": _SAID[code]}}).encode()
     headers = [
         (b"content-type", b"application/json"),
@@ -141,6 +158,8 @@ async def _refuse(send: Any, status: int, code: str) -> None:
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
     ]
+    if wait:
+        headers.append((b"retry-after", str(wait).encode()))
     if status == 401:
         headers.append((b"www-authenticate", _CHALLENGE))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -9,10 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from asgi_caller import Answer, Caller
 from assay_network.http_guard import Guard, guard_of, guarded, is_own_name
 from assay_network.monitor import Monitored, monitor_app, run_monitor
+from assay_network.password_guesses import GUESS_SECONDS, GUESSES_AT_ONCE
 from assay_protocol.errors import CODES, AssayError
 
 HERE = ("127.0.0.1", 9100)
@@ -84,6 +86,44 @@ async def test_a_password_is_a_bearer_token_or_any_user_s(secret: Path) -> None:
         answer = await asked(guard, authorization=wrong)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "password_required")
         assert answer.headers["www-authenticate"].startswith("Basic ")
+
+
+async def test_who_guesses_is_soon_not_heard_and_keeps_nobody_else_out(
+    secret: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    app = guarded(monitor_app(MONITORED), guard_of("--http", ("0.0.0.0", 1), secret, [], False))
+
+    async def told(client: str, password: str | None) -> Answer:
+        headers = {} if password is None else {"authorization": f"Bearer {password}"}
+        return await Caller(app, client=(client, 9)).get("/metrics", headers=headers)
+
+    async def statuses(client: str, times: int, password: str = "wrong") -> list[int]:
+        return [(await told(client, password)).status_code for _ in range(times)]
+
+    stranger, operator, known = "203.0.113.7", "198.51.100.1", "192.0.2.9"
+    assert await statuses(known, 1, PASSWORD) == [200]
+    assert await statuses(stranger, 12) == [401] * GUESSES_AT_ONCE + [429] * 2
+    refused = await told(stranger, PASSWORD)
+    assert refused.status_code == 429, "not even told whether it is right"
+    assert refused.json()["error"]["code"] == "rate_limited"
+    assert 0 < int(refused.headers["retry-after"]) <= GUESS_SECONDS
+    assert (await told(stranger, None)).status_code == 401, "who tells none guesses none"
+    assert await statuses(operator, 1, PASSWORD) == [200]
+    assert await statuses(known, 99) == [401] * 99, "a neighbour of his may guess"
+    assert await statuses(known, 1, PASSWORD) == [200]
+    assert await statuses("127.0.0.1", 99) == [401] * 99, "a proxy's, perhaps"
+    assert await statuses("127.0.0.1", 1, PASSWORD) == [200]
+    await trio.sleep(int(refused.headers["retry-after"]))
+    assert await statuses(stranger, 2) == [401, 429]
+    assert (await told(stranger, None)).status_code == 401
+
+
+async def test_a_server_without_a_password_counts_nothing(secret: Path) -> None:
+    app = guarded(monitor_app(MONITORED), Guard())
+    for _ in range(2 * GUESSES_AT_ONCE):
+        caller = Caller(app, client=("203.0.113.7", 9))
+        answer = await caller.get("/metrics", headers={"authorization": "Bearer x"})
+        assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
