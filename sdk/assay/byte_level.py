@@ -20,6 +20,7 @@ from typing import Any, Final
 from tokenizers import Regex, models, pre_tokenizers
 from tokenizers import Tokenizer as _HfTokenizer
 
+from assay.large_texts import LARGE_CHARACTERS
 from assay.word_rules import WordRules
 from assay_protocol.cards import BYTE_CHARACTERS, ModelCard, TokenType
 from assay_protocol.errors import ProtocolError
@@ -48,7 +49,7 @@ class ByteLevelBpe:
 
     def encode(self, text: str) -> Sequence[int]:
         """Token ids of `text`; a byte without a token adds none."""
-        ids: list[int] = self._bpe.encode(text, add_special_tokens=False).ids
+        ids = merged(self._bpe, text)
         return ids if max(ids, default=0) < self._n_vocab else self._known(ids)
 
     def _known(self, ids: list[int]) -> list[int]:
@@ -73,10 +74,20 @@ class CharacterBpe:
         for line in _LINES.findall(text.replace(" ", SPACE_MARK)):
             token = self._runs.get(line)
             if token is None:
-                ids += self._bpe.encode(line, add_special_tokens=False).ids
+                ids += merged(self._bpe, line)
             else:
                 ids.append(token)
         return ids
+
+
+def merged(library: _HfTokenizer, text: str) -> list[int]:
+    """Token ids. The library keeps the interpreter to itself while it reads one text, seconds for
+    megabytes, and not while it reads several; so a large one goes as the only one of several."""
+    if len(text) < LARGE_CHARACTERS:
+        ids: list[int] = library.encode(text, add_special_tokens=False).ids
+    else:
+        ids = library.encode_batch([text], add_special_tokens=False)[0].ids
+    return ids
 
 
 def byte_texts(card: ModelCard) -> dict[int, str]:

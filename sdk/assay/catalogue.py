@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from assay.large_texts import beside
 from assay.reasoning_grammar import grammar_after_reasoning
 from assay.reasoning_marks import Marks, marks_of, prompt_tail, shown_pieces
 from assay.reasoning_split import Split
@@ -67,11 +68,13 @@ class Model:
 
     async def tokens_of_text(self, text: str) -> tuple[int, ...]:
         """Prompt tokens of plain `text`; control tokens written in it stay text."""
-        return (await self._made_tokenizer()).encode(text, special=False, bos=True)
+        tokenizer = await self._made_tokenizer()
+        return await beside(lambda: tokenizer.encode(text, special=False, bos=True), text)
 
     async def tokens_to_embed(self, text: str) -> tuple[int, ...]:
         """Tokens of a text to embed, with the marks an encoder was trained with around it."""
-        return (await self._made_tokenizer()).encode(text, special=False, bos=True, eos=True)
+        tokenizer = await self._made_tokenizer()
+        return await beside(lambda: tokenizer.encode(text, special=False, bos=True, eos=True), text)
 
     async def tokens_of_chat(
         self,
@@ -82,7 +85,9 @@ class Model:
         """Prompt tokens of a chat under the model's template, which is told of `tools` and of
         `variables`."""
         template = await self._made_template()
-        return template.render(messages, tools=tools, variables=variables)
+        return await beside(
+            lambda: template.render(messages, tools=tools, variables=variables), messages, tools
+        )
 
     def _known_marks(self) -> tuple[Marks | None, tuple[bytes, ...]]:
         if self._marks is None:

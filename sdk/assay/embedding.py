@@ -78,6 +78,7 @@ async def tokens_of(model: Model, texts: Sequence[Text]) -> list[tuple[int, ...]
     found = []
     for text in texts:
         tokens = await model.tokens_to_embed(text) if isinstance(text, str) else tuple(text)
+        await trio.lowlevel.checkpoint()  # there may be many
         if not tokens or not all(0 <= token < model.card.n_vocab for token in tokens):
             raise AssayError("malformed", "a text is empty or has tokens the model does not")
         if len(tokens) > context:

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from tokenizers import Tokenizer as _HfTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 
-from assay.byte_level import ByteLevelBpe, CharacterBpe
+from assay.byte_level import ByteLevelBpe, CharacterBpe, merged
 from assay.sentence_pieces import SentencePieceBpe
 from assay.word_rules import WORD_RULES
 from assay_protocol.cards import ModelCard, TokenType
@@ -199,8 +199,7 @@ class _WordPiece:
         self._pieces = _word_piece(card)
 
     def encode(self, text: str) -> Sequence[int]:
-        ids: list[int] = self._pieces.encode(text, add_special_tokens=False).ids
-        return ids
+        return merged(self._pieces, text)
 
 
 def _word_piece(card: ModelCard) -> _HfTokenizer:
