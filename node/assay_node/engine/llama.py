@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +59,11 @@ def _print_warning(level: int, text: bytes, _user_data: object) -> None:
 
 
 _log = _c.llama_log_callback(_print_warning)  # kept: the library holds only a pointer
+
+
+def log_to(setter: Callable[[Any, ctypes.c_void_p], None]) -> None:
+    """Have a library, whose setter of a log function this is, print no more than warnings."""
+    setter(_log, ctypes.c_void_p(0))
 
 
 class Model:
@@ -128,7 +133,7 @@ class Context:
         threads: int,
         profile: Profile,
     ) -> None:
-        self.n_vocab = model.n_vocab
+        self.n_vocab, self._causal = model.n_vocab, True
         params = _c.llama_context_default_params()
         params.n_ctx, params.n_seq_max = context * sequences, sequences
         params.n_batch = params.n_ubatch = batch
@@ -189,9 +194,15 @@ class Context:
         if read != len(state):
             raise AssayError("engine_failed", "llama.cpp cannot restore a sequence")
 
-    def decode(self) -> NDArray[np.float32]:
-        """Run the batch; float32[rows wanted, n_vocab], valid until the next call."""
+    def decode(self, *, causal: bool = True) -> NDArray[np.float32]:
+        """Run the batch; float32[rows wanted, n_vocab], valid until the next call.
+
+        Without `causal` all rows of a sequence see each other.
+        """
         rows = self.batch.wanted
+        if causal != self._causal:
+            _c.llama_set_causal_attn(self._handle, causal)
+            self._causal = causal
         code = _c.llama_decode(self._handle, self.batch.struct())
         if code != 0:
             raise AssayError("engine_failed", f"llama_decode returned {code}")
@@ -215,7 +226,10 @@ class Context:
 
 
 class Batch:
-    """A llama_batch whose arrays are numpy arrays: filled by slices, copied never."""
+    """A llama_batch whose arrays are numpy arrays: filled by slices, copied never.
+
+    It holds tokens or embeddings, as the library wants; these are copied together.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._tokens = np.zeros(capacity, np.int32)
@@ -224,10 +238,12 @@ class Batch:
         self._sequences = np.zeros(capacity, np.int32)
         self._wanted = np.zeros(capacity, np.int8)
         self._pointers = self._sequences.ctypes.data + np.arange(capacity, dtype=np.uint64) * 4
+        self._embedded: list[NDArray[np.float32]] = []
+        self._joined: NDArray[np.float32] | None = None  # kept while the library reads it
         ints = ctypes.POINTER(ctypes.c_int32)
         self._struct = _c.llama_batch()
-        self._struct.token = self._tokens.ctypes.data_as(ints)
-        self._struct.embd = None
+        self._token_pointer = self._tokens.ctypes.data_as(ints)
+        self._struct.token, self._struct.embd = self._token_pointer, None
         self._struct.pos = self._positions.ctypes.data_as(ints)
         self._struct.n_seq_id = self._counts.ctypes.data_as(ints)
         self._struct.seq_id = ctypes.cast(self._pointers.ctypes.data, ctypes.POINTER(ints))
@@ -237,13 +253,27 @@ class Batch:
 
     def clear(self) -> None:
         self._size = self.wanted = 0
+        self._embedded, self._joined = [], None
 
     def add(self, tokens: Sequence[int], position: int, sequence: int, *, wanted: int) -> None:
         """Append consecutive tokens of a sequence; logits are wanted after the last `wanted`."""
-        begin, end = self._size, self._size + len(tokens)
+        assert not self._embedded, "tokens among embeddings"
+        begin = self._size
+        self._place(len(tokens), position, sequence, wanted)
+        self._tokens[begin : self._size] = tokens
+
+    def add_embedded(
+        self, rows: NDArray[np.float32], position: int, sequence: int, *, wanted: int
+    ) -> None:
+        """Append float32[positions, width] in the place of tokens."""
+        assert bool(self._size) == bool(self._embedded), "embeddings among tokens"
+        self._place(len(rows), position, sequence, wanted)
+        self._embedded.append(rows)
+
+    def _place(self, count: int, position: int, sequence: int, wanted: int) -> None:
+        begin, end = self._size, self._size + count
         assert end <= len(self._tokens), "batch is full"
-        self._tokens[begin:end] = tokens
-        self._positions[begin:end] = np.arange(position, position + len(tokens))
+        self._positions[begin:end] = np.arange(position, position + count)
         self._sequences[begin:end] = sequence
         self._wanted[begin:end] = 0
         self._wanted[end - wanted : end] = 1
@@ -251,6 +281,12 @@ class Batch:
 
     def struct(self) -> Any:
         self._struct.n_tokens = self._size
+        if self._embedded:
+            self._joined = np.ascontiguousarray(np.concatenate(self._embedded), np.float32)
+            floats = ctypes.POINTER(ctypes.c_float)
+            self._struct.token, self._struct.embd = None, self._joined.ctypes.data_as(floats)
+        else:
+            self._struct.token, self._struct.embd = self._token_pointer, None
         return self._struct
 
 
@@ -284,7 +320,7 @@ def _folder() -> Path:
 def _start_library(variant: str) -> None:
     if llama_cpp.__version__ != library.VERSION:
         raise AssayError("engine_missing", f"llama-cpp-python {library.VERSION} is needed")
-    _c.llama_log_set(_log, ctypes.c_void_p(0))
+    log_to(_c.llama_log_set)
     folder = _folder()
     if any(folder.glob("libggml-cpu-*")):  # variants: somebody has to choose one
         ggml = ctypes.CDLL(str(folder / "libggml.so"))
