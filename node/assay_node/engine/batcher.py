@@ -165,7 +165,7 @@ class Batcher:
             if most > 0:
                 told -= most if job.untold else 0
                 feeds.append(self._feed(job, most))
-                budget -= len(feeds[-1].tokens)
+                budget -= budget if feeds[-1].whole else len(feeds[-1].tokens)
         for job in self._running.values():
             job.fresh = False
         moves, self._moves = tuple(self._moves), []

@@ -313,7 +313,7 @@ class DecodeLoop:
         for feed in feeds:
             place = (feed.position, feed.slot)
             self._add(batch, feed.job, feed.tokens, feed.seen, *place, wanted=feed.wanted)
-        logits = self._context.decode(causal=_causal(feeds[0].seen))
+        logits = self._context.decode(causal=not feeds[0].whole)
         events: list[Event] = []
         if any(feed.told for feed in feeds):
             events, logits = self._tell(logits, feeds)
@@ -468,7 +468,7 @@ class DecodeLoop:
             context.truncate(0, 0)
         context.batch.clear()
         self._add(context.batch, state.job, piece, seen, state.fed, 0, wanted=wanted)
-        logits = context.decode(causal=_causal(seen))
+        logits = context.decode(causal=seen is None or not seen.whole)
         state.fed = end
         try:
             if wanted:
@@ -515,10 +515,6 @@ def _open(file: Path, model: llama.Model, profile: Profile, threads: int) -> Pro
         eyes.close()
         raise AssayError("engine_failed", f"{eyes.tokens} positions of an image in one decode")
     return eyes
-
-
-def _causal(seen: Seen | None) -> bool:
-    return seen is None or not seen.whole
 
 
 def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:

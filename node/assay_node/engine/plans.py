@@ -88,6 +88,11 @@ class Feed:
         return self.position + len(self.tokens) - self.wanted
 
     @property
+    def whole(self) -> bool:
+        """Whether it is an image that must be in one decode, alone."""
+        return self.seen is not None and self.seen.whole
+
+    @property
     def drafted(self) -> tuple[int, ...]:
         """The drafts."""
         return self.tokens[len(self.tokens) - self.drafts :]
@@ -110,7 +115,7 @@ class Plan:
         """
         found: dict[tuple[bytes, bool, int], list[Feed]] = {}
         for feed in self.feeds:
-            alone = feed.slot if feed.seen is not None and feed.seen.whole else -1
+            alone = feed.slot if feed.whole else -1
             key = (feed.adapter or b"", feed.seen is not None, alone)
             found.setdefault(key, []).append(feed)
         return [(found[key][0].adapter, found[key]) for key in sorted(found)]
