@@ -55,6 +55,12 @@ class Prepared:
         return self.card.digest
 
     @property
+    def named_projector(self) -> tuple[Path, bytes] | None:
+        """The projector's file and sha256."""
+        sees = None if self.card is None else self.card.vision
+        return None if sees is None or self.projector is None else (self.projector, sees.projector)
+
+    @property
     def engine_model(self) -> bytes:
         """The name of what its engine serves where no adapter is asked for."""
         assert self.card is not None, "only the scripted engine has no card"
@@ -203,6 +209,7 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             threads=settings.engine_threads,
             directory=engines(),
             adapters=prepared.adapters,
+            projector=prepared.named_projector,
         )
     )
     with holding(prepared.path):

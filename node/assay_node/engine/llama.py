@@ -3,8 +3,12 @@
 Imported only in the engine's child process (and by offline tools), because an assert in the library
 ends the process. Nothing here decides anything; loop.py does.
 
-How it computes is the profile's business (profiles.py). What must be avoided: a copy of a *range*
-between KV streams aborts the process, so `Context.copy` copies whole sequences.
+How it computes is the profile's business (profiles.py). What must be avoided:
+
+- A copy of a *range* between KV streams aborts the process: `Context.copy` copies whole sequences.
+- With flash attention on a CPU, a row alone in its pass sums long KV memory (512 cells) in as
+  many parts as there are threads (`use_split_kv_path` in ggml's ops.cpp), which gives other bits
+  than any pass of several rows. So `Context.decode` puts one that counts for nothing beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_node.engine import library
+from assay_node.engine.costs import lonely
 from assay_node.engine.profiles import Profile, library_folder
 from assay_node.engine.quantize import KINDS
 from assay_protocol.errors import AssayError
@@ -49,6 +54,7 @@ _KV_TYPES: Final = {"f16": 1}  # ggml_type of ggml.h
 _QUANTS: Final = {number: name.lower() for name, number in KINDS.items()} | {0: "f32"}
 _VALUE_BYTES_MAX: Final = 64
 ADAPTERS_MAX: Final = 16  # of one model: all are kept in memory
+_LONG: Final = 256  # tokens of a sequence: from here on llama.cpp pads its KV memory to 512 cells
 _LOG_WARNING: Final = 3
 _LOG_CONTINUE: Final = 5
 
@@ -150,6 +156,7 @@ class Context:
         self._adapter: Any = None
         self._logits_at = 0
         self._views: dict[int, NDArray[np.float32]] = {}  # by rows: at most the batch has
+        self._company = profile.flash and not profile.unified and threads > 1 and device() == "cpu"
         self.batch = Batch(batch)
 
     def adapt(self, adapter: Any) -> None:
@@ -203,7 +210,10 @@ class Context:
         if causal != self._causal:
             _c.llama_set_causal_attn(self._handle, causal)
             self._causal = causal
+        added = self.batch.add_company() if self._company else []
         code = _c.llama_decode(self._handle, self.batch.struct())
+        for sequence, length in added:
+            self.truncate(sequence, length)
         if code != 0:
             raise AssayError("engine_failed", f"llama_decode returned {code}")
         if rows == 0:
@@ -238,6 +248,7 @@ class Batch:
         self._sequences = np.zeros(capacity, np.int32)
         self._wanted = np.zeros(capacity, np.int8)
         self._pointers = self._sequences.ctypes.data + np.arange(capacity, dtype=np.uint64) * 4
+        self._parts: list[tuple[int, int, int]] = []  # sequence, rows, position after the last
         self._embedded: list[NDArray[np.float32]] = []
         self._joined: NDArray[np.float32] | None = None  # kept while the library reads it
         ints = ctypes.POINTER(ctypes.c_int32)
@@ -253,7 +264,7 @@ class Batch:
 
     def clear(self) -> None:
         self._size = self.wanted = 0
-        self._embedded, self._joined = [], None
+        self._parts, self._embedded, self._joined = [], [], None
 
     def add(self, tokens: Sequence[int], position: int, sequence: int, *, wanted: int) -> None:
         """Append consecutive tokens of a sequence; logits are wanted after the last `wanted`."""
@@ -270,8 +281,27 @@ class Batch:
         self._place(len(rows), position, sequence, wanted)
         self._embedded.append(rows)
 
+    def add_company(self) -> list[tuple[int, int]]:
+        """Append a row to each sequence that a pass would take one row of and nothing else, where
+        its KV memory is long; these sequences, and their lengths without it.
+
+        There is a cell for it: a job's last token is drawn and not fed.
+        """
+        ends = {sequence: end for sequence, _, end in self._parts if end >= _LONG}
+        alone = (
+            lonely(sorted((sequence, rows) for sequence, rows, _ in self._parts)) if ends else ()
+        )
+        found = [(sequence, ends[sequence]) for sequence in alone if sequence in ends]
+        for sequence, end in found:
+            if self._embedded:
+                self.add_embedded(self._embedded[0][:1], end, sequence, wanted=0)
+            else:
+                self.add((0,), end, sequence, wanted=0)
+        return found
+
     def _place(self, count: int, position: int, sequence: int, wanted: int) -> None:
         begin, end = self._size, self._size + count
+        self._parts.append((sequence, count, position + count))
         assert end <= len(self._tokens), "batch is full"
         self._positions[begin:end] = np.arange(position, position + count)
         self._sequences[begin:end] = sequence

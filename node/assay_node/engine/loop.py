@@ -116,7 +116,7 @@ class DecodeLoop:
             self._model,
             sequences=slots,
             context=context,
-            batch=max(profile.total + slots, whole),
+            batch=max(profile.total + slots, whole) + slots,  # these for rows that keep company
             threads=threads,
             profile=profile,
         )
@@ -491,7 +491,7 @@ class DecodeLoop:
                 self._model,
                 sequences=1,
                 context=self.info.context,
-                batch=self._piece_max,
+                batch=self._piece_max + 1,
                 threads=self._threads,
                 profile=self._profile,
             )

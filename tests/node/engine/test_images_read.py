@@ -28,6 +28,7 @@ pytest.importorskip("llama_cpp")
 from assay_node.engine import llama
 from assay_node.engine.loop import DecodeLoop
 from assay_node.engine.projector import Projector
+from assay_node.engine.selfcheck import selfcheck
 from assay_node.engine.ways import Written, collect, compared, drain
 
 pytestmark = pytest.mark.slow
@@ -315,3 +316,19 @@ async def test_a_model_that_its_projector_does_not_fit_is_not_served(
         async with open_llama_engine(folder / "model.gguf", bytes(32), projector=narrow):
             pass
     assert refused.value.code == "engine_failed"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_trial_is_made_of_answers_about_images_too(
+    folder: Path, kind: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"threads": threads, "rates": False, "sequences": 3}
+    options["projector"] = folder / f"{kind}.gguf"
+    assert selfcheck(folder / "model.gguf", **options).exact
+    encode, times = Projector.encode, iter(range(99))
+
+    def unsteady(self: Projector, one: Image) -> NDArray[np.float32]:
+        return encode(self, one) + np.float32(next(times) / 50)
+
+    monkeypatch.setattr(Projector, "encode", unsteady)
+    assert not selfcheck(folder / "model.gguf", **options).exact
