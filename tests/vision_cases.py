@@ -6,6 +6,7 @@ Nobody trained them, so their answers mean nothing; but they depend on every pix
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,21 @@ WORDS = (*MARKS, *BYTES, *(f"\u2581word{number}" for number in range(59)))
 WIDTH, HEADS, INNER, LAYERS, CONTEXT = 64, 4, 128, 2, 1024
 TOKENS = 64  # of an image, by either kind: more than one decode of the exact road takes
 SIDES = {"mlp": 32, "gemma3": 64}
-_PATCH = 4
-_SEEN_WIDTH, _SEEN_HEADS, _SEEN_LAYERS = 32, 2, 2
 
-Tensor = NDArray[np.float32]
+Tensor = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The part that looks: patches of a square image through so many layers."""
+
+    side: int
+    patch: int = 4
+    width: int = 32
+    heads: int = 2
+    layers: int = 2
+    merged: int = 2  # patches a side that become one position, where the kind merges any
+    half: bool = False  # matrices in F16
 
 
 def write_seer(path: Path, seed: int = 5, kind: gguf.GGMLQuantizationType | None = None) -> Path:
@@ -76,33 +88,34 @@ def write_projector(
     *,
     seed: int = 9,
     width: int = WIDTH,
+    tower: Tower | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Path:
     """A projector of `kind` for a language model of that width; `values` stand beside the usual or
     instead of them."""
-    side = SIDES.get(kind, 32)
+    tower = Tower(SIDES.get(kind, 32)) if tower is None else tower
     plain: dict[str, Any] = {
         "general.type": "mmproj",
         "clip.has_vision_encoder": True,
         "clip.projector_type": kind,
         "clip.use_gelu": True,
-        "clip.vision.embedding_length": _SEEN_WIDTH,
-        "clip.vision.attention.head_count": _SEEN_HEADS,
-        "clip.vision.feed_forward_length": 2 * _SEEN_WIDTH,
-        "clip.vision.block_count": _SEEN_LAYERS,
+        "clip.vision.embedding_length": tower.width,
+        "clip.vision.attention.head_count": tower.heads,
+        "clip.vision.feed_forward_length": 4 * tower.width,
+        "clip.vision.block_count": tower.layers,
         "clip.vision.projection_dim": width,
         "clip.vision.attention.layer_norm_epsilon": 1e-6,
-        "clip.vision.image_size": side,
-        "clip.vision.patch_size": _PATCH,
+        "clip.vision.image_size": tower.side,
+        "clip.vision.patch_size": tower.patch,
         "clip.vision.image_mean": [0.5, 0.5, 0.5],
         "clip.vision.image_std": [0.5, 0.5, 0.5],
     }
     if kind == "gemma3":
-        plain["clip.vision.projector.scale_factor"] = 2
+        plain["clip.vision.projector.scale_factor"] = tower.merged
     writer = gguf.GGUFWriter(path, "clip")
     for key, value in (plain | dict(values or {})).items():
         _add(writer, key, value)
-    for name, tensor in _projector_tensors(kind, side, width, seed).items():
+    for name, tensor in _projector_tensors(kind, tower, width, seed).items():
         writer.add_tensor(name, tensor)
     return _write(writer, path)
 
@@ -119,18 +132,20 @@ def shown(one: Image, *, marked: bool = True) -> tuple[int, ...]:
     return (WORDS.index(BEGIN), *tokens, WORDS.index(END)) if marked else tokens
 
 
-def _projector_tensors(kind: str, side: int, width: int, seed: int) -> dict[str, Tensor]:
+def _projector_tensors(kind: str, tower: Tower, width: int, seed: int) -> dict[str, Tensor]:
     numbers = np.random.default_rng(seed)
-    wide = _SEEN_WIDTH
+    wide = tower.width
+    matrix = np.float16 if tower.half else np.float32
 
     def some(*shape: int) -> Tensor:
-        return numbers.normal(0, 1.0 / np.sqrt(shape[-1]), shape).astype(np.float32)
+        values = numbers.standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[-1]))
+        return values.astype(matrix) if len(shape) > 1 else values
 
-    patches = (side // _PATCH) ** 2
+    patches = (tower.side // tower.patch) ** 2
     clip = kind != "gemma3"  # which puts a token of its own behind the patches
     tensors = {
-        "v.patch_embd.weight": some(wide, 3, _PATCH, _PATCH),
-        "v.position_embd.weight": some(patches + clip, wide),
+        "v.patch_embd.weight": some(wide, 3, tower.patch, tower.patch),
+        "v.position_embd.weight": some(patches + clip, wide).astype(np.float32),
     }
     if clip:
         tensors |= {"v.class_embd": some(wide)} | _norm("v.pre_ln", wide)
@@ -140,14 +155,14 @@ def _projector_tensors(kind: str, side: int, width: int, seed: int) -> dict[str,
         tensors |= {"v.patch_embd.bias": some(wide)} | _norm("v.post_ln", wide)
         tensors["mm.soft_emb_norm.weight"] = np.ones(wide, np.float32)
         tensors["mm.input_projection.weight"] = some(wide, width)
-    for layer in (f"v.blk.{number}" for number in range(_SEEN_LAYERS)):
+    for layer in (f"v.blk.{number}" for number in range(tower.layers)):
         for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
             tensors |= {
                 f"{layer}.{name}.weight": some(wide, wide),
                 f"{layer}.{name}.bias": some(wide),
             }
         tensors |= _norm(f"{layer}.ln1", wide) | _norm(f"{layer}.ln2", wide)
-        for name, shape in (("ffn_up", (2 * wide, wide)), ("ffn_down", (wide, 2 * wide))):
+        for name, shape in (("ffn_up", (4 * wide, wide)), ("ffn_down", (wide, 4 * wide))):
             tensors |= {
                 f"{layer}.{name}.weight": some(*shape),
                 f"{layer}.{name}.bias": some(shape[0]),

@@ -147,10 +147,10 @@ class Context:
         params.flash_attn_type, params.kv_unified = int(profile.flash), profile.unified
         params.type_k = params.type_v = _KV_TYPES[profile.kv]
         params.no_perf = True
-        self._handle: Any = _c.llama_init_from_model(model.handle, params)
-        if not self._handle:
+        self.handle: Any = _c.llama_init_from_model(model.handle, params)
+        if not self.handle:
             raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
-        self._memory: Any = _c.llama_get_memory(self._handle)
+        self._memory: Any = _c.llama_get_memory(self.handle)
         if not self._memory:
             raise AssayError("engine_failed", "the model only embeds: it cannot generate")
         self._adapter: Any = None
@@ -166,7 +166,7 @@ class Context:
         some = adapter is not None
         handles = (_c.llama_adapter_lora_p_ctypes * 1)(adapter) if some else None
         scales = (ctypes.c_float * 1)(1.0) if some else None
-        if _c.llama_set_adapters_lora(self._handle, handles, int(some), scales) != 0:
+        if _c.llama_set_adapters_lora(self.handle, handles, int(some), scales) != 0:
             raise AssayError("engine_failed", "llama.cpp cannot use an adapter")
         self._adapter = adapter
 
@@ -185,19 +185,19 @@ class Context:
 
     def state_bytes(self, sequence: int) -> int:
         """How many bytes `state` would take."""
-        return int(_c.llama_state_seq_get_size(self._handle, sequence))
+        return int(_c.llama_state_seq_get_size(self.handle, sequence))
 
     def state(self, sequence: int) -> NDArray[np.uint8]:
         """What `sequence` holds, to be given to `restore`; not between a copy and its decode."""
         state = np.empty(self.state_bytes(sequence), np.uint8)
-        wrote = _c.llama_state_seq_get_data(self._handle, _bytes_of(state), len(state), sequence)
+        wrote = _c.llama_state_seq_get_data(self.handle, _bytes_of(state), len(state), sequence)
         if wrote != len(state):
             raise AssayError("engine_failed", "llama.cpp cannot save a sequence")
         return state
 
     def restore(self, sequence: int, state: NDArray[np.uint8]) -> None:
         """Make `sequence` hold `state`, and nothing else. At once, unlike a copy."""
-        read = _c.llama_state_seq_set_data(self._handle, _bytes_of(state), len(state), sequence)
+        read = _c.llama_state_seq_set_data(self.handle, _bytes_of(state), len(state), sequence)
         if read != len(state):
             raise AssayError("engine_failed", "llama.cpp cannot restore a sequence")
 
@@ -208,17 +208,17 @@ class Context:
         """
         rows = self.batch.wanted
         if causal != self._causal:
-            _c.llama_set_causal_attn(self._handle, causal)
+            _c.llama_set_causal_attn(self.handle, causal)
             self._causal = causal
         added = self.batch.add_company() if self._company else []
-        code = _c.llama_decode(self._handle, self.batch.struct())
+        code = _c.llama_decode(self.handle, self.batch.struct())
         for sequence, length in added:
             self.truncate(sequence, length)
         if code != 0:
             raise AssayError("engine_failed", f"llama_decode returned {code}")
         if rows == 0:
             return np.empty((0, self.n_vocab), np.float32)
-        return self._rows(ctypes.addressof(_c.llama_get_logits(self._handle).contents), rows)
+        return self._rows(ctypes.addressof(_c.llama_get_logits(self.handle).contents), rows)
 
     def _rows(self, address: int, rows: int) -> NDArray[np.float32]:
         """A view of the library's memory: made once, as long as it does not move its rows."""
@@ -232,7 +232,7 @@ class Context:
         return view
 
     def close(self) -> None:
-        _c.llama_free(self._handle)
+        _c.llama_free(self.handle)
 
 
 class Batch:

@@ -52,8 +52,8 @@ class Projector:
         params.use_gpu, params.n_threads, params.flash_attn_type = gpu, threads, int(flash)
         params.print_timings = params.warmup = False
         params.media_marker = _MARKER
-        self._handle: Any = _m.mtmd_init_from_file(os.fsencode(path), model.handle, params)
-        if not self._handle:
+        self.handle: Any = _m.mtmd_init_from_file(os.fsencode(path), model.handle, params)
+        if not self.handle:
             raise AssayError("engine_failed", f"llama.cpp cannot load the projector {path.name}")
         self._width = int(_c.llama_model_n_embd_inp(model.handle))
         try:
@@ -72,13 +72,13 @@ class Projector:
 
         Raises AssayError("image_refused") for what the library cannot take.
         """
-        with _Chunks(self._handle, image) as chunks:
+        with self.chunks(image) as chunks:
             one = chunks.only()
             if _m.mtmd_input_chunk_get_n_tokens(one) != self.tokens:
                 raise AssayError("image_refused", "the projector makes another number of positions")
-            if _m.mtmd_encode_chunk(self._handle, one) != 0:
+            if _m.mtmd_encode_chunk(self.handle, one) != 0:
                 raise AssayError("image_refused", "the projector cannot encode the image")
-            address = ctypes.addressof(_m.mtmd_get_output_embd(self._handle).contents)
+            address = ctypes.addressof(_m.mtmd_get_output_embd(self.handle).contents)
         raw = (ctypes.c_float * (self.tokens * self._width)).from_address(address)
         embedded = np.ctypeslib.as_array(raw).reshape(self.tokens, self._width).copy()
         if not np.isfinite(embedded).all():
@@ -86,22 +86,26 @@ class Projector:
         embedded.flags.writeable = False
         return embedded
 
+    def chunks(self, image: Image) -> Chunks:
+        """What libmtmd makes of it, before anything is encoded."""
+        return Chunks(self.handle, image)
+
     def close(self) -> None:
-        _m.mtmd_free(self._handle)
+        _m.mtmd_free(self.handle)
 
     def _looked_at(self, name: str) -> tuple[int, bool]:
         """How many positions images take, and whether they see each other."""
-        if not _m.mtmd_support_vision(self._handle):
+        if not _m.mtmd_support_vision(self.handle):
             raise AssayError("engine_failed", f"{name} reads no images")
-        if _m.mtmd_decode_use_mrope(self._handle):
+        if _m.mtmd_decode_use_mrope(self.handle):
             raise AssayError("engine_failed", f"{name}: positions in two dimensions are not served")
         found = set()
         for width, height in _SHAPES:
             gray = Image(width=width, height=height, pixels=bytes(3 * width * height))
-            with _Chunks(self._handle, gray) as chunks:
+            with self.chunks(gray) as chunks:
                 one = chunks.only(f"{name}: cuts images into several")
                 found.add(int(_m.mtmd_input_chunk_get_n_tokens(one)))
-                whole = bool(_m.mtmd_decode_use_non_causal(self._handle, one))
+                whole = bool(_m.mtmd_decode_use_non_causal(self.handle, one))
         if len(found) > 1:
             raise AssayError("engine_failed", f"{name}: an image's size changes its positions")
         tokens = found.pop()
@@ -110,7 +114,7 @@ class Projector:
         return tokens, whole
 
 
-class _Chunks:
+class Chunks:
     """What libmtmd makes of a prompt that is one image: text around it, and the image's chunks."""
 
     def __init__(self, handle: Any, image: Image) -> None:
@@ -121,7 +125,7 @@ class _Chunks:
         bitmaps = (_m.mtmd_bitmap_p_ctypes * 1)(self._bitmap)
         self._code = _m.mtmd_tokenize(handle, self._chunks, ctypes.byref(text), bitmaps, 1)
 
-    def __enter__(self) -> _Chunks:
+    def __enter__(self) -> Chunks:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -153,8 +153,6 @@ def test_an_answer_is_what_libmtmd_s_own_way_gives(folder: Path, kind: str) -> N
     """Its helper decodes the image after our tokens and before them; the logits are the same."""
     from llama_cpp import mtmd_cpp
 
-    from assay_node.engine.projector import _Chunks
-
     request = _request(0, 1)
     before, after = request.prompt[:5], request.prompt[5 + TOKENS :]
     loop = _loop(folder, kind)
@@ -167,10 +165,10 @@ def test_an_answer_is_what_libmtmd_s_own_way_gives(folder: Path, kind: str) -> N
     context.batch.add(before, 0, 0, wanted=0)
     context.decode()
     reached = ctypes.c_int32(0)
-    with _Chunks(eyes._handle, request.images[0]) as chunks:
+    with eyes.chunks(request.images[0]) as chunks:
         place = (chunks.only(), len(before), 0, 48 if kind == "mlp" else TOKENS, False)
         code = mtmd_cpp.mtmd_helper_eval_chunk_single(
-            eyes._handle, context._handle, *place, ctypes.byref(reached)
+            eyes.handle, context.handle, *place, ctypes.byref(reached)
         )
     assert (code, reached.value) == (0, len(before) + TOKENS)
     context.batch.clear()
