@@ -20,7 +20,12 @@ from hashlib import blake2b
 from typing import Final
 
 from assay_protocol.errors import ProtocolError
-from assay_protocol.limits import IMAGE_TOKENS_MIN, IMAGES_BYTES_MAX, IMAGES_MAX
+from assay_protocol.limits import (
+    IMAGE_JOB_BYTES_MAX,
+    IMAGE_TOKENS_MIN,
+    IMAGES_BYTES_MAX,
+    IMAGES_MAX,
+)
 from assay_protocol.messages import Image
 
 IMAGE_TOKEN: Final = 1 << 31  # and above: no vocabulary goes so far
@@ -35,9 +40,13 @@ def image_digest(image: Image) -> bytes:
     return blake2b(size + image.pixels, digest_size=32, person=_DIGEST).digest()
 
 
+def pixel_bytes(images: Sequence[Image]) -> int:
+    return sum(len(one.pixels) for one in images)
+
+
 def check_images(images: Sequence[Image]) -> None:
     """Raise ProtocolError("image_refused") unless they are well formed and within the limits."""
-    if len(images) > IMAGES_MAX or sum(len(one.pixels) for one in images) > IMAGES_BYTES_MAX:
+    if len(images) > IMAGES_MAX or pixel_bytes(images) > IMAGES_BYTES_MAX:
         raise ProtocolError("image_refused", "too many images, or too large ones, for one job")
     if any(len(one.pixels) != 3 * one.width * one.height for one in images):
         raise ProtocolError("image_refused", "an image's pixels are not its width times its height")
@@ -53,6 +62,38 @@ def spelled(image: Image, count: int) -> tuple[int, ...]:
     )
     words = struct.unpack(f"<{count}I", b"".join(blocks)[: 4 * count])
     return tuple(word | IMAGE_TOKEN for word in words)
+
+
+def check_frame(prompt_tokens: int, images: Sequence[Image]) -> None:
+    """Raise ProtocolError("image_refused") unless prompt and pixels fit into one frame together."""
+    if images and 4 * prompt_tokens + pixel_bytes(images) > IMAGE_JOB_BYTES_MAX:
+        raise ProtocolError("image_refused", "prompt and images are too large together")
+
+
+def check_prompt(
+    prompt: Sequence[int],
+    images: Sequence[Image],
+    *,
+    n_vocab: int,
+    count: int,
+    answered: int = 0,
+) -> None:
+    """Check a prompt of a model that makes `count` places of an image (0: it reads none).
+
+    Its last `answered` tokens are an answer's, and so of the vocabulary. Raises ProtocolError:
+    "malformed" for other tokens than the vocabulary's and the images', "image_refused" or
+    "image_mismatch".
+    """
+    highest = max(prompt, default=0)
+    if (images or highest >= IMAGE_TOKEN) and not count:
+        raise ProtocolError("image_refused", "the model reads no images")
+    check_frame(len(prompt), images)
+    spans(prompt, images, count)
+    words = (token for token in prompt if token < IMAGE_TOKEN) if images else prompt
+    if max(words, default=0) >= n_vocab:
+        raise ProtocolError("malformed", "a token outside the vocabulary")
+    if images and holds_images(prompt[len(prompt) - answered :]):
+        raise ProtocolError("malformed", "an image within the answer")
 
 
 def holds_images(prompt: Sequence[int]) -> bool:
