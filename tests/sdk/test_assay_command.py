@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from assay import cli, read_records
+from assay.picture_prompt import PromptTokens
 from assay.records import write_records
 from assay_protocol.cards import card_digest, encode_card
 from sdk.client_network import FakeNetwork
@@ -91,7 +92,7 @@ def test_jobs_and_questions_on_loopback(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("assay.catalogue.Model.tokens_of_text", _tokens)
-    monkeypatch.setattr("assay.catalogue.Model.tokens_of_chat", _tokens)
+    monkeypatch.setattr("assay.catalogue.Model.prompt_of_chat", _chat)
     fake = FakeNetwork(lose_after={0: 9}, pause=0.001, coordinator=FakeCoordinator())
     receipt = tmp_path / "receipt"
     with serving(fake):
@@ -140,3 +141,7 @@ def test_a_chat_shows_reasoning_only_if_asked_and_never_as_the_answer(
 
 async def _tokens(*_: object) -> tuple[int, ...]:
     return (11, 12)
+
+
+async def _chat(*_: object) -> PromptTokens:
+    return PromptTokens((11, 12))

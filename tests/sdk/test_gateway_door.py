@@ -73,7 +73,7 @@ async def test_a_refused_requests_body_is_read_or_its_connection_closed(
     autojump_clock: object, tmp_path: Path
 ) -> None:
     """A client that sends its body late must find its connection as it thinks it is."""
-    async with gateway(tmp_path) as world:
+    async with gateway(tmp_path, body_bytes=4 << 20) as world:
         read: list[int] = []
 
         async def body(count: int) -> AsyncIterator[bytes]:

@@ -183,7 +183,7 @@ async def test_items_of_other_turns(autojump_clock: object, tmp_path: Path) -> N
         ({"input": [{"type": "item_reference", "id": "x"}]}, "unsupported_parameter"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-            "unsupported_parameter",
+            "missing_required_parameter",
         ),
         ({"input": [{"role": "user", "content": [{**SAID, "annotations": "x"}]}]}, "invalid_type"),
         ({"background": True}, "unsupported_parameter"),
