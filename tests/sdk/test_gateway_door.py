@@ -341,7 +341,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing(
         async def broken(*_: object) -> None:
             raise RuntimeError("the secret prompt")
 
-        world.service.prompt_tokens = broken  # type: ignore[method-assign,assignment]  # a fault
+        world.service.read_prompts = broken  # type: ignore[method-assign,assignment]  # a fault
         answer = await world.post(CHAT, ASK)
         assert (answer.status_code, code_of(answer)) == (500, "internal")
         assert "secret" not in answer.text + caplog.text
