@@ -22,6 +22,7 @@ from typing import Final
 from assay_protocol.errors import ProtocolError
 from assay_protocol.limits import (
     IMAGE_JOB_BYTES_MAX,
+    IMAGE_SIDE_MAX,
     IMAGE_TOKENS_MIN,
     IMAGES_BYTES_MAX,
     IMAGES_MAX,
@@ -29,6 +30,7 @@ from assay_protocol.limits import (
 from assay_protocol.messages import Image
 
 IMAGE_TOKEN: Final = 1 << 31  # and above: no vocabulary goes so far
+_SIZE: Final = struct.Struct("<II")  # width, height
 _DIGEST: Final = b"assay image"
 _SPELL: Final = b"assay spell"
 _BLOCK_TOKENS: Final = 16  # that one hash of 64 bytes spells
@@ -36,7 +38,7 @@ _BLOCK_TOKENS: Final = 16  # that one hash of 64 bytes spells
 
 def image_digest(image: Image) -> bytes:
     """BLAKE2b-256 of its size and pixels."""
-    size = struct.pack("<II", image.width, image.height)
+    size = _SIZE.pack(image.width, image.height)
     return blake2b(size + image.pixels, digest_size=32, person=_DIGEST).digest()
 
 
@@ -94,6 +96,41 @@ def check_prompt(
         raise ProtocolError("malformed", "a token outside the vocabulary")
     if images and holds_images(prompt[len(prompt) - answered :]):
         raise ProtocolError("malformed", "an image within the answer")
+
+
+def pack_images(images: Sequence[Image]) -> bytes:
+    """As a receipt record keeps them: u32 width and height of each, little-endian, its pixels."""
+    return b"".join(_SIZE.pack(one.width, one.height) + one.pixels for one in images)
+
+
+def unpack_images(data: bytes) -> tuple[Image, ...]:
+    """Raises ProtocolError("malformed") for bytes that `pack_images` does not make."""
+    images: list[Image] = []
+    at = 0
+    while at < len(data):
+        if len(images) == IMAGES_MAX or len(data) - at < _SIZE.size:
+            raise ProtocolError("malformed", "not a row of images")
+        width, height = _SIZE.unpack_from(data, at)
+        begin, end = at + _SIZE.size, at + _SIZE.size + 3 * width * height
+        if not 1 <= min(width, height) <= max(width, height) <= IMAGE_SIDE_MAX or end > len(data):
+            raise ProtocolError("malformed", "not a row of images")
+        images.append(Image(width=width, height=height, pixels=data[begin:end]))
+        at = end
+    return tuple(images)
+
+
+def spells(prompt: Sequence[int], images: Sequence[Image]) -> bool:
+    """Whether the prompt spells these images and no others, however many places its model gives
+    one."""
+    places = sum(token >= IMAGE_TOKEN for token in prompt)
+    count, rest = divmod(places, len(images)) if images else (places, places)
+    if rest or count < IMAGE_TOKENS_MIN:
+        return not places and not images
+    try:
+        spans(prompt, images, count)
+    except ProtocolError:
+        return False
+    return True
 
 
 def holds_images(prompt: Sequence[int]) -> bool:

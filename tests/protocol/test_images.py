@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,8 +16,11 @@ from assay_protocol.images import (
     check_images,
     check_prompt,
     holds_images,
+    pack_images,
     spans,
     spelled,
+    spells,
+    unpack_images,
 )
 from assay_protocol.limits import (
     GRAMMAR_BYTES_MAX,
@@ -160,3 +165,34 @@ def test_an_image_is_not_repeated_by_a_penalty() -> None:
     logits = np.arange(4, dtype=np.float32)
     text = (3, *SEEN, 2, 1)
     assert adjusted(logits, sampler, 1, text).tolist() == [0.0, -0.5, 1.0, 1.5]
+
+
+@given(st.lists(st.builds(image, st.integers(0, 255), st.integers(1, 9), st.integers(1, 9))))
+def test_images_are_packed_and_read_again(images: list[Image]) -> None:
+    if len(images) > IMAGES_MAX:
+        with pytest.raises(ProtocolError, match="malformed"):
+            unpack_images(pack_images(images))
+    else:
+        assert unpack_images(pack_images(images)) == tuple(images)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_images_or_refused(data: bytes) -> None:
+    with suppress(ProtocolError):
+        assert pack_images(unpack_images(data)) == data
+
+
+def test_whether_a_prompt_spells_images_is_told_without_its_model() -> None:
+    shown = (1, *SEEN, 2)
+    assert spells(shown, [image(1)])
+    assert spells((1, 2), [])
+    for prompt, images in (
+        (shown, []),
+        (shown, [image(2)]),
+        (shown, [image(1), image(1)]),
+        (shown[4:], [image(1)]),
+        (SEEN[:8], [image(1)]),
+        ((1, 2), [image(1)]),
+        (SEEN, [Image(width=2, height=2, pixels=bytes(11))]),
+    ):
+        assert not spells(prompt, images)

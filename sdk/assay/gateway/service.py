@@ -258,7 +258,7 @@ async def _tokens_of(model: Model, prompt: Prompt) -> tuple[int, ...]:
 
 def _size(record: ReceiptRecord) -> int:
     texts = (record.prompt, record.output, record.grammar or b"", record.prompt_logprobs)
-    return sum(map(len, texts)) + 2_048
+    return sum(map(len, texts)) + len(record.images) + 2_048
 
 
 def _thought(message: dict[str, Any]) -> dict[str, Any]:
