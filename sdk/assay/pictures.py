@@ -24,8 +24,17 @@ _BASE64_MAX: Final = 4 * -(-FILE_BYTES_MAX // 3)
 
 
 def image_part(source: Path | str | bytes) -> dict[str, Any]:
-    """The part of a message's content that shows the file at a path, or of these bytes."""
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    """The part of a message's content that shows the file at a path, or of these bytes.
+
+    Raises OSError, AssayError("image_refused") for a file that is too large.
+    """
+    if isinstance(source, bytes):
+        data = source
+    else:
+        with Path(source).open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+    if len(data) > FILE_BYTES_MAX:
+        raise AssayError("image_refused", f"an image file has at most {FILE_BYTES_MAX} bytes")
     url = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
     return {"type": "image_url", "image_url": {"url": url}}
 
