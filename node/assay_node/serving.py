@@ -254,6 +254,7 @@ async def _measured(one: Candidate, engines: Engines, engine: Engine, directory:
         grammar=info.grammar,
         dims=info.dims,
         tells_prompts=info.tells_prompts,
+        image_tokens=info.image_tokens,
         pieces=info.pieces if one.card is None else one.card.pieces,
     )
 

@@ -20,10 +20,17 @@ from hashlib import blake2b
 from typing import Final
 
 from assay_protocol.errors import ProtocolError
-from assay_protocol.limits import IMAGE_TOKENS_MIN, IMAGES_BYTES_MAX, IMAGES_MAX
+from assay_protocol.limits import (
+    IMAGE_JOB_BYTES_MAX,
+    IMAGE_SIDE_MAX,
+    IMAGE_TOKENS_MIN,
+    IMAGES_BYTES_MAX,
+    IMAGES_MAX,
+)
 from assay_protocol.messages import Image
 
 IMAGE_TOKEN: Final = 1 << 31  # and above: no vocabulary goes so far
+_SIZE: Final = struct.Struct("<II")  # width, height
 _DIGEST: Final = b"assay image"
 _SPELL: Final = b"assay spell"
 _BLOCK_TOKENS: Final = 16  # that one hash of 64 bytes spells
@@ -31,13 +38,17 @@ _BLOCK_TOKENS: Final = 16  # that one hash of 64 bytes spells
 
 def image_digest(image: Image) -> bytes:
     """BLAKE2b-256 of its size and pixels."""
-    size = struct.pack("<II", image.width, image.height)
+    size = _SIZE.pack(image.width, image.height)
     return blake2b(size + image.pixels, digest_size=32, person=_DIGEST).digest()
+
+
+def pixel_bytes(images: Sequence[Image]) -> int:
+    return sum(len(one.pixels) for one in images)
 
 
 def check_images(images: Sequence[Image]) -> None:
     """Raise ProtocolError("image_refused") unless they are well formed and within the limits."""
-    if len(images) > IMAGES_MAX or sum(len(one.pixels) for one in images) > IMAGES_BYTES_MAX:
+    if len(images) > IMAGES_MAX or pixel_bytes(images) > IMAGES_BYTES_MAX:
         raise ProtocolError("image_refused", "too many images, or too large ones, for one job")
     if any(len(one.pixels) != 3 * one.width * one.height for one in images):
         raise ProtocolError("image_refused", "an image's pixels are not its width times its height")
@@ -53,6 +64,73 @@ def spelled(image: Image, count: int) -> tuple[int, ...]:
     )
     words = struct.unpack(f"<{count}I", b"".join(blocks)[: 4 * count])
     return tuple(word | IMAGE_TOKEN for word in words)
+
+
+def check_frame(prompt_tokens: int, images: Sequence[Image]) -> None:
+    """Raise ProtocolError("image_refused") unless prompt and pixels fit into one frame together."""
+    if images and 4 * prompt_tokens + pixel_bytes(images) > IMAGE_JOB_BYTES_MAX:
+        raise ProtocolError("image_refused", "prompt and images are too large together")
+
+
+def check_prompt(
+    prompt: Sequence[int],
+    images: Sequence[Image],
+    *,
+    n_vocab: int,
+    count: int,
+    answered: int = 0,
+) -> None:
+    """Check a prompt of a model that makes `count` places of an image (0: it reads none).
+
+    Its last `answered` tokens are an answer's, and so of the vocabulary. Raises ProtocolError:
+    "malformed" for other tokens than the vocabulary's and the images', "image_refused" or
+    "image_mismatch".
+    """
+    highest = max(prompt, default=0)
+    if (images or highest >= IMAGE_TOKEN) and not count:
+        raise ProtocolError("image_refused", "the model reads no images")
+    check_frame(len(prompt), images)
+    spans(prompt, images, count)
+    words = (token for token in prompt if token < IMAGE_TOKEN) if images else prompt
+    if max(words, default=0) >= n_vocab:
+        raise ProtocolError("malformed", "a token outside the vocabulary")
+    if images and holds_images(prompt[len(prompt) - answered :]):
+        raise ProtocolError("malformed", "an image within the answer")
+
+
+def pack_images(images: Sequence[Image]) -> bytes:
+    """As a receipt record keeps them: u32 width and height of each, little-endian, its pixels."""
+    return b"".join(_SIZE.pack(one.width, one.height) + one.pixels for one in images)
+
+
+def unpack_images(data: bytes) -> tuple[Image, ...]:
+    """Raises ProtocolError("malformed") for bytes that `pack_images` does not make."""
+    images: list[Image] = []
+    at = 0
+    while at < len(data):
+        if len(images) == IMAGES_MAX or len(data) - at < _SIZE.size:
+            raise ProtocolError("malformed", "not a row of images")
+        width, height = _SIZE.unpack_from(data, at)
+        begin, end = at + _SIZE.size, at + _SIZE.size + 3 * width * height
+        if not 1 <= min(width, height) <= max(width, height) <= IMAGE_SIDE_MAX or end > len(data):
+            raise ProtocolError("malformed", "not a row of images")
+        images.append(Image(width=width, height=height, pixels=data[begin:end]))
+        at = end
+    return tuple(images)
+
+
+def spells(prompt: Sequence[int], images: Sequence[Image]) -> bool:
+    """Whether the prompt spells these images and no others, however many places its model gives
+    one."""
+    places = sum(token >= IMAGE_TOKEN for token in prompt)
+    count, rest = divmod(places, len(images)) if images else (places, places)
+    if rest or count < IMAGE_TOKENS_MIN:
+        return not places and not images
+    try:
+        spans(prompt, images, count)
+    except ProtocolError:
+        return False
+    return True
 
 
 def holds_images(prompt: Sequence[int]) -> bool:

@@ -10,7 +10,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from assay.chat_template import ChatTemplate, Scalar
     from assay.coordinator_link import CoordinatorLink
+    from assay.picture_prompt import PromptTokens
     from assay.tokenizer import Tokenizer
 
 
@@ -61,6 +62,11 @@ class Model:
         tail = prompt_tail(self.card, prompt)
         return grammar_after_reasoning(self.card, self.marks, tail, packed)
 
+    @property
+    def image_tokens(self) -> int:
+        """Places that an image takes in a prompt; 0: it reads none."""
+        return 0 if self.card.vision is None else self.card.vision.tokens
+
     async def template_variables(self) -> frozenset[str]:
         """Names the chat template takes from outside, such as `enable_thinking`."""
         return (await self._made_template()).variables
@@ -73,16 +79,30 @@ class Model:
         """Tokens of a text to embed, with the marks an encoder was trained with around it."""
         return (await self._made_tokenizer()).encode(text, special=False, bos=True, eos=True)
 
-    async def tokens_of_chat(
+    async def prompt_of_chat(
         self,
         messages: Sequence[Mapping[str, object]],
         tools: Sequence[Mapping[str, object]] | None = None,
         variables: Mapping[str, Scalar] | None = None,
-    ) -> tuple[int, ...]:
-        """Prompt tokens of a chat under the model's template, which is told of `tools` and of
-        `variables`."""
+    ) -> PromptTokens:
+        """The prompt of a chat under the model's template, which is told of `tools` and of
+        `variables`; with the pictures in it (pictures.py).
+
+        Raises AssayError("image_refused") if the model reads none, or not these.
+        """
+        from assay.picture_prompt import PromptTokens, spell_pictures
+        from assay.pictures import has_pictures, take_pictures
+
         template = await self._made_template()
-        return template.render(messages, tools=tools, variables=variables)
+        about: Any = {"tools": tools, "variables": variables}
+        if not has_pictures(messages):
+            return PromptTokens(template.render(messages, **about))
+        if self.card.vision is None:
+            raise AssayError("image_refused", f"{self.summary.name} reads no images")
+        messages, files = take_pictures(messages)
+        around = template.render_around(messages, images=len(files), **about)
+        shown = [files[number] for number in around.places]
+        return await spell_pictures(self.card.vision, around.pieces, shown)
 
     def _known_marks(self) -> tuple[Marks | None, tuple[bytes, ...]]:
         if self._marks is None:

@@ -28,7 +28,7 @@ LARGE = replace(ONE, width=1, height=IMAGES_BYTES_MAX // 3 + 1)
 
 REFUSED = {
     "a model without a projector": (PLAIN, ASKED, "image_refused"),
-    "spelled for a model without one": (PLAIN, replace(ASKED, images=()), "malformed"),
+    "spelled for a model without one": (PLAIN, replace(ASKED, images=()), "image_refused"),
     "no pixels": (SEES, replace(ASKED, images=()), "image_mismatch"),
     "other pixels": (SEES, replace(ASKED, images=(OTHER,)), "image_mismatch"),
     "one too many": (SEES, replace(ASKED, images=(ONE, OTHER)), "image_mismatch"),
