@@ -22,6 +22,10 @@ MARKS = ("<unk>", "<s>", "</s>", BEGIN, END)
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 WORDS = (*MARKS, *BYTES, *(f"\u2581word{number}" for number in range(59)))
 WIDTH, HEADS, INNER, LAYERS, CONTEXT = 64, 4, 128, 2, 1024
+WINDOW = 96  # tokens, of the gemma3
+NORMS = {"llama": {"attn_norm": WIDTH, "ffn_norm": WIDTH}}
+NORMS["gemma3"] = NORMS["llama"] | {"post_attention_norm": WIDTH, "post_ffw_norm": WIDTH}
+NORMS["gemma3"] |= {"attn_q_norm": WIDTH // HEADS, "attn_k_norm": WIDTH // HEADS}
 TOKENS = 64  # of an image, by either kind: more than one decode of the exact road takes
 SIDES = {"mlp": 32, "gemma3": 64}
 
@@ -41,11 +45,11 @@ class Tower:
     half: bool = False  # matrices in F16
 
 
-def write_seer(path: Path, seed: int = 5, kind: gguf.GGMLQuantizationType | None = None) -> Path:
-    """The language model, weights in Q8_0 unless told otherwise."""
-    kind = gguf.GGMLQuantizationType.Q8_0 if kind is None else kind
+def write_seer(path: Path, seed: int = 5, arch: str = "llama") -> Path:
+    """The language model: "llama", or "gemma3", whose layers see a window of the text only."""
+    kind = gguf.GGMLQuantizationType.Q8_0
     numbers = np.random.default_rng(seed)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, arch)
     writer.add_name("seer")
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     writer.add_context_length(CONTEXT)
@@ -56,6 +60,10 @@ def write_seer(path: Path, seed: int = 5, kind: gguf.GGMLQuantizationType | None
     writer.add_head_count_kv(HEADS // 2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(WIDTH // HEADS)
+    if arch == "gemma3":
+        writer.add_key_length(WIDTH // HEADS)
+        writer.add_value_length(WIDTH // HEADS)
+        writer.add_sliding_window(WINDOW)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(WORDS)
     writer.add_token_scores([0.0] * len(WORDS))
@@ -72,8 +80,8 @@ def write_seer(path: Path, seed: int = 5, kind: gguf.GGMLQuantizationType | None
         shapes |= {f"{layer}.attn_k": (half, WIDTH), f"{layer}.attn_v": (half, WIDTH)}
         shapes |= {f"{layer}.ffn_gate": (INNER, WIDTH), f"{layer}.ffn_up": (INNER, WIDTH)}
         shapes |= {f"{layer}.ffn_down": (WIDTH, INNER)}
-        for norm in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"{layer}.{norm}.weight", np.ones(WIDTH, np.float32))
+        for norm, width in NORMS[arch].items():
+            writer.add_tensor(f"{layer}.{norm}.weight", np.ones(width, np.float32))
     writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
     for name, shape in shapes.items():
         scale = 1.0 if name == "token_embd" else 2.0 / np.sqrt(shape[1])

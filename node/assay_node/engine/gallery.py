@@ -3,7 +3,7 @@
 A projector takes up to seconds for an image, so a thread of its own does it while other answers go
 on, one image at a time; tenants take turns (turns.py). What it made is kept by the image's digest:
 another question about it, or its replay, encodes nothing. The memory is bounded: a job's images
-stay until it is over, and one whose images find no room waits for others to end.
+stay until it is over. One whose images find no room waits for others to end, and nobody passes it.
 """
 
 from __future__ import annotations
@@ -142,10 +142,12 @@ class Gallery:
     def _take_turn(self) -> bool:
         """Whether there is a job now whose images may be encoded."""
         if self._looking is None:
-            self._looking = self._waiting.take(self._has_room)
-            if self._looking is not None:
-                self._hold(self._looking.job, self._looking.digests)
-        return self._looking is not None
+            self._looking = self._waiting.take(lambda _: True)
+        looking = self._looking
+        if looking is None or (looking.job not in self._holders and not self._has_room(looking)):
+            return False
+        self._hold(looking.job, looking.digests)
+        return True
 
     def _has_room(self, looking: _Looking) -> bool:
         return len(self._held().union(looking.digests)) <= self._room

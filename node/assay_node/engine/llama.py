@@ -87,6 +87,7 @@ class Model:
         vocab: Any = _c.llama_model_get_vocab(self.handle)
         self.n_vocab = int(_c.llama_vocab_n_tokens(vocab))
         self.trained_context = int(_c.llama_model_n_ctx_train(self.handle))
+        self.window = int(_c.llama_model_n_swa(self.handle))  # tokens some layers see; 0: all do
         self.eog = frozenset(t for t in range(self.n_vocab) if _c.llama_vocab_is_eog(vocab, t))
 
     @property

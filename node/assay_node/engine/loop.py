@@ -135,8 +135,11 @@ class DecodeLoop:
         self.may_draft = not profile.unified
         if drafts and self.may_draft:
             self.drafting = Payoff()
-        # A state restored among others' cells was not tried: unified memory is fed again.
-        self._shelf = Shelf(0 if profile.unified else saved_bytes_max)
+        # A state restored among others' cells was not tried: unified memory is fed again. So are
+        # models of which layers see a window: their states lack what is outside of it, and a slot
+        # must hold all that it is said to.
+        fed_again = profile.unified or self._model.window > 0
+        self._shelf = Shelf(0 if fed_again else saved_bytes_max)
         self.restores = 0  # of preempted jobs' states
         self._answers: dict[int, _Answer] = {}
         self._replays: deque[_Replaying] = deque()

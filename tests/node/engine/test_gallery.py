@@ -103,12 +103,16 @@ def test_a_job_without_room_waits_until_others_are_over() -> None:
     gallery, projector = _gallery()
     gallery.look(1, _request(*range(IMAGES_MAX)))
     gallery.look(2, _request(100))
-    gallery.look(3, _request(2))  # whose image is there: it needs no room
-    assert _settled(gallery) == [(1, ""), (3, "")]
+    gallery.look(3, _request(2))  # whose image is there; it passes nobody
+    assert _settled(gallery) == [(1, "")]
     assert bool(gallery)
     assert projector.encoded[100] == 0
     gallery.drop(1)
-    assert _settled(gallery) == [(2, "")]
+    assert _settled(gallery) == [(2, ""), (3, "")]
+    gallery.look(4, _request(*range(10, 10 + IMAGES_MAX)))
+    assert _settled(gallery) == []
+    gallery.drop(4)  # given up while it waited
+    assert not gallery
     assert gallery.rows(3, Seen(0, 0, False), 9)[0, 0] == 2.0
     gallery.close()
 

@@ -19,6 +19,7 @@ from assay_node.engine.interface import Chunk, Generate, Replay, Replayed
 from assay_node.engine.profiles import FLASH
 from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
+from assay_protocol.grammars import pack_grammar
 from assay_protocol.limits import IMAGE_SIDE_MAX, IMAGES_BYTES_MAX
 from assay_protocol.messages import Image, Sampler
 from vision_cases import SIDES, TOKENS, WIDTH, image, shown, write_projector, write_seer
@@ -49,10 +50,10 @@ SAMPLER = Sampler(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model and a projector of each kind."""
+    """A projector of each kind, and a model of the architecture it is for."""
     made = tmp_path_factory.mktemp("seer")
-    write_seer(made / "model.gguf")
     for kind in KINDS:
+        write_seer(_model(made, kind), arch="gemma3" if kind == "gemma3" else "llama")
         write_projector(made / f"{kind}.gguf", kind)
     return made
 
@@ -62,10 +63,14 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def _model(folder: Path, kind: str) -> Path:
+    return folder / f"{kind}-model.gguf"
+
+
 def _loop(folder: Path, kind: str, **options: Any) -> DecodeLoop:
     settings = {"slots": 4, "context": CONTEXT, "threads": 1} | options
     projector = folder / f"{kind}.gguf"
-    return DecodeLoop(folder / "model.gguf", bytes(32), projector=projector, **settings)
+    return DecodeLoop(_model(folder, kind), bytes(32), projector=projector, **settings)
 
 
 @pytest.fixture
@@ -145,7 +150,7 @@ def test_bits_are_the_same_by_every_way(folder: Path, kind: str, loop: DecodeLoo
         assert (alone.tokens, alone.logits) == (one.tokens, one.logits)
     cold.close()
     assert loop.preemptions > 0
-    assert loop.restores > 0
+    assert (loop.restores > 0) == (kind != "gemma3"), "a window's state is not the whole one"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +162,7 @@ def test_an_answer_is_what_libmtmd_s_own_way_gives(folder: Path, kind: str) -> N
     before, after = request.prompt[:5], request.prompt[5 + TOKENS :]
     loop = _loop(folder, kind)
     (written,) = _written(loop, request)
-    model = llama.Model(folder / "model.gguf", FLASH)
+    model = llama.Model(_model(folder, kind), FLASH)
     eyes = Projector(folder / f"{kind}.gguf", model, threads=1, flash=True, gpu=False)
     context = llama.Context(
         model, sequences=1, context=CONTEXT, batch=TOKENS, threads=1, profile=FLASH
@@ -186,6 +191,28 @@ def test_an_image_that_ends_the_prompt_is_answered_after(loop: DecodeLoop) -> No
     assert _replayed(loop, written).logits == written.logits
 
 
+def test_an_answer_about_an_image_keeps_to_a_grammar(loop: DecodeLoop) -> None:
+    pytest.importorskip("llguidance")
+    asked = replace(_request(0, 1), grammar=pack_grammar("regex", "(yes|no) it is"))
+    (written,) = _written(loop, asked)
+    pieces = loop._model.pieces()
+    said = b"".join(pieces[token] for token in written.tokens)
+    assert said.decode() in ("yes it is", "no it is")
+    replay = Replay(asked.prompt, written.tokens, 0, SAMPLER, asked.seed, grammar=asked.grammar)
+    loop.replay(0, replace(replay, images=asked.images))
+    (event,) = [event for _, event in drain(loop)]
+    assert isinstance(event, Replayed)
+    assert event.logits == written.logits
+    assert loop.idle
+    broken = replace(asked, grammar=pack_grammar("regex", "((("))
+    loop.generate(1, broken)
+    ((job, refusal),) = drain(loop)
+    assert job == 1
+    assert isinstance(refusal, AssayError)
+    assert loop._gallery is not None
+    assert not loop._gallery._holders
+
+
 def test_a_picture_is_encoded_once(loop: DecodeLoop) -> None:
     written = _written(loop, _request(0, 1), _request(1, 1), _request(2, 1, 2))
     _replayed(loop, written[2])
@@ -194,9 +221,11 @@ def test_a_picture_is_encoded_once(loop: DecodeLoop) -> None:
     assert not loop._gallery._holders, "images of jobs that are over are held"
 
 
-def test_neighbours_without_images_keep_their_bits(folder: Path, loop: DecodeLoop) -> None:
+def test_neighbours_without_images_keep_their_bits(
+    folder: Path, kind: str, loop: DecodeLoop
+) -> None:
     plain = _request(3, max_tokens=30)
-    blind = DecodeLoop(folder / "model.gguf", bytes(32), slots=4, context=CONTEXT, threads=1)
+    blind = DecodeLoop(_model(folder, kind), bytes(32), slots=4, context=CONTEXT, threads=1)
     (alone,) = _written(blind, plain)
     beside = _written(loop, plain, *(_request(number, number) for number in range(1, 6)))[0]
     assert (alone.tokens, alone.logits) == (beside.tokens, beside.logits)
@@ -219,7 +248,7 @@ def test_given_up_images_are_held_no_longer(loop: DecodeLoop) -> None:
 
 
 def test_embeddings_are_the_same_bits_on_any_number_of_threads(folder: Path, kind: str) -> None:
-    model = llama.Model(folder / "model.gguf", FLASH)
+    model = llama.Model(_model(folder, kind), FLASH)
     file = folder / f"{kind}.gguf"
     eyes = [Projector(file, model, threads=n, flash=True, gpu=False) for n in (1, 2, 3)]
     for shape in ((8, 8), (300, 40), (1, 1)):
@@ -245,14 +274,14 @@ def test_embeddings_are_the_same_bits_on_any_number_of_threads(folder: Path, kin
 def test_projectors_that_cannot_be_served_are_refused_at_opening(
     folder: Path, tmp_path: Path, made: dict[str, Any], said: str
 ) -> None:
-    model = llama.Model(folder / "model.gguf", FLASH)
+    model = llama.Model(_model(folder, "mlp"), FLASH)
     with pytest.raises(AssayError) as refused:
         file = write_projector(tmp_path / "other.gguf", **made)
         Projector(file, model, threads=1, flash=True, gpu=False)
     assert refused.value.code == "engine_failed"
     assert said in str(refused.value)
     with pytest.raises(AssayError, match="cannot load the projector"):
-        Projector(folder / "model.gguf", model, threads=1, flash=True, gpu=False)
+        Projector(_model(folder, "mlp"), model, threads=1, flash=True, gpu=False)
     model.close()
 
 
@@ -281,7 +310,7 @@ def _shapes() -> Iterator[tuple[int, int]]:
 async def test_no_size_of_an_image_ends_the_process(folder: Path, kind: str) -> None:
     with trio.fail_after(TIMEOUT_SECONDS):
         async with open_llama_engine(
-            folder / "model.gguf",
+            _model(folder, "mlp"),
             bytes(32),
             slots=2,
             context=CONTEXT,
@@ -311,7 +340,7 @@ async def test_a_model_that_its_projector_does_not_fit_is_not_served(
 ) -> None:
     narrow = write_projector(tmp_path / "narrow.gguf", "mlp", width=32)
     with pytest.raises(AssayError) as refused:
-        async with open_llama_engine(folder / "model.gguf", bytes(32), projector=narrow):
+        async with open_llama_engine(_model(folder, "mlp"), bytes(32), projector=narrow):
             pass
     assert refused.value.code == "engine_failed"
 
@@ -322,11 +351,11 @@ def test_a_trial_is_made_of_answers_about_images_too(
 ) -> None:
     options: dict[str, Any] = {"threads": threads, "rates": False, "sequences": 3}
     options["projector"] = folder / f"{kind}.gguf"
-    assert selfcheck(folder / "model.gguf", **options).exact
+    assert selfcheck(_model(folder, kind), **options).exact
     encode, times = Projector.encode, iter(range(99))
 
     def unsteady(self: Projector, one: Image) -> NDArray[np.float32]:
         return encode(self, one) + np.float32(next(times) / 50)
 
     monkeypatch.setattr(Projector, "encode", unsteady)
-    assert not selfcheck(folder / "model.gguf", **options).exact
+    assert not selfcheck(_model(folder, kind), **options).exact

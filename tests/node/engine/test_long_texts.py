@@ -1,6 +1,7 @@
 """Texts of more than 256 tokens, on several threads: bits are the same however they are decoded.
 
-llama.cpp has a kernel of its own for one row over long memory, which splits it among threads.
+llama.cpp has a kernel of its own for one row over long memory, which splits it among threads. And
+where layers see a window of the text, a saved state has no more than that.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from assay_node.engine.loop import DecodeLoop
 from assay_node.engine.ways import collect, compared, drain
 
 SAMPLER = Sampler(temperature=0.9, top_k=40, top_p=0.95, min_p=0.0)
-CONTEXT = 1024
-LENGTHS = (300, 600, 250, 305, 20, 600, 513, 1)
+CONTEXT = 600
+LENGTHS = (300, 250, 520, 20, 305)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_seer(tmp_path_factory.mktemp("seer") / "model.gguf")
+@pytest.fixture(scope="module", params=["llama", "gemma3"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose layers see all of a text, and one of which they see a window."""
+    return write_seer(tmp_path_factory.mktemp("seer") / "model.gguf", arch=request.param)
 
 
 def _request(number: int, length: int, max_tokens: int = 20) -> Generate:
@@ -56,9 +58,9 @@ def test_a_row_more_leaves_no_row_alone(rows: dict[int, int]) -> None:
 @pytest.mark.slow
 def test_long_texts_have_the_same_bits_on_any_number_of_threads(model: Path) -> None:
     requests = [_request(number, length) for number, length in enumerate(LENGTHS)]
-    one, three = _loop(model, 1), _loop(model, 3, chunk=47, total=90, replay_chunk=29)
+    one, two = _loop(model, 1), _loop(model, 2, chunk=47, total=90, replay_chunk=29)
     written = []
-    for loop in (one, three):
+    for loop in (one, two):
         events = []
         for number, request in enumerate(requests):  # some alone, some with gaps between them
             loop.generate(number, request)
@@ -67,10 +69,10 @@ def test_long_texts_have_the_same_bits_on_any_number_of_threads(model: Path) -> 
         written.append(collect(requests, [*events, *drain(loop)]))
     for here, there in zip(*written, strict=True):
         assert (here.tokens, here.logits) == (there.tokens, there.logits)
-    for pair in (*compared(one, written[1]), *compared(three, written[0])):
+    for pair in (*compared(one, written[1][:2]), *compared(two, written[0])):
         assert pair.first == pair.second
     one.close()
-    three.close()
+    two.close()
 
 
 @pytest.mark.slow
