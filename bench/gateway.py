@@ -102,7 +102,7 @@ async def added(pairs: int, network: RealNetwork, gateway: Gateway) -> dict[str,
     only = (network.key_of(FAST),)
     async with AsyncClient.connect(network.address) as client:
         model = await client.model()
-        prompt = await model.tokens_of_chat(MESSAGES)
+        prompt = (await model.prompt_of_chat(MESSAGES)).tokens
 
         async def own() -> float:
             began = time.perf_counter()

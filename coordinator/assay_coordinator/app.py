@@ -222,6 +222,7 @@ def read_catalogue(paths: Sequence[Path]) -> tuple[dict[bytes, bytes], dict[byte
             context=card.context,
             price_in=card.price_in,
             price_out=card.price_out,
+            image_tokens=None if card.vision is None else card.vision.tokens,
         )
     return cards, listed
 

@@ -29,7 +29,7 @@ def adjusted(
     """float64[vocabulary], in `out` if given, or `logits` itself where no option changes any.
 
     `text` is prompt and answer so far, its last `position` tokens the answer; all of its tokens
-    and those of the biases are in the vocabulary.
+    and those of the biases are in the vocabulary, but for places of images, which nothing repeats.
     """
     window, counted = repeats(sampler), counts(sampler)
     if not changes_logits(sampler):
@@ -40,6 +40,7 @@ def adjusted(
         penalty = sampler.repetition_penalty
         assert penalty is not None
         seen = np.unique(np.array(text[-window:], np.int64))
+        seen = seen[seen < len(values)]
         own = values[seen]
         values[seen] = np.where(own > 0.0, own / penalty, own * penalty)
     if counted and position:

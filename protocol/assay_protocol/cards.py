@@ -29,6 +29,7 @@ from assay_protocol.limits import (
     CARD_CONTEXT_MAX,
     CARD_EOG_MAX,
     CARD_LABEL_BYTES_MAX,
+    CARD_MARKS_MAX,
     CARD_MERGES_MAX,
     CARD_PIECE_BYTES_MAX,
     CARD_PRICE_MAX,
@@ -36,12 +37,16 @@ from assay_protocol.limits import (
     CARD_TEMPLATE_BYTES_MAX,
     CARD_TEXTS_MAX,
     CARD_VOCAB_MAX,
+    IMAGE_SIDE_MAX,
+    IMAGE_TOKENS_MAX,
+    IMAGE_TOKENS_MIN,
     MODEL_BYTES_MAX,
 )
 
 CARD_FORMAT: Final = "assay-card-1"
 _DIGEST_PERSON: Final = b"assay card"
 _ADAPTED_PERSON: Final = b"assay adapted"
+_SEEING_PERSON: Final = b"assay seeing"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _REPO: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -86,6 +91,23 @@ class SentencePieces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vision:
+    """How a model reads images: the projector's file (GGUF, "mmproj"), its sha256 and size.
+
+    Each image takes `tokens` positions of a prompt (images.py), between the tokens `before` and
+    `after`. It is made to fit `side` x `side` pixels before it is sent: the projector makes no more
+    of a larger one.
+    """
+
+    projector: bytes
+    size_bytes: int
+    tokens: int
+    side: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """One model: a file, or a file and an adapter. Sizes in bytes, prices in micro-credits per
     1000 tokens.
@@ -97,6 +119,7 @@ class ModelCard:
     answer, ascending. `price_in` is for prompt tokens, `price_out` for generated ones. `block_root`
     (blocks.py) lets parts of the file be checked before the whole is there; a card may lack it.
     `sentence_pieces` is for SentencePiece vocabularies alone; cards of such made before lack it.
+    `vision` is there for models that read images.
     """
 
     name: str
@@ -124,11 +147,13 @@ class ModelCard:
     block_root: bytes | None = None
     adapter: bytes | None = None
     sentence_pieces: SentencePieces | None = None
+    vision: Vision | None = None
 
     @property
     def model(self) -> bytes:
         """What tickets, offers and receipts name it by, 32 bytes."""
-        return self.digest if self.adapter is None else adapted_model(self.digest, self.adapter)
+        name = self.digest if self.adapter is None else adapted_model(self.digest, self.adapter)
+        return name if self.vision is None else seeing_model(name, self.vision.projector)
 
 
 def adapted_model(digest: bytes, adapter: bytes) -> bytes:
@@ -136,6 +161,12 @@ def adapted_model(digest: bytes, adapter: bytes) -> bytes:
     sha256 values, personalized, so that it is no file's."""
     both = digest + adapter
     return hashlib.blake2b(both, digest_size=32, person=_ADAPTED_PERSON).digest()
+
+
+def seeing_model(model: bytes, projector: bytes) -> bytes:
+    """The name of `model` with the projector of that sha256, made as an adapter's is."""
+    both = model + projector
+    return hashlib.blake2b(both, digest_size=32, person=_SEEING_PERSON).digest()
 
 
 def encode_card(card: ModelCard) -> bytes:
@@ -182,7 +213,7 @@ def decode_card(data: bytes) -> ModelCard:
         raw = msgpack.unpackb(data, raw=False, use_list=False, max_array_len=CARD_VOCAB_MAX)
     except Exception as error:  # msgpack raises a dozen kinds; each means bytes that are no card
         raise ProtocolError("card_invalid", "the card is not msgpack") from error
-    _require(type(raw) is tuple and 23 <= len(raw) <= 26, "the card has a wrong number of fields")
+    _require(type(raw) is tuple and 23 <= len(raw) <= 27, "the card has a wrong number of fields")
     _require(raw[0] == CARD_FORMAT, "the card has an unknown format")
     card = ModelCard(
         name=raw[1],
@@ -210,6 +241,7 @@ def decode_card(data: bytes) -> ModelCard:
         block_root=raw[23] if len(raw) > 23 else None,
         adapter=raw[24] if len(raw) > 24 else None,
         sentence_pieces=_sentence_pieces(raw[25]) if len(raw) > 25 else None,
+        vision=_vision(raw[26]) if len(raw) > 26 else None,
     )
     _require(encode_card(card) == data, "the card is not in canonical form")
     return card
@@ -240,6 +272,7 @@ def _check(card: ModelCard) -> None:
     _ascending(card.eog, card.n_vocab, CARD_EOG_MAX, "eog")
     _check_vocabulary(card)
     _check_sentence_pieces(card)
+    _check_vision(card)
     for name in ("block_root", "adapter"):
         value = getattr(card, name)
         _require(value is None or (type(value) is bytes and len(value) == 32), f"a bad {name}")
@@ -251,7 +284,9 @@ def _appended(card: ModelCard) -> list[object]:
     """Fields that came later: up to the last one there is, nil for one left out before it."""
     pieces = card.sentence_pieces
     packed = None if pieces is None else [pieces.scores, pieces.space_first, list(pieces.swallows)]
-    later: list[object] = [card.block_root, card.adapter, packed]
+    sees = card.vision
+    seen = None if sees is None else [getattr(sees, name) for name in Vision.__slots__]
+    later: list[object] = [card.block_root, card.adapter, packed, seen]
     while later and later[-1] is None:
         later.pop()
     return later
@@ -296,6 +331,21 @@ def _check_sentence_pieces(card: ModelCard) -> None:
     _require(marked.issuperset(pieces.swallows), "a token that swallows and is no marker")
 
 
+def _check_vision(card: ModelCard) -> None:
+    sees = card.vision
+    if sees is None:
+        return
+    _require(type(sees) is Vision, "a bad vision")
+    _require(type(sees.projector) is bytes and len(sees.projector) == 32, "a bad projector")
+    _integer(sees.size_bytes, 1, MODEL_BYTES_MAX, "a projector's size")
+    _integer(sees.tokens, IMAGE_TOKENS_MIN, IMAGE_TOKENS_MAX, "an image's tokens")
+    _integer(sees.side, 1, IMAGE_SIDE_MAX, "an image's side")
+    for marks in (sees.before, sees.after):
+        _require(type(marks) is tuple and len(marks) <= CARD_MARKS_MAX, "bad marks of an image")
+        for token in marks:
+            _integer(token, 0, card.n_vocab - 1, "a mark of an image")
+
+
 def _check_source(source: ModelSource) -> None:
     """The names end in paths and addresses, so only plain ones pass: no `..`, no query."""
     for value, shape in (
@@ -319,6 +369,13 @@ def _sentence_pieces(raw: Any) -> SentencePieces | None:
         return None
     _require(type(raw) is tuple and len(raw) == 3, "bad sentence_pieces")
     return SentencePieces(scores=raw[0], space_first=raw[1], swallows=raw[2])
+
+
+def _vision(raw: Any) -> Vision | None:
+    if raw is None:
+        return None
+    _require(type(raw) is tuple and len(raw) == len(Vision.__slots__), "a bad vision")
+    return Vision(**dict(zip(Vision.__slots__, raw, strict=True)))
 
 
 def _pack_merges(merges: tuple[tuple[int, int], ...]) -> bytes:

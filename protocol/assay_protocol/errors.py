@@ -36,6 +36,8 @@ CODES: Final[dict[str, str]] = {
     "region_unserved": "No node that says it is there serves the model.",
     "grammar_mismatch": "The grammar is missing or does not match its commitment in the ticket.",
     "grammar_refused": "The grammar cannot be read, is too complex or is not supported here.",
+    "image_mismatch": "The images are missing, or are not the ones that the prompt spells.",
+    "image_refused": "The model reads no images, not as many, or not of that size.",
     "adapter_unknown": "The adapter is not loaded with the model here.",
     "pooling_missing": "The model names no pooling, so it has no embedding of a whole text.",
     "not_finite": "The model's embedding of this text is not a direction: not finite, or zero.",

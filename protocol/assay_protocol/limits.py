@@ -39,6 +39,12 @@ LOGIT_BIAS_MAX: Final = 100.0  # either sign
 LOGIT_BIAS_ENTRIES_MAX: Final = 256
 STOP_TOKENS_MAX: Final = 32
 GRAMMAR_BYTES_MAX: Final = 16 << 10  # of the text that says which answers are allowed
+IMAGES_MAX: Final = 8  # of one job
+IMAGES_BYTES_MAX: Final = 768 << 10  # their pixels together: 512 x 512 of three bytes
+IMAGE_JOB_BYTES_MAX: Final = 1_000_000  # pixels and prompt together: they travel in one frame
+IMAGE_TOKENS_MIN: Final = 9  # positions an image takes: fewer could not spell its digest
+IMAGE_TOKENS_MAX: Final = 4_096
+IMAGE_SIDE_MAX: Final = 4_096  # pixels
 LOGPROBS_MAX: Final = 20  # alternatives told of beside each drawn token
 SIGNED_BYTES_MAX: Final = 8_192  # a ticket with the longest logit bias, and its signature
 
@@ -70,6 +76,7 @@ CARD_MERGES_MAX: Final = 1 << 20
 CARD_TEXTS_MAX: Final = 1 << 14
 CARD_EOG_MAX: Final = 64
 CARD_CONTEXT_MAX: Final = 1 << 24
+CARD_MARKS_MAX: Final = 16  # tokens before an image, and after it
 CARD_PRICE_MAX: Final = 10**12  # micro-credits per 1000 tokens
 MODEL_BYTES_MAX: Final = 1 << 44
 

@@ -13,10 +13,12 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import groupby
 from typing import Final
 
 from assay_protocol.detokenizer import Detokenizer
 from assay_protocol.errors import ProtocolError
+from assay_protocol.images import IMAGE_TOKEN, holds_images
 from assay_protocol.limits import POLICY_BYTES_MAX
 from assay_protocol.messages import ModerationPolicy
 from assay_protocol.signing import ED25519, PUBLIC_KEY_BYTES, Signer, Verifier, open_signed, seal
@@ -82,13 +84,20 @@ class Phrases:
         return fails
 
 
-def text_of(pieces: Sequence[bytes], tokens: Iterable[int]) -> str:
-    """The text of a prompt by its model's own vocabulary; control tokens add nothing to it.
+def text_of(pieces: Sequence[bytes], tokens: Sequence[int]) -> str:
+    """The text of a prompt by its model's own vocabulary; control tokens add nothing to it, and an
+    image a space, so that it hides a phrase no better than a space does.
 
     Raises ProtocolError("malformed") for an id outside the vocabulary.
     """
     detokenizer = Detokenizer(pieces)
-    return detokenizer.push(tokens) + detokenizer.flush()
+    if not holds_images(tokens):
+        return detokenizer.push(tokens) + detokenizer.flush()
+    runs = groupby(tokens, key=lambda token: token >= IMAGE_TOKEN)
+    texts = (
+        f"{detokenizer.flush()} " if is_image else detokenizer.push(run) for is_image, run in runs
+    )
+    return "".join(texts) + detokenizer.flush()
 
 
 def policy_digest(blob: bytes) -> bytes:

@@ -32,6 +32,7 @@ from assay_protocol.messages import (
     Cancel,
     Error,
     Finished,
+    Image,
     Progress,
     PromptChunk,
     Receipt,
@@ -250,12 +251,24 @@ class ClientStream:
         """Tokens covered by the node's last signature."""
         return self._signed_count
 
-    def start(self, ticket_blob: bytes, prompt: bytes, grammar: bytes | None = None) -> bytes:
+    def start(
+        self,
+        ticket_blob: bytes,
+        prompt: bytes,
+        grammar: bytes | None = None,
+        images: tuple[Image, ...] = (),
+    ) -> bytes:
         """The first frame."""
         if self._telling.wanted:
             self._prompt = unpack_tokens(prompt)
         return encode(
-            StartJob(ticket=ticket_blob, nonce=self._nonce, prompt=prompt, grammar=grammar)
+            StartJob(
+                ticket=ticket_blob,
+                nonce=self._nonce,
+                prompt=prompt,
+                grammar=grammar,
+                images=images or None,
+            )
         )
 
     def cancel(self) -> bytes:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from assay.events import Resumed as Resumed
     from assay.http import GatewayClient as GatewayClient
     from assay.http import GatewayError as GatewayError
+    from assay.pictures import image_part as image_part
     from assay.records import ReceiptRecord as ReceiptRecord
     from assay.records import read_records as read_records
     from assay.steps import Verification as Verification
@@ -51,6 +52,7 @@ _HOME: Final = {
     "Verdict": "assay.verdicts",
     "Verification": "assay.steps",
     "check_record": "assay.verdicts",
+    "image_part": "assay.pictures",
     "read_records": "assay.records",
     "replay": "assay.verify",
     "verify_answer": "assay.verify",

@@ -10,7 +10,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from assay.chat_template import ChatTemplate, Scalar
     from assay.coordinator_link import CoordinatorLink
+    from assay.picture_prompt import PromptTokens
     from assay.tokenizer import Tokenizer
 
 
@@ -62,6 +63,11 @@ class Model:
         tail = prompt_tail(self.card, prompt)
         return grammar_after_reasoning(self.card, self.marks, tail, packed)
 
+    @property
+    def image_tokens(self) -> int:
+        """Places that an image takes in a prompt; 0: it reads none."""
+        return 0 if self.card.vision is None else self.card.vision.tokens
+
     async def template_variables(self) -> frozenset[str]:
         """Names the chat template takes from outside, such as `enable_thinking`."""
         return (await self._made_template()).variables
@@ -76,18 +82,33 @@ class Model:
         tokenizer = await self._made_tokenizer()
         return await beside(lambda: tokenizer.encode(text, special=False, bos=True, eos=True), text)
 
-    async def tokens_of_chat(
+    async def prompt_of_chat(
         self,
         messages: Sequence[Mapping[str, object]],
         tools: Sequence[Mapping[str, object]] | None = None,
         variables: Mapping[str, Scalar] | None = None,
-    ) -> tuple[int, ...]:
-        """Prompt tokens of a chat under the model's template, which is told of `tools` and of
-        `variables`."""
+    ) -> PromptTokens:
+        """The prompt of a chat under the model's template, which is told of `tools` and of
+        `variables`; with the pictures in it (pictures.py).
+
+        Raises AssayError("image_refused") if the model reads none, or not these.
+        """
+        from assay.picture_prompt import PromptTokens, spell_pictures
+        from assay.pictures import has_pictures, take_pictures
+
         template = await self._made_template()
-        return await beside(
-            lambda: template.render(messages, tools=tools, variables=variables), messages, tools
+        about: Any = {"tools": tools, "variables": variables}
+        if not has_pictures(messages):
+            told = (messages, tools)
+            return PromptTokens(await beside(lambda: template.render(messages, **about), *told))
+        if self.card.vision is None:
+            raise AssayError("image_refused", f"{self.summary.name} reads no images")
+        texts, files = take_pictures(messages)
+        around = await beside(
+            lambda: template.render_around(texts, images=len(files), **about), texts, tools
         )
+        shown = [files[number] for number in around.places]
+        return await spell_pictures(self.card.vision, around.pieces, shown)
 
     def _known_marks(self) -> tuple[Marks | None, tuple[bytes, ...]]:
         if self._marks is None:

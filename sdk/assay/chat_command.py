@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +17,7 @@ from assay.answers import Completion, Delta, JobFailed
 from assay.cli import FAILED, OK, print_json, printable
 from assay.client import BlockingStream, Client
 from assay.events import Resumed
+from assay.pictures import image_part
 from assay.records import ReceiptRecord, write_records
 from assay.standing import standing_of
 from assay.verdicts import Verdict
@@ -43,20 +45,22 @@ def chat(options: argparse.Namespace) -> int:
     once = " ".join(options.prompt) or (None if sys.stdin.isatty() else sys.stdin.read())
     with connect(options) as client:
         if once is not None:
-            return _ask(client, [{"role": "user", "content": once}], options)[0]
+            return _ask(client, [_asked(once, options.image)], options)[0]
         return _talk(client, options)
 
 
 def submit(options: argparse.Namespace) -> int:
     """Run one job; write its receipt records to --receipt, whatever became of it."""
     prompt = " ".join(options.prompt) or sys.stdin.read()
+    if options.raw and options.image:
+        raise AssayError("image_refused", "plain text shows no pictures: leave --raw out")
     with connect(options) as client:
         try:
             if options.raw:
                 stream = client.stream_complete(prompt, **_job_options(options))
                 code, result = _show(stream, options)
             else:
-                code, result = _ask(client, [{"role": "user", "content": prompt}], options)
+                code, result = _ask(client, [_asked(prompt, options.image)], options)
         except JobFailed as failure:
             keep_records(options.receipt, failure.partial.receipts + failure.partial.twins)
             raise
@@ -100,8 +104,16 @@ def account(options: argparse.Namespace) -> int:
     return OK
 
 
+def _asked(prompt: str, images: Sequence[Path]) -> dict[str, Any]:
+    """What the user says, behind the pictures it shows."""
+    if not images:
+        return {"role": "user", "content": prompt}
+    content = [*map(image_part, images), {"type": "text", "text": prompt}]
+    return {"role": "user", "content": content}
+
+
 def _talk(client: Client, options: argparse.Namespace) -> int:
-    messages: list[dict[str, str]] = []
+    messages: list[dict[str, Any]] = []
     while True:
         try:
             line = input("> ")
@@ -110,7 +122,7 @@ def _talk(client: Client, options: argparse.Namespace) -> int:
             return OK
         if not line.strip():
             continue
-        messages.append({"role": "user", "content": line})
+        messages.append(_asked(line, () if messages else options.image))
         try:
             _, result = _ask(client, messages, options)
         except AssayError as error:
@@ -121,7 +133,7 @@ def _talk(client: Client, options: argparse.Namespace) -> int:
 
 
 def _ask(
-    client: Client, messages: list[dict[str, str]], options: argparse.Namespace
+    client: Client, messages: list[dict[str, Any]], options: argparse.Namespace
 ) -> tuple[int, Completion]:
     return _show(client.stream_chat(messages, **_job_options(options)), options)
 

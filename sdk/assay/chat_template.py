@@ -5,7 +5,8 @@ same letters typed by a user must stay plain text, or a user could close their o
 speak as the system. So before rendering, every character of a message that control tokens are
 spelled with is exchanged for a private stand-in; after the rendered text was cut at its control
 tokens the stand-ins are exchanged back. What reaches the cut spelled as a control token was
-therefore spelled by the template. Only whole plain markers (`</think>`), which anybody may write
+therefore spelled by the template. Images are held in the text by stand-ins as well, each by one of
+its own, so no text can pass for one. Only whole plain markers (`</think>`), which anybody may write
 and which templates look for, stay readable.
 
 The environment is that of the `transformers` library (template_environment.py), so that published
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
@@ -40,8 +42,20 @@ ROLES: Final = frozenset(
 _KEY: Final = re.compile(r"[A-Za-z0-9_.$-]{1,128}")
 _STAND_INS_FROM: Final = 0xF0000  # supplementary private use area A
 
+_PROBE: Final = "probe"
+_PROBE_PARTS: Final = [{"type": "text", "text": _PROBE}]
+
 Message = Mapping[str, Any]
 Scalar = bool | int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A prompt without its images: the tokens around them, and which stands behind each piece but
+    the last."""
+
+    pieces: tuple[tuple[int, ...], ...]
+    places: tuple[int, ...]
 
 
 class ChatTemplate:
@@ -62,6 +76,7 @@ class ChatTemplate:
             raise AssayError("malformed", "the model has no chat template")
         self._tokenizer = tokenizer or Tokenizer.from_card(card)
         self._today = today
+        self._reads_parts: bool | None = None  # of a content alone; known once it matters
         self._bos = card.bos if card.add_bos else None
         self._source = card.chat_template
         self._controls = control_texts(card)
@@ -96,9 +111,31 @@ class ChatTemplate:
         Raises AssayError("malformed") for messages of another shape and for whatever the
         template itself refuses, such as two user turns in a row.
         """
+        made = self.render_around(
+            messages, tools=tools, variables=variables, add_generation_prompt=add_generation_prompt
+        )
+        return made.pieces[0]
+
+    def render_around(
+        self,
+        messages: Sequence[Message],
+        *,
+        images: int = 0,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Scalar] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> Around:
+        """The same for a chat with `images` images, each the part {"type": "image", "image": n} of
+        some content. A content that holds one becomes a text, as llama-server makes it, unless the
+        template reads parts alone: there each image is a part of text.
+
+        Raises AssayError("malformed") as well if the template leaves an image out or repeats it.
+        """
         _check_messages(messages)
         used = [list(messages), tools, variables, self._source]
-        guard = _Guard(self._controls, self._plain, used)
+        guard = _Guard(self._controls, self._plain, used, images)
+        if images:
+            messages = self._with_texts(messages, guard)
         context = guard.value(variables or {}) | {
             "messages": [guard.message(message) for message in messages],
             "tools": None if tools is None else guard.value(tools),
@@ -107,15 +144,40 @@ class ChatTemplate:
             WORK: Work(),
         }
         rendered = self._render(context | self._names)
+        texts, places = guard.cut(rendered)
+        if sorted(places) != list(range(images)):
+            raise AssayError("malformed", "the chat template leaves an image out, or repeats it")
+        pieces = [self._tokens(text, guard) for text in texts]
+        if self._bos is not None and pieces[0][:1] != [self._bos]:
+            pieces[0].insert(0, self._bos)
+        return Around(tuple(map(tuple, pieces)), tuple(places))
+
+    def _tokens(self, text: str, guard: _Guard) -> list[int]:
         ids: list[int] = []
-        for part in self._tokenizer.split(rendered, special=True):
+        for part in self._tokenizer.split(text, special=True):
             if isinstance(part, int):
                 ids.append(part)
             else:
                 ids += self._tokenizer.encode(guard.restore(part), special=False)
-        if self._bos is not None and ids[:1] != [self._bos]:
-            ids.insert(0, self._bos)
-        return tuple(ids)
+        return ids
+
+    def _with_texts(self, messages: Sequence[Message], guard: _Guard) -> list[Message]:
+        """Images as stand-ins in contents of the kind that the template reads."""
+        if self._reads_parts is None:
+            self._reads_parts = not self._shows(_PROBE) and self._shows(_PROBE_PARTS)
+        return [
+            {**message, "content": _with_marks(message["content"], guard.marks, self._reads_parts)}
+            for message in messages
+        ]
+
+    def _shows(self, content: object) -> bool:
+        """Whether a user's content of that kind is in the rendered text."""
+        about = {"messages": [{"role": "user", "content": content}], "tools": None}
+        told = {"add_generation_prompt": True, "strftime_now": DateWriter(self._today())}
+        try:
+            return _PROBE in self._render(about | told | self._names)
+        except AssayError:
+            return False
 
     def _render(self, context: dict[str, Any]) -> str:
         pieces: list[str] = []
@@ -144,14 +206,34 @@ def render_chat(
     return ChatTemplate(card, tokenizer).render(messages)
 
 
+def _with_marks(content: Any, marks: Sequence[str], parts: bool) -> Any:
+    """Images of a content as their stand-ins: in one text, or in texts of their own."""
+    if isinstance(content, str) or not isinstance(content, Sequence):
+        return [{"type": "text", "text": content}] if parts and content else content
+    texts = [_text_of(part, marks) for part in content]
+    return [{"type": "text", "text": text} for text in texts] if parts else "".join(texts)
+
+
+def _text_of(part: Any, marks: Sequence[str]) -> str:
+    match part:
+        case {"type": "image", "image": int(number)} if 0 <= number < len(marks):
+            return marks[number]
+        case {"type": "text", "text": str(text)}:
+            return text
+    raise AssayError("malformed", "a part beside images must be text")
+
+
 class _Guard:
     """Exchanges dangerous characters for stand-ins that occur nowhere else in this prompt."""
 
-    def __init__(self, controls: Sequence[str], plain: Sequence[str], used: object) -> None:
+    def __init__(
+        self, controls: Sequence[str], plain: Sequence[str], used: object, images: int
+    ) -> None:
         self._controls = controls
         dangerous = sorted({char for text in controls for char in _spelling(text)})
         taken = _characters(used)
         free = (chr(code) for code in range(_STAND_INS_FROM, 0x110000) if chr(code) not in taken)
+        self.marks = [next(free) for _ in range(images)]  # no text of this prompt has them
         stand_ins = dict(zip(dangerous, free, strict=False))
         self._hide = str.maketrans(stand_ins)
         self._show = str.maketrans({stand_in: char for char, stand_in in stand_ins.items()})
@@ -177,6 +259,13 @@ class _Guard:
         if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
             return [self.value(item, depth + 1) for item in value]
         raise AssayError("malformed", f"a message holds a {type(value).__name__}")
+
+    def cut(self, text: str) -> tuple[list[str], list[int]]:
+        """The texts between images, and which image stands behind each but the last."""
+        if not self.marks:
+            return [text], []
+        found = re.split(f"([{''.join(self.marks)}])", text)
+        return found[::2], [self.marks.index(mark) for mark in found[1::2]]
 
     def restore(self, text: str) -> str:
         return text.translate(self._show)

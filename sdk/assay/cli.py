@@ -230,6 +230,14 @@ def _add_coordinator_options(command: argparse.ArgumentParser) -> None:
 def _add_job_options(command: argparse.ArgumentParser) -> None:
     _add_coordinator_options(command)
     command.add_argument("prompt", nargs="*", help="asked once; else read from the pipe")
+    command.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a picture to show with the (first) prompt; may be repeated",
+    )
     command.add_argument("--model")
     command.add_argument("--max-tokens", type=int)
     command.add_argument("--temperature", type=float, default=0.8)

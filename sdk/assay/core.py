@@ -82,6 +82,7 @@ _HOPELESS: Final = frozenset(
         "task_refused",
         "region_unserved",
         "not_finite",
+        "image_refused",
     }
 )
 # The node is well, only not free: it may be asked again when nobody else is.
@@ -257,7 +258,8 @@ class JobMachine:
         run = _Run(ticket, grant.ticket, stream, prompt, standing=grant.standing)
         self._runs.append(run)
         self._enter(Phase.STREAMING, self._limits.first_token_us)
-        first = stream.start(grant.ticket, pack_tokens(prompt), self.job.grammar)
+        job = self.job
+        first = stream.start(grant.ticket, pack_tokens(prompt), job.grammar, job.images)
         self._effects.append(OpenStream(attempt, grant.route, first))
 
     def _check_ticket(self, ticket: Ticket, grant: TicketGrant) -> None:

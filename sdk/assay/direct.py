@@ -170,7 +170,8 @@ class AsyncClient:
 
     async def count_tokens(self, messages: Sequence[Message], *, model: str | None = None) -> int:
         """How many prompt tokens a chat would have."""
-        return len(await (await self._catalogue.model(model)).tokens_of_chat(messages))
+        found = await self._catalogue.model(model)
+        return len((await found.prompt_of_chat(messages)).tokens)
 
     async def verdict(self, ticket: bytes) -> JobVerdict:
         """How a ticket of this account's stands. Its statements are not checked yet."""
@@ -191,14 +192,17 @@ class AsyncClient:
     ) -> AnswerStream:
         """The answer to a chat, as it is drawn.
 
+        A message's content is a text, or a list of OpenAI's parts: texts, and pictures as
+        `image_part` makes them.
         `options`: see `make_job`; and `stop`, a string or up to 4, before which the text ends.
         Reasoning is told apart from the answer; a JSON schema is of the answer alone.
         """
 
         async def start() -> Started:
             found = await self._catalogue.model(model)
-            prompt = await found.tokens_of_chat(messages)
-            return self._start(found, prompt, reasoning=True, **options)
+            asked = await found.prompt_of_chat(messages)
+            given = options | {"images": asked.images}
+            return self._start(found, asked.tokens, reasoning=True, **given)
 
         return AnswerStream(start)
 

@@ -13,6 +13,7 @@ from assay_protocol.errors import AssayError
 from assay_protocol.logprobs import TokenLogprobs
 from assay_protocol.messages import (
     AbandonJob,
+    Image,
     Route,
     Sampler,
     Standing,
@@ -48,6 +49,7 @@ class Job:
     verify: str = "sample"
     twin: bytes | None = None
     dims: int = 0  # of the vectors, where the sampler has texts to embed
+    images: tuple[Image, ...] = field(default=(), repr=False)  # those that the prompt spells
 
 
 @dataclass(frozen=True, slots=True)

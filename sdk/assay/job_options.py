@@ -12,6 +12,7 @@ from assay.events import Job
 from assay.sampler_options import make_sampler
 from assay_protocol.errors import AssayError
 from assay_protocol.hashing import grammar_hash
+from assay_protocol.images import check_frame, check_prompt
 from assay_protocol.limits import OUTPUT_TOKENS_MAX
 from assay_protocol.messages import VERIFY_LEVELS
 from assay_protocol.prompt_logprobs import check_asked
@@ -20,6 +21,7 @@ from assay_protocol.samplers import ends
 
 if TYPE_CHECKING:
     from assay.catalogue import Model
+    from assay_protocol.messages import Image
 
 MAX_TOKENS: Final = 512  # of an answer, unless the caller says otherwise
 
@@ -35,11 +37,12 @@ def make_job(
     response_format: Mapping[str, Any] | None = None,
     grammar: Mapping[str, str] | None = None,
     verify: str = "sample",
+    images: tuple[Image, ...] = (),
     **sampling: Any,
 ) -> Job:
     """The job of one answer; `nodes` allows only those, `avoid` all but those (the newest 16 are
     told to the coordinator), `regions` only nodes that say they are in one of them ("eu-de");
-    `sampling` is what `make_sampler` takes.
+    `sampling` is what `make_sampler` takes; `images` are those that `prompt` spells, in its order.
 
     `response_format` (OpenAI's) or `grammar`, a kind and its text, say which answers are allowed
     (see `answer_grammar`). The node alone is shown them, like the prompt. `verify` is one of
@@ -52,7 +55,7 @@ def make_job(
     There is no seed to choose: it comes from a fresh nonce and the ticket, so that nobody can
     steer it. Raises AssayError("prompt_too_long") if prompt and answer exceed the model's context,
     "sampler_refused" for settings out of range, "grammar_refused", "task_refused" for a model that
-    embeds.
+    embeds, "malformed" for tokens that are not the model's, "image_refused", "image_mismatch".
     """
     if verify not in VERIFY_LEVELS:
         raise ValueError(f"verify must be one of {', '.join(VERIFY_LEVELS)}")
@@ -69,6 +72,10 @@ def make_job(
         raise AssayError("task_refused", f"{model.summary.name} embeds texts and writes no answers")
     sampler = make_sampler(model.card.n_vocab, **sampling)
     check_asked(sampler, len(prompt))
+    check_prompt(prompt, images, n_vocab=model.card.n_vocab, count=model.image_tokens)
+    check_frame(len(prompt) + wanted, images)  # whoever goes on has the answer so far to send, too
+    if images and sampler.prompt_logprobs is not None:
+        raise AssayError("sampler_refused", "an image's places have no logprobs")
     nonce = secrets.token_bytes(32)
     packed = answer_grammar(response_format, grammar)
     if packed is not None:
@@ -88,6 +95,7 @@ def make_job(
         price_out_max=model.summary.price_out,
         grammar=packed,
         verify=verify,
+        images=images,
     )
 
 

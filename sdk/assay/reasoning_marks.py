@@ -13,6 +13,7 @@ from typing import Final
 
 from assay.reasoning_split import ChannelSplit, MarkSplit, Split
 from assay_protocol.cards import ModelCard
+from assay_protocol.images import IMAGE_TOKEN
 
 TAIL_TOKENS: Final = 32  # of a prompt: as many as a mark may be spelled with, and blanks after it
 
@@ -74,7 +75,8 @@ def shown_pieces(card: ModelCard, marks: Marks | None) -> tuple[bytes, ...]:
 
 
 def prompt_tail(card: ModelCard, prompt: Sequence[int]) -> str:
-    """The text the prompt ends in, control tokens as their marks."""
-    texts, tail = dict(card.texts), prompt[-TAIL_TOKENS:]
+    """The text the prompt ends in, control tokens as their marks, images as nothing."""
+    texts = dict(card.texts)
+    tail = [token for token in prompt[-TAIL_TOKENS:] if token < IMAGE_TOKEN]
     pieces = [card.pieces[token] or texts.get(token, "").encode() for token in tail]
     return b"".join(pieces).decode(errors="replace")

@@ -19,8 +19,11 @@ from assay.events import Job, Segment
 from assay_protocol.codec import decode_as, encode
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.hashing import pack_tokens, unpack_tokens
+from assay_protocol.images import pack_images
 from assay_protocol.limits import (
     GRAMMAR_BYTES_MAX,
+    IMAGES_BYTES_MAX,
+    IMAGES_MAX,
     OUTPUT_TOKENS_MAX,
     PROMPT_LOGPROBS_BYTES_MAX,
     PROMPT_TOKENS_MAX,
@@ -34,6 +37,7 @@ RECORD_FORMAT: Final = "assay-receipt-1"
 SIGNED_BYTES_MAX: Final = 2_048
 GRANT_BYTES_MAX: Final = SIGNED_BYTES_MAX + 1_024
 OUTPUT_BYTES_MAX: Final = max(4 * OUTPUT_TOKENS_MAX, VECTORS_BYTES_MAX)
+IMAGES_PACKED_MAX: Final = IMAGES_BYTES_MAX + 8 * IMAGES_MAX
 RECORD_BYTES_MAX: Final = (
     4 * PROMPT_TOKENS_MAX
     + OUTPUT_BYTES_MAX
@@ -41,6 +45,7 @@ RECORD_BYTES_MAX: Final = (
     + GRAMMAR_BYTES_MAX
     + GRANT_BYTES_MAX
     + PROMPT_LOGPROBS_BYTES_MAX
+    + IMAGES_PACKED_MAX
     + 512
 )
 _LENGTH_BYTES: Final = 4
@@ -55,6 +60,8 @@ class ReceiptRecord:
     TicketGrant as far as it says what spoke for the node; the coordinator did not sign that part.
     Where the ticket's sampler has texts, `output` is their vectors (little-endian f32).
     `prompt_logprobs` are those that the node told, packed, from the prompt's second token on.
+    `images` are those that the prompt spells, packed (images.pack_images): without their pixels
+    nobody can replay the answer.
     """
 
     coordinator: bytes
@@ -66,6 +73,7 @@ class ReceiptRecord:
     grammar: bytes | None = None
     grant: bytes | None = None
     prompt_logprobs: bytes = b""
+    images: bytes = b""
 
     @property
     def standing(self) -> Standing | None:
@@ -88,7 +96,7 @@ class ReceiptRecord:
     def encode(self) -> bytes:
         """Canonical bytes; `decode` gives the record back."""
         fields = [self.coordinator, self.ticket, self.receipt, self.nonce, self.prompt, self.output]
-        more = [self.grammar or b"", self.grant or b"", self.prompt_logprobs]
+        more = [self.grammar or b"", self.grant or b"", self.prompt_logprobs, self.images]
         while more and not more[-1]:
             more.pop()
         fields += more
@@ -103,7 +111,7 @@ class ReceiptRecord:
             raw: Any = msgpack.unpackb(data)
         except Exception as error:  # msgpack raises a dozen kinds; each means bytes of no record
             raise ProtocolError("malformed", "not a receipt record") from error
-        _require(type(raw) is list and 7 <= len(raw) <= 10, "not a receipt record")
+        _require(type(raw) is list and 7 <= len(raw) <= 11, "not a receipt record")
         _require(raw[0] == RECORD_FORMAT, "not a receipt record of a known format")
         _require(all(type(part) is bytes for part in raw[1:]), "a field is not bytes")
         sizes = (
@@ -115,7 +123,8 @@ class ReceiptRecord:
             (0, OUTPUT_BYTES_MAX),
             (0 if len(raw) > 8 else 1, GRAMMAR_BYTES_MAX),
             (0 if len(raw) > 9 else 1, GRANT_BYTES_MAX),
-            (1, PROMPT_LOGPROBS_BYTES_MAX),
+            (0 if len(raw) > 10 else 1, PROMPT_LOGPROBS_BYTES_MAX),
+            (1, IMAGES_PACKED_MAX),
         )
         for part, (least, most) in zip(raw[1:], sizes, strict=False):
             _require(least <= len(part) <= most, "a field has a wrong size")
@@ -130,6 +139,7 @@ class ReceiptRecord:
             grammar=(raw[7] or None) if len(raw) > 7 else None,
             grant=(raw[8] or None) if len(raw) > 8 else None,
             prompt_logprobs=raw[9] if len(raw) > 9 else b"",
+            images=raw[10] if len(raw) > 10 else b"",
         )
         if record.grant is not None:
             granted = decode_as(TicketGrant, record.grant).ticket
@@ -177,6 +187,7 @@ def record_of(segment: Segment, job: Job, coordinator: bytes) -> ReceiptRecord |
         grammar=job.grammar,
         grant=grant_of(segment),
         prompt_logprobs=segment.prompt_logprobs,
+        images=pack_images(job.images),
     )
 
 

@@ -19,6 +19,7 @@ from assay_protocol.embeddings import VectorWriter, check_vectors, vector_dims
 from assay_protocol.errors import ProtocolError
 from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash
+from assay_protocol.images import holds_images, spells, unpack_images
 from assay_protocol.messages import Receipt, Ticket
 from assay_protocol.prompt_logprobs import entry_bytes, tells_prompt, told_digest
 from assay_protocol.receipts import check_receipt
@@ -50,6 +51,8 @@ def verify(
     steps += _content_steps(record, ticket, receipt, answer)
     if ticket.sampler.grammar is not None or record.grammar is not None:
         steps += _grammar_steps(record, ticket, card)
+    if record.images or holds_images(record.prompt_tokens):
+        steps.append(_images_step(record))
     if tells_prompt(ticket) or record.prompt_logprobs:
         steps.append(_told_step(record, ticket, receipt))
     steps.append(_root_step(ticket, receipt, answer))
@@ -133,6 +136,19 @@ def _running(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> OutputH
         check_vectors(record.output, dims)
         writer.add(record.output, dims)
     return writer
+
+
+def _images_step(record: ReceiptRecord) -> Step:
+    """That the pixels kept are those the prompt spells."""
+    name = "images"
+    if not record.images:
+        return Step(name, None, "the record has no pixels of them, so nobody can replay it")
+    try:
+        images = unpack_images(record.images)
+    except ProtocolError as error:
+        return Step(name, False, error.message)
+    detail = f"the pixels of {len(images)}, as the prompt spells them"
+    return _step(name, lambda: spells(record.prompt_tokens, images), detail)
 
 
 def _told_step(record: ReceiptRecord, ticket: Ticket, receipt: Receipt) -> Step:

@@ -15,8 +15,10 @@ from assay_protocol.codec import encode
 from assay_protocol.embeddings import VectorWriter, embedding_sampler
 from assay_protocol.grammars import grammar_hash
 from assay_protocol.hashing import OutputHash, nonce_commitment, pack_tokens, prompt_hash
+from assay_protocol.images import IMAGE_TOKEN, pack_images, spelled
 from assay_protocol.messages import (
     FINISH_REASONS,
+    Image,
     Receipt,
     Route,
     Sampler,
@@ -32,6 +34,7 @@ COORDINATOR, NODE, STRANGER = (Identity(bytes([n]) * 32) for n in (1, 2, 3))
 DIGESTS = st.binary(min_size=32, max_size=32)
 IDS = st.binary(min_size=16, max_size=16)
 TOKENS = st.lists(st.integers(0, (1 << 32) - 1), max_size=40)
+WORDS = st.lists(st.integers(0, IMAGE_TOKEN - 1), max_size=40)
 GRAMMARS = st.none() | st.binary(min_size=1, max_size=60)
 MONEY = st.integers(0, 10**12)
 TIMES = st.integers(0, (1 << 63) - 1)
@@ -60,13 +63,32 @@ def samplers(draw: st.DrawFn) -> Sampler:
     )
 
 
+def pictures() -> st.SearchStrategy[list[Image]]:
+    """Up to two, of a few pixels."""
+    sides = st.integers(1, 3)
+    colors = st.integers(0, 255)
+    one = st.builds(
+        lambda w, h, color: Image(width=w, height=h, pixels=bytes([color]) * (3 * w * h)),
+        sides,
+        sides,
+        colors,
+    )
+    return st.just([]) | st.lists(one, max_size=2)
+
+
+PICTURES = pictures()
+
+
 @st.composite
 def true_parts(
     draw: st.DrawFn, grammars: st.SearchStrategy[bytes | None] = GRAMMARS
 ) -> tuple[Ticket, Receipt, dict[str, Any]]:
     """A ticket, the receipt for it, and the texts that both commit to."""
     nonce, ticket = draw(DIGESTS), draw(IDS)
-    prompt = pack_tokens(draw(TOKENS.filter(len)))
+    seen = draw(PICTURES)
+    said = WORDS if seen else TOKENS
+    shown = [token for one in seen for token in (*draw(said)[:2], *spelled(one, 9))]
+    prompt = pack_tokens([*shown, *draw(said.filter(len))])
     output = pack_tokens(tokens := draw(TOKENS))
     grammar = draw(grammars)
     sampler = draw(samplers())
@@ -110,6 +132,7 @@ def true_parts(
         calibration=calibration,
     )
     texts = {"nonce": nonce, "prompt": prompt, "output": output, "grammar": grammar}
+    texts["images"] = pack_images(seen)
     if not tells_prompt(issued):
         return issued, receipt, texts | {"prompt_logprobs": b""}
     told = draw(st.binary(max_size=40))
@@ -135,6 +158,7 @@ LIES: dict[str, st.SearchStrategy[Any]] = {
     "grammar": st.none() | st.binary(min_size=1, max_size=8),
     "root": DIGESTS,
     "prompt_logprobs": st.binary(max_size=40),
+    "images": st.binary(max_size=40) | PICTURES.map(pack_images),
     "signed_logprobs": st.none() | DIGESTS,
     "start": st.integers(0, 1),
 }

@@ -2,9 +2,9 @@
 
 It tells what is the API's in a suite's failures from what is the model's: the same coordinator,
 streams, grammars, receipts and gateway, and a model that calls the function it is offered, gives
-the JSON it is asked for, and reasons first where its template asks it to. Like every scripted
-engine it is arithmetic over bytes, drawn by the same sampler under the same masks, and says
-"scripted" in its class.
+the JSON it is asked for, tells how many pictures it is shown, and reasons first where its template
+asks it to. Like every scripted engine it is arithmetic over bytes, drawn by the same sampler under
+the same masks, and says "scripted" in its class.
 
     python obedient_node.py KEY=VALUE ...        (settings of `node start`)
 """
@@ -30,7 +30,8 @@ from assay_node.engine.interface import Engine
 from assay_node.engine.scripted import END, Script, ScriptedEngine
 from assay_node.loading import Prepared
 from assay_protocol.adjustments import Logits
-from assay_protocol.cards import ModelCard, encode_card
+from assay_protocol.cards import ModelCard, Vision, encode_card, seeing_model
+from assay_protocol.images import IMAGE_TOKEN
 from end_to_end.places import scripted_card
 
 NAME: Final = "obedient"
@@ -40,7 +41,19 @@ TEMPLATE: Final = (
     "{% if add_generation_prompt %}<|assistant|>{% if enable_thinking is defined %}"
     "{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
-SCRIPT: Final = Script(model=b"obedient model".ljust(32, b"."), grammars=True)
+DIGEST: Final = b"obedient model".ljust(32, b".")
+SEES: Final = Vision(
+    projector=b"obedient eyes".ljust(32, b"."),
+    size_bytes=1,
+    tokens=16,
+    side=512,
+    before=tuple(b"<|see|>"),
+    after=tuple(b"<|/see|>"),
+)
+SCRIPT: Final = Script(
+    model=seeing_model(DIGEST, SEES.projector), grammars=True, image_tokens=SEES.tokens
+)
+_SHOWN: Final = "\x1a"  # a picture, in the text as it is read here
 _TURN: Final = re.compile(r"<\|(system|user|assistant)\|>")
 _BEGUN: Final = re.compile(rb"<\|assistant\|>(<think>\n(\n</think>\n\n)?)?")
 _SURE: Final = 50.0  # added to the logit of the byte that is meant
@@ -55,8 +68,8 @@ def write_card(folder: Path) -> Path:
 
 
 def _card() -> ModelCard:
-    about = {"name": NAME, "digest": SCRIPT.model, "context": CONTEXT, "chat_template": TEMPLATE}
-    return scripted_card(**about)
+    about = {"name": NAME, "digest": DIGEST, "context": CONTEXT, "chat_template": TEMPLATE}
+    return scripted_card(**about, vision=SEES)
 
 
 def meant(prompt: str) -> str:
@@ -72,7 +85,7 @@ def meant(prompt: str) -> str:
         return json.dumps({"name": tool["name"], "arguments": arguments}, ensure_ascii=False)
     if "JSON" in asked and (keys := re.findall(r"'(\w+)'", asked)):
         return json.dumps(dict.fromkeys(keys, "as asked"))
-    return "As you say."
+    return f"I see {asked.count(_SHOWN)}." if _SHOWN in asked else "As you say."
 
 
 def _tools(prompt: str) -> list[dict[str, Any]]:
@@ -106,7 +119,7 @@ class ObedientEngine(ScriptedEngine):
 
     def logits(self, text: Sequence[int]) -> Logits:
         logits = super().logits(text)
-        said = bytes(text)
+        said = _read(text)
         begun = max((found.end() for found in _BEGUN.finditer(said)), default=0)
         whole, drawn = _plan(said[:begun]), said[begun:]
         if not whole.startswith(drawn):
@@ -114,6 +127,18 @@ class ObedientEngine(ScriptedEngine):
             return logits
         logits[END if drawn == whole else whole[len(drawn)]] += _SURE
         return logits
+
+
+def _read(text: Sequence[int]) -> bytes:
+    """Bytes, with one in the place of each picture."""
+    said = bytearray()
+    seen = 0
+    for token in text:
+        if token < IMAGE_TOKEN:
+            said.append(token)
+        elif (seen := seen + 1) % SEES.tokens == 0:
+            said += _SHOWN.encode()
+    return bytes(said)
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from assay_protocol.cards import (
     ModelSource,
     SentencePieces,
     TokenType,
+    Vision,
     adapted_model,
     card_digest,
     decode_card,
@@ -32,6 +33,7 @@ VECTORS = Path(__file__).parents[2] / "protocol/spec/vectors/model_card.json"
 PIECES = SentencePieces(
     scores=struct.pack("<5f", 0, -1, -2.5, -3, 7), space_first=True, swallows=()
 )
+SEES = Vision(projector=bytes(32), size_bytes=9, tokens=64, side=512, before=(1,), after=())
 SPELT = {"tokenizer_model": "llama", "sentence_pieces": PIECES}
 
 
@@ -59,6 +61,7 @@ def decoded_or_refused(data: bytes) -> ModelCard | None:
     price_out=st.integers(0, limits.CARD_PRICE_MAX),
     block_root=st.none() | st.binary(min_size=32, max_size=32),
     adapter=st.none() | st.binary(min_size=32, max_size=32),
+    vision=st.none() | st.just(SEES),
     with_source=st.booleans(),
 )
 def test_what_is_encoded_is_decoded(with_source: bool, **fields: Any) -> None:
@@ -93,9 +96,9 @@ _VALUES = st.recursive(
 )
 
 
-@given(st.integers(0, 25), _VALUES)
+@given(st.integers(0, 26), _VALUES)
 def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
-    rooted = small_card(block_root=bytes(32), adapter=bytes(32), **SPELT)
+    rooted = small_card(block_root=bytes(32), adapter=bytes(32), vision=SEES, **SPELT)
     raw = msgpack.unpackb(encode_card(rooted), raw=False)
     raw[field] = value
     data = msgpack.packb(raw)
@@ -112,6 +115,14 @@ def test_a_field_of_any_other_kind_is_refused(field: int, value: Any) -> None:
         {"digest": bytes(31)},
         {"adapter": bytes(31)},
         {"adapter": bytearray(32)},
+        {"vision": replace(SEES, projector=bytes(31))},
+        {"vision": replace(SEES, size_bytes=0)},
+        {"vision": replace(SEES, tokens=limits.IMAGE_TOKENS_MIN - 1)},
+        {"vision": replace(SEES, tokens=limits.IMAGE_TOKENS_MAX + 1)},
+        {"vision": replace(SEES, side=0)},
+        {"vision": replace(SEES, before=[1])},
+        {"vision": replace(SEES, after=(5,))},
+        {"vision": replace(SEES, before=(1,) * (limits.CARD_MARKS_MAX + 1))},
         {"size_bytes": 0},
         {"size_bytes": True},
         {"size_bytes": limits.MODEL_BYTES_MAX + 1},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,14 @@ def test_a_prompt_is_read_by_its_models_vocabulary() -> None:
     assert text_of(pieces, (3,)) == "\ufffd"
     with pytest.raises(ProtocolError, match="malformed"):
         text_of(pieces, (5,))
+
+
+@given(st.lists(st.sampled_from([1, 2, 3, 4, 1 << 31, (1 << 32) - 1]), max_size=8))
+def test_an_image_hides_a_phrase_no_better_than_a_space(prompt: list[int]) -> None:
+    pieces = (b"", b"bad", b"ba", b"d", b" ", b" ")
+    runs = groupby(prompt, key=lambda token: token >= 1 << 31)
+    spaced = [token for seen, run in runs for token in ([5] if seen else run)]
+    assert text_of(pieces, prompt) == text_of(pieces, spaced)
 
 
 def test_a_policy_file_holds_author_and_policy() -> None:

@@ -13,7 +13,7 @@ from assay_network.host import open_host
 from assay_network.memory import MemoryNetwork
 from assay_network.session import Session, serve_sessions
 from assay_protocol import messages as m
-from assay_protocol.cards import ModelCard, card_digest, encode_card
+from assay_protocol.cards import ModelCard, card_digest, decode_card, encode_card
 from assay_protocol.codec import decode, encode
 from assay_protocol.errors import AssayError
 from assay_protocol.links import JOB, SESSION
@@ -64,6 +64,7 @@ class FakeNetwork:
     end_at: int | None = None
     says: Callable[[tuple[int, ...]], Sequence[int]] | None = None
     parts: int = 0
+    firsts: list[bytes] = field(default_factory=list)  # each job's first frame
     sessions: list[Session] = field(default_factory=list)
     address: str = ""
     node_addresses: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
@@ -117,19 +118,22 @@ class FakeNetwork:
         raise AssayError("unexpected_message")
 
     def summary(self) -> m.ModelSummary:
+        card = decode_card(self.card)
         return m.ModelSummary(
             name="toy",
-            model=MODEL,
+            model=card.model,
             card=self.card_name,
             context=4_096,
             price_in=1_000,
             price_out=2_000,
             nodes=2,
             free_slots=2,
+            image_tokens=None if card.vision is None else card.vision.tokens,
         )
 
     async def serve_job(self, index: int, peer: bytes, frames: Frames) -> None:
         first = await frames.receive(10)
+        self.firsts.append(first)
         deviate = self.deviate.get(index)
         node = FakeNode(first, self.end_at, client=peer, deviate_at=deviate, says=self.says)
         async with trio.open_nursery() as nursery:

@@ -13,11 +13,17 @@ from types import ModuleType
 import pytest
 
 from assay import cli, read_records
+from assay.picture_prompt import PromptTokens
 from assay.records import write_records
+from assay.verify import verify
 from assay_protocol.cards import card_digest, encode_card
+from assay_protocol.codec import decode_as
+from assay_protocol.images import pack_images, unpack_images
+from assay_protocol.messages import StartJob
 from sdk.client_network import FakeNetwork
 from sdk.client_world import COORDINATOR, FakeCoordinator
 from sdk.gateway_world import chat_card
+from sdk.picture_cases import SEES, picture_file
 from sdk.test_blocking_client import serving
 from sdk.test_receipt_verify import RECORD
 
@@ -91,7 +97,7 @@ def test_jobs_and_questions_on_loopback(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("assay.catalogue.Model.tokens_of_text", _tokens)
-    monkeypatch.setattr("assay.catalogue.Model.tokens_of_chat", _tokens)
+    monkeypatch.setattr("assay.catalogue.Model.prompt_of_chat", _chat)
     fake = FakeNetwork(lose_after={0: 9}, pause=0.001, coordinator=FakeCoordinator())
     receipt = tmp_path / "receipt"
     with serving(fake):
@@ -140,3 +146,40 @@ def test_a_chat_shows_reasoning_only_if_asked_and_never_as_the_answer(
 
 async def _tokens(*_: object) -> tuple[int, ...]:
     return (11, 12)
+
+
+async def _chat(*_: object) -> PromptTokens:
+    return PromptTokens((11, 12))
+
+
+def test_a_chat_shows_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = [tmp_path / "one.png", tmp_path / "two.jpg"]
+    for file, kind in zip(files, ("PNG", "JPEG"), strict=True):
+        file.write_bytes(picture_file(kind=kind))
+    fake = FakeNetwork(end_at=3, pause=0.001)
+    fake.card = encode_card(chat_card(vision=SEES))
+    fake.card_name = card_digest(fake.card)
+    shows = ["--image", str(files[0]), "--image", str(files[1])]
+    with serving(fake):
+        ask = ["--coordinator", fake.address, "--max-tokens", "5", *shows, "what is it?"]
+        assert cli.main(["chat", *ask]) == 0
+        receipt = tmp_path / "receipt"
+        assert cli.main(["job", "submit", *ask, "--receipt", str(receipt)]) == 0
+        assert cli.main(["job", "submit", "--raw", *ask]) == 1
+        assert "image_refused" in capsys.readouterr().err
+        assert cli.main(["chat", *ask[:-1], "--image", str(tmp_path / "none"), "x"]) == 1
+    starts = [decode_as(StartJob, first) for first in fake.firsts]
+    assert [len(start.images or ()) for start in starts] == [2, 2]
+    (record,) = read_records(receipt.read_bytes())
+    assert unpack_images(record.images) == starts[1].images
+    assert verify(record).ok
+    shown = {step.name: step.detail for step in verify(record).steps}
+    assert shown["images"] == "the pixels of 2, as the prompt spells them"
+    bare = {step.name: step for step in verify(replace(record, images=b"")).steps}["images"]
+    assert (bare.ok, bare.detail.endswith("nobody can replay it")) == (None, True)
+    assert verify(replace(record, images=record.images[:-1])).failed == ("images",)
+    assert verify(replace(record, images=pack_images(unpack_images(record.images)[:1]))).failed

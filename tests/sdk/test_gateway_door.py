@@ -73,7 +73,7 @@ async def test_a_refused_requests_body_is_read_or_its_connection_closed(
     autojump_clock: object, tmp_path: Path
 ) -> None:
     """A client that sends its body late must find its connection as it thinks it is."""
-    async with gateway(tmp_path) as world:
+    async with gateway(tmp_path, body_bytes=4 << 20) as world:
         read: list[int] = []
 
         async def body(count: int) -> AsyncIterator[bytes]:
@@ -341,7 +341,7 @@ async def test_a_fault_of_ours_is_a_500_that_tells_nothing(
         async def broken(*_: object) -> None:
             raise RuntimeError("the secret prompt")
 
-        world.service.prompt_tokens = broken  # type: ignore[method-assign,assignment]  # a fault
+        world.service.read_prompts = broken  # type: ignore[method-assign,assignment]  # a fault
         answer = await world.post(CHAT, ASK)
         assert (answer.status_code, code_of(answer)) == (500, "internal")
         assert "secret" not in answer.text + caplog.text

@@ -112,7 +112,7 @@ async def test_a_demanded_tool_sends_a_grammar(autojump_clock: object, tmp_path:
         ({"max_tokens": None}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"thinking": {"type": "enabled", "budget_tokens": 1_024}}, "thinking"),
-        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "image"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "source"),
         ({"tools": [{**TOOL, "type": "bash_20250124"}]}, "tools[0].type"),
         ({"tools": [TOOL, TOOL]}, "one name"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice"),

@@ -119,7 +119,7 @@ async def test_a_fault_in_the_background_ends_that_response_only(
 
     async with gateway(tmp_path, responses=8) as world:
         with monkeypatch.context() as patched:
-            patched.setattr(world.service, "prompt_tokens", fails)
+            patched.setattr(world.service, "read_prompts", fails)
             queued = (await world.post(PATH, {**ASK, "background": True})).json()
             failed = await until(world, queued["id"], "failed")
         assert failed["error"]["code"] in ("storage_failed", "internal")
@@ -183,7 +183,7 @@ async def test_items_of_other_turns(autojump_clock: object, tmp_path: Path) -> N
         ({"input": [{"type": "item_reference", "id": "x"}]}, "unsupported_parameter"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
-            "unsupported_parameter",
+            "missing_required_parameter",
         ),
         ({"input": [{"role": "user", "content": [{**SAID, "annotations": "x"}]}]}, "invalid_type"),
         ({"background": True}, "unsupported_parameter"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.picture_prompt import PromptTokens
 from assay.probe_command import Prober, ProbeResult
 from assay.probe_pool import ProbeKeys, ProbePool
 from assay.probe_shapes import JobShape, arrange
@@ -35,10 +36,11 @@ def write_pool(folder: Path, talks: list[dict[str, list[str]]] = TALKS) -> Probe
 
 @pytest.fixture(autouse=True)
 def _texts_are_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    async def tokens(_: object, messages: list[dict[str, str]]) -> tuple[int, ...]:
-        return tuple(8 + byte for message in messages for byte in message["content"].encode())
+    async def tokens(_: object, messages: list[dict[str, str]]) -> PromptTokens:
+        said = b"".join(message["content"].encode() for message in messages)
+        return PromptTokens(tuple(8 + byte for byte in said))
 
-    monkeypatch.setattr("assay.catalogue.Model.tokens_of_chat", tokens)
+    monkeypatch.setattr("assay.catalogue.Model.prompt_of_chat", tokens)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from assay import cli, read_records
+from assay.picture_prompt import PromptTokens
 from assay.records import write_records
 from assay_protocol.codec import encode
 from assay_protocol.messages import Ticket
@@ -29,11 +30,15 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("assay.catalogue.Model.tokens_of_text", _tokens)
-    monkeypatch.setattr("assay.catalogue.Model.tokens_of_chat", _tokens)
+    monkeypatch.setattr("assay.catalogue.Model.prompt_of_chat", _chat)
 
 
 async def _tokens(*_: object) -> tuple[int, ...]:
     return (11, 12)
+
+
+async def _chat(*_: object) -> PromptTokens:
+    return PromptTokens((11, 12))
 
 
 def test_receipt_show_says_what_speaks_for_each_answer(

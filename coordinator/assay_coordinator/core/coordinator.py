@@ -82,6 +82,7 @@ class Listed:
     context: int
     price_in: int
     price_out: int
+    image_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,6 +449,7 @@ class Coordinator:
             nodes=len(nodes),
             free_slots=sum(node.free_slots for node in nodes),
             dims=self._most_said(listed.model, nodes),
+            image_tokens=listed.image_tokens,
         )
 
     def _most_said(self, model: bytes, nodes: list[Node]) -> int | None:

@@ -20,6 +20,8 @@ from assay_protocol.codec import decode_as
 from assay_protocol.embeddings import check_texts, longest, texts_per_job
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.grammars import read_grammar
+from assay_protocol.images import check_prompt
+from assay_protocol.limits import FRAME_BYTES_MAX
 from assay_protocol.messages import StartJob, Ticket
 from assay_protocol.prompt_logprobs import check_asked, tells_prompt
 from assay_protocol.samplers import validate
@@ -42,12 +44,14 @@ class Standing:
     """What admission must know of the node now.
 
     `running` counts jobs by model. `closed` is the code to refuse all jobs with. `joined_at` is
-    when, by the coordinator's clock, this process first registered.
+    when, by the coordinator's clock, this process first registered. `pixels_room` is for how many
+    bytes of jobs with images there is memory.
     """
 
     running: Mapping[bytes, int]
     closed: str | None = None
     joined_at: int = 0
+    pixels_room: int = FRAME_BYTES_MAX
 
 
 class Admission:
@@ -89,8 +93,8 @@ class Admission:
         Raises AssayError with the code the client is told: malformed, unexpected_message,
         wrong_coordinator, ticket_not_mine, ticket_expired, nonce_mismatch, prompt_mismatch,
         grammar_mismatch, ticket_replayed, `standing.closed`, forbidden (the owner's terms),
-        model_unknown, model_denied, task_refused, prompt_too_long, sampler_refused,
-        grammar_refused, busy (which says when to come back) or prompt_refused.
+        model_unknown, model_denied, task_refused, prompt_too_long, image_refused, image_mismatch,
+        sampler_refused, grammar_refused, busy (which says when to come back) or prompt_refused.
         """
         start = decode_as(StartJob, frame)
         ticket = open_ticket(start.ticket, self._coordinator, self._verifier)
@@ -105,7 +109,7 @@ class Admission:
             raise AssayError("ticket_expired", "the ticket is older than this node's start")
         self._terms.check(ticket)
         self._check_model(ticket, start, prompt)
-        self._take_place(now, ticket, standing)
+        self._take_place(now, ticket, standing, len(frame) if start.images else 0)
         self._rules.check_prompt(self._served[ticket.model], prompt)
         return Admitted(ticket, start.ticket, start, prompt)
 
@@ -116,20 +120,26 @@ class Admission:
         if not self._rules.allows(ticket.model):
             raise AssayError("model_denied")
         _check_task(ticket, served)
-        if not prompt or max(prompt) >= served.n_vocab or ticket.start > len(prompt):
-            raise ProtocolError("malformed", "a token or the start is outside the model or prompt")
+        if not prompt or ticket.start > len(prompt):
+            raise ProtocolError("malformed", "no prompt, or a start beyond it")
+        images = start.images or ()
+        places, answered = served.image_tokens, ticket.start
+        check_prompt(prompt, images, n_vocab=served.n_vocab, count=places, answered=answered)
+        if images and ticket.sampler.prompt_logprobs is not None:
+            raise AssayError("sampler_refused", "an image's places have no logprobs")
         validate(ticket.sampler, served.n_vocab)
         if start.grammar is not None:
             if not served.grammar:
                 raise AssayError("grammar_refused", "this node keeps to no grammar")
             read_grammar(start.grammar)  # whether it can be followed, the engine says
 
-    def _take_place(self, now: int, ticket: Ticket, standing: Standing) -> None:
+    def _take_place(self, now: int, ticket: Ticket, standing: Standing, kept: int) -> None:
         if len(self._used) >= self._parameters.tickets_max:
             self._used = {key: end for key, end in self._used.items() if end > now}
         places = self._served[ticket.model].slots + self._parameters.queue_max
         running = standing.running.get(ticket.model, 0)
-        if running >= places or len(self._used) >= self._parameters.tickets_max:
+        full = running >= places or len(self._used) >= self._parameters.tickets_max
+        if full or kept > standing.pixels_room:
             raise AssayError("busy", retry_after_ms=self._parameters.busy_retry_ms)
         self._used[ticket.ticket] = ticket.expires_at
 

@@ -154,6 +154,7 @@ class Auditor:
             normalized=audit.of_logprobs,
             grammar=body.grammar,
             adapter=served.adapter,
+            images=body.images or (),
         )
         return [StartReplay(task.audit, replay, served.engine)]
 

@@ -344,7 +344,9 @@ class Node:
 
     def _standing(self, now: int) -> Standing:
         closed = self.closed(now)
-        return Standing(self.jobs_by_model(), closed, self._lease.joined_at)
+        held = sum(job.pixels for job in self._jobs.values())
+        room = self._transcripts.pixels_room(now, held)
+        return Standing(self.jobs_by_model(), closed, self._lease.joined_at, room)
 
     def _step(self, now: int, stream: int, action: _Action) -> list[do.Effect]:
         """Let one job take an event, then take from it what it leaves behind."""

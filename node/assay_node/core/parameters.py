@@ -30,6 +30,7 @@ class Served:
     pieces: tuple[bytes, ...] = field(default=(), repr=False)  # the bytes of each token
     dims: int = 0  # numbers in a vector, of a model that embeds; 0: it writes answers
     tells_prompts: bool = False  # logprobs of a prompt may be asked for
+    image_tokens: int = 0  # places that an image takes in a prompt; 0: none are read
 
     @property
     def engine(self) -> bytes:

@@ -33,6 +33,7 @@ from assay_protocol.codec import encode
 from assay_protocol.embeddings import FLOAT_BYTES
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import job_seed
+from assay_protocol.images import pixel_bytes
 from assay_protocol.limits import (
     SKETCH_BYTES,
     TEXT_BYTES_MAX,
@@ -125,6 +126,11 @@ class Service:
         return 0 if self._waiting.vector_bytes else self.n_out
 
     @property
+    def pixels(self) -> int:
+        """Bytes of images that it holds."""
+        return pixel_bytes(self._admitted.start.images or ())
+
+    @property
     def last_ack(self) -> bytes | None:
         """The client's newest signed acknowledgement."""
         return self._frames.last_ack
@@ -141,6 +147,7 @@ class Service:
             tenant=ticket.client,
             grammar=self._admitted.start.grammar,
             adapter=self._served.adapter,
+            images=self._admitted.start.images or (),
         )
         return [StartGenerate(self.stream, generate, self._served.engine)]
 
@@ -187,9 +194,9 @@ class Service:
         return effects
 
     def engine_stopped(self, code: str) -> list[Effect]:
-        """The engine gave up: for a grammar that no other node would read or a text that has no
-        vector, or it failed."""
-        if code in ("grammar_refused", "not_finite"):
+        """The engine gave up: for a grammar or an image that no other node would read or a text
+        that has no vector, or it failed."""
+        if code in ("grammar_refused", "image_refused", "not_finite"):
             return self.cut(code)
         return self.cut("engine_failed", code)
 
@@ -235,6 +242,7 @@ class Service:
             now,
             start.grammar,
             frames.ends if self._waiting.vector_bytes else None,
+            start.images or (),
         )
 
     def _fits(self, chunk: Chunk) -> bool:

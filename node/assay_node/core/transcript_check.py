@@ -1,15 +1,18 @@
 """Whether a transcript is the one its audit task names, before anything is replayed.
 
 Faults: transcript_unreadable, transcript_length, transcript_nonce, transcript_prompt,
-transcript_output, transcript_grammar, transcript_tokens (outside the vocabulary), finish. They are
-the executor's alone: prompt, nonce and answer all came from it, or from the client it accepted.
+transcript_output, transcript_grammar, transcript_images (not those that the prompt spells),
+transcript_tokens (outside the vocabulary), finish. They are the executor's alone: prompt, images,
+nonce and answer all came from it, or from the client it accepted.
 """
 
 from __future__ import annotations
 
 from assay_node.core.parameters import Served
+from assay_protocol.errors import ProtocolError
 from assay_protocol.grammars import grammar_fits
 from assay_protocol.hashing import OutputHash, nonce_commitment, prompt_hash, unpack_tokens
+from assay_protocol.images import check_prompt
 from assay_protocol.messages import AuditTask, TranscriptBody
 from assay_protocol.samplers import ends
 
@@ -31,8 +34,9 @@ def check_transcript(
     if not embeds:
         _check_output(task, body)
     prompt, output = unpack_tokens(body.prompt), unpack_tokens(body.output)
-    if max(prompt + output, default=0) >= served.n_vocab or not prompt:
+    if max(output, default=0) >= served.n_vocab or not prompt:
         raise TranscriptFault("transcript_tokens")
+    _check_prompt(task, prompt, body, served)
     if not embeds and not _finish_fits(task, output, ends(task.sampler, served.eog)):
         raise TranscriptFault("finish")
     return prompt, output
@@ -44,6 +48,18 @@ class TranscriptFault(Exception):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
+
+
+def _check_prompt(
+    task: AuditTask, prompt: tuple[int, ...], body: TranscriptBody, served: Served
+) -> None:
+    images, answered = body.images or (), min(task.start, len(prompt))
+    places = served.image_tokens
+    try:
+        check_prompt(prompt, images, n_vocab=served.n_vocab, count=places, answered=answered)
+    except ProtocolError as error:
+        kind = "tokens" if error.code == "malformed" else "images"
+        raise TranscriptFault(f"transcript_{kind}") from error
 
 
 def _check_output(task: AuditTask, body: TranscriptBody) -> None:

@@ -1,9 +1,11 @@
 """What a node can still show of its answers, in memory only, and the executor's side of audits.
 
-A transcript (nonce, prompt, grammar, answer) opens an answer to an auditor, and the leaves beside
-it what the receipt's root covers. It never touches a disk: prompts belong to clients. Bounds are
-count, bytes and age; past them the node must admit `transcript_lost`, so the age bound is longer
-than the coordinator takes to draw and audit.
+A transcript (nonce, prompt, grammar, images, answer) opens an answer to an auditor, and the leaves
+beside it what the receipt's root covers. It never touches a disk: prompts belong to clients. Bounds
+are count, bytes and age; past them the node must admit `transcript_lost`, so the age bound is
+longer than the coordinator takes to draw and audit. Images are large: a job with some is refused
+where keeping them would push out answers that may still be drawn (`pixels_room`), or a few clients
+could make an honest node lose what it is asked for.
 """
 
 from __future__ import annotations
@@ -15,9 +17,12 @@ from assay_node.core.sealing import Sealing
 from assay_protocol.codec import encode
 from assay_protocol.errors import ProtocolError
 from assay_protocol.hashing import leaf_hashes
+from assay_protocol.images import pixel_bytes
 from assay_protocol.leaves import Leaves
+from assay_protocol.limits import FRAME_BYTES_MAX
 from assay_protocol.messages import (
     AuditDecline,
+    Image,
     LeavesOpened,
     OpenLeaves,
     Transcript,
@@ -41,12 +46,13 @@ class Kept:
     kept_at: int
     grammar: bytes | None = None
     ends: tuple[bytes, ...] | None = None
+    images: tuple[Image, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes held, near enough."""
-        grammar = len(self.grammar or b"")
-        return len(self.prompt) + len(self.output) + self.leaves.size + grammar + 256
+        given = len(self.prompt) + len(self.grammar or b"") + pixel_bytes(self.images)
+        return given + len(self.output) + self.leaves.size + 256
 
 
 class Transcripts:
@@ -69,6 +75,17 @@ class Transcripts:
         self._bytes += kept.size
         self.expire(kept.kept_at)
 
+    def pixels_room(self, now: int, held: int) -> int:
+        """Bytes of jobs with images that may come now, beside the `held` ones of those that run:
+        what is free, and what old answers would make so."""
+        bounds = self._parameters
+        room = bounds.transcript_bytes_max - self._bytes - held
+        for kept in self._kept.values():
+            if room >= FRAME_BYTES_MAX or now - kept.kept_at <= bounds.prove_us:
+                break
+            room += kept.size
+        return max(0, room)
+
     def expire(self, now: int) -> None:
         """Let go of answers that are too old or too many."""
         bounds = self._parameters
@@ -89,7 +106,11 @@ class Transcripts:
         if kept is None:
             return AuditDecline(audit=request.audit, code="transcript_lost")
         body = TranscriptBody(
-            nonce=kept.nonce, prompt=kept.prompt, output=kept.output, grammar=kept.grammar
+            nonce=kept.nonce,
+            prompt=kept.prompt,
+            output=kept.output,
+            grammar=kept.grammar,
+            images=kept.images or None,
         )
         try:
             sealed = self._sealing.seal(encode(body), request.box_key)

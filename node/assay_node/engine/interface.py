@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from assay_protocol.messages import Image
 from assay_protocol.samplers import SamplerLike
 
 Finish = Literal["stop", "length"]
@@ -27,7 +28,7 @@ PRIORITIES: Final = (PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH)
 class EngineInfo:
     """What is loaded and how it computes."""
 
-    model: bytes  # sha256 of the model file, 32 bytes
+    model: bytes  # its name: sha256 of its file, or of it with a projector (cards.seeing_model)
     n_vocab: int
     context: int  # tokens per sequence, prompt and answer together
     slots: int  # sequences decoded at once
@@ -39,6 +40,7 @@ class EngineInfo:
     pieces: tuple[bytes, ...] = ()  # the bytes of each token, where no card says them
     dims: int = 0  # numbers in a vector, of a model that embeds texts and writes no answers
     tells_prompts: bool = False  # logprobs of a prompt may be asked for
+    image_tokens: int = 0  # positions that an image takes in a prompt; 0: none are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Generate:
     priority: int = PRIORITY_NORMAL  # one of PRIORITIES; engines without classes serve all alike
     grammar: bytes | None = None  # packed (grammars.py): only what it allows is drawn
     adapter: bytes | None = None  # one of EngineInfo.adapters; None: the model as it is
+    images: tuple[Image, ...] = ()  # those the prompt spells, in its order (images.py)
 
     @property
     def tells_prompt(self) -> bool:
@@ -79,6 +82,7 @@ class Replay:
     normalized: bool = False  # tell logprobs of the output tokens instead of raw logits
     grammar: bytes | None = None
     adapter: bytes | None = None
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ class Engine(Protocol):
 
     Codes: "engine_failed" (it died; resume elsewhere), "busy" (no room now), "prompt_too_long",
     "malformed" (token outside the vocabulary, empty prompt), "sampler_refused", "grammar_refused",
-    "adapter_unknown", "task_refused", "not_finite" (a text has no vector).
+    "adapter_unknown", "task_refused", "not_finite" (a text has no vector), "image_refused".
     """
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from assay_node.engine.interface import PRIORITIES, EngineInfo, Generate, Replay
 from assay_protocol.errors import AssayError
 from assay_protocol.grammars import read_grammar
+from assay_protocol.images import check_prompt
 from assay_protocol.noise import SEED_BYTES
 from assay_protocol.samplers import validate
 
@@ -22,9 +23,9 @@ def check_tokens(n_vocab: int, tokens: Sequence[int]) -> None:
 
 def check_generate(info: EngineInfo, request: Generate) -> None:
     """Raises AssayError: "malformed", "prompt_too_long", "sampler_refused", "grammar_refused",
-    "adapter_unknown".
+    "adapter_unknown", "image_refused", "image_mismatch".
     """
-    check_tokens(info.n_vocab, request.prompt)
+    _check_prompt(info, request)
     if request.max_tokens < 1 or request.start < 0:
         raise AssayError("malformed", "max_tokens must be positive and start not negative")
     if request.priority not in PRIORITIES:
@@ -36,11 +37,21 @@ def check_generate(info: EngineInfo, request: Generate) -> None:
 
 def check_replay(info: EngineInfo, request: Replay) -> None:
     """Raises AssayError: the same codes."""
-    check_tokens(info.n_vocab, request.prompt)
+    _check_prompt(info, request)
     check_tokens(info.n_vocab, request.output)
     if request.start < 0:
         raise AssayError("malformed", "start must not be negative")
     _check_draw(info, len(request.prompt) + len(request.output), request)
+
+
+def _check_prompt(info: EngineInfo, request: Generate | Replay) -> None:
+    prompt, images = request.prompt, request.images
+    if not prompt or min(prompt) < 0:
+        raise AssayError("malformed", "tokens are missing or not in the vocabulary")
+    answered = max(0, min(request.start, len(prompt)))
+    check_prompt(prompt, images, n_vocab=info.n_vocab, count=info.image_tokens, answered=answered)
+    if images and request.sampler.prompt_logprobs is not None:
+        raise AssayError("sampler_refused", "an image's places have no logprobs")
 
 
 def _check_draw(info: EngineInfo, length: int, request: Generate | Replay) -> None:

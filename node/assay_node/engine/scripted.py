@@ -33,6 +33,7 @@ from assay_node.engine.requests import check_generate, check_replay
 from assay_protocol import sampling
 from assay_protocol.adjustments import Logits, asked_logprobs, logprobs_of, prompt_pairs
 from assay_protocol.errors import AssayError
+from assay_protocol.images import IMAGE_TOKEN
 from assay_protocol.noise import Reals, philox
 from assay_protocol.samplers import ends
 from assay_protocol.sketches import sketch_rows
@@ -57,6 +58,7 @@ class Script:
     seconds_per_token: float = 0.0
     seconds_per_prompt_token: float = 0.0
     grammars: bool = False  # token i is the byte i; needs the `grammar` extra
+    image_tokens: int = 0  # places that an image takes in a prompt; 0: none are read
     die_at: int | None = None  # fail every running job when this many tokens were drawn in all
 
 
@@ -76,6 +78,7 @@ class ScriptedEngine:
             grammar=dialect() if script.grammars else "",
             pieces=tuple(letters),
             tells_prompts=True,
+            image_tokens=script.image_tokens,
         )
         self.grammars = Grammars(lambda: letters, self.info.eog)
         self._script = script
@@ -195,8 +198,10 @@ class ScriptedEngine:
         return Chunk((token,), value, finish, told, sketches)
 
     def _uniform(self, text: Sequence[int], salt: bytes) -> Reals:
-        """float64[n_vocab] in [0, 1) from the last tokens and their place."""
-        state = np.array([len(text), *text[-_MEMORY:]], "<u8").tobytes()
+        """float64[n_vocab] in [0, 1) from the last tokens and their place, and all images."""
+        reads = self._script.image_tokens
+        seen = [token for token in text[:-_MEMORY] if token >= IMAGE_TOKEN] if reads else []
+        state = np.array([len(text), *text[-_MEMORY:], *seen], "<u8").tobytes()
         digest = hashlib.blake2b(state, key=self._script.model, person=salt, digest_size=16)
         words = np.frombuffer(digest.digest(), "<u4").astype(np.uint64)
         blocks = np.arange((self._script.n_vocab + 3) // 4, dtype=np.uint64)

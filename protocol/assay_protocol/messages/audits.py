@@ -11,6 +11,7 @@ from assay_protocol.messages.parts import (
     Count,
     Digest,
     Grammar,
+    Images,
     Key,
     LeafDigests,
     Logits,
@@ -84,6 +85,7 @@ class TranscriptBody:
     prompt: Tokens
     output: Tokens
     grammar: Grammar | None = None
+    images: Images | None = None
 
 
 @message(70)

@@ -12,6 +12,7 @@ from assay_protocol.messages.parts import (
     Digest,
     Dims,
     Grammar,
+    Images,
     Key,
     Logprobs,
     Name,
@@ -106,13 +107,14 @@ class AbandonJob:
 class StartJob:
     """Client -> node, first frame: the ticket, the nonce it commits to, and the prompt.
 
-    `grammar` is there iff the ticket's sampler commits to one.
+    `grammar` is there iff the ticket's sampler commits to one, `images` iff the prompt spells any.
     """
 
     ticket: Signed
     nonce: Nonce
     prompt: Tokens
     grammar: Grammar | None = None
+    images: Images | None = None
 
 
 @message(92)

@@ -33,6 +33,8 @@ Text = Annotated[str, Size(0, limits.TEXT_BYTES_MAX)]
 Address = Annotated[str, Size(1, 256)]
 Addresses = Annotated[tuple[Address, ...], Size(0, limits.ADDRESSES_PER_NODE_MAX)]
 
+Side = Annotated[int, Range(1, limits.IMAGE_SIDE_MAX)]
+
 FINISH_REASONS: Final = ("stop", "length", "cancelled", "slow_reader")
 
 
@@ -109,3 +111,15 @@ class ResumePoint:
     ticket: TicketId
     count: Count
     progress: Signed | None = None
+
+
+@struct
+class Image:
+    """Pixels, row by row from the top, three bytes each: red, green, blue (images.py)."""
+
+    width: Side
+    height: Side
+    pixels: Annotated[bytes, Size(3, limits.IMAGES_BYTES_MAX)]
+
+
+Images = Annotated[tuple[Image, ...], Size(1, limits.IMAGES_MAX)]

@@ -53,6 +53,7 @@ class ModelSummary:
     nodes: Count
     free_slots: Count
     dims: Dims | None = None  # it embeds texts as vectors of so many numbers, and draws no answers
+    image_tokens: Count | None = None  # places an image takes in a prompt; None: it reads none
 
 
 @message(26)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from assay.chat_template import MESSAGES_MAX
+from assay.gateway.content_parts import read_content
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
 from assay.gateway.idle_fields import check_idle_fields
@@ -25,7 +26,6 @@ from assay.gateway.tool_calls import CALLS_MAX, NAME, demanded
 from assay.gateway.tool_fields import call_arguments, openai_choice, openai_tools
 from assay_protocol.limits import LOGPROBS_MAX
 
-PARTS_MAX: Final = 1_024
 MODEL_CHARACTERS_MAX: Final = 256
 _IGNORED: Final = ("seed", "verbosity", "service_tier", "prediction", "store")
 _KNOWN: Final = (
@@ -146,7 +146,8 @@ def _check_schema(named: Fields | None, path: str) -> None:
 
 
 def read_messages(fields: Fields) -> list[dict[str, Any]]:
-    """`messages` as templates want them: text contents, arguments as objects."""
+    """`messages` as templates want them: contents as read_content gives them, arguments as
+    objects."""
     given = fields.items("messages", MESSAGES_MAX)
     if not fields.has("messages"):
         raise Refusal(400, "missing_required_parameter", "messages is missing", param="messages")
@@ -161,7 +162,8 @@ def _message(fields: Fields) -> dict[str, Any]:
     if fields.raw("content") == []:
         raise invalid(fields.at("content"), "content must not be empty")
     role = {"developer": "system", "function": "tool"}.get(fields.body["role"], fields.body["role"])
-    message: dict[str, Any] = {"role": role, "content": content_text(fields)}
+    shows = role in ("user", "tool")
+    message: dict[str, Any] = {"role": role, "content": read_content(fields, pictures=shows)}
     if fields.has("tool_calls"):
         if role != "assistant":
             raise invalid(fields.at("tool_calls"), "only an assistant calls functions")
@@ -184,27 +186,6 @@ def _message(fields: Fields) -> dict[str, Any]:
     if fields.body["role"] == "tool":
         message["tool_call_id"] = fields.required_text("tool_call_id", 128)
     return message
-
-
-def content_text(fields: Fields) -> str:
-    """`content`: a string, or a list of parts that are all text."""
-    content = fields.raw("content")
-    if content is None or isinstance(content, str):
-        return content or ""
-    parts = fields.items("content", PARTS_MAX)
-    return "".join(
-        _part(Fields.of(one, f"{fields.at('content')}[{i}]")) for i, one in enumerate(parts)
-    )
-
-
-def _part(part: Fields) -> str:
-    match part.required_text("type"):
-        case "text" | "input_text" | "output_text":
-            part.items("annotations", PARTS_MAX)  # of an earlier answer; they change nothing
-            return part.required_text("text")
-        case "refusal":
-            return part.required_text("refusal")
-    raise unsupported(part.at("type"), "the network's models read text")
 
 
 def _call(call: Fields) -> dict[str, Any]:

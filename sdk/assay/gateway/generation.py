@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assay.answers import Completion
     from assay.catalogue import Model
     from assay.direct import AsyncClient
+    from assay.picture_prompt import PromptTokens
     from assay.records import ReceiptRecord
 
 Prompt = str | tuple[int, ...]  # a text, or the model's own tokens
@@ -72,11 +73,13 @@ class Generation:
     """One request under way: `run` it once."""
 
     def __init__(
-        self, client: AsyncClient, asked: Asked, model: Model, prompts: Sequence[tuple[int, ...]]
+        self, client: AsyncClient, asked: Asked, model: Model, prompts: Sequence[PromptTokens]
     ) -> None:
         assert asked.choices % len(prompts) == 0
-        self.model, self.prompts, self.asked = model, prompts, asked
-        self._rooms = [_room(model, prompt, asked) for prompt in prompts]
+        self.model, self.asked = model, asked
+        self.prompts = [prompt.tokens for prompt in prompts]
+        self._images = [prompt.images for prompt in prompts]
+        self._rooms = [_room(model, prompt, asked) for prompt in self.prompts]
         self.receipts: list[ReceiptRecord] = []
         self.completion_tokens = self.reasoning_tokens = 0
         self.ignored: tuple[str, ...] = asked.ignored  # fields without effect, for this model
@@ -127,6 +130,7 @@ class Generation:
             self.model,
             self.prompts[place],
             max_tokens=self._rooms[place],
+            images=self._images[place],
             reasoning=self.asked.messages is not None,
             **self.asked.options,
         )

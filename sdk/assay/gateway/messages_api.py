@@ -34,8 +34,8 @@ async def count_tokens(exchange: Exchange) -> None:
     """POST /v1/messages/count_tokens."""
     asked = read_count_request(await exchange.body())
     model = await exchange.service.offered(asked.model)
-    (tokens,), _ = await exchange.service.prompt_tokens(model, asked)
-    await exchange.reply({"input_tokens": len(tokens)})
+    (prompt,), _ = await exchange.service.read_prompts(model, asked)
+    await exchange.reply({"input_tokens": len(prompt)})
 
 
 class MessageWords:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from assay.chat_template import MESSAGES_MAX
-from assay.gateway.chat_request import MODEL_CHARACTERS_MAX, PARTS_MAX
+from assay.gateway.chat_request import MODEL_CHARACTERS_MAX
+from assay.gateway.content_parts import (
+    PARTS_MAX,
+    Content,
+    anthropic_picture,
+    joined,
+    text_part,
+)
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
 from assay.gateway.refusal import Refusal, invalid, unsupported
@@ -103,45 +110,51 @@ def _turn(turn: Fields) -> list[dict[str, Any]]:
         return [{"role": role, "content": turn.required_text("content")}]
     results: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
-    texts: list[str] = []
+    said: list[dict[str, Any]] = []
     thoughts: list[str] = []
     for index, value in enumerate(turn.items("content", PARTS_MAX)):
         block = Fields.of(value, f"{turn.at('content')}[{index}]")
         kind = block.required_text("type")
         if kind == "text":
-            texts.append(block.required_text("text"))
+            said.append(text_part(block.required_text("text")))
+        elif kind == "image" and role == "user":
+            said.append(anthropic_picture(block))
         elif kind == "tool_use" and role == "assistant":
             calls.append(_call(block))
         elif kind == "tool_result" and role == "user":
             call = block.required_text("tool_use_id", 128)
-            results.append(
-                {"role": "tool", "content": _said(block, "content"), "tool_call_id": call}
-            )
+            content = _said(block, "content", pictures=True)
+            results.append({"role": "tool", "content": content, "tool_call_id": call})
         elif kind == "thinking" and role == "assistant":
             thoughts.append(block.required_text("thinking"))
             block.text("signature")
         elif kind not in ("thinking", "redacted_thinking"):  # of another model, and not to be read
             raise unsupported(block.at("type"), f"the network's models do not read {kind[:64]!r}")
-    message: dict[str, Any] = {"role": role, "content": "".join(texts)}
+    message: dict[str, Any] = {"role": role, "content": joined(said)}
     if thoughts:  # whether they are kept is the template's say
         message["reasoning_content"] = "".join(thoughts)
     if calls:
         message["tool_calls"] = calls
-    return [*results, message] if texts or calls or not results else results
+    return [*results, message] if said or calls or not results else results
 
 
-def _said(fields: Fields, name: str) -> str:
-    """A string, or a list of blocks that are all text."""
+def _said(fields: Fields, name: str, *, pictures: bool = False) -> Content:
+    """A string, or a list of blocks: texts, and pictures if they may be there."""
     value = fields.raw(name)
     if value is None or isinstance(value, str):
         return value or ""
     found = []
     for index, one in enumerate(fields.items(name, PARTS_MAX)):
         block = Fields.of(one, f"{fields.at(name)}[{index}]")
-        if block.required_text("type") != "text":
-            raise unsupported(block.at("type"), "the network's models read text")
-        found.append(block.required_text("text"))
-    return "".join(found)
+        kind = block.required_text("type")
+        if kind == "image" and pictures:
+            found.append(anthropic_picture(block))
+        elif kind == "text":
+            found.append(text_part(block.required_text("text")))
+        else:
+            said = f"the network's models do not read {kind[:64]!r} here"
+            raise unsupported(block.at("type"), said)
+    return joined(found)
 
 
 def _call(block: Fields) -> dict[str, Any]:

@@ -66,7 +66,8 @@ async def tokenize(exchange: Exchange) -> None:
     else:
         asked = Asked(name, 1, prompts=(fields.required_text("prompt"),))
     found = await exchange.service.offered(name)
-    (tokens,), _ = await exchange.service.prompt_tokens(found, asked)
+    (prompt,), _ = await exchange.service.read_prompts(found, asked)
+    tokens = prompt.tokens
     context = min(found.card.context, found.summary.context)
     await exchange.reply({"count": len(tokens), "max_model_len": context, "tokens": tokens})
 
@@ -125,7 +126,8 @@ async def readyz(exchange: Exchange) -> None:
 
 
 def _model(summary: ModelSummary, created: int) -> dict[str, Any]:
-    """`pricing` in micro-credits for 1000 tokens; `dimensions` of a model that embeds."""
+    """`pricing` in micro-credits for 1000 tokens; `dimensions` of a model that embeds. An image
+    is as many tokens of the prompt as the model makes of any."""
     return {
         "id": summary.name,
         "object": "model",
@@ -137,4 +139,5 @@ def _model(summary: ModelSummary, created: int) -> dict[str, Any]:
         "free_slots": summary.free_slots,
         "pricing": {"prompt": summary.price_in, "completion": summary.price_out},
         "dimensions": summary.dims,
+        "input_modalities": ["text", "image"] if summary.image_tokens else ["text"],
     }

@@ -26,6 +26,7 @@ _STATUS: Final[dict[str, tuple[int, str]]] = {
     "grammar_refused": (400, "grammar_refused"),
     "task_refused": (400, "task_refused"),
     "not_finite": (400, "not_finite"),
+    "image_refused": (400, "invalid_image"),
     "region_unserved": (400, "region_unserved"),
     "verify_refused": (400, "verify_refused"),
     "forbidden": (403, "forbidden"),
@@ -54,6 +55,7 @@ _ABOUT_THE_REQUEST: Final = frozenset(
         "sampler_refused",
         "grammar_refused",
         "task_refused",
+        "image_refused",
     }
 )
 _OPENAI_TYPES: Final = {

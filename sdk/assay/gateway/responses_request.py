@@ -10,11 +10,10 @@ from typing import Any, Final
 from assay.chat_template import MESSAGES_MAX
 from assay.gateway.chat_request import (
     MODEL_CHARACTERS_MAX,
-    PARTS_MAX,
     answer_tokens,
-    content_text,
     shape_options,
 )
+from assay.gateway.content_parts import PARTS_MAX, Content, read_content
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
 from assay.gateway.idle_fields import check_idle_fields
@@ -211,7 +210,7 @@ def _chat(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             case "function_call":
                 _add_call(chat, fields, new=bool(thoughts))
             case "function_call_output":
-                content = _output_text(fields)
+                content = _output(fields)
                 call = fields.required_text("call_id", CALL_CHARACTERS_MAX, 1)
                 chat.append({"role": "tool", "content": content, "tool_call_id": call})
             case "reasoning":
@@ -234,11 +233,11 @@ def _thoughts(fields: Fields) -> str:
     return "".join(part.text("text") or "" for part in found)
 
 
-def _output_text(fields: Fields) -> str:
+def _output(fields: Fields) -> Content:
     if not fields.has("output"):
         path = fields.at("output")
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
-    return content_text(Fields({"content": fields.raw("output")}, fields.at("output")))
+    return read_content(fields, pictures=True, name="output")
 
 
 def _message(fields: Fields) -> dict[str, Any]:
@@ -248,7 +247,8 @@ def _message(fields: Fields) -> dict[str, Any]:
     if not fields.has("content"):
         path = fields.at("content")
         raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
-    return {"role": "system" if role == "developer" else role, "content": content_text(fields)}
+    said = read_content(fields, pictures=role == "user")
+    return {"role": "system" if role == "developer" else role, "content": said}
 
 
 def _add_call(chat: list[dict[str, Any]], fields: Fields, *, new: bool) -> None:

@@ -18,6 +18,7 @@ import trio
 
 from assay.gateway.admission import Admission
 from assay.gateway.api_keys import ApiKey
+from assay.gateway.content_parts import told_details
 from assay.gateway.embedding_call import Embedding, TextsAsked, read_texts
 from assay.gateway.generation import Asked, Generation, Prompt
 from assay.gateway.kept_responses import KeptResponses
@@ -26,6 +27,8 @@ from assay.gateway.refusal import Refusal, refusal_of
 from assay.gateway.router import Router
 from assay.gateway.settings import Settings
 from assay.gateway.tool_calls import spoken, told
+from assay.picture_prompt import PromptTokens
+from assay.pictures import has_pictures
 from assay.reasoning_marks import CHANNELS
 from assay_network.logs import get_logger
 from assay_protocol.errors import AssayError
@@ -127,7 +130,7 @@ class Service:
         if model.summary.dims is not None:
             said = f"{model.summary.name!r} embeds texts and writes no answers"
             raise Refusal(400, "task_refused", said, param="model")
-        prompts, ignored = await self.prompt_tokens(model, asked)
+        prompts, ignored = await self.read_prompts(model, asked)
         if not all(prompts):
             raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
         generation = Generation(self._client, asked, model, prompts)
@@ -160,25 +163,29 @@ class Service:
             with trio.CancelScope(shield=True):
                 await self.admission.settle(caller, reserved, made.cost)
 
-    async def prompt_tokens(
+    async def read_prompts(
         self, model: Model, asked: Asked
-    ) -> tuple[list[tuple[int, ...]], tuple[str, ...]]:
-        """The prompts as the model reads them, of a chat one, and the fields that its template has
-        no variable for; Refusal if template or tokenizer refuses."""
+    ) -> tuple[list[PromptTokens], tuple[str, ...]]:
+        """The prompts as the model reads them, of a chat one, and the fields that have no effect on
+        it; Refusal if its template or tokenizer refuses, or its pictures cannot be read."""
+        if has_pictures(asked.messages or ()) and not model.image_tokens:
+            said = f"{model.summary.name!r} reads no pictures; see input_modalities in /v1/models"
+            raise Refusal(400, "image_refused", said, param="messages")
         try:
             if asked.messages is None:
-                return [await _tokens_of(model, prompt) for prompt in asked.prompts], ()
+                return [PromptTokens(await _tokens_of(model, one)) for one in asked.prompts], ()
             known = await model.template_variables()
             variables, ignored = asked.thinking.in_template(
                 known, bound=asked.bound, at_once=asked.bound_at_once
             )
+            ignored += told_details(asked.messages)
             messages, tools = list(asked.messages), [tool.as_told() for tool in asked.tools]
             if model.marks is CHANNELS:
                 messages = [_thought(message) for message in messages]
             if "tools" in model.card.chat_template:
-                return [await model.tokens_of_chat(messages, tools or None, variables)], ignored
+                return [await model.prompt_of_chat(messages, tools or None, variables)], ignored
             chat = _without_tools(messages, asked)
-            return [await model.tokens_of_chat(chat, variables=variables)], ignored
+            return [await model.prompt_of_chat(chat, variables=variables)], ignored
         except AssayError as error:
             raise refusal_of(error) from error
 
@@ -245,7 +252,7 @@ async def _tokens_of(model: Model, prompt: Prompt) -> tuple[int, ...]:
 
 def _size(record: ReceiptRecord) -> int:
     texts = (record.prompt, record.output, record.grammar or b"", record.prompt_logprobs)
-    return sum(map(len, texts)) + 2_048
+    return sum(map(len, texts)) + len(record.images) + 2_048
 
 
 def _thought(message: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Settings:
     open: bool = False
     data_dir: str = ""  # receipts and the keys' spending; empty: the platform's folder
     cors_origins: tuple[str, ...] = ()  # pages that may call from a browser; empty: none
-    body_bytes: int = 4 << 20
+    body_bytes: int = 12 << 20  # a picture of 8 MiB as a data URL, and a chat
     body_seconds: int = 30  # for a whole body to arrive
     requests: int = 256  # answered at once; more get 503
     choices: int = 8  # the most `n` may be

@@ -122,12 +122,19 @@ def told(tools: Sequence[Tool]) -> str:
 def spoken(message: dict[str, Any]) -> dict[str, Any]:
     """A message of a chat as plain words, for a template that knows neither calls nor results."""
     if message["role"] == "tool":
-        said = f"<tool_response>\n{message['content']}\n</tool_response>"
-        return {"role": "user", "content": said}
+        return {"role": "user", "content": _responded(message["content"])}
     if calls := message.get("tool_calls"):
         written = [f"{OPEN}\n{json.dumps(call['function'])}\n{CLOSE}" for call in calls]
         return {"role": message["role"], "content": "\n".join([message["content"], *written])}
     return message
+
+
+def _responded(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """What a function gave, in its tags; pictures stay between the texts."""
+    begin, end = "<tool_response>\n", "\n</tool_response>"
+    if isinstance(content, str):
+        return f"{begin}{content}{end}"
+    return [{"type": "text", "text": begin}, *content, {"type": "text", "text": end}]
 
 
 class PlainReader:

@@ -35,6 +35,7 @@ from assay.gateway.upstream_answers import (
     whole_answer,
 )
 from assay.gateway.upstream_budget import UpstreamBudget
+from assay.pictures import without_pictures
 from assay.routing.core.plans import Terms
 from assay.server_events import EventReader
 from assay_network.logs import get_logger
@@ -45,6 +46,7 @@ BODY_BYTES_MAX: Final = 8 << 20
 STREAM_BYTES_MAX: Final = 64 << 20
 REFUSAL_BYTES_MAX: Final = 64 << 10
 REFUSAL_SECONDS: Final = 10.0
+PICTURE_TOKENS_MAX: Final = 65_536  # of a prompt: upstreams count pictures as they like
 PATHS: Final = ("/v1/chat/completions", "/v1/completions")
 # Fields that an upstream has not.
 _NETWORKS: Final = frozenset({"verify", "node", "region", "license"})
@@ -100,8 +102,10 @@ class Upstream:
         await self._transport.__aexit__(*error)
 
     def most(self, passage: Passage) -> Most:
-        """What it can cost at most. A token of text has a byte at least."""
-        size = len(json.dumps(passage.body, ensure_ascii=False).encode())
+        """What it can cost at most. A token of text has a byte at least; what an upstream makes of
+        a picture does not follow from its bytes."""
+        body, pictures = without_pictures(passage.body)
+        size = len(json.dumps(body, ensure_ascii=False).encode()) + PICTURE_TOKENS_MAX * pictures
         drawn = passage.answers * self._bound(passage)
         return Most(size, drawn, self.terms.price(size, drawn))
 

@@ -9,7 +9,15 @@ from assay_node.core import events as on
 from assay_node.core.sealing import NaclSealing
 from assay_protocol.codec import encode
 from assay_protocol.hashing import OutputHash, pack_tokens
-from assay_protocol.messages import AuditAccept, AuditTask, Transcript, TranscriptBody
+from assay_protocol.messages import (
+    AuditAccept,
+    AuditReveal,
+    AuditTask,
+    Image,
+    RevealRequest,
+    Transcript,
+    TranscriptBody,
+)
 from node.core.node_bench import END, MODEL, NOW, SECOND, Bench, make_ticket, nonce_of
 
 AUDIT = b"audit number one"
@@ -56,11 +64,19 @@ def sealed(
     output: tuple[int, ...] = OUTPUT,
     audit: bytes = AUDIT,
     grammar: bytes | None = None,
+    images: tuple[Image, ...] | None = None,
 ) -> Transcript:
     body = TranscriptBody(
         nonce=nonce or nonce_of(1),
         prompt=pack_tokens(prompt),
         output=pack_tokens(output),
         grammar=grammar,
+        images=images,
     )
     return Transcript(audit=audit, sealed=NaclSealing().seal(encode(body), box_key))
+
+
+def revealed(bench: Bench) -> AuditReveal:
+    [reveal] = bench.notices(tell(bench, RevealRequest(audit=AUDIT)))
+    assert isinstance(reveal, AuditReveal)
+    return reveal

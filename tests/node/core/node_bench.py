@@ -16,6 +16,7 @@ from assay_protocol.codec import decode, encode
 from assay_protocol.hashing import nonce_commitment, pack_tokens, prompt_hash
 from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.messages import (
+    Error,
     HeartbeatAck,
     Receipt,
     ReceiptBooked,
@@ -183,6 +184,14 @@ def make_bench(registered: bool = True, **changes: Any) -> Bench:
     if registered:
         bench.register()
     return bench
+
+
+def code_of(effects: list[do.Effect]) -> str:
+    """Of the one refusal among them."""
+    [frame] = [effect for effect in effects if isinstance(effect, do.SendFrame)]
+    error = decode(frame.frame)
+    assert isinstance(error, Error)
+    return error.code
 
 
 def finished_job(bench: Bench, number: int = 1, stream: int = 1) -> Client:

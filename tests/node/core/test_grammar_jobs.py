@@ -17,11 +17,8 @@ from assay_protocol.hashing import grammar_hash, pack_tokens
 from assay_protocol.limits import GRAMMAR_BYTES_MAX
 from assay_protocol.messages import (
     AuditDecline,
-    AuditReveal,
     AuditTask,
-    Error,
     Register,
-    RevealRequest,
     Sampler,
     StartJob,
     Ticket,
@@ -30,7 +27,7 @@ from assay_protocol.messages import (
 )
 from assay_protocol.signing import seal
 from node.core import audit_bench
-from node.core.audit_bench import AUDIT, accept, tell
+from node.core.audit_bench import AUDIT, accept, revealed, tell
 from node.core.node_bench import (
     CLIENT,
     COORDINATOR,
@@ -38,6 +35,7 @@ from node.core.node_bench import (
     SAMPLER,
     SERVED,
     Bench,
+    code_of,
     honest_replay,
     make_bench,
     make_ticket,
@@ -59,13 +57,6 @@ def start(
         ticket=seal(COORDINATOR, job), nonce=nonce, prompt=pack_tokens((5, 6, 7)), grammar=grammar
     )
     return bench.post(on.StreamOpened(1, CLIENT.public_key, encode(frame)))
-
-
-def code_of(effects: list[do.Effect]) -> str:
-    [frame] = [effect for effect in effects if isinstance(effect, do.SendFrame)]
-    error = decode(frame.frame)
-    assert isinstance(error, Error)
-    return error.code
 
 
 def test_the_text_goes_to_the_engine_and_the_offer_says_what_computes_masks() -> None:
@@ -132,12 +123,6 @@ def task(**changes: Any) -> AuditTask:
 
 def sealed(box_key: bytes, grammar: bytes | None) -> Transcript:
     return audit_bench.sealed(box_key, output=OUTPUT, grammar=grammar)
-
-
-def revealed(bench: Bench) -> AuditReveal:
-    [reveal] = bench.notices(tell(bench, RevealRequest(audit=AUDIT)))
-    assert isinstance(reveal, AuditReveal)
-    return reveal
 
 
 def test_the_text_reaches_the_auditor_sealed() -> None:

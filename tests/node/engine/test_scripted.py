@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from assay_node.engine.interface import Engine, Generate, Replay
 from assay_node.engine.scripted import Script, open_scripted_engine
 from assay_protocol.errors import AssayError
 from assay_protocol.grammars import pack_grammar
+from assay_protocol.images import spelled
 from assay_protocol.limits import SKETCH_BYTES
 from assay_protocol.logprobs import unpack_logprobs
-from assay_protocol.messages import Sampler, TokenBias
+from assay_protocol.messages import Image, Sampler, TokenBias
 from assay_protocol.sketches import leaf_distances, sketch, sketch_tokens
 
 LONG = Script(end_bias=-50.0)
@@ -273,3 +275,45 @@ async def test_a_replay_tells_gaps_that_explain_what_a_cheaper_script_changed() 
     gaps = np.array(honest.gaps)
     assert 0 < sum(changed) < 100
     assert gaps[changed].max() <= 0.2 + 1e-6
+
+
+PICTURES = tuple(Image(width=2, height=2, pixels=bytes([n]) * 12) for n in (1, 2))
+SEES = replace(LONG, image_tokens=9)
+
+
+def _about(picture: Image) -> Generate:
+    prompt = (3, *spelled(picture, SEES.image_tokens), *range(10, 20))
+    penalized = replace(OPTIONS, repetition_window=64)
+    return replace(REQUEST, prompt=prompt, images=(picture,), sampler=penalized)
+
+
+async def test_answers_depend_on_the_picture_and_a_replay_agrees() -> None:
+    one, other = map(_about, PICTURES)
+    async with open_scripted_engine(SEES) as engine:
+        tokens, logits, _ = await _write(engine, one)
+        assert (await _write(engine, other))[0] != tokens
+        replayed = await engine.replay(replace(_replay(one, tokens), images=one.images))
+        assert (replayed.drawn, replayed.logits) == (tokens, logits)
+        lied = await engine.replay(replace(_replay(other, tokens), images=other.images))
+        assert lied.drawn != tokens
+        with pytest.raises(AssayError, match="image_mismatch"):
+            await engine.replay(replace(_replay(one, tokens), images=other.images))
+
+
+@pytest.mark.parametrize(
+    ("script", "changes", "code"),
+    [
+        (LONG, {}, "image_refused"),
+        (LONG, {"images": ()}, "image_refused"),
+        (SEES, {"images": ()}, "image_mismatch"),
+        (SEES, {"images": PICTURES}, "image_mismatch"),
+        (SEES, {"sampler": replace(SAMPLER, prompt_logprobs=0)}, "sampler_refused"),
+        (SEES, {"start": 11}, "malformed"),
+    ],
+)
+async def test_pictures_it_cannot_read_are_refused(
+    script: Script, changes: dict[str, Any], code: str
+) -> None:
+    async with open_scripted_engine(script) as engine:
+        with pytest.raises(AssayError, match=code):
+            await _write(engine, replace(_about(PICTURES[0]), **changes))

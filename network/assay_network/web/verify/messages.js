@@ -10,6 +10,10 @@ export const OUTPUT_TOKENS_MAX = 2_048;
 export const VECTORS_BYTES_MAX = 4 << 20;
 export const PROMPT_LOGPROBS_BYTES_MAX = 4 << 20;
 export const GRAMMAR_BYTES_MAX = 16 << 10;
+export const IMAGES_MAX = 8;
+export const IMAGES_BYTES_MAX = 768 << 10;
+export const IMAGE_SIDE_MAX = 4_096;
+export const IMAGE_TOKENS_MIN = 9;
 export const UNACKED_TOKENS_MAX = 128n;
 export const FINISH_REASONS = ["stop", "length", "cancelled", "slow_reader"];
 

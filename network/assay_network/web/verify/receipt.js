@@ -5,6 +5,7 @@
 import { concat, equal, hex } from "./bytes.js";
 import { ProtocolError, require } from "./errors.js";
 import { grammarHash, nonceCommitment, outputHash, promptHash, toldHash } from "./hashes.js";
+import { holdsImages, spells, unpackImages } from "./images.js";
 import { FINISH_REASONS, Receipt, Ticket } from "./messages.js";
 import { openSigned, peek } from "./signatures.js";
 import { bound } from "./vectors.js";
@@ -33,6 +34,7 @@ export async function verify(record, coordinator = null) {
   if (ticket.sampler.grammar !== null || record.grammar !== null) {
     steps.push(...grammarSteps(record, ticket));
   }
+  if (record.images.length > 0 || holdsImages(record.prompt)) steps.push(imagesStep(record));
   if (tellsPrompt(ticket) || record.prompt_logprobs.length > 0) {
     steps.push(toldStep(record, ticket, receipt));
   }
@@ -180,6 +182,22 @@ function checkReceipt(receipt, ticket) {
   const ordered = receipt.started_at <= receipt.first_at && receipt.first_at <= receipt.ended_at;
   fits(ordered, "times are out of order");
   return true;
+}
+
+// That the pixels kept are those the prompt spells.
+function imagesStep({ prompt, images }) {
+  const name = "images";
+  if (images.length === 0) {
+    return step(name, null, "the record has no pixels of them, so nobody can replay it");
+  }
+  let kept;
+  try {
+    kept = unpackImages(images);
+  } catch (error) {
+    return refused(name, error, error.reason);
+  }
+  const detail = `the pixels of ${kept.length}, as the prompt spells them`;
+  return tried(name, detail, () => spells(prompt, kept));
 }
 
 // That the grammar is the one committed to; what it allows is not computed in a browser.

@@ -17,6 +17,7 @@ TARGETS_MAX: Final = 8  # of one plan
 _CASE_OF: Final[Mapping[str, str]] = {
     "model_not_found": "unserved",
     "model_denied": "unserved",
+    "image_refused": "unserved",  # by this model, which reads none
     "no_capacity": "no_node",
     "busy": "no_node",
     "draining": "no_node",
