@@ -17,6 +17,7 @@ from assay_node.doctor import examine
 from assay_node.engine.gallery import KEPT_BYTES_MAX
 from assay_node.engine.interface import Generate
 from assay_node.engine.profiles import FLASH
+from assay_node.engine.trials import Trial
 from assay_node.loading import Prepared, fitted_settings, images_bytes, open_engine, prepare_model
 from assay_node.models.adapters import base_of
 from assay_node.models.card import file_sha256
@@ -224,6 +225,22 @@ def test_the_doctor_names_a_projector_that_is_missing_or_another(
     settings = _settings(folder, card=str(gone), data_dir=str(tmp_path))
     found = [one for one in examine(settings, load_engine=False) if one.check == "model"]
     assert [one.code for one in found] == ["model_corrupt"]
+
+
+def test_a_selfcheck_tries_images_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path | None] = []
+
+    def run(*_: object, projector: Path | None) -> Trial:
+        tried.append(projector)
+        return Trial(True, 9, 0, 1.0, 1.0, "class/E")
+
+    monkeypatch.setattr("assay_node.selfcheck_command.run_trial", run)
+    argv = ["selfcheck", "--model", str(folder / "seer.gguf"), "--data-dir", str(tmp_path)]
+    assert cli.main([*argv, "--projector", str(folder / "mlp.gguf")]) == 0
+    assert set(tried) == {folder / "mlp.gguf"}
+    assert cli.main([*argv, "--projector", str(folder / "seer.gguf")]) == 1
 
 
 def test_settings_name_it_for_the_first_model_alone(tmp_path: Path) -> None:
