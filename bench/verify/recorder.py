@@ -70,13 +70,13 @@ class Engine:
             threads=1,
             profile=profile,
         )
-        library.llama_set_embeddings(self.context._handle, True)
+        library.llama_set_embeddings(self.context.handle, True)
         self.width = int(library.llama_model_n_embd(self.model.handle))
 
     def decode(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits and hidden states of every token in the batch; views, valid until the next."""
         logits = self.context.decode()
-        pointer = library.llama_get_embeddings(self.context._handle)
+        pointer = library.llama_get_embeddings(self.context.handle)
         hidden = np.ctypeslib.as_array(pointer, shape=(len(logits), self.width))
         return logits, hidden
 

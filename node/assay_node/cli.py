@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     card.add_argument("model", type=Path)
     card.add_argument("-o", "--out", type=Path, required=True)
     card.add_argument("--adapter", type=Path, help="LoRA file: the card of the model with it")
+    card.add_argument("--projector", type=Path, help="mmproj file: a model that reads images")
     card.add_argument("--name", help="default: the file's name")
     card.add_argument("--price-in", type=int, default=100, help="micro-credits per 1000 tokens")
     card.add_argument("--price-out", type=int, default=400, help="micro-credits per 1000 tokens")
@@ -122,6 +123,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coordinator", **keep, help="KEY@MULTIADDR or .../p2p/<peer id>")
     parser.add_argument("--model", **keep, help="GGUF file")
     parser.add_argument("--card", **keep, help="model card of that file")
+    images = "mmproj file of a card that reads images"
+    parser.add_argument("--projector", **keep, metavar="FILE", help=images)
     models = "another model, CARD or CARD=FILE; repeatable"
     parser.add_argument("--models", action="append", **keep, metavar="CARD[=FILE]", help=models)
     parser.add_argument("--fetch-card", action="store_true", **keep, help="ask the coordinator")
@@ -342,6 +345,7 @@ def _doctor(given: argparse.Namespace) -> int:
 def _models_card(given: argparse.Namespace) -> int:
     from assay_node.models.adapters import check_adapter
     from assay_node.models.card import build_card, file_sha256
+    from assay_node.models.projectors import vision_of
     from assay_node.models.sharing import hash_blocks
     from assay_protocol.blocks import block_root
     from assay_protocol.cards import card_digest, encode_card
@@ -354,6 +358,8 @@ def _models_card(given: argparse.Namespace) -> int:
     if given.adapter is not None:
         check_adapter(given.adapter, card.architecture)
         card = replace(card, adapter=file_sha256(given.adapter))
+    if given.projector is not None:
+        card = replace(card, vision=vision_of(given.projector, given.model, card))
     data = encode_card(card)
     try:
         given.out.write_bytes(data)

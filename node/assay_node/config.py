@@ -38,6 +38,7 @@ class Settings:
     coordinator: str = ""  # KEY_HEX@MULTIADDR, or a multiaddr ending in /p2p/<peer id>
     model: str = ""  # path of the GGUF file; empty: looked for in <data_dir>/models
     card: str = ""  # path of the model card
+    projector: str = ""  # GGUF file ("mmproj") that reads images; empty: looked for like `model`
     fetch_card: bool = False  # ask the coordinator for the card of `model`
     models: tuple[str, ...] = ()  # more models: CARD, or CARD=FILE
     data_dir: str = ""  # empty: the platform's data folder
@@ -104,7 +105,10 @@ class Settings:
         _require(refused, "refused_clients must be 64 hexadecimal digits each")
         one_only = self.engine != "llama" and self.models
         _require(not one_only, f"an engine {self.engine} serves one model")
-        _require(all(_card_and_file(one)[0] for one in self.models), "models must be CARD[=FILE]")
+        _require(
+            all(_card_and_file(one)[0] for one in self.models),
+            "models must be CARD[=FILE]",
+        )
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
         )
@@ -139,7 +143,7 @@ class Settings:
         first = (alone,) if self.model or self.card else ()
         named = (_card_and_file(one) for one in self.models)
         return first + tuple(
-            dataclasses.replace(alone, card=card, model=file, fetch_card=False)
+            dataclasses.replace(alone, card=card, model=file, projector="", fetch_card=False)
             for card, file in named
         )
 

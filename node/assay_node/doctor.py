@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
 ENGINE_SECONDS_MAX: Final = 600.0  # the first start with a model tries several ways of computing
 _MIB: Final = 1 << 20
+_PROJECTOR_FAULTS: Final = {
+    "model_missing": "projector_missing",
+    "model_corrupt": "projector_wrong",
+    "gguf_invalid": "projector_wrong",
+}
 _ARGMAX: Final = Sampler(temperature=0.0, top_k=0, top_p=1.0, min_p=0.0)
 
 
@@ -126,7 +131,7 @@ def _model(findings: Findings, settings: Settings, load_engine: bool) -> None:
             size = f"{card.size_bytes // _MIB} MiB"
             findings.skipped("model", f"{card.name} is not here yet, the start fetches its {size}")
             return
-        prepared = prepare_model(settings, card)
+        prepared = _prepared(settings, card)
         findings.good("model", _in_words(settings, prepared))
     if prepared is None:
         findings.skipped("engine", "there is no model to load")
@@ -135,7 +140,7 @@ def _model(findings: Findings, settings: Settings, load_engine: bool) -> None:
         return  # it is loaded with its model's engine
     if prepared.path is not None:
         with findings.of("memory"):
-            findings.good("memory", _memory(settings, prepared.path))
+            findings.good("memory", _memory(settings, prepared.path, prepared.projector))
         if findings.has_fault("memory"):
             findings.skipped("engine", "the model does not fit")
             return
@@ -146,6 +151,29 @@ def _model(findings: Findings, settings: Settings, load_engine: bool) -> None:
         findings.good("engine", trio.run(_try_engine, settings, prepared))
 
 
+def _prepared(settings: Settings, card: ModelCard | None) -> Prepared:
+    """As the start prepares it; what is wrong with the projector alone is a fault of its own."""
+    try:
+        return prepare_model(settings, card)
+    except AssayError as error:
+        if card is None or card.vision is None or not _has_model(settings, card):
+            raise
+        code = _PROJECTOR_FAULTS.get(error.code)
+        if code is None:
+            raise
+        file = settings.projector or settings.directory / MODELS_FOLDER
+        raise DoctorFault(code, error.message, file=file, card=settings.card) from error
+
+
+def _has_model(settings: Settings, card: ModelCard) -> bool:
+    """Whether everything but its projector is there."""
+    try:
+        prepare_model(replace(settings, projector=""), replace(card, vision=None))
+    except AssayError:
+        return False
+    return True
+
+
 def _in_words(settings: Settings, prepared: Prepared) -> str:
     if prepared.card is None:
         return "scripted (simulated): no model file"
@@ -153,8 +181,8 @@ def _in_words(settings: Settings, prepared: Prepared) -> str:
     return f"{prepared.card.model.hex()} at {where}"
 
 
-def _memory(settings: Settings, path: Path) -> str:
-    found = fitted_settings(settings, path)
+def _memory(settings: Settings, path: Path, projector: Path | None) -> str:
+    found = fitted_settings(settings, path, projector)
     text = f"{found.slots} slots of {found.context} tokens"
     asked = replace(found, slots=settings.slots, context=settings.context)
     if found != asked:

@@ -66,6 +66,14 @@ FAULTS: Final[dict[str, Fault]] = {
     "gguf_invalid": Fault(
         "the file is cut off or not GGUF", "rm {file} && node models pull {card}"
     ),
+    "projector_missing": Fault(
+        "the file that reads images for the model is not there",
+        "set projector to the file that the card was made with, or copy it into the models folder",
+    ),
+    "projector_wrong": Fault(
+        "the file that reads images is not the card's, or not one of this model",
+        "set projector to the file that the card was made with, not {file}",
+    ),
     "adapter_unknown": Fault(
         "the adapter is for another model", "take the model out of models, or its own adapter"
     ),

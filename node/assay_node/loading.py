@@ -39,18 +39,32 @@ class Prepared:
     """What to load: the card the node serves under and its checked file; neither if scripted.
 
     Of a card with an adapter `path` is the adapter's file: it is loaded with the model's, whose
-    own Prepared then names it among `adapters`, by file and sha256.
+    own Prepared then names it among `adapters`, by file and sha256. `projector` is what reads
+    images for the model, if it does.
     """
 
     card: ModelCard | None
     path: Path | None
     adapters: tuple[tuple[Path, bytes], ...] = ()
+    projector: Path | None = None
 
     @property
     def digest(self) -> bytes:
         """sha256 of the model's file."""
         assert self.card is not None, "only the scripted engine has no card"
         return self.card.digest
+
+    @property
+    def named_projector(self) -> tuple[Path, bytes] | None:
+        """The projector's file and sha256."""
+        sees = None if self.card is None else self.card.vision
+        return None if sees is None or self.projector is None else (self.projector, sees.projector)
+
+    @property
+    def engine_model(self) -> bytes:
+        """The name of what its engine serves where no adapter is asked for."""
+        assert self.card is not None, "only the scripted engine has no card"
+        return replace(self.card, adapter=None).model
 
 
 PrepareModel = Callable[[Settings, ModelCard | None], Prepared]
@@ -68,6 +82,8 @@ def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
     if card is None:
         raise AssayError("config_invalid", "a model card is needed: card, or fetch_card")
     if settings.engine == "openai":
+        if card.vision is not None:
+            raise AssayError("config_invalid", f"an engine openai reads no images: {card.name}")
         return Prepared(card, None)  # the file is the other server's
     from assay_node.models.gguf import read_header
     from assay_node.models.obtain import obtain
@@ -83,7 +99,36 @@ def prepare_model(settings: Settings, card: ModelCard | None) -> Prepared:
         peers = block_peers(settings.model_peers)
         path = obtain(card, folder, settings.models_quota_bytes, peers=peers)
     read_header(path)  # llama.cpp gets to see only what a careful reader has seen before
-    return Prepared(card, path)
+    return Prepared(card, path, projector=projector_file(settings, card, path))
+
+
+def projector_file(settings: Settings, card: ModelCard, model: Path) -> Path | None:
+    """The checked projector of the card, whose model's file is `model`; None if it names none.
+
+    Raises AssayError config_invalid, model_missing, model_corrupt or gguf_invalid.
+    """
+    from assay_node.models.gguf import read_header
+    from assay_node.models.projectors import check_projector
+    from assay_node.models.store import ModelStore
+
+    sees = card.vision
+    if sees is None:
+        if settings.projector:
+            raise AssayError("config_invalid", f"{card.name}: the card names no projector")
+        return None
+    store = ModelStore(settings.directory / MODELS_FOLDER)
+    if settings.projector:
+        path = Path(settings.projector)
+        store.require(path, sees.projector)
+    else:
+        path = store.holding(sees.projector, sees.size_bytes, f"the projector of {card.name}")
+    header = read_header(model)
+    if header.embeds:
+        raise AssayError("config_invalid", f"{card.name}: a model that embeds reads no images")
+    found = check_projector(path, header)
+    if (found.tokens, found.side) != (sees.tokens, sees.side):
+        raise AssayError("card_invalid", f"{card.name}: {path} makes other images than it says")
+    return path
 
 
 def _adapter_file(settings: Settings, card: ModelCard, sha256: bytes, store: ModelStore) -> Path:
@@ -139,7 +184,11 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
     from assay_node.models.library import holding
 
     assert prepared.path is not None, "a llama engine needs a file"
-    fitted = await trio.to_thread.run_sync(fitted_settings, settings, prepared.path)
+    card = prepared.card
+    assert card is not None, "only the scripted engine has no card"
+    fitted = await trio.to_thread.run_sync(
+        fitted_settings, settings, prepared.path, prepared.projector
+    )
     if (await trio.to_thread.run_sync(read_header, prepared.path)).embeds:
         with holding(prepared.path):
             async with open_texts_engine(
@@ -160,26 +209,42 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             threads=settings.engine_threads,
             directory=engines(),
             adapters=prepared.adapters,
+            projector=prepared.named_projector,
         )
     )
     with holding(prepared.path):
         async with open_llama_engine(
             prepared.path,
-            prepared.digest,
+            prepared.engine_model,
             slots=fitted.slots,
             context=fitted.context,
             threads=settings.engine_threads,
             profile=profile,
             gpu_layers=-1 if fitted.gpu_layers is None else fitted.gpu_layers,
             adapters=prepared.adapters,
+            projector=prepared.projector,
         ) as engine:
+            makes = engine.info.image_tokens
+            if card.vision is not None and makes != card.vision.tokens:
+                told = f"an image takes {makes} positions, {card.name} says {card.vision.tokens}"
+                raise AssayError("engine_failed", told)
             yield engine
 
 
-def fitted_settings(settings: Settings, path: Path) -> Fit:
+def images_bytes(projector: Path | None) -> int:
+    """What reading images takes beside the model: the projector, and embedded images."""
+    if projector is None:
+        return 0
+    from assay_node.engine.gallery import KEPT_BYTES_MAX
+    from assay_node.models.projectors import read_projector
+
+    return read_projector(projector).memory_bytes + KEPT_BYTES_MAX
+
+
+def fitted_settings(settings: Settings, path: Path, projector: Path | None = None) -> Fit:
     """Slots and context that memory has room for, and layers for the GPU.
 
-    The room is what is free, or `memory_gib` if that is less.
+    The room is what is free, or `memory_gib` if that is less, without what images take.
 
     Raises AssayError("model_too_large") before anything is loaded.
     """
@@ -194,6 +259,7 @@ def fitted_settings(settings: Settings, path: Path) -> Fit:
     free = ram + vram
     if settings.memory_bytes:
         free = min(free, -(-settings.memory_bytes * 100 // (100 - SPARE_PERCENT)))
+    free = max(0, free - images_bytes(projector))
     found = fit(
         header,
         free,

@@ -27,9 +27,10 @@ from assay_node.loading import (
     Prepared,
     PrepareModel,
     fitted_settings,
+    images_bytes,
     measured_rates,
 )
-from assay_node.models.adapters import base_of
+from assay_node.models.adapters import base_of, is_base
 from assay_protocol.cards import ModelCard
 from assay_protocol.errors import AssayError
 
@@ -62,8 +63,8 @@ class Candidate:
     @property
     def files(self) -> tuple[Path, ...]:
         """All that the engine loads."""
-        own = () if self.prepared.path is None else (self.prepared.path,)
-        return (*own, *(one.path for one in self.adapted))
+        own = (self.prepared.path, self.prepared.projector)
+        return (*(file for file in own if file is not None), *(one.path for one in self.adapted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def need_bytes(settings: Settings, prepared: Prepared) -> int:
     from assay_node.models.gguf import read_header
 
     header = read_header(prepared.path)
-    return estimate(header, slots=settings.slots, context=settings.context).total
+    images = images_bytes(prepared.projector)
+    return images + estimate(header, slots=settings.slots, context=settings.context).total
 
 
 def memory_budget(settings: Settings) -> int:
@@ -118,7 +120,7 @@ async def find_candidates(
                 adapted.append(Adapted(one, card, prepared.path))
                 continue
             if several and prepared.path is not None:
-                one = await trio.to_thread.run_sync(_fixed, one, prepared.path)
+                one = await trio.to_thread.run_sync(_fixed, one, prepared.path, prepared.projector)
             need = await trio.to_thread.run_sync(measure, one, prepared) if several else 0
         except AssayError as error:
             if error.code in _NEVER_LEFT_OUT:
@@ -145,15 +147,15 @@ def _with_adapters(one: Candidate, adapted: Sequence[Adapted]) -> Candidate:
     """Those of this model's file, and the memory they take beside it."""
     if one.card is None:
         return one
-    own = tuple(each for each in adapted if each.card.digest == one.card.digest)
+    own = tuple(each for each in adapted if is_base(one.card, each.card))
     more = sum(each.path.stat().st_size for each in own)
     return replace(one, adapted=own, need_bytes=one.need_bytes + more)
 
 
-def _fixed(settings: Settings, path: Path) -> Settings:
+def _fixed(settings: Settings, path: Path, projector: Path | None) -> Settings:
     """Slots and context fitted once, before anything is loaded: they are offered, and must be the
     same whenever the model is loaded again."""
-    fitted = fitted_settings(settings, path)
+    fitted = fitted_settings(settings, path, projector)
     again = "off" if settings.fit == "off" else "refuse"
     return replace(settings, slots=fitted.slots, context=fitted.context, fit=again)
 

@@ -374,7 +374,7 @@ def test_a_check_lets_faults_of_ours_pass() -> None:
 
 def test_the_doctor_s_own_codes_are_few_and_the_page_has_every_one() -> None:
     own = {"no_coordinator", "old_protocol", "clock_skew", "port_blocked", "limit_not_enforced"}
-    own |= {"gpu_unused"}
+    own |= {"gpu_unused", "projector_missing", "projector_wrong"}
     assert set(FAULTS) - set(CODES) == own
     page = PAGE.read_text()
     for code, fault in FAULTS.items():

@@ -29,6 +29,8 @@ Rules
 - A job that asks for the logits of its prompt is fed all of it, however much a slot holds, and at
   most TOLD_ROWS_MAX tokens of all such jobs go into one decode. After a preemption it begins where
   it has not been told of. What it leaves in its slot others reuse as ever.
+- No feed has tokens of the vocabulary and of an image (spans.py). An image that must be whole is
+  fed at once, whatever of `chunk` is left, and no prompt after it: at most one a step.
 - The engine makes every move and decodes every feed of a plan, or dies; there is no third way.
 """
 
@@ -43,7 +45,9 @@ from assay_node.engine.jobs import Held, Job, fed_by, given_to, usable
 from assay_node.engine.places import Place
 from assay_node.engine.plans import Copy, Drop, Feed, Move, Plan, Restore, Save, Trim
 from assay_node.engine.priorities import Classes
+from assay_node.engine.spans import NO_IMAGES, Spans
 from assay_protocol.errors import AssayError
+from assay_protocol.images import IMAGE_TOKEN
 
 TOLD_ROWS_MAX: Final = 64  # of a decode: each is a row of the whole vocabulary, kept and read
 COPY_TOKENS_MIN: Final = 16  # feeding fewer costs less than a copy, or than waiting for one
@@ -97,12 +101,14 @@ class Batcher:
         adapter: bytes | None = None,
         may_draft: bool = True,
         asks: bool = False,
+        spans: Spans = NO_IMAGES,
     ) -> None:
         """Queue a job; raises AssayError("prompt_too_long" or "busy").
 
         `shared`: so many tokens the prompt begins with may be reused between tenants. `priority`:
         one of PRIORITIES. `adapter`: what it is computed with. `may_draft`: whether it can be told
         what it would draw after a draft. `asks`: for the logits after each token of its prompt.
+        `spans`: where its prompt has images.
         """
         assert min(len(prompt), max_tokens) > 0
         assert job not in self._running
@@ -124,6 +130,7 @@ class Batcher:
                 adapter,
                 may_draft,
                 asks,
+                spans,
             )
         )
 
@@ -158,7 +165,7 @@ class Batcher:
             if most > 0:
                 told -= most if job.untold else 0
                 feeds.append(self._feed(job, most))
-                budget -= len(feeds[-1].tokens)
+                budget -= budget if feeds[-1].whole else len(feeds[-1].tokens)
         for job in self._running.values():
             job.fresh = False
         moves, self._moves = tuple(self._moves), []
@@ -312,7 +319,7 @@ class Batcher:
             return {}
         room = {job.id: min(job.drafts_max, self._chunk - 1) for job in jobs}
         chosen = self.drafting.choose(jobs, self._total)
-        chosen = {job: drafts[: room[job]] for job, drafts in chosen.items()}
+        chosen = {job: _sayable(drafts[: room[job]]) for job, drafts in chosen.items()}
         drafted = sum(map(len, chosen.values()))
         assert drafted <= self._total
         self.drafted += drafted
@@ -320,14 +327,16 @@ class Batcher:
 
     def _feed(self, job: Job, budget: int, drafts: tuple[int, ...] = ()) -> Feed:
         assert not job.drafted, "something drafted was neither accepted nor rejected"
-        begin, end = job.fed, min(job.fed + budget, len(job.tokens))
+        end, seen = job.spans.piece(job.fed, min(job.fed + budget, len(job.tokens)))
+        begin = job.fed
         told = min(end, job.prompt_length - 1) - max(begin, job.told) if job.untold else 0
         if job.asks:
             job.told = max(job.told, min(end, job.prompt_length))
         job.fed, job.drafted = end, drafts
         draws = end == len(job.tokens)
         tokens = (*job.tokens[begin:end], *drafts)
-        return Feed(job.id, job.slot, tokens, begin, draws, job.adapter, len(drafts), max(0, told))
+        told = max(0, told)
+        return Feed(job.id, job.slot, tokens, begin, draws, job.adapter, len(drafts), told, seen)
 
     def _release(self, job: Job) -> None:
         del self._running[job.id]
@@ -338,3 +347,9 @@ class Batcher:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def _sayable(drafts: tuple[int, ...]) -> tuple[int, ...]:
+    """Up to the first that stands for an image: a prompt has those, no answer does."""
+    end = next((place for place, token in enumerate(drafts) if token >= IMAGE_TOKEN), len(drafts))
+    return drafts[:end]

@@ -8,7 +8,7 @@ number of rows, relative to a scale that all share: a busier machine, or longer 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 ROWS_MAX: Final = 256  # passes of more rows are not learned from
@@ -26,18 +26,26 @@ def passes(feeds: Iterable[tuple[int, int]]) -> list[int]:
     With a KV stream for each sequence llama.cpp takes sequences of successive numbers together, as
     many tokens of each as the shortest of them has (`split_equal` in llama-batch.cpp).
     """
+    return [len(slots) * length for slots, length in _passes(feeds)]
+
+
+def lonely(feeds: Iterable[tuple[int, int]]) -> list[int]:
+    """The slots of which some pass takes one row and no other slot's: one pass of each at most."""
+    return [slots[0] for slots, length in _passes(feeds) if len(slots) == length == 1]
+
+
+def _passes(feeds: Iterable[tuple[int, int]]) -> Iterator[tuple[list[int], int]]:
+    """The slots of each pass, and how many rows it takes of each of them."""
     left = list(feeds)
-    rows = []
     while left:
         first = left[0][0]
         run = 1
         while run < len(left) and left[run][0] == first + run:
             run += 1
         length = min(tokens for _, tokens in left[:run])
-        rows.append(run * length)
+        yield [slot for slot, _ in left[:run]], length
         rest = [(slot, tokens - length) for slot, tokens in left[:run] if tokens > length]
         left = rest + left[run:]
-    return rows
 
 
 class DecodeCosts:

@@ -28,7 +28,7 @@ PRIORITIES: Final = (PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH)
 class EngineInfo:
     """What is loaded and how it computes."""
 
-    model: bytes  # sha256 of the model file, 32 bytes
+    model: bytes  # its name: sha256 of its file, or of it with a projector (cards.seeing_model)
     n_vocab: int
     context: int  # tokens per sequence, prompt and answer together
     slots: int  # sequences decoded at once

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from assay_node.engine.drafts import Drafts
+from assay_node.engine.spans import NO_IMAGES, Spans
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Job:
     adapter: bytes | None = None
     may_draft: bool = True
     asks: bool = False  # for the logits after each of its prompt's tokens, once
+    spans: Spans = NO_IMAGES  # the images of its prompt
     told: int = 0  # of its first tokens; those after them were computed with logits
     slot: int = -1
     fed: int = 0  # accepted ones only: its slot may hold drafts after them
@@ -78,7 +80,7 @@ def given_to(job: Job) -> Held:
 
 def usable(job: Job, held: Held) -> int:
     """How many of the job's first tokens need not be fed: at least one must be, to have logits,
-    and all whose logits it asks for and did not have yet."""
+    and all whose logits it asks for and did not have yet. Never a part of an image."""
     if held.adapter != job.adapter:
         return 0
     limit = min(job.given - 1, job.told) if job.untold else job.given - 1
@@ -86,7 +88,7 @@ def usable(job: Job, held: Held) -> int:
         limit = min(limit, job.shared, held.shared)
     if limit <= 0 or not held.tokens or held.tokens[0] != job.tokens[0]:
         return 0
-    return min(limit, _shared_length(held.tokens, job.tokens))
+    return job.spans.outside(min(limit, _shared_length(held.tokens, job.tokens)))
 
 
 def _shared_length(left: Sequence[int], right: Sequence[int]) -> int:

@@ -3,15 +3,19 @@
 Imported only in the engine's child process (and by offline tools), because an assert in the library
 ends the process. Nothing here decides anything; loop.py does.
 
-How it computes is the profile's business (profiles.py). What must be avoided: a copy of a *range*
-between KV streams aborts the process, so `Context.copy` copies whole sequences.
+How it computes is the profile's business (profiles.py). What must be avoided:
+
+- A copy of a *range* between KV streams aborts the process: `Context.copy` copies whole sequences.
+- With flash attention on a CPU, a row alone in its pass sums long KV memory (512 cells) in as
+  many parts as there are threads (`use_split_kv_path` in ggml's ops.cpp), which gives other bits
+  than any pass of several rows. So `Context.decode` puts one that counts for nothing beside it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_node.engine import library
+from assay_node.engine.costs import lonely
 from assay_node.engine.profiles import Profile, library_folder
 from assay_node.engine.quantize import KINDS
 from assay_protocol.errors import AssayError
@@ -49,6 +54,7 @@ _KV_TYPES: Final = {"f16": 1}  # ggml_type of ggml.h
 _QUANTS: Final = {number: name.lower() for name, number in KINDS.items()} | {0: "f32"}
 _VALUE_BYTES_MAX: Final = 64
 ADAPTERS_MAX: Final = 16  # of one model: all are kept in memory
+_LONG: Final = 256  # tokens of a sequence: from here on llama.cpp pads its KV memory to 512 cells
 _LOG_WARNING: Final = 3
 _LOG_CONTINUE: Final = 5
 
@@ -59,6 +65,11 @@ def _print_warning(level: int, text: bytes, _user_data: object) -> None:
 
 
 _log = _c.llama_log_callback(_print_warning)  # kept: the library holds only a pointer
+
+
+def log_to(setter: Callable[[Any, ctypes.c_void_p], None]) -> None:
+    """Have a library, whose setter of a log function this is, print no more than warnings."""
+    setter(_log, ctypes.c_void_p(0))
 
 
 class Model:
@@ -76,6 +87,7 @@ class Model:
         vocab: Any = _c.llama_model_get_vocab(self.handle)
         self.n_vocab = int(_c.llama_vocab_n_tokens(vocab))
         self.trained_context = int(_c.llama_model_n_ctx_train(self.handle))
+        self.window = int(_c.llama_model_n_swa(self.handle))  # tokens some layers see; 0: all do
         self.eog = frozenset(t for t in range(self.n_vocab) if _c.llama_vocab_is_eog(vocab, t))
 
     @property
@@ -128,7 +140,7 @@ class Context:
         threads: int,
         profile: Profile,
     ) -> None:
-        self.n_vocab = model.n_vocab
+        self.n_vocab, self._causal = model.n_vocab, True
         params = _c.llama_context_default_params()
         params.n_ctx, params.n_seq_max = context * sequences, sequences
         params.n_batch = params.n_ubatch = batch
@@ -136,15 +148,16 @@ class Context:
         params.flash_attn_type, params.kv_unified = int(profile.flash), profile.unified
         params.type_k = params.type_v = _KV_TYPES[profile.kv]
         params.no_perf = True
-        self._handle: Any = _c.llama_init_from_model(model.handle, params)
-        if not self._handle:
+        self.handle: Any = _c.llama_init_from_model(model.handle, params)
+        if not self.handle:
             raise AssayError("engine_failed", "llama.cpp cannot make a context of this size")
-        self._memory: Any = _c.llama_get_memory(self._handle)
+        self._memory: Any = _c.llama_get_memory(self.handle)
         if not self._memory:
             raise AssayError("engine_failed", "the model only embeds: it cannot generate")
         self._adapter: Any = None
         self._logits_at = 0
         self._views: dict[int, NDArray[np.float32]] = {}  # by rows: at most the batch has
+        self._company = profile.flash and not profile.unified and threads > 1 and device() == "cpu"
         self.batch = Batch(batch)
 
     def adapt(self, adapter: Any) -> None:
@@ -154,7 +167,7 @@ class Context:
         some = adapter is not None
         handles = (_c.llama_adapter_lora_p_ctypes * 1)(adapter) if some else None
         scales = (ctypes.c_float * 1)(1.0) if some else None
-        if _c.llama_set_adapters_lora(self._handle, handles, int(some), scales) != 0:
+        if _c.llama_set_adapters_lora(self.handle, handles, int(some), scales) != 0:
             raise AssayError("engine_failed", "llama.cpp cannot use an adapter")
         self._adapter = adapter
 
@@ -173,31 +186,40 @@ class Context:
 
     def state_bytes(self, sequence: int) -> int:
         """How many bytes `state` would take."""
-        return int(_c.llama_state_seq_get_size(self._handle, sequence))
+        return int(_c.llama_state_seq_get_size(self.handle, sequence))
 
     def state(self, sequence: int) -> NDArray[np.uint8]:
         """What `sequence` holds, to be given to `restore`; not between a copy and its decode."""
         state = np.empty(self.state_bytes(sequence), np.uint8)
-        wrote = _c.llama_state_seq_get_data(self._handle, _bytes_of(state), len(state), sequence)
+        wrote = _c.llama_state_seq_get_data(self.handle, _bytes_of(state), len(state), sequence)
         if wrote != len(state):
             raise AssayError("engine_failed", "llama.cpp cannot save a sequence")
         return state
 
     def restore(self, sequence: int, state: NDArray[np.uint8]) -> None:
         """Make `sequence` hold `state`, and nothing else. At once, unlike a copy."""
-        read = _c.llama_state_seq_set_data(self._handle, _bytes_of(state), len(state), sequence)
+        read = _c.llama_state_seq_set_data(self.handle, _bytes_of(state), len(state), sequence)
         if read != len(state):
             raise AssayError("engine_failed", "llama.cpp cannot restore a sequence")
 
-    def decode(self) -> NDArray[np.float32]:
-        """Run the batch; float32[rows wanted, n_vocab], valid until the next call."""
+    def decode(self, *, causal: bool = True) -> NDArray[np.float32]:
+        """Run the batch; float32[rows wanted, n_vocab], valid until the next call.
+
+        Without `causal` all rows of a sequence see each other.
+        """
         rows = self.batch.wanted
-        code = _c.llama_decode(self._handle, self.batch.struct())
+        if causal != self._causal:
+            _c.llama_set_causal_attn(self.handle, causal)
+            self._causal = causal
+        added = self.batch.add_company() if self._company else []
+        code = _c.llama_decode(self.handle, self.batch.struct())
+        for sequence, length in added:
+            self.truncate(sequence, length)
         if code != 0:
             raise AssayError("engine_failed", f"llama_decode returned {code}")
         if rows == 0:
             return np.empty((0, self.n_vocab), np.float32)
-        return self._rows(ctypes.addressof(_c.llama_get_logits(self._handle).contents), rows)
+        return self._rows(ctypes.addressof(_c.llama_get_logits(self.handle).contents), rows)
 
     def _rows(self, address: int, rows: int) -> NDArray[np.float32]:
         """A view of the library's memory: made once, as long as it does not move its rows."""
@@ -211,11 +233,14 @@ class Context:
         return view
 
     def close(self) -> None:
-        _c.llama_free(self._handle)
+        _c.llama_free(self.handle)
 
 
 class Batch:
-    """A llama_batch whose arrays are numpy arrays: filled by slices, copied never."""
+    """A llama_batch whose arrays are numpy arrays: filled by slices, copied never.
+
+    It holds tokens or embeddings, as the library wants; these are copied together.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._tokens = np.zeros(capacity, np.int32)
@@ -224,10 +249,13 @@ class Batch:
         self._sequences = np.zeros(capacity, np.int32)
         self._wanted = np.zeros(capacity, np.int8)
         self._pointers = self._sequences.ctypes.data + np.arange(capacity, dtype=np.uint64) * 4
+        self._parts: list[tuple[int, int, int]] = []  # sequence, rows, position after the last
+        self._embedded: list[NDArray[np.float32]] = []
+        self._joined: NDArray[np.float32] | None = None  # kept while the library reads it
         ints = ctypes.POINTER(ctypes.c_int32)
         self._struct = _c.llama_batch()
-        self._struct.token = self._tokens.ctypes.data_as(ints)
-        self._struct.embd = None
+        self._token_pointer = self._tokens.ctypes.data_as(ints)
+        self._struct.token, self._struct.embd = self._token_pointer, None
         self._struct.pos = self._positions.ctypes.data_as(ints)
         self._struct.n_seq_id = self._counts.ctypes.data_as(ints)
         self._struct.seq_id = ctypes.cast(self._pointers.ctypes.data, ctypes.POINTER(ints))
@@ -237,13 +265,46 @@ class Batch:
 
     def clear(self) -> None:
         self._size = self.wanted = 0
+        self._parts, self._embedded, self._joined = [], [], None
 
     def add(self, tokens: Sequence[int], position: int, sequence: int, *, wanted: int) -> None:
         """Append consecutive tokens of a sequence; logits are wanted after the last `wanted`."""
-        begin, end = self._size, self._size + len(tokens)
+        assert not self._embedded, "tokens among embeddings"
+        begin = self._size
+        self._place(len(tokens), position, sequence, wanted)
+        self._tokens[begin : self._size] = tokens
+
+    def add_embedded(
+        self, rows: NDArray[np.float32], position: int, sequence: int, *, wanted: int
+    ) -> None:
+        """Append float32[positions, width] in the place of tokens."""
+        assert bool(self._size) == bool(self._embedded), "embeddings among tokens"
+        self._place(len(rows), position, sequence, wanted)
+        self._embedded.append(rows)
+
+    def add_company(self) -> list[tuple[int, int]]:
+        """Append a row to each sequence that a pass would take one row of and nothing else, where
+        its KV memory is long; these sequences, and their lengths without it.
+
+        There is a cell for it: a job's last token is drawn and not fed.
+        """
+        ends = {sequence: end for sequence, _, end in self._parts if end >= _LONG}
+        alone = (
+            lonely(sorted((sequence, rows) for sequence, rows, _ in self._parts)) if ends else ()
+        )
+        found = [(sequence, ends[sequence]) for sequence in alone if sequence in ends]
+        for sequence, end in found:
+            if self._embedded:
+                self.add_embedded(self._embedded[0][:1], end, sequence, wanted=0)
+            else:
+                self.add((0,), end, sequence, wanted=0)
+        return found
+
+    def _place(self, count: int, position: int, sequence: int, wanted: int) -> None:
+        begin, end = self._size, self._size + count
+        self._parts.append((sequence, count, position + count))
         assert end <= len(self._tokens), "batch is full"
-        self._tokens[begin:end] = tokens
-        self._positions[begin:end] = np.arange(position, position + len(tokens))
+        self._positions[begin:end] = np.arange(position, position + count)
         self._sequences[begin:end] = sequence
         self._wanted[begin:end] = 0
         self._wanted[end - wanted : end] = 1
@@ -251,6 +312,12 @@ class Batch:
 
     def struct(self) -> Any:
         self._struct.n_tokens = self._size
+        if self._embedded:
+            self._joined = np.ascontiguousarray(np.concatenate(self._embedded), np.float32)
+            floats = ctypes.POINTER(ctypes.c_float)
+            self._struct.token, self._struct.embd = None, self._joined.ctypes.data_as(floats)
+        else:
+            self._struct.token, self._struct.embd = self._token_pointer, None
         return self._struct
 
 
@@ -284,7 +351,7 @@ def _folder() -> Path:
 def _start_library(variant: str) -> None:
     if llama_cpp.__version__ != library.VERSION:
         raise AssayError("engine_missing", f"llama-cpp-python {library.VERSION} is needed")
-    _c.llama_log_set(_log, ctypes.c_void_p(0))
+    log_to(_c.llama_log_set)
     folder = _folder()
     if any(folder.glob("libggml-cpu-*")):  # variants: somebody has to choose one
         ggml = ctypes.CDLL(str(folder / "libggml.so"))

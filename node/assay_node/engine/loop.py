@@ -21,12 +21,14 @@ from numpy.typing import NDArray
 from assay_node.engine import llama
 from assay_node.engine.batcher import Batcher
 from assay_node.engine.drafting import Drafting
+from assay_node.engine.gallery import Gallery, Request
 from assay_node.engine.grammar import Follower, Grammars, dialect
 from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Replayed
 from assay_node.engine.payoff import Payoff
 from assay_node.engine.plans import Copy, Drop, Feed, Move, Restore, Save, Trim
 from assay_node.engine.profiles import FLASH, Profile
 from assay_node.engine.shelf import SAVED_BYTES_MAX, Shelf
+from assay_node.engine.spans import NO_IMAGES, Seen, Spans
 from assay_protocol import samplers, sampling
 from assay_protocol.adjustments import asked_logprobs, logprobs_of, prompt_pairs
 from assay_protocol.errors import AssayError
@@ -35,10 +37,12 @@ from assay_protocol.margins import Allowed
 from assay_protocol.sketches import sketch_rows
 
 if TYPE_CHECKING:
+    from assay_node.engine.projector import Projector
     from assay_protocol.masks import Matcher
 
 WAITING_MAX: Final = 256
 REPLAYS_MAX: Final = 16
+WHOLE_TOKENS_MAX: Final = 1024  # of an image that must be in one decode: memory is set aside for it
 
 Event = tuple[int, Chunk | Replayed | AssayError]
 
@@ -55,6 +59,7 @@ class _Answer:
 class _Replaying:
     job: int
     request: Replay
+    spans: Spans
     follower: Follower | None = None
     fed: int = 0
     drawn: list[int] = field(default_factory=list)
@@ -76,7 +81,7 @@ class _Replaying:
 class DecodeLoop:
     """A model with `slots` sequences of `context` tokens. Raises AssayError on opening.
 
-    `adapters`: LoRA files and their digests.
+    `adapters`: LoRA files and their digests. `projector`: the file that lets it read images.
 
     `saved_bytes_max`: so much of preempted jobs' states is kept; the others are fed again.
     `drafts`: try to draw several tokens a step where it pays.
@@ -95,16 +100,23 @@ class DecodeLoop:
         saved_bytes_max: int = SAVED_BYTES_MAX,
         adapters: Sequence[tuple[Path, bytes]] = (),
         drafts: bool = True,
+        projector: Path | None = None,
     ) -> None:
         self._profile = profile
         self._model = llama.Model(path, profile, gpu_layers)
         self._adapters = _load(self._model, adapters)
+        self._gallery: Gallery | None = None
+        whole = 0  # positions that must be in one decode
+        if projector is not None:
+            eyes = _open(projector, self._model, profile, threads)
+            self._gallery, whole = Gallery(eyes), eyes.tokens if eyes.whole else 0
+        self._piece_max = max(profile.replay_chunk, whole)
         context = min(context, self._model.trained_context)
         self._context = llama.Context(
             self._model,
             sequences=slots,
             context=context,
-            batch=profile.total + slots,
+            batch=max(profile.total + slots, whole) + slots,  # these for rows that keep company
             threads=threads,
             profile=profile,
         )
@@ -123,8 +135,11 @@ class DecodeLoop:
         self.may_draft = not profile.unified
         if drafts and self.may_draft:
             self.drafting = Payoff()
-        # A state restored among others' cells was not tried: unified memory is fed again.
-        self._shelf = Shelf(0 if profile.unified else saved_bytes_max)
+        # A state restored among others' cells was not tried: unified memory is fed again. So are
+        # models of which layers see a window: their states lack what is outside of it, and a slot
+        # must hold all that it is said to.
+        fed_again = profile.unified or self._model.window > 0
+        self._shelf = Shelf(0 if fed_again else saved_bytes_max)
         self.restores = 0  # of preempted jobs' states
         self._answers: dict[int, _Answer] = {}
         self._replays: deque[_Replaying] = deque()
@@ -141,12 +156,14 @@ class DecodeLoop:
             grammar=dialect(),
             adapters=tuple(digest for digest in self._adapters if digest is not None),
             tells_prompts=True,
+            image_tokens=0 if self._gallery is None else self._gallery.tokens,
         )
         self._grammars = Grammars(self._model.pieces, self._model.eog)
 
     @property
     def idle(self) -> bool:
-        return not self._answers and not self._replays and not self._grammars
+        waiting = bool(self._grammars) or bool(self._gallery)
+        return not self._answers and not self._replays and not waiting
 
     @property
     def drafting(self) -> Drafting | None:
@@ -169,10 +186,7 @@ class DecodeLoop:
         return self._batcher.drafted, self._batcher.accepted
 
     def generate(self, job: int, request: Generate) -> None:
-        if request.grammar is not None:
-            self._grammars.read(job, request)
-        else:
-            self._begin(job, request)
+        self._ask(job, request)
 
     def _begin(self, job: int, request: Generate, matcher: Matcher | None = None) -> None:
         self._batcher.submit(
@@ -185,6 +199,7 @@ class DecodeLoop:
             adapter=request.adapter,
             may_draft=matcher is None,
             asks=request.tells_prompt,
+            spans=self._spans(request),
         )
         last = samplers.ends(request.sampler, self.info.eog)
         self._answers[job] = _Answer(request, request.start, last, matcher)
@@ -192,22 +207,41 @@ class DecodeLoop:
     def replay(self, job: int, request: Replay) -> None:
         if len(self._replays) >= REPLAYS_MAX:
             raise AssayError("busy")
+        self._ask(job, request)
+
+    def _ask(self, job: int, request: Request) -> None:
+        """Its images first, then its grammar, then it begins."""
+        if request.images:
+            if self._gallery is None:
+                raise AssayError("image_refused", "the model reads no images")
+            self._gallery.look(job, request)
+        else:
+            self._ask_seeing(job, request)
+
+    def _ask_seeing(self, job: int, request: Request) -> None:
         if request.grammar is not None:
             self._grammars.read(job, request)
+        elif isinstance(request, Generate):
+            self._begin(job, request)
         else:
-            self._replays.append(_Replaying(job, request))
+            self._replays.append(_Replaying(job, request, self._spans(request)))
+
+    def _spans(self, request: Request) -> Spans:
+        return NO_IMAGES if self._gallery is None else self._gallery.spans(request)
 
     def cancel(self, job: int) -> None:
         """Forget a job of either kind; nothing happens if it is over."""
         self._batcher.cancel(job)
         self._shelf.drop(job)
         self._grammars.cancel(job)
+        self._forget_images(job)
         self._answers.pop(job, None)
         self._replays = deque(replaying for replaying in self._replays if replaying.job != job)
 
     def step(self) -> list[Event]:
         """One decode of each group of running answers, and one piece of the oldest replay."""
-        events = self._take_grammars() if self._grammars else []
+        events = self._take_images() if self._gallery else []
+        events += self._take_grammars() if self._grammars else []
         events += self._answer_step()
         if self._replays:
             events += self._replay_step(self._replays[0])
@@ -218,7 +252,28 @@ class DecodeLoop:
         self._context.close()
         if self._replayer is not None:
             self._replayer.close()
+        if self._gallery is not None:
+            self._gallery.close()
         self._model.close()
+
+    def _take_images(self) -> list[Event]:
+        """Go on with the jobs whose images were encoded meanwhile; refuse those that cannot be."""
+        assert self._gallery is not None
+        events: list[Event] = []
+        block = not self._answers and not self._replays
+        for job, request, failure in self._gallery.ready(block=block):
+            try:
+                if failure is not None:
+                    raise failure
+                self._ask_seeing(job, request)
+            except AssayError as refusal:
+                self._gallery.drop(job)
+                events.append((job, refusal))
+        return events
+
+    def _forget_images(self, job: int) -> None:
+        if self._gallery is not None:
+            self._gallery.drop(job)
 
     def _take_grammars(self) -> list[Event]:
         """Begin the jobs whose grammars were read meanwhile; refuse those that cannot be."""
@@ -231,8 +286,10 @@ class DecodeLoop:
                 if isinstance(request, Generate):
                     self._begin(job, request, matcher)
                 else:
-                    self._replays.append(_Replaying(job, request, Follower(matcher)))
+                    follower = Follower(matcher)
+                    self._replays.append(_Replaying(job, request, self._spans(request), follower))
             except AssayError as refusal:
+                self._forget_images(job)
                 events.append((job, refusal))
         return events
 
@@ -257,12 +314,32 @@ class DecodeLoop:
         batch = self._context.batch
         batch.clear()
         for feed in feeds:
-            batch.add(feed.tokens, feed.position, feed.slot, wanted=feed.wanted)
-        logits = self._context.decode()
+            place = (feed.position, feed.slot)
+            self._add(batch, feed.job, feed.tokens, feed.seen, *place, wanted=feed.wanted)
+        logits = self._context.decode(causal=not feeds[0].whole)
         events: list[Event] = []
         if any(feed.told for feed in feeds):
             events, logits = self._tell(logits, feeds)
         return events + self._draw(logits, [feed for feed in feeds if feed.draws])
+
+    def _add(
+        self,
+        batch: llama.Batch,
+        job: int,
+        tokens: Sequence[int],
+        seen: Seen | None,
+        position: int,
+        slot: int,
+        *,
+        wanted: int,
+    ) -> None:
+        """Tokens, or what stands in their place."""
+        if seen is None:
+            batch.add(tokens, position, slot, wanted=wanted)
+        else:
+            assert self._gallery is not None
+            rows = self._gallery.rows(job, seen, len(tokens))
+            batch.add_embedded(rows, position, slot, wanted=wanted)
 
     def _tell(
         self, logits: NDArray[np.float32], feeds: list[Feed]
@@ -358,6 +435,7 @@ class DecodeLoop:
             finish = self._batcher.drawn(feed.job, token, ends=token in answer.last)
             if finish is not None:
                 del self._answers[feed.job]
+                self._forget_images(feed.job)
                 break
             if row < feed.drafts and token != feed.drafted[row]:
                 break
@@ -384,26 +462,31 @@ class DecodeLoop:
         context = self._replay_context()
         request = state.request
         tokens = (request.prompt + request.output)[:-1]
-        piece = tokens[state.fed : state.fed + self._profile.replay_chunk]
-        end = state.fed + len(piece)
+        most = min(state.fed + self._profile.replay_chunk, len(tokens))
+        end, seen = state.spans.piece(state.fed, most)
+        piece = tokens[state.fed : end]
         wanted = min(len(piece), max(0, end - len(request.prompt) + 1))
         if state.fed == 0:
             context.adapt(self._adapters[request.adapter])
             context.truncate(0, 0)
         context.batch.clear()
-        context.batch.add(piece, state.fed, 0, wanted=wanted)
-        logits = context.decode()
+        self._add(context.batch, state.job, piece, seen, state.fed, 0, wanted=wanted)
+        logits = context.decode(causal=seen is None or not seen.whole)
         state.fed = end
         try:
             if wanted:
                 _compare(state, logits)
         except AssayError as refusal:
-            self._replays.popleft()
+            self._end_replay(state)
             return [(state.job, refusal)]
         if end < len(tokens):
             return []
-        self._replays.popleft()
+        self._end_replay(state)
         return [(state.job, state.result())]
+
+    def _end_replay(self, state: _Replaying) -> None:
+        self._replays.popleft()
+        self._forget_images(state.job)
 
     def _replay_context(self) -> llama.Context:
         if self._replayer is None:
@@ -411,7 +494,7 @@ class DecodeLoop:
                 self._model,
                 sequences=1,
                 context=self.info.context,
-                batch=self._profile.replay_chunk,
+                batch=self._piece_max + 1,
                 threads=self._threads,
                 profile=self._profile,
             )
@@ -423,6 +506,18 @@ def _load(model: llama.Model, files: Sequence[tuple[Path, bytes]]) -> dict[bytes
     if len(files) > llama.ADAPTERS_MAX:
         raise AssayError("engine_failed", f"at most {llama.ADAPTERS_MAX} adapters")
     return {None: None} | {digest: model.adapter(path) for path, digest in files}
+
+
+def _open(file: Path, model: llama.Model, profile: Profile, threads: int) -> Projector:
+    """Raises AssayError("engine_failed")."""
+    from assay_node.engine.projector import Projector  # loads libmtmd: only where it is asked for
+
+    gpu = llama.device() != "cpu"
+    eyes = Projector(file, model, threads=threads, flash=profile.flash, gpu=gpu)
+    if eyes.whole and eyes.tokens > WHOLE_TOKENS_MAX:
+        eyes.close()
+        raise AssayError("engine_failed", f"{eyes.tokens} positions of an image in one decode")
+    return eyes
 
 
 def _compare(state: _Replaying, logits: NDArray[np.float32]) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from assay_node.engine.spans import Seen
+
 
 @dataclass(frozen=True, slots=True)
 class Save:
@@ -68,6 +70,7 @@ class Feed:
     adapter: bytes | None = None  # to be computed with
     drafts: int = 0
     told: int = 0  # rows that tell of the prompt's tokens, just before those drawn after
+    seen: Seen | None = None  # the piece of an image that the tokens stand for
 
     @property
     def rows(self) -> int:
@@ -85,6 +88,11 @@ class Feed:
         return self.position + len(self.tokens) - self.wanted
 
     @property
+    def whole(self) -> bool:
+        """Whether it is an image that must be in one decode, alone."""
+        return self.seen is not None and self.seen.whole
+
+    @property
     def drafted(self) -> tuple[int, ...]:
         """The drafts."""
         return self.tokens[len(self.tokens) - self.drafts :]
@@ -99,12 +107,15 @@ class Plan:
 
     @property
     def groups(self) -> list[tuple[bytes | None, list[Feed]]]:
-        """The feeds of each adapter: those without one first, then by digest.
+        """The feeds of each adapter: those without one first, then by digest; of each, tokens
+        first, then pieces of images, then whole images one by one.
 
-        One decode has one set of adapters for all its rows. No feed stands in two groups, and all
-        moves are made before the first decode.
+        One decode has one set of adapters for all its rows, and tokens or images. No feed stands in
+        two groups, and all moves are made before the first decode.
         """
-        found: dict[bytes | None, list[Feed]] = {}
+        found: dict[tuple[bytes, bool, int], list[Feed]] = {}
         for feed in self.feeds:
-            found.setdefault(feed.adapter, []).append(feed)
-        return sorted(found.items(), key=lambda group: group[0] or b"")
+            alone = feed.slot if feed.whole else -1
+            key = (feed.adapter or b"", feed.seen is not None, alone)
+            found.setdefault(key, []).append(feed)
+        return [(found[key][0].adapter, found[key]) for key in sorted(found)]

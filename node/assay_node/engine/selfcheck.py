@@ -9,6 +9,8 @@ writes some again that are preempted on the way and go on from their saved state
 drafts and once with right and wrong ones; and does all that for some of them in a cold engine of
 another number of threads and smaller pieces, in which what was preempted is fed again (ways.py). It
 counts every difference. Before that it measures the rates, without drafts.
+One of the prompts is long enough for the kernels that take one row over long memory.
+With a projector (`--projector FILE`) some prompts have an image in them.
 With LoRA adapters (`--adapter FILE`, once for each) it does so with answers of each among those
 without one: an adapter's format may ask for another road than the model's.
 """
@@ -32,8 +34,10 @@ from assay_node.engine.loop import DecodeLoop, Event
 from assay_node.engine.profiles import FLASH, Profile, unpack
 from assay_node.engine.shelf import SAVED_BYTES_MAX
 from assay_node.engine.ways import Compared, Written, collect, compared, drain
+from assay_node.models.projectors import read_projector
 from assay_protocol.errors import AssayError
-from assay_protocol.messages import Sampler
+from assay_protocol.images import spelled
+from assay_protocol.messages import Image, Sampler
 
 CONTEXT: Final = 512
 SLOTS: Final = 4
@@ -44,7 +48,8 @@ CANCEL_EVERY: Final = 5
 COLD_ANSWERS: Final = 3  # checked in the other engine, too
 PREFILL_TOKENS: Final = 256
 DECODE_TOKENS: Final = 32
-_PROMPT_LENGTHS: Final = (5, 40, 75, 130, 23, 64, 200, 12)
+_PROMPT_LENGTHS: Final = (5, 40, 75, 130, 23, 64, 300, 12)
+_BEFORE_IMAGES: Final = 3  # tokens
 _SAMPLER: Final = Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
@@ -79,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of an answer")
     parser.add_argument("--no-rates", action="store_true")
     parser.add_argument("--adapter", type=Path, action="append", default=[])
+    parser.add_argument("--projector", type=Path)
     given = parser.parse_args(argv)
     try:
         result = selfcheck(
@@ -89,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
             threads=given.threads,
             rates=not given.no_rates,
             adapters=given.adapter,
+            projector=given.projector,
         )
     except AssayError as error:
         print(error, file=sys.stderr)
@@ -106,6 +113,7 @@ def selfcheck(
     threads: int = 1,
     rates: bool = True,
     adapters: Sequence[Path] = (),
+    projector: Path | None = None,
 ) -> Exactness:
     """Blocks while it measures; raises AssayError as the engine does.
 
@@ -113,10 +121,10 @@ def selfcheck(
     """
     files = [(file, bytes([number]) * 32) for number, file in enumerate(adapters)]
     kinds = (None, *(name for _, name in files))
-    loop = _open(path, profile, threads, files)
+    loop = _open(path, profile, threads, files, projector)
     try:
         requests = [
-            replace(_request(number, tokens, loop.info.n_vocab), adapter=adapter)
+            replace(_seeing(_request(number, tokens, loop.info.n_vocab), loop), adapter=adapter)
             for number in range(sequences)
             for adapter in kinds
         ]
@@ -130,7 +138,7 @@ def selfcheck(
         loop.close()
     half = profile.chunk // 2
     smaller = replace(profile, chunk=half, total=half, replay_chunk=profile.replay_chunk // 2)
-    cold = _open(path, smaller, 1 if threads > 1 else 2, files, saved_bytes_max=0)
+    cold = _open(path, smaller, 1 if threads > 1 else 2, files, projector, saved_bytes_max=0)
     try:
         found += compared(cold, written[: COLD_ANSWERS * len(kinds)])
         preemptions += cold.preemptions
@@ -153,17 +161,20 @@ def _open(
     profile: Profile,
     threads: int,
     adapters: list[tuple[Path, bytes]],
+    projector: Path | None,
     saved_bytes_max: int = SAVED_BYTES_MAX,
 ) -> DecodeLoop:
+    image_tokens = 0 if projector is None else read_projector(projector).tokens
     return DecodeLoop(
         path,
         bytes(32),
         slots=SLOTS,
-        context=CONTEXT,
+        context=CONTEXT + image_tokens,
         threads=threads,
         profile=profile,
         saved_bytes_max=saved_bytes_max,
         adapters=adapters,
+        projector=projector,
         drafts=False,  # but where drafts are what is tried
     )
 
@@ -226,6 +237,18 @@ def _request(number: int, tokens: int, n_vocab: int, length: int | None = None) 
     length = length or _PROMPT_LENGTHS[number % len(_PROMPT_LENGTHS)]
     prompt = tuple((7919 * (i + 1) + 104_729 * (number % 3)) % n_vocab for i in range(length))
     return Generate(prompt, 0, tokens, _SAMPLER, bytes([number]) * 32)
+
+
+def _seeing(request: Generate, loop: DecodeLoop) -> Generate:
+    """With an image after its first tokens, if the loop reads any: every third has one of two."""
+    number = request.seed[0]
+    if not loop.info.image_tokens or number % 3 != 1:
+        return request
+    pixels = bytes((31 * place + 97 * (number % 2) * place * place) % 256 for place in range(3_072))
+    image = Image(width=32, height=32, pixels=pixels)
+    before, after = request.prompt[:_BEFORE_IMAGES], request.prompt[_BEFORE_IMAGES:]
+    prompt = (*before, *spelled(image, loop.info.image_tokens), *after)
+    return replace(request, prompt=prompt, images=(image,))
 
 
 if __name__ == "__main__":

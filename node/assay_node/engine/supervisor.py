@@ -127,6 +127,7 @@ async def open_llama_engine(
     gpu_layers: int = -1,
     adapters: Sequence[tuple[Path, bytes]] = (),
     drafts: bool = True,
+    projector: Path | None = None,
     silence_seconds: float = SILENCE_SECONDS_MAX,
 ) -> AsyncIterator[LlamaEngine]:
     """Load `path`, whose sha256 the caller has checked to be `model_digest`, and serve it.
@@ -135,14 +136,16 @@ async def open_llama_engine(
     machine several times slower as soon as anything else runs. `profile` says how it computes; the
     class id claims exactness only if trials.choose proved it. `adapters`: LoRA files and their
     digests, checked like the model's, ADAPTERS_MAX at most. `drafts`: draw several tokens a step
-    where that pays; answers are the same. `silence_seconds`: a child that says nothing for so long
+    where that pays; answers are the same. `projector`: its file, checked likewise, for a
+    model that reads images. `silence_seconds`: a child that says nothing for so long
     is killed. Raises AssayError: "engine_missing" without the library,
-    "engine_failed" if the model or an adapter cannot be loaded.
+    "engine_failed" if the model, an adapter or the projector cannot be loaded.
     """
     cores = threads or max(1, (os.cpu_count() or 1) - 1)
     files = tuple((str(file), digest) for file, digest in adapters)
+    sees = "" if projector is None else str(projector)
     opening = wire.Opening(
-        str(path), model_digest, slots, context, cores, profile, gpu_layers, files, drafts
+        str(path), model_digest, slots, context, cores, profile, gpu_layers, files, drafts, sees
     )
     async with kept(LlamaEngine(opening, silence_seconds)) as engine:
         yield engine

@@ -1,8 +1,9 @@
 """Which profile this machine uses for a model: tried once, in a process of its own, remembered.
 
-A trial (selfcheck.py) is good for one model file and its adapters, one set of library files, one
-processor, one profile and one number of threads; change any and it is made again. A profile whose
-trial dies, hangs or finds a difference is not `proved`, and its class id then says float.
+A trial (selfcheck.py) is good for one model file, its adapters and its projector, one set of
+library files, one processor, one profile and one number of threads; change any and it is made
+again. A profile whose trial dies, hangs or finds a difference is not `proved`, and its class id
+then says float.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from assay_protocol.errors import AssayError
 
 TRIAL_SECONDS_MAX: Final = 3_600  # tens of gigabytes on a slow processor
 FILE: Final = "trials.json"
-_FORM: Final = 4  # of the file, and of what a trial does
+_FORM: Final = 5  # of the file, and of what a trial does
 _PREFILL_SHARE: Final = 2.0  # prompt tokens for each token of an answer, where rates are compared
 
 _FLOATS: Final = (0, 1, 30)  # f32, f16, bf16: ggml_type of ggml.h
@@ -77,6 +78,7 @@ def choose(
     threads: int,
     directory: Path,
     adapters: Adapters = (),
+    projector: tuple[Path, bytes] | None = None,
 ) -> Profile:
     """The profile for `name`, a key of CANDIDATES; blocks for seconds to minutes the first time.
 
@@ -84,7 +86,7 @@ def choose(
     and if none does, the first, not proved. "fast": the quickest; where the portable library is not
     there or dies in all variants, that of the bindings. With `adapters`, their answers are tried as
     well; if they hold floats, by PLAIN alone: by FLASH their bits differ so seldom that a trial
-    could miss it. Trials are kept in `directory`.
+    could miss it. With `projector` so are answers about images. Trials are kept in `directory`.
 
     Raises AssayError: "engine_missing" without the bindings, "model_missing" or "gguf_invalid" for
     a file that is no adapter.
@@ -92,7 +94,13 @@ def choose(
 
     def tried(profile: Profile) -> Trial:
         return try_profile(
-            path, digest, profile, threads=threads, directory=directory, adapters=adapters
+            path,
+            digest,
+            profile,
+            threads=threads,
+            directory=directory,
+            adapters=adapters,
+            projector=projector,
         )
 
     groups = CANDIDATES[name]
@@ -138,6 +146,7 @@ def try_profile(
     threads: int,
     directory: Path,
     adapters: Adapters = (),
+    projector: tuple[Path, bytes] | None = None,
 ) -> Trial:
     """The remembered trial of `profile` with this file, or a new one."""
     place = _library_of(profile)
@@ -150,13 +159,15 @@ def try_profile(
             threads,
             replace(profile, proved=False).packed(),
             *(adapter.hex() for _, adapter in adapters),
+            *(() if projector is None else (f"images {projector[1].hex()}",)),
         ]
     )
     file = directory / FILE
     with _one_at_a_time(file):  # the nodes of a machine start together, and would all be slow
         known = _read(file)
         if key not in known:
-            known[key] = run_trial(path, profile, threads, [file for file, _ in adapters])
+            files, eyes = [file for file, _ in adapters], projector and projector[0]
+            known[key] = run_trial(path, profile, threads, files, eyes)
             _write(file, known)
     return known[key]
 
@@ -192,11 +203,18 @@ def _library_of(profile: Profile) -> Path:
     return Path(found.origin).parent / "lib"
 
 
-def run_trial(path: Path, profile: Profile, threads: int, adapters: Sequence[Path] = ()) -> Trial:
+def run_trial(
+    path: Path,
+    profile: Profile,
+    threads: int,
+    adapters: Sequence[Path] = (),
+    projector: Path | None = None,
+) -> Trial:
     """One trial, now, in a process of its own; FAILED if that dies. Nothing is remembered."""
     command = [sys.executable, "-m", "assay_node.engine.selfcheck", str(path)]
     command += ["--profile", json.dumps(profile.packed()), "--threads", str(threads)]
     command += [f"--adapter={file}" for file in adapters]
+    command += [] if projector is None else [f"--projector={projector}"]
     try:
         done = subprocess.run(
             command,

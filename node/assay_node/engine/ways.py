@@ -52,7 +52,8 @@ def _replayed(loop: DecodeLoop, written: list[Written]) -> Iterator[Compared]:
     for one in written:
         request = one.request
         prompt, sampler, seed = request.prompt, request.sampler, request.seed
-        loop.replay(0, Replay(prompt, one.tokens, 0, sampler, seed, adapter=request.adapter))
+        again = Replay(prompt, one.tokens, 0, sampler, seed, adapter=request.adapter)
+        loop.replay(0, replace(again, images=request.images))
         (replayed,) = [event for _, event in drain(loop) if isinstance(event, Replayed)]
         margin = max(replayed.margins, default=0.0)
         second = (replayed.drawn, replayed.logits)

@@ -20,7 +20,7 @@ from assay_node.engine.interface import Chunk, EngineInfo, Generate, Replay, Rep
 from assay_node.engine.profiles import FLASH, Profile, unpack
 from assay_protocol.errors import CODES, AssayError
 from assay_protocol.hashing import pack_tokens, unpack_tokens
-from assay_protocol.messages import Sampler, TokenBias
+from assay_protocol.messages import Image, Sampler, TokenBias
 from assay_protocol.samplers import SamplerLike
 
 ALIVE_SECONDS: Final = 1.0
@@ -53,6 +53,7 @@ class Opening:
     gpu_layers: int = -1  # on the GPU, if the library has one; below 0: its own default
     adapters: tuple[tuple[str, bytes], ...] = ()  # path and digest, checked as well
     drafts: bool = True  # whether several tokens a step may be tried
+    projector: str = ""  # its path, checked as well; empty: no images are read
 
     def frame(self) -> bytes:
         return frame(
@@ -66,6 +67,7 @@ class Opening:
             self.gpu_layers,
             self.adapters,
             self.drafts,
+            self.projector,
         )
 
     def read_ready(self, fields: Sequence[Any]) -> EngineInfo:
@@ -73,10 +75,10 @@ class Opening:
 
 
 def read_opening(fields: Sequence[Any]) -> Opening:
-    _, path, digest, slots, context, threads, profile, gpu_layers, adapters, drafts = fields
+    _, path, digest, slots, context, threads, profile, gpu_layers, adapters, *rest = fields
     kept = tuple((name, adapter) for name, adapter in adapters)
     road = unpack(profile)
-    return Opening(path, digest, slots, context, threads, road, gpu_layers, kept, drafts)
+    return Opening(path, digest, slots, context, threads, road, gpu_layers, kept, *rest)
 
 
 def generate_frame(job: int, request: Generate) -> bytes:
@@ -93,6 +95,7 @@ def generate_frame(job: int, request: Generate) -> bytes:
         request.priority,
         request.grammar,
         request.adapter,
+        _pack_images(request.images),
     )
 
 
@@ -108,12 +111,13 @@ def replay_frame(job: int, request: Replay) -> bytes:
         request.normalized,
         request.grammar,
         request.adapter,
+        _pack_images(request.images),
     )
 
 
 def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
     _, job, prompt, start, max_tokens, sampler, seed, *options = fields
-    tenant, shared, priority, grammar, adapter = options
+    tenant, shared, priority, grammar, adapter, images = options
     return job, Generate(
         prompt=unpack_tokens(prompt),
         start=start,
@@ -125,11 +129,12 @@ def read_generate(fields: Sequence[Any]) -> tuple[int, Generate]:
         priority=priority,
         grammar=grammar,
         adapter=adapter,
+        images=_images(images),
     )
 
 
 def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
-    _, job, prompt, output, start, sampler, seed, normalized, grammar, adapter = fields
+    _, job, prompt, output, start, sampler, seed, normalized, grammar, adapter, images = fields
     return job, Replay(
         unpack_tokens(prompt),
         unpack_tokens(output),
@@ -139,6 +144,7 @@ def read_replay(fields: Sequence[Any]) -> tuple[int, Replay]:
         normalized,
         grammar,
         adapter,
+        _images(images),
     )
 
 
@@ -156,11 +162,13 @@ def ready_frame(info: EngineInfo) -> bytes:
         info.grammar,
         info.adapters,
         info.tells_prompts,
+        info.image_tokens,
     )
 
 
 def read_ready(fields: Sequence[Any]) -> EngineInfo:
-    _, model, n_vocab, context, slots, class_id, eog, device, grammar, adapters, tells = fields
+    _, model, n_vocab, context, slots, class_id, eog, device, grammar, adapters, *rest = fields
+    tells, image_tokens = rest
     ends, loaded = frozenset(eog), tuple(adapters)
     return EngineInfo(
         model,
@@ -173,6 +181,7 @@ def read_ready(fields: Sequence[Any]) -> EngineInfo:
         grammar,
         loaded,
         tells_prompts=tells,
+        image_tokens=image_tokens,
     )
 
 
@@ -232,6 +241,14 @@ def _pack_replayed(replayed: Replayed) -> list[object]:
 
 def _floats(packed: bytes) -> tuple[float, ...]:
     return tuple(np.frombuffer(packed, "<f8").tolist())
+
+
+def _pack_images(images: Sequence[Image]) -> list[tuple[int, int, bytes]]:
+    return [(image.width, image.height, image.pixels) for image in images]
+
+
+def _images(packed: Sequence[Any]) -> tuple[Image, ...]:
+    return tuple(Image(width=width, height=height, pixels=data) for width, height, data in packed)
 
 
 def _settings(sampler: SamplerLike) -> list[object]:

@@ -120,6 +120,7 @@ def _open_decoding(fields: list[Any]) -> _Served:
         gpu_layers=opening.gpu_layers,
         adapters=[(Path(path), digest) for path, digest in opening.adapters],
         drafts=opening.drafts,
+        projector=Path(opening.projector) if opening.projector else None,
     )
     asks = {
         "generate": lambda fields: loop.generate(*wire.read_generate(fields)),

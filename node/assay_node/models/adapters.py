@@ -26,12 +26,18 @@ def check_adapter(path: Path, architecture: str) -> None:
         raise AssayError("gguf_invalid", told)
 
 
+def is_base(card: ModelCard, adapted: ModelCard) -> bool:
+    """Whether `adapted` is the model of `card` with an adapter, reading images alike."""
+    alike = (card.digest, card.vision) == (adapted.digest, adapted.vision)
+    return alike and card.adapter is None and adapted.adapter is not None
+
+
 def base_of(adapted: ModelCard, cards: Sequence[ModelCard]) -> ModelCard:
     """The card of the model file alone that `adapted` adds to.
 
     Raises AssayError("config_invalid"): the node serves an adapter beside its model.
     """
     for card in cards:
-        if card.adapter is None and card.digest == adapted.digest:
+        if is_base(card, adapted):
             return card
     raise AssayError("config_invalid", f"{adapted.name}: serve the model it is for, too")

@@ -44,10 +44,14 @@ class ModelStore:
         if named.is_file():
             self._require_card(card, named)
             return named
+        return self.holding(card.digest, card.size_bytes, card.name)
+
+    def holding(self, sha256: bytes, size_bytes: int, what: str) -> Path:
+        """The file of that content in the directory; raises AssayError("model_missing")."""
         for candidate in sorted(self._directory.glob("*.gguf")):
-            if candidate.stat().st_size == card.size_bytes and self._holds(candidate, card.digest):
+            if candidate.stat().st_size == size_bytes and self._holds(candidate, sha256):
                 return candidate
-        raise AssayError("model_missing", f"{card.name} is not in {self._directory}")
+        raise AssayError("model_missing", f"{what} is not in {self._directory}")
 
     def find_or_fetch(self, card: ModelCard, progress: Progress | None = None) -> Path:
         """Like `find`, downloading the file from the card's source when it is missing.

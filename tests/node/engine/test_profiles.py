@@ -56,7 +56,7 @@ def _try(monkeypatch: pytest.MonkeyPatch, results: dict[str, Trial]) -> list[str
     """Let trials find `results`, by road; the roads tried, less those of the portable library."""
     tried: list[str] = []
 
-    def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
+    def run(_path: Path, profile: Profile, _threads: int, *_beside: object) -> Trial:
         if profile.library != PORTABLE:
             tried.append(profile.road)
         return results[profile.road]
@@ -97,7 +97,7 @@ def test_the_first_road_that_proves_exact_is_taken(
 def test_the_quicker_kernels_are_taken_if_they_prove_exact(
     engines: Path, monkeypatch: pytest.MonkeyPatch, quick: Trial
 ) -> None:
-    def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
+    def run(_path: Path, profile: Profile, _threads: int, *_beside: object) -> Trial:
         if (profile.library, profile.variant) == (PORTABLE, "icelake"):
             return replace(quick, decode_tps=2 * quick.decode_tps)
         return FAILED if profile.library == PORTABLE else GOOD
@@ -143,7 +143,7 @@ def test_a_fast_profile_whose_trial_dies_is_not_taken(
 def test_where_the_variant_chosen_dies_another_serves(
     engines: Path, monkeypatch: pytest.MonkeyPatch, works: str | None
 ) -> None:
-    def run(_path: Path, profile: Profile, _threads: int, _adapters: list[Path]) -> Trial:
+    def run(_path: Path, profile: Profile, _threads: int, *_beside: object) -> Trial:
         return GOOD if profile.variant == works or not profile.library else FAILED
 
     monkeypatch.setattr(trials, "run_trial", run)
@@ -163,6 +163,10 @@ def test_a_trial_is_remembered_until_model_library_or_threads_change(
     (engines / "wheel" / "libllama.so").write_bytes(b"another build")
     _choose(engines, "exact")
     assert len(tried) == 4
+    for eyes in (b"e" * 32, b"e" * 32, b"f" * 32):
+        named = (Path("eyes"), eyes)
+        choose(MODEL, bytes(32), "exact", threads=1, directory=engines, projector=named)
+    assert len(tried) == 6, "one for each projector"
 
 
 @pytest.mark.parametrize(("kind", "road"), [(Kind.Q8_0, FLASH), (Kind.F16, PLAIN)])
