@@ -15,21 +15,26 @@ from assay_node.config import Settings
 from assay_node.engine.profiles import CANDIDATES, Profile
 from assay_node.engine.trials import FAILED, Trial, first_alive, run_trial
 from assay_node.models.gguf import read_header
+from assay_node.models.projectors import check_projector
 from assay_protocol.errors import AssayError
 
 
 def selfcheck_command(settings: Settings, claim: str, *, as_json: bool) -> bool:
     """Try every road of `claim` with the settings' model and print it; whether one is exact.
 
-    Raises AssayError: "model_missing" without a model file, "engine_missing" without the bindings.
+    With `projector` answers about images are tried, too. Raises AssayError: "model_missing" without
+    a model file, "gguf_invalid", "engine_missing" without the bindings.
     """
     if not settings.model:
         raise AssayError("model_missing", "name a GGUF file: --model FILE")
     path = Path(settings.model)
     if not path.is_file():
         raise AssayError("model_missing", str(path))
-    read_header(path)  # a broken file is told as such, not as a road that failed
-    tried = _try_all(path, claim, settings.engine_threads)
+    header = read_header(path)  # a broken file is told as such, not as a road that failed
+    projector = Path(settings.projector) if settings.projector else None
+    if projector is not None:
+        check_projector(projector, header)
+    tried = _try_all(path, projector, claim, settings.engine_threads)
     best = _best(tried)
     if as_json:
         print(json.dumps({"claim": claim, "roads": [_plain(*one) for one in tried], **_told(best)}))
@@ -38,11 +43,13 @@ def selfcheck_command(settings: Settings, claim: str, *, as_json: bool) -> bool:
     return best is not None
 
 
-def _try_all(path: Path, claim: str, threads: int) -> list[tuple[Profile, Trial | None]]:
+def _try_all(
+    path: Path, projector: Path | None, claim: str, threads: int
+) -> list[tuple[Profile, Trial | None]]:
     """Each road; None: its library is not on this machine."""
 
     def tried(profile: Profile) -> Trial:
-        return run_trial(path, profile, threads)
+        return run_trial(path, profile, threads, projector=projector)
 
     roads = (one for group in CANDIDATES[claim] for one in group)
     return [first_alive(one, tried) if one.available else (one, None) for one in roads]

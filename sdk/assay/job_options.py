@@ -21,7 +21,7 @@ from assay_protocol.samplers import ends
 
 if TYPE_CHECKING:
     from assay.catalogue import Model
-    from assay_protocol.messages import Image
+    from assay_protocol.messages import Image, Sampler
 
 MAX_TOKENS: Final = 512  # of an answer, unless the caller says otherwise
 
@@ -73,9 +73,7 @@ def make_job(
     sampler = make_sampler(model.card.n_vocab, **sampling)
     check_asked(sampler, len(prompt))
     check_prompt(prompt, images, n_vocab=model.card.n_vocab, count=model.image_tokens)
-    check_frame(len(prompt) + wanted, images)  # whoever goes on has the answer so far to send, too
-    if images and sampler.prompt_logprobs is not None:
-        raise AssayError("sampler_refused", "an image's places have no logprobs")
+    _check_images(images, len(prompt) + wanted, sampler)
     nonce = secrets.token_bytes(32)
     packed = answer_grammar(response_format, grammar)
     if packed is not None:
@@ -97,6 +95,13 @@ def make_job(
         verify=verify,
         images=images,
     )
+
+
+def _check_images(images: tuple[Image, ...], tokens: int, sampler: Sampler) -> None:
+    """`tokens` are the prompt's and the answer's: whoever goes on sends both."""
+    check_frame(tokens, images)
+    if images and sampler.prompt_logprobs is not None:
+        raise AssayError("sampler_refused", "an image's places have no logprobs")
 
 
 def check_regions(regions: Sequence[str]) -> None:

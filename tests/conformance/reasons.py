@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-NO_EYES: Final = "the model reads text only, and the gateway says so: 400 `unsupported_parameter`"
+NO_EYES: Final = (
+    "the model reads text only, and the gateway says so: 400 `image_refused`; the simulated model "
+    "reads pictures, and the test passes"
+)
 NO_KEYS: Final = (
     "`json_object` promises JSON, not which keys it has: so small a model leaves one out "
     "(with `json_schema` it cannot); the simulated model does not"

@@ -87,11 +87,12 @@ def _run(suite: Suite, subject: Subject, folder: Path, args: argparse.Namespace)
 
 def _merge(file: Path, subject: Subject, suite: Suite, found: dict[str, Any]) -> None:
     known = json.loads(file.read_text()) if file.is_file() else {"subjects": {}}
-    known["measured"] = {
+    known["measured"] = known.get("measured", {}) | {
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {_processors()}",
-        "model": subject.model,
     }
+    if subject.weights is not None:  # not of a simulated one
+        known["measured"]["model"] = subject.model
     place = known["subjects"].setdefault(subject.name, {"suites": {}})
     place["version"] = subject.version
     place["suites"][suite.name] = found

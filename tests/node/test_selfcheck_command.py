@@ -27,7 +27,8 @@ def model(tmp_path: Path) -> Path:
 
 
 def _find(monkeypatch: pytest.MonkeyPatch, flash: Trial, plain: Trial | None) -> None:
-    def run(_path: Path, profile: Profile, _threads: int) -> Trial:
+    def run(_path: Path, profile: Profile, _threads: int, *, projector: Path | None) -> Trial:
+        assert projector is None
         found = flash if profile.road == FLASH.road else plain
         assert found is not None, "a road whose library is missing is not tried"
         return found

@@ -17,9 +17,11 @@ from assay_node.doctor import examine
 from assay_node.engine.gallery import KEPT_BYTES_MAX
 from assay_node.engine.interface import Generate
 from assay_node.engine.profiles import FLASH
+from assay_node.engine.trials import Trial
 from assay_node.loading import Prepared, fitted_settings, images_bytes, open_engine, prepare_model
 from assay_node.models.adapters import base_of
 from assay_node.models.card import file_sha256
+from assay_node.models.fit import larger_decodes
 from assay_node.models.gguf import read_header
 from assay_node.models.projectors import check_projector, read_projector
 from assay_node.serving import need_bytes
@@ -172,10 +174,13 @@ def test_memory_for_images_is_set_aside(folder: Path) -> None:
         Prepared(_card(folder), folder / "seer.gguf"),
         prepare_model(settings, _card(folder)),
     )
-    more = images_bytes(sees.projector)
+    more = images_bytes(folder / "seer.gguf", sees.projector)
     assert more > KEPT_BYTES_MAX + (folder / "mlp.gguf").stat().st_size // 2
     assert need_bytes(settings, sees) == need_bytes(settings, blind) + more
     assert fitted_settings(settings, folder / "seer.gguf", sees.projector).slots == settings.slots
+    assert larger_decodes(read_header(folder / "seer.gguf"), FLASH.replay_chunk) == 0
+    vocabulary_bytes = 4 * len(WORDS)
+    assert larger_decodes(read_header(folder / "seer.gguf"), 256) > 300 * vocabulary_bytes
 
 
 def test_an_adapter_s_model_is_the_one_that_reads_images_alike() -> None:
@@ -224,6 +229,22 @@ def test_the_doctor_names_a_projector_that_is_missing_or_another(
     settings = _settings(folder, card=str(gone), data_dir=str(tmp_path))
     found = [one for one in examine(settings, load_engine=False) if one.check == "model"]
     assert [one.code for one in found] == ["model_corrupt"]
+
+
+def test_a_selfcheck_tries_images_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path | None] = []
+
+    def run(*_: object, projector: Path | None) -> Trial:
+        tried.append(projector)
+        return Trial(True, 9, 0, 1.0, 1.0, "class/E")
+
+    monkeypatch.setattr("assay_node.selfcheck_command.run_trial", run)
+    argv = ["selfcheck", "--model", str(folder / "seer.gguf"), "--data-dir", str(tmp_path)]
+    assert cli.main([*argv, "--projector", str(folder / "mlp.gguf")]) == 0
+    assert set(tried) == {folder / "mlp.gguf"}
+    assert cli.main([*argv, "--projector", str(folder / "seer.gguf")]) == 1
 
 
 def test_settings_name_it_for_the_first_model_alone(tmp_path: Path) -> None:
