@@ -24,7 +24,8 @@ from assay_protocol.links import JOB
 from assay_protocol.signing import Identity, peek, seal
 from assay_protocol.streams import ClientStream
 from assay_simnet.drivers.real import RealNetwork, real_network
-from end_to_end.places import free_port, scripted_card, write_card
+from end_to_end.places import scripted_card, write_card
+from free_ports import free_port
 
 CLIENT = Identity(b"\x2c" * 32)
 PROMPT = (5, 6, 7, 8)
@@ -109,7 +110,7 @@ class RawJob:
                 self.route.node,
                 JOB,
                 self.first if first is None else first,
-                5.0,
+                PATIENT,
                 addresses=self.route.addresses,
             ) as frames,
         ):
@@ -117,7 +118,7 @@ class RawJob:
 
     async def read(self, frames: Frames, tokens: int | None = None) -> None:
         """Read and acknowledge until `tokens` have come, or the receipt."""
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while self.stream.receipt_blob is None and (
                 tokens is None or len(self.stream.tokens) < tokens
             ):
@@ -136,7 +137,7 @@ class RawJob:
 
 async def wait_booked(network: RealNetwork, jobs: int) -> None:
     """Until the coordinator has booked so many receipts."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while (await network.status()).jobs < jobs:
             await trio.sleep(0.1)
 

@@ -87,7 +87,7 @@ def states(network: RealNetwork) -> dict[str, str]:
 
 
 async def wait_states(network: RealNetwork, wanted: dict[str, str]) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while states(network) != wanted:
             await trio.sleep(0.2)
 

@@ -55,5 +55,5 @@ async def test_a_quorum_is_refused_where_there_is_one_operator(tmp_path: Path) -
     async with scripted_network(tmp_path) as network:
         await start_paced(network, NODES[0], 0.0)
         async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
-            with trio.fail_after(30), pytest.raises(AssayError, match="verify_refused"):
+            with trio.fail_after(60), pytest.raises(AssayError, match="verify_refused"):
                 await client.complete(PROMPT, max_tokens=TOKENS, verify="quorum")
