@@ -11,7 +11,7 @@ test:  ## every test; the longest files first. A third worker, as tests of netwo
 	$(BIN)/pytest tests -n 3 --dist loadfile --no-loadscope-reorder -p no:randomly -rs --durations=20
 
 coverage:  ## which lines the tests run, of all but the simulator; they take a third longer
-	$(BIN)/pytest tests --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs --cov --cov-report=term
+	$(BIN)/pytest tests --ignore=tests/simnet -n 2 --dist loadfile --no-loadscope-reorder -p no:randomly -rs --cov --cov-report=term
 
 check:  ## format, lint, types, tidy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy $(SOURCES) bench && $(BIN)/pytest tests/test_tidy.py

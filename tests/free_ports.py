@@ -14,19 +14,21 @@ from typing import Final
 LOWEST: Final = 20_000
 PORTS: Final = 12_000
 WORKERS_MAX: Final = 16
+EACH: Final = PORTS // WORKERS_MAX
 
 
-def _own() -> Iterator[int]:
-    """This worker's ports in turn, none twice in a while; begun anywhere, as another run may be on
-    the same machine. Whoever seeds `random` for all workers alike does not choose for them."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS_MAX
-    each = PORTS // WORKERS_MAX
-    begin = random.SystemRandom().randrange(each)
+def ports_of(worker: int, begin: int) -> Iterator[int]:
+    """A worker's ports in turn, from its `begin`-th on; each comes again only after all others."""
     for number in count(begin):
-        yield LOWEST + (number % each) * WORKERS_MAX + worker
+        yield LOWEST + number % EACH * WORKERS_MAX + worker % WORKERS_MAX
 
 
-_ports: Final = _own()
+# Begun anywhere, as another run may be on this machine; whoever seeds `random` for all workers
+# alike does not choose for them.
+_ports: Final = ports_of(
+    int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    random.SystemRandom().randrange(EACH),
+)
 
 
 def free_port() -> int:
