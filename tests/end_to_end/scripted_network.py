@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from assay.events import JobLimits
 from assay_coordinator.operator import ask
 from assay_network.frames import Frames
 from assay_network.host import open_host
@@ -39,6 +40,8 @@ POLICY = (
     "heartbeat_us = 500000\nround_us = 200000\n"
 )
 PATIENT = 30.0  # seconds, as in production
+# Of a client on a machine with other work: what a node cannot do at once it is asked for again.
+UNHURRIED = JobLimits(attempts_max=64, first_token_us=180_000_000, stall_us=60_000_000)
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ from free_ports import free_port
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 MODEL = scripted_card().digest
-VOTE_SECONDS = 25  # a command may take its time on a busy machine
+VOTE_SECONDS = 60  # for two commands, each of which starts a program, on a busy machine
 CONTRACTS = {
     "window": 1,
     "demand_seconds": 1,

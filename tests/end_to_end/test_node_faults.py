@@ -26,6 +26,7 @@ from assay_simnet.drivers.real import RealNetwork
 from end_to_end.scripted_network import (
     CLIENT,
     PROMPT,
+    UNHURRIED,
     RawJob,
     granted,
     scripted_network,
@@ -49,7 +50,7 @@ async def test_a_killed_nodes_answer_goes_on_elsewhere_with_the_same_tokens(tmp_
         names = {network.key_of(name): name for name in ("node-a", "node-b")}
         resumed, count, killed = [], 0, ""
         async with (
-            AsyncClient.connect(network.address, seed=CLIENT.seed) as client,
+            AsyncClient.connect(network.address, seed=CLIENT.seed, limits=UNHURRIED) as client,
             client.stream_complete(PROMPT, max_tokens=300, temperature=0.8) as stream,
         ):
             async for event in stream:
