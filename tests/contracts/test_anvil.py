@@ -82,7 +82,7 @@ async def running(program: str, port: int, state: Path | None = None) -> AsyncIt
     async with trio.open_nursery() as nursery:
         process = await nursery.start(trio.run_process, command)
         chain = RpcChain(f"http://127.0.0.1:{port}/")
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while True:
                 try:
                     await chain.head()

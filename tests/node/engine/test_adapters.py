@@ -80,14 +80,24 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             yield opened
 
 
-async def _write(engine: Engine, requests: Sequence[Generate], out: dict[Generate, Answer]) -> None:
-    """All at once."""
+async def _write(
+    engine: Engine,
+    requests: Sequence[Generate],
+    out: dict[Generate, Answer],
+    begun: trio.Event | None = None,
+) -> None:
+    """All at once; `begun` is set when each has its first tokens."""
+    waiting = len(requests)
 
     async def write(request: Generate) -> None:
+        nonlocal waiting
         tokens: tuple[int, ...] = ()
         logits = b""
         async with engine.generate(request) as chunks:
             async for chunk in chunks:
+                waiting -= not tokens and len(chunk.tokens) > 0
+                if begun is not None and not waiting:
+                    begun.set()
                 tokens, logits = tokens + chunk.tokens, logits + chunk.logits
         out[request] = tokens, logits
 
@@ -132,10 +142,11 @@ async def test_a_preempted_answer_goes_on_with_its_adapter(engine: LlamaEngine) 
     again: dict[Generate, Answer] = {}
     for request in low:
         await _write(engine, [request], alone)
+    begun = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_write, engine, low, again)
-        await trio.sleep(0.2)
-        assert len(again) < len(low)
+        nursery.start_soon(_write, engine, low, again, begun)
+        await begun.wait()
+        assert not again
         await _write(engine, high, {})
         assert len(again) < len(low), "they were to be preempted"
     assert again == alone
