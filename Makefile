@@ -7,13 +7,11 @@ SOURCES := protocol/assay_protocol network/assay_network node/assay_node coordin
 setup:  ## the environment, system packages, llama.cpp, the test models
 	VENV="$(VENV)" scripts/setup.sh
 
-test:  ## every test; those of whole networks last
-	$(BIN)/pytest tests/simnet -n 2 --dist loadfile -p no:randomly -rs
-	$(BIN)/pytest tests --ignore=tests/end_to_end --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs
-	$(BIN)/pytest tests/end_to_end -n 2 --dist loadfile -p no:randomly -rs --durations=12
+test:  ## every test; the longest files first. A third worker, as tests of networks wait half of their time
+	$(BIN)/pytest tests -n 3 --dist loadfile --no-loadscope-reorder -p no:randomly -rs --durations=20
 
 coverage:  ## which lines the tests run, of all but the simulator; they take a third longer
-	$(BIN)/pytest tests --ignore=tests/simnet -n 2 --dist loadfile -p no:randomly -rs --cov --cov-report=term
+	$(BIN)/pytest tests --ignore=tests/simnet -n 2 --dist loadfile --no-loadscope-reorder -p no:randomly -rs --cov --cov-report=term
 
 check:  ## format, lint, types, tidy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy $(SOURCES) bench && $(BIN)/pytest tests/test_tidy.py

@@ -20,7 +20,8 @@ def some_vectors(count: int, seed: int = 0, dims: int = DIMS) -> bytes:
     numbers, rows = Random(seed), b""
     for _ in range(count):
         row = [numbers.gauss(0, 1) for _ in range(dims)]
-        rows += pack(f"<{dims}f", *(number / hypot(*row) for number in row))
+        length = hypot(*row)
+        rows += pack(f"<{dims}f", *(number / length for number in row))
     return rows
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -33,6 +32,7 @@ from assay_contracts.credit import ledger_abi
 from assay_contracts.deploy.plan import Plan
 from assay_protocol.errors import AssayError
 from contracts.test_outbox import WALLET, header, note, opened, post
+from free_ports import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
@@ -82,7 +82,7 @@ async def running(program: str, port: int, state: Path | None = None) -> AsyncIt
     async with trio.open_nursery() as nursery:
         process = await nursery.start(trio.run_process, command)
         chain = RpcChain(f"http://127.0.0.1:{port}/")
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while True:
                 try:
                     await chain.head()
@@ -97,12 +97,6 @@ async def running(program: str, port: int, state: Path | None = None) -> AsyncIt
                 process.terminate()
                 await process.wait()
                 nursery.cancel_scope.cancel()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 async def deployed(chain: RpcChain, outbox: Outbox) -> bytes:

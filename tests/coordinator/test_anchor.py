@@ -114,7 +114,7 @@ async def test_what_is_submitted_while_the_chain_is_down_is_durable(
     import httpx
 
     node.fault = lambda asked: httpx.Response(503)
-    with trio.fail_after(2):
+    with trio.fail_after(20):
         await anchor.submit(epoch(1))
         await anchor.submit(ROUND)
     node.fault = lambda asked: None

@@ -20,7 +20,7 @@ from prometheus_text import samples
 
 
 async def until(holds: Callable[[], object]) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while not holds():
             await trio.sleep(0.002)
 

@@ -1,9 +1,7 @@
-"""What the end-to-end tests share: the scripted model's card, a port, a network's first start."""
+"""What the end-to-end tests share: the scripted model's card."""
 
 from __future__ import annotations
 
-import random
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +34,3 @@ def write_card(folder: Path) -> Path:
     path = folder / "scripted.card"
     path.write_bytes(encode_card(scripted_card()))
     return path
-
-
-def free_port() -> int:
-    """A free port below those the system gives to outgoing connections, so that nobody takes it
-    while its owner is dead."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port

@@ -12,7 +12,7 @@ from assay.direct import coordinator_key_of
 from assay_protocol.codec import encode
 from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
-from end_to_end.scripted_network import CLIENT, PROMPT, scripted_network, start_paced
+from end_to_end.scripted_network import CLIENT, PROMPT, UNHURRIED, scripted_network, start_paced
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 NODES = ("node-a", "node-b", "node-c")
@@ -25,8 +25,10 @@ async def test_the_record_of_an_audit_holds_and_names_who_signed(
     async with scripted_network(tmp_path) as network:
         for name in NODES:
             await start_paced(network, name, 0.002)
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
-            with trio.fail_after(60):
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
+            with trio.fail_after(180):
                 result = await client.complete(PROMPT, max_tokens=TOKENS, verify="now")
                 ticket = peek(Ticket, result.receipts[0].ticket)
                 record = await client.verdict_record(ticket.ticket)

@@ -104,8 +104,7 @@ def test_a_browser_that_knows_the_password_sees_all_of_it(
         context = browser.new_context(http_credentials=known)
         page = context.new_page()
         assert page.goto(url).status == 200
-        page.wait_for_selector(LOADED)
-        assert "Healthy." in page.inner_text("main")
+        page.wait_for_selector(f"{LOADED} >> text=Healthy.")
         context.close()
 
 
@@ -130,10 +129,9 @@ def test_credit_is_checked_in_the_browser(world: LivedIn, browser: Any) -> None:
         with visit(browser, f"{url}/#/credit/{account}") as seen:
             page = seen.page
             page.click("text=Check it here")
-            page.wait_for_selector(".steps")
+            seen.says("One thing is open")
             assert page.locator(".steps .badge.bad").count() == 0
             assert page.locator(".steps .badge.good").count() > 8
-            seen.says("One thing is open")
             page.fill("#root", f"0x{root.root.hex()}")
             page.press("#root", "Enter")
             page.wait_for_selector("text=leads to the root you gave")
@@ -274,7 +272,9 @@ def test_a_page_whose_coordinator_is_gone_says_so_and_keeps_what_it_had(
         assert "What is shown is what it said before" in notice.text_content()
         assert world.honest[0].key.hex()[:8] in seen.page.text_content("tbody")
         seen.page.wait_for_selector("#state:has-text('no answer')")
-        assert all("ERR_CONNECTION_REFUSED" in fault for fault in seen.faults), seen.faults
+        # What it was asking when the door closed is cut off; what it asks later finds no door.
+        gone = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+        assert all(any(name in fault for name in gone) for fault in seen.faults), seen.faults
         seen.faults.clear()
 
 

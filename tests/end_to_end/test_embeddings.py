@@ -32,7 +32,7 @@ from assay_protocol.signing import peek
 from assay_simnet.drivers.real import RealNetwork, real_network
 from bert_cases import WIDTH, bert_tensors, forward, write_bert
 from end_to_end.gateway_process import start_gateway
-from end_to_end.scripted_network import CLIENT, FAUCET
+from end_to_end.scripted_network import CLIENT, FAUCET, UNHURRIED
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 POLICY = "heartbeat_us = 500000\nround_us = 200000\n"  # every job of a new node is audited
@@ -66,8 +66,10 @@ async def test_an_openai_client_embeds_and_its_receipts_are_replayed(tmp_path: P
         world = await start(network, tmp_path, ["one", "two"])
         url = await start_gateway(network)
         await trio.to_thread.run_sync(use, url, world)
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
-            with trio.fail_after(60):
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
+            with trio.fail_after(180):
                 found = await client.embed(TEXTS, model="small-bert", verify="now")
         assert [one.outcome for one in found.verdicts] == ["passed"]
         (record,) = found.receipts
@@ -86,7 +88,7 @@ async def embed_by_command(
     async def run(*given: str, stdin: bytes = b"") -> bytes:
         program = str(Path(sys.executable).with_name("assay"))
         flags = ["--coordinator", coordinator, "--model", "small-bert"]
-        with trio.fail_after(60):
+        with trio.fail_after(180):
             done = await trio.run_process(
                 [program, "embed", *flags, *given],
                 stdin=stdin,
@@ -177,8 +179,10 @@ async def test_who_serves_another_model_is_convicted(tmp_path: Path) -> None:
             except EmbeddingsFailed as failure:
                 outcomes.append(failure.code)
 
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
-            with trio.fail_after(120):
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
+            with trio.fail_after(240):
                 async with trio.open_nursery() as asking:  # one job alone only suspends
                     for _ in range(JOBS):
                         asking.start_soon(ask)

@@ -60,7 +60,7 @@ async def test_a_node_follows_its_coordinators_chain_and_its_follower_ends_with_
                 await trio.sleep(0.2)
         [follower] = _children(network.processes["node-a"].pid)
         await network.kill_and_reap("node-a")
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while follower.is_running() and follower.status() != psutil.STATUS_ZOMBIE:
                 await trio.sleep(0.1)
 

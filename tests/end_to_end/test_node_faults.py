@@ -26,6 +26,7 @@ from assay_simnet.drivers.real import RealNetwork
 from end_to_end.scripted_network import (
     CLIENT,
     PROMPT,
+    UNHURRIED,
     RawJob,
     granted,
     scripted_network,
@@ -49,7 +50,7 @@ async def test_a_killed_nodes_answer_goes_on_elsewhere_with_the_same_tokens(tmp_
         names = {network.key_of(name): name for name in ("node-a", "node-b")}
         resumed, count, killed = [], 0, ""
         async with (
-            AsyncClient.connect(network.address, seed=CLIENT.seed) as client,
+            AsyncClient.connect(network.address, seed=CLIENT.seed, limits=UNHURRIED) as client,
             client.stream_complete(PROMPT, max_tokens=300, temperature=0.8) as stream,
         ):
             async for event in stream:
@@ -83,14 +84,14 @@ async def test_a_client_that_stops_reading_is_let_go_and_its_slot_is_free(tmp_pa
         await wait_booked(network, 1)
         assert (await RawJob(await granted(network, 10)).whole()).n_out == 10
         await wait_booked(network, 2)  # the client has its receipt before the coordinator has
-        with trio.fail_after(20):  # its next heartbeat says so
+        with trio.fail_after(60):  # its next heartbeat says so
             while (node := await network.node("node-a")) is None or node.running:
                 await trio.sleep(0.1)
 
 
 async def _silent_until_receipt(job: RawJob, frames: Frames) -> None:
     """Take what comes, sign for nothing."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while job.stream.receipt_blob is None:
             job.stream.receive(await frames.receive())
 
@@ -108,7 +109,7 @@ async def test_sigterm_lets_the_answer_finish_delivers_its_receipt_and_exits_0(
             await job.read(frames)
             await frames.finish()
         assert len(job.stream.tokens) == 150
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert await process.wait() == 0
         assert (await network.status()).jobs == 1, "the receipt was delivered before it left"
 
@@ -123,7 +124,7 @@ async def test_a_second_signal_ends_a_draining_node_with_130(tmp_path: Path) -> 
             process.send_signal(signal.SIGINT)
             await _logged(network, "node-a", "draining")
             process.send_signal(signal.SIGINT)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 assert await process.wait() == 130
 
 
@@ -161,13 +162,13 @@ async def test_a_full_disk_stops_jobs_and_loses_no_receipt(tmp_path: Path) -> No
         pid = network.processes["node-a"].pid
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
         assert (await RawJob(await granted(network, 6)).whole()).n_out == 6
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while (code := await _refusal(RawJob(await granted(network, 7)))) is None:
                 await trio.sleep(0.1)
         assert code in ("disk_full", "storage_failed")
         resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_LIMIT)
         await wait_booked(network, 2)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while await _refusal(RawJob(await granted(network, 8))) is not None:
                 await trio.sleep(0.1)
         await network.stop()
@@ -216,7 +217,7 @@ async def test_bad_tickets_and_frames_are_refused_by_name_and_the_node_goes_on(
 async def _first(job: RawJob, first: bytes) -> str | None:
     """What the node answers to this first frame."""
     async with job.open(first) as frames:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             answer = decode(await frames.receive())
     return answer.code if isinstance(answer, m.Error) else None
 
@@ -225,7 +226,7 @@ async def _oversized(job: RawJob) -> None:
     """A frame announced too long cuts the stream."""
     async with job.open() as frames:
         await frames._stream.write(b"\x7f\xff\xff\xff")
-        with pytest.raises(AssayError), trio.fail_after(10):
+        with pytest.raises(AssayError), trio.fail_after(60):
             while True:
                 await frames.receive()
 
@@ -235,7 +236,7 @@ async def _out_of_turn(job: RawJob) -> None:
     async with job.open() as frames:
         await frames.send(job.first)
         codes = []
-        with trio.fail_after(10), pytest.raises(AssayError):
+        with trio.fail_after(60), pytest.raises(AssayError):
             while True:
                 answer = decode(await frames.receive())
                 codes += [answer.code] if isinstance(answer, m.Error) else []
@@ -244,7 +245,7 @@ async def _out_of_turn(job: RawJob) -> None:
 
 async def _logged(network: RealNetwork, name: str, event: str) -> None:
     """Wait for an event in a process's log."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while f'"event": "{event}"' not in (network.folder / f"{name}.log").read_text():
             await trio.sleep(0.05)
 
@@ -279,7 +280,7 @@ async def test_garbage_in_a_session_is_refused_and_the_coordinator_goes_on(tmp_p
             told = {body: decode(await session.request(body, 10)) for body in bodies}
             codes = {b: a.code for b, a in told.items() if isinstance(a, m.Error)}
             assert codes == bodies
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 await session._frames._stream.write(b"\x7f\xff\xff\xff")
                 await session.closed.wait()
         assert (await RawJob(await granted(network, 20)).whole()).n_out == 20

@@ -20,7 +20,8 @@ from assay_coordinator.adapters.check import check_books
 from assay_protocol.signing import Identity
 from assay_simnet.drivers.real import real_network
 from end_to_end.load_driver import POLICY, Link, Load
-from end_to_end.places import free_port, scripted_card, write_card
+from end_to_end.places import scripted_card, write_card
+from free_ports import free_port
 
 KILLS = 3
 FAUCET = 1 << 40

@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from end_to_end.places import free_port
+from free_ports import free_port
 from tidy_rules import PACKAGES, ROOT
 
 README_PORT = "127.0.0.1:8000"

@@ -30,7 +30,7 @@ from assay_protocol.hashing import job_seed
 from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
 from assay_simnet.drivers.real import RealNetwork, real_network
-from end_to_end.scripted_network import CLIENT, FAUCET, POLICY, wait_booked
+from end_to_end.scripted_network import CLIENT, FAUCET, POLICY, UNHURRIED, wait_booked
 from lora_cases import write_adapter
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.model, pytest.mark.slow]
@@ -87,7 +87,7 @@ def states(network: RealNetwork) -> dict[str, str]:
 
 
 async def wait_states(network: RealNetwork, wanted: dict[str, str]) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while states(network) != wanted:
             await trio.sleep(0.2)
 
@@ -128,7 +128,9 @@ async def test_two_models_take_turns_in_memory_for_one(tmp_path: Path) -> None:
         assert {model.hex() for model in node.models} == set(keys)
         await wait_states(network, dict(zip(keys, ("resident", "absent"), strict=True)))
         answers: list[tuple[Offered, Completion]] = []
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
             for model in (small, large, small):
                 answer = await client.complete(PROMPT, model=model.card.name, max_tokens=24)
                 answers.append((model, answer))
@@ -156,7 +158,9 @@ async def test_a_model_and_the_same_with_an_adapter_are_two_models_of_one_engine
     async with network_of(tmp_path, plain, served, nodes=nodes, policy=AUDITED) as network:
         for node in (await network.status()).nodes:
             assert set(node.models) == {plain.card.model, styled.card.model}
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
             options = {"max_tokens": 24, "temperature": 0.0}
             first = await client.complete(PROMPT, model=plain.card.name, **options)
             other = await client.complete(PROMPT, model="style", **options)
@@ -176,7 +180,7 @@ async def test_a_model_and_the_same_with_an_adapter_are_two_models_of_one_engine
 async def wait_audited(network: RealNetwork, jobs: int) -> None:
     """Until so many answers were replayed by the node that had not given them, and found right."""
     passed = 0
-    with trio.fail_after(120):
+    with trio.fail_after(240):
         while passed < jobs:
             await trio.sleep(0.5)
             nodes = (await network.status()).nodes

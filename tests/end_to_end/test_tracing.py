@@ -11,8 +11,9 @@ import trio
 from assay_protocol.traces import PARENTS
 from assay_simnet.drivers.real import real_network
 from end_to_end.gateway_process import start_gateway
-from end_to_end.places import free_port, write_card
+from end_to_end.places import write_card
 from end_to_end.scripted_network import FAUCET, POLICY, start_paced
+from free_ports import free_port
 from otlp_receiver import Got, Receiver, otlp_receiver
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -40,7 +41,7 @@ async def test_one_job_is_one_trace(tmp_path: Path) -> None:
             url = await start_gateway(network, "--otlp", receiver.url)
             async with httpx.AsyncClient(base_url=url, timeout=60) as http:
                 tickets = [await ask(http) for _ in range(2)]
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while len(receiver.spans) < 2 * len(SERVICES):
                     await trio.sleep(0.2)
     assert set(receiver.paths) == {"/v1/traces"}

@@ -12,7 +12,7 @@ from assay.standing import standing_of
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Ticket
 from assay_protocol.signing import peek
-from end_to_end.scripted_network import CLIENT, PROMPT, scripted_network, start_paced
+from end_to_end.scripted_network import CLIENT, PROMPT, UNHURRIED, scripted_network, start_paced
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 NODES = ("node-a", "node-b", "node-c")
@@ -23,8 +23,10 @@ async def test_now_waits_for_an_audit_and_quorum_for_a_second_node(tmp_path: Pat
     async with scripted_network(tmp_path) as network:
         for name in NODES:
             await start_paced(network, name, 0.002)
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
-            with trio.fail_after(60):
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
+            with trio.fail_after(180):
                 await _now(client)
                 await _quorum(client)
 
@@ -54,6 +56,8 @@ async def _quorum(client: AsyncClient) -> None:
 async def test_a_quorum_is_refused_where_there_is_one_operator(tmp_path: Path) -> None:
     async with scripted_network(tmp_path) as network:
         await start_paced(network, NODES[0], 0.0)
-        async with AsyncClient.connect(network.address, seed=CLIENT.seed) as client:
-            with trio.fail_after(30), pytest.raises(AssayError, match="verify_refused"):
+        async with AsyncClient.connect(
+            network.address, seed=CLIENT.seed, limits=UNHURRIED
+        ) as client:
+            with trio.fail_after(180), pytest.raises(AssayError, match="verify_refused"):
                 await client.complete(PROMPT, max_tokens=TOKENS, verify="quorum")

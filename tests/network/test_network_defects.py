@@ -101,9 +101,10 @@ async def test_1_a_public_key_alone_is_no_identity() -> None:
 
     async def spoof(address: Multiaddr, peer: Any, connections: Callable[[], list[Any]]) -> None:
         async with attacker(upgrader=plaintext()) as swarm:
-            with contextlib.suppress(Exception), trio.move_on_after(5):
+            with contextlib.suppress(Exception), trio.move_on_after(20):
                 await swarm.dial_addr(address, peer)
-                await trio.sleep(0.1)
+                while not connections():  # the other end is a moment behind
+                    await trio.sleep(0.01)
             accepted.extend(str(c.muxed_conn.peer_id) for c in connections())
 
     async with stock_host() as stock:
@@ -235,7 +236,7 @@ async def test_5_streams_nobody_closed_are_refused_not_hung() -> None:
             for _ in range(STREAMS_PER_PEER_MAX):
                 await stack.enter_async_context(client.open(host.public_key, "/echo", b"x"))
             with pytest.raises(PeerGone):
-                with trio.fail_after(2):
+                with trio.fail_after(20):
                     await client.call(host.public_key, "/echo", b"y")
         assert await client.call(host.public_key, "/echo", b"y", 5.0) == b"y"
 

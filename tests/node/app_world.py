@@ -94,7 +94,7 @@ class FakeCoordinator:
 
     async def hear(self, kind: type, count: int = 1) -> Any:
         """The newest message of a kind, once `count` have come."""
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while len(found := [m for m in self.heard if isinstance(m, kind)]) < count:
                 await self.stirred.wait()
         return found[-1]
@@ -148,7 +148,7 @@ class World:
         task.register = await self.coordinator.hear(Register, registered + 1)
         yield task
         task.stop.set()
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await task.ended.wait()
 
     def ticket(self, register: Register, number: int, **changes: Any) -> Ticket:

@@ -26,6 +26,7 @@ from assay_protocol.cards import encode_card
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Heartbeat, Register
 from card_cases import small_card
+from free_ports import free_port
 from node.app_world import COORDINATOR, FakeCoordinator
 from node.test_app_store import saved
 
@@ -103,10 +104,7 @@ def test_the_benchmark_prints_rates(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_doctor_names_each_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    where = f"{COORDINATOR.public_key.hex()}@/ip4/127.0.0.1/tcp/{port}"
+    where = f"{COORDINATOR.public_key.hex()}@/ip4/127.0.0.1/tcp/{free_port()}"
     argv = ["doctor", "--data-dir", str(tmp_path), "--listen", "/ip4/127.0.0.1/tcp/0"]
     assert main([*argv, "--coordinator", where, "--model", "/nowhere.gguf"]) == 12
     lines = capsys.readouterr().out.splitlines()

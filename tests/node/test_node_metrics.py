@@ -19,6 +19,7 @@ from assay_node.engine.interface import Chunk, Finish, Generate, Replayed
 from assay_node.engine.scripted import Script
 from assay_node.metrics import NodeMetrics
 from assay_protocol.errors import AssayError
+from free_ports import free_port
 from node.app_world import CLIENT, COORDINATOR, QUICK, SAMPLER, node_key, open_world
 from prometheus_text import label_names, samples
 
@@ -92,11 +93,6 @@ def test_replays_are_counted_by_how_they_ended() -> None:
     seen = samples(metrics.text())
     assert seen['assay_replays_total{outcome="done"}'] == 1
     assert seen['assay_replays_total{outcome="engine_failed"}'] == 1
-
-
-def free_port() -> int:
-    with listening_socket("127.0.0.1", 0) as listener:
-        return int(listener.getsockname()[1])
 
 
 async def test_a_running_node_is_ready_counts_its_job_and_names_nobody(tmp_path: Path) -> None:

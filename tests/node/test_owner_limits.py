@@ -172,7 +172,7 @@ async def test_the_watch_tells_of_changes_only(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(owner_limits, "look", seen)
     monkeypatch.setattr(owner_limits, "LOOK_SECONDS", 0)
-    with trio.fail_after(5), trio.CancelScope() as scope:
+    with trio.fail_after(20), trio.CancelScope() as scope:
         await OwnerWatch(Settings(idle_minutes=5), lambda: 0, lambda: None, tell).run()
     assert told == ["in_use", "", "in_use"]
 
@@ -208,7 +208,7 @@ async def test_a_node_outside_its_hours_registers_and_says_that_it_is_away(tmp_p
     async with open_world(tmp_path) as world:
         settings = world.settings(hours=(f"{hour:02}:00-{hour:02}:01",), time_zone="UTC")
         async with world.node(settings=settings):
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while not any(
                     isinstance(m, Heartbeat) and m.draining for m in world.coordinator.heard
                 ):

@@ -89,7 +89,7 @@ def _lines(out: Path) -> int:
 
 
 def _wait(so: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not so():
         assert time.monotonic() < deadline
         time.sleep(0.01)

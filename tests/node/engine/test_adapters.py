@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from assay_node.engine.supervisor import LlamaEngine, open_llama_engine
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler
 from lora_cases import write_adapter
+from model_files import shallow_model
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -44,11 +44,12 @@ LENGTHS = (5, 70, 23)  # of prompts that all begin alike
 Answer = tuple[tuple[int, ...], bytes]
 
 
-def _model() -> Path:
-    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
-    found = Path(os.environ.get("ASSAY_TEST_MODEL") or Path.home() / ".cache/assay/models" / name)
-    assert found.is_file(), f"put {name} at {found}, or its path into ASSAY_TEST_MODEL"
-    return found
+LAYERS = 8  # which road keeps the bits is tried on the whole model: test_exact_formats.py
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shallow_model(tmp_path_factory.mktemp("model") / "shallow.gguf", LAYERS)
 
 
 def _requests(adapter: bytes | None, max_tokens: int = 10) -> list[Generate]:
@@ -62,32 +63,44 @@ def _requests(adapter: bytes | None, max_tokens: int = 10) -> list[Generate]:
 
 
 @pytest.fixture(params=ROADS)
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LlamaEngine]:
+async def engine(
+    request: pytest.FixtureRequest, model: Path, tmp_path: Path
+) -> AsyncIterator[LlamaEngine]:
     profile, kind = request.param
     with trio.fail_after(TIMEOUT_SECONDS):
         async with open_llama_engine(
-            _model(),
+            model,
             bytes(32),
             slots=SLOTS,
             context=256,
             threads=1,
             profile=profile,
             adapters=[
-                (write_adapter(tmp_path / name.decode(), number, kind), 32 * name)
+                (write_adapter(tmp_path / name.decode(), number, kind, layers=LAYERS), 32 * name)
                 for number, name in enumerate((b"a", b"b"))
             ],
         ) as opened:
             yield opened
 
 
-async def _write(engine: Engine, requests: Sequence[Generate], out: dict[Generate, Answer]) -> None:
-    """All at once."""
+async def _write(
+    engine: Engine,
+    requests: Sequence[Generate],
+    out: dict[Generate, Answer],
+    begun: trio.Event | None = None,
+) -> None:
+    """All at once; `begun` is set when each has its first tokens."""
+    waiting = len(requests)
 
     async def write(request: Generate) -> None:
+        nonlocal waiting
         tokens: tuple[int, ...] = ()
         logits = b""
         async with engine.generate(request) as chunks:
             async for chunk in chunks:
+                waiting -= not tokens and len(chunk.tokens) > 0
+                if begun is not None and not waiting:
+                    begun.set()
                 tokens, logits = tokens + chunk.tokens, logits + chunk.logits
         out[request] = tokens, logits
 
@@ -132,10 +145,11 @@ async def test_a_preempted_answer_goes_on_with_its_adapter(engine: LlamaEngine) 
     again: dict[Generate, Answer] = {}
     for request in low:
         await _write(engine, [request], alone)
+    begun = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_write, engine, low, again)
-        await trio.sleep(0.2)
-        assert len(again) < len(low)
+        nursery.start_soon(_write, engine, low, again, begun)
+        await begun.wait()
+        assert not again
         await _write(engine, high, {})
         assert len(again) < len(low), "they were to be preempted"
     assert again == alone
@@ -156,20 +170,20 @@ async def test_an_adapter_that_is_not_loaded_is_refused(engine: LlamaEngine) -> 
     "fault", ["another architecture", "no adapter", "cut", "missing", "activated"]
 )
 async def test_a_file_that_is_no_adapter_of_the_model_is_refused(
-    tmp_path: Path, fault: str
+    model: Path, tmp_path: Path, fault: str
 ) -> None:
     file = tmp_path / "adapter"
     if fault == "no adapter":
-        file = _model()
+        file = model
     elif fault != "missing":
         architecture = "qwen2" if fault == "another architecture" else "llama"
         tokens = (5, 6) if fault == "activated" else ()
-        write_adapter(file, 1, arch=architecture, invoked_by=tokens)
+        write_adapter(file, 1, arch=architecture, layers=LAYERS, invoked_by=tokens)
     if fault == "cut":
         file.write_bytes(file.read_bytes()[:-100_000])
     with trio.fail_after(TIMEOUT_SECONDS), pytest.raises(AssayError) as caught:
         async with open_llama_engine(
-            _model(), bytes(32), slots=1, context=64, threads=1, adapters=[(file, A)]
+            model, bytes(32), slots=1, context=64, threads=1, adapters=[(file, A)]
         ):
             raise AssertionError("it was opened")
     assert caught.value.code == "engine_failed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from assay_node.engine.supervisor import open_llama_engine
 from assay_node.models.card import build_card
 from assay_protocol.errors import AssayError
 from assay_protocol.messages import Sampler
+from free_ports import free_port
 
 PLACE = library.installed("server")
 pytestmark = [
@@ -45,9 +45,7 @@ async def _server() -> AsyncIterator[tuple[str, trio.Process]]:
     """llama-server with two slots and one thread; its URL once it is ready."""
     assert PLACE is not None
     library.check(PLACE)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(PLACE / "llama-server"), "-m", str(_model()), "--host", "127.0.0.1"]
     command += ["--port", str(port), "-t", "1", "-tb", "1", "-np", "2", "-c", "1024", "--no-webui"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

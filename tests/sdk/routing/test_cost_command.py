@@ -138,7 +138,7 @@ async def test_what_is_new_is_written_soon_and_at_the_end(
     async with trio.open_nursery() as tasks:
         tasks.start_soon(usage.run)
         usage.add(USED)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while not read_usage(path):
                 await trio.sleep(0.02)
         tasks.cancel_scope.cancel()

@@ -275,7 +275,7 @@ async def test_a_client_that_leaves_ends_the_upstreams_stream(tmp_path: Path) ->
 
             answer = await world.http.post(CHAT, json={**ASK, "stream": True}, leave=leave)
             assert not answer.whole
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 while not script.left:
                     await trio.sleep(0.02)
             (decision,) = world.service.router.decisions

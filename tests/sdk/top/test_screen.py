@@ -114,7 +114,7 @@ def test_keys_sort_pause_choose_and_end() -> None:
 def test_it_ends_by_a_key(keys: list[str]) -> None:
     async def check(pilot: Pilot[None], screen: TopScreen, watched: Watched) -> None:
         await pilot.press(*keys)
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             while screen.is_running:
                 await anyio.sleep(0.01)
 
