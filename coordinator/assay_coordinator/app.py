@@ -86,7 +86,7 @@ async def run_coordinator(settings: Settings) -> int:
 
     Prints one JSON line when ready: {"event": "ready", "address": ..., "rpc": ..., "http": ...}.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     raise_descriptor_limit()
     identity = Identity(load_or_create_key(settings.data_dir / "coordinator.key"))
     cards, listed = read_catalogue(settings.catalogue)

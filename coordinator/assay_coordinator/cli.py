@@ -233,7 +233,8 @@ def _run(args: argparse.Namespace, guard: Guard) -> int:
     operators = frozenset(_key(text) for text in args.operator)
     policy = read_policy(args.policy, faucet=args.faucet, operators=operators)
     data_dir = args.data_dir.expanduser()
-    (data_dir / "catalogue").mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # its tables tell who asked whom
+    (data_dir / "catalogue").mkdir(exist_ok=True)
     settings = Settings(
         data_dir=data_dir,
         listen=tuple(args.listen or [DEFAULT_LISTEN]),
@@ -281,7 +282,7 @@ def _keys(args: argparse.Namespace) -> int:
     from assay_protocol.signing import Identity
 
     data_dir = args.data_dir.expanduser()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = Identity(load_or_create_key(data_dir / "coordinator.key"))
     told = {"key": identity.public_key.hex()}
     if args.poster:

@@ -9,7 +9,9 @@ from pathlib import Path
 def write_durably(path: Path, data: bytes) -> None:
     """Put `data` at `path`; it is on disk, name and all, when this returns. Raises OSError."""
     draft = path.with_name(f".{path.name}.new")
-    draft.write_bytes(data)
+    draft.unlink(missing_ok=True)  # of a crash; or a link, that somebody else put there
+    with draft.open("xb") as file:
+        file.write(data)
     name_durably(draft, path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,13 @@ def test_what_does_not_fit_is_wrong_usage(
     assert main(["start", "--data-dir", str(tmp_path / "c"), *words]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "c").exists()
+
+
+def test_the_folder_of_a_coordinator_is_its_owners(tmp_path: Path) -> None:
+    """Its tables tell which key asked which node, when and for how much."""
+    mask = os.umask(0o022)
+    try:
+        assert main(["start", "--data-dir", str(tmp_path / "c"), "--listen", "nowhere"]) == 1
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o700

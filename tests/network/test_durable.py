@@ -37,3 +37,13 @@ def test_a_file_is_synced_before_it_is_named_and_its_folder_after(
     monkeypatch.setattr(durable.os, "fsync", lambda _handle: named.append(path.exists()))
     name_durably(draft, path)
     assert named == [False, True]
+
+
+def test_a_link_in_the_place_of_its_draft_is_not_followed(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"precious")
+    (tmp_path / ".keys.new").symlink_to(theirs)
+    write_durably(tmp_path / "keys", b"ours")
+    assert theirs.read_bytes() == b"precious"
+    assert (tmp_path / "keys").read_bytes() == b"ours"
+    assert not (tmp_path / "keys").is_symlink()

@@ -94,7 +94,9 @@ class Issuing:
         node = self._pick(now, job, level, twin)
         ticket = self._ticket(now, client, node, job, listed, seed_ticket, start)
         blob = seal(self._signer, ticket)
-        effects = self._jobs.issue(now, ticket, blob, level)
+        # Who names nodes, or all but one, could make any of them look as if it answered nobody.
+        named = bool(job.only or job.exclude or twin)
+        effects = self._jobs.issue(now, ticket, blob, level, named=named)
         node.issued[job.model] += 1
         route = m.Route(node=node.key, addresses=node.addresses)
         standing = self._standing(now, node, job.model)

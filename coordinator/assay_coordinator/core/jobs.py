@@ -73,6 +73,7 @@ class Job:
     booked_at: int = 0
     drawn_at: int = 0
     draw_seed: bytes = b""
+    named: bool = True  # whether its client had a say in which node has it; not kept
 
     def move(self, state: str) -> None:
         """One of the moves there are."""
@@ -189,12 +190,15 @@ class Jobs:
     def open_tickets(self, client: bytes) -> int:
         return self._open.get(client, 0)
 
-    def issue(self, now: int, ticket: Ticket, blob: bytes, verify: str = "sample") -> list[Effect]:
-        """Reserve the most the job can cost. Raises AssayError("insufficient_credit")."""
+    def issue(
+        self, now: int, ticket: Ticket, blob: bytes, verify: str = "sample", *, named: bool = True
+    ) -> list[Effect]:
+        """Reserve the most the job can cost. `named`: its client had a say in which node has it.
+        Raises AssayError("insufficient_credit")."""
         price = reserve_price(ticket)
         self._afford(ticket.client, price)
         job = Job(ticket, blob, "issued", price, ticket.expires_at + self._policy.receipt_grace_us)
-        job.verify = verify
+        job.verify, job.named = verify, named
         self._add(job)
         effects = self._spend_earned(now, ticket.client, price)
         available, reserved = _purses(ticket.client)
@@ -210,6 +214,8 @@ class Jobs:
         if job.state != "issued" or job.deadline_at <= sooner:
             return []
         self._set_deadline(job, sooner)
+        if not job.named:
+            self._registry.nodes[job.ticket.node].lose(self._policy, now)
         return [Save(job.row())]
 
     # ---- booking ----
@@ -263,6 +269,8 @@ class Jobs:
         effects = self._unreserve(now, job, job.reserved - price, "unused")
         self._close_ticket(job)
         node.end(ticket.model)
+        if receipt.n_out:
+            node.lost = 0
         if node.row.state == "convicted":
             job.move("refunded")
             job.verdict = "convicted"

@@ -17,6 +17,8 @@ class Policy:
     # leases
     heartbeat_us: int = 5 * SECOND
     lease_us: int = 20 * SECOND
+    lost_max: int = 8  # tickets given up in a row, of those whose node was the scheduler's choice
+    doubt_us: int = 600 * SECOND  # for so long others then go before that node
 
     # jobs
     ticket_lifetime_us: int = 600 * SECOND

@@ -40,6 +40,9 @@ class Node:
     device: str = ""  # what it says of itself, like `software`; nothing follows from either
     region: str | None = None  # where it says it is; jobs may ask for it
     software: str = ""
+    # What it told of itself was not so: see `lose`. Not durable, and no standing.
+    lost: int = 0
+    doubted_until: int = 0
 
     @property
     def key(self) -> bytes:
@@ -70,6 +73,14 @@ class Node:
         """A receipt of a job of `model` was booked."""
         if self.load and self.load_of(model):
             self.ended[model] += 1
+
+    def lose(self, policy: Policy, now: int) -> None:
+        """A client gave up one of its jobs. Rates, slots and load are a node's own word, and one
+        that promises most and answers nobody would be everybody's first choice: so it comes last
+        for a while."""
+        self.lost += 1
+        if self.lost >= policy.lost_max:
+            self.lost, self.doubted_until = 0, now + policy.doubt_us
 
     def load_of(self, model: bytes) -> int:
         """Its jobs of one model; all of them where the node does not tell."""

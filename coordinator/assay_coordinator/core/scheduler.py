@@ -2,7 +2,7 @@
 
 Looking at SAMPLE random nodes instead of all keeps the cost flat in the size of the network and
 spreads load better than "the best" for everybody (the power of two choices). Only when none of the
-sample fits are all nodes of the model looked at.
+sample fits, or all that do are doubted (registry.py), are all nodes of the model looked at.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Scheduler:
             if (found := self._best(now, job, alike)) is not None:
                 return found
         best = self._best(now, job, self._sample(listed))
-        return best or self._best(now, job, listed)
+        if best is not None and now >= best.doubted_until:
+            return best
+        return self._best(now, job, listed)
 
     def has_other(self, now: int, job: SubmitJob, operator: bytes) -> bool:
         """Whether a node of another operator than `operator`, free or not, serves the model."""
@@ -78,7 +80,7 @@ class Scheduler:
             return None
         start = self._entropy.below(len(fitting))  # ties must not favour who registered first
         turned = fitting[start:] + fitting[:start]
-        return min(turned, key=lambda node: _until_done_us(job, node))
+        return min(turned, key=lambda node: (now < node.doubted_until, _until_done_us(job, node)))
 
     def _fits(self, now: int, job: SubmitJob, node: Node) -> bool:
         if node.draining or not node.serves(now, job.model) or node.key in job.exclude:
