@@ -43,7 +43,7 @@ from assay_protocol.signing import Identity, peek, seal
 CLIENTS, NODES = 4, 4
 SAMPLER = m.Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 MODEL = b"\x07" * 32
-POLICY = "probation_audits = 0\nopen_tickets_max = 100000\nqueue_per_slot = 1000\n"
+POLICY = "probation_audits = 0\nholdback_us = 0\nopen_tickets_max = 100000\nqueue_per_slot = 1000\n"
 
 
 @dataclass

@@ -53,10 +53,6 @@ class Buyer(Protocol):
         """Whether the job is its own."""
         ...
 
-    def never_looks(self, ticket: bytes) -> bool:
-        """Whether the job is its own, and any answer will do."""
-        ...
-
 
 BEHAVIOURS: Final[dict[str, Cheat]] = {
     "lazy": Cheat(does="runs no model: makes answers up", condition="made_up", saves=1.0),

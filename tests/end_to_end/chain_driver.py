@@ -61,6 +61,7 @@ SECOND = 1_000_000
 POLICY = Policy(
     probation_audits=0,
     audit_alone_us=200_000,
+    holdback_us=0,
     holdback_jobs=2,
     open_tickets_max=100_000,
     queue_per_slot=1_000,

@@ -38,7 +38,7 @@ GRANT_SECONDS = 0.05
 SAMPLER = m.Sampler(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 SLOTS = 100
 POLICY = (
-    "probation_audits = 0\naudit_alone_us = 200000\nholdback_jobs = 8\n"
+    "probation_audits = 0\naudit_alone_us = 200000\nholdback_us = 0\nholdback_jobs = 8\n"
     "open_tickets_max = 100000\nqueue_per_slot = 1000\nround_us = 200000\nround_receipts = 16\n"
 )
 

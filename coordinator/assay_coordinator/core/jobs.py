@@ -18,12 +18,13 @@ from typing import Final
 from assay_coordinator.core.entropy import Entropy
 from assay_coordinator.core.epochs import Earning, Epochs
 from assay_coordinator.core.events import Effect, Save
-from assay_coordinator.core.holdback import Holdback
+from assay_coordinator.core.holdback import Held, Holdback
 from assay_coordinator.core.ledger import TREASURY, Ledger, Purse
 from assay_coordinator.core.lottery import UNDRAWN, Draw, Lottery
 from assay_coordinator.core.oversight import Oversight
 from assay_coordinator.core.policy import Policy
 from assay_coordinator.core.recalled import drawn_by_price
+from assay_coordinator.core.recent import RecentPay
 from assay_coordinator.core.records import JobRow
 from assay_coordinator.core.registry import Node, Registry
 from assay_protocol.errors import AssayError
@@ -169,21 +170,21 @@ class Jobs:
         # by node, and apart those never audited: they must not push out what is at risk
         self._held: dict[tuple[bytes, bool], Holdback] = {}
         self._unpaid: dict[bytes, dict[bytes, None]] = {}  # tickets in escrow by node
-        self._waived: dict[bytes, int] = {}  # of escrow, by node: pay that no audit can cost it
+        self._recent: dict[bytes, RecentPay] = {}  # by node, of jobs that audits can cost it
         self._open: dict[bytes, int] = {}  # issued tickets by client
         self.booked = 0
 
     def restore(self, rows: Iterable[JobRow]) -> None:
         """Take open jobs and those that may still be asked about. A table keeps no order: held pay
-        is queued by the epoch of booking, then by the ticket's time."""
+        is queued by the epoch of its draw, then by when it was booked."""
         for row in rows:
-            job = Job.of_row(row)
-            self._add(job)
-            if job.state in UNPAID:
-                self._add_unpaid(job)
+            self._add(Job.of_row(row))
+        unpaid = [job for job in self.jobs.values() if job.state in UNPAID]
+        for job in sorted(unpaid, key=lambda job: job.booked_at):
+            self._add_unpaid(job)
         held = [job for job in self.jobs.values() if job.state == "held"]
-        for job in sorted(held, key=lambda job: (job.held_epoch, job.ticket.issued_at)):
-            self._held.setdefault(_queue(job), Holdback()).add(job.ticket.ticket, job.charged)
+        for job in sorted(held, key=lambda job: (job.held_epoch, job.round, job.booked_at)):
+            self._held.setdefault(_queue(job), Holdback()).add(_held(job))
 
     # ---- issuing ----
 
@@ -275,7 +276,7 @@ class Jobs:
             job.move("refunded")
             job.verdict = "convicted"
             return [*effects, *self._unreserve(now, job, price, "refund"), Save(job.row())]
-        job.charged, job.held_epoch = price, self._epochs.running
+        job.charged, job.held_epoch, job.booked_at = price, self._epochs.running, now
         _, reserved = _purses(ticket.client)
         effects += self._ledger.transfer(
             now, reserved, Purse("escrow", ticket.node), price, "charge", ticket.ticket
@@ -301,7 +302,7 @@ class Jobs:
             asked=job.verify,
             outcome=UNDRAWN,
         )
-        job.round, job.booked_at = self._lottery.enter(now, entry), now
+        job.round = self._lottery.enter(now, entry)
         certain = job.numerator == job.denominator
         job.move("drawn" if certain else "pending")
         if certain:
@@ -311,14 +312,15 @@ class Jobs:
     def _rate(self, now: int, job: Job, node: Node) -> tuple[int, int]:
         """The chance that the job is audited: the client's wish comes before the node's record.
 
-        Pay of jobs that nobody will audit is not at risk: a client of the node's own owner could
-        put any sum there, and get it back after a conviction.
+        Of what is in escrow only what an audit can cost the node and what is not out before a
+        verdict falls counts: recent pay, and not of waived jobs.
         """
         if job.verify == "none":
             return 0, 1
         if job.verify == "now" or node.row.state == "inquiry":
             return 1, 1
-        at_risk = self._ledger.balance("escrow", node.key) - self._waived.get(node.key, 0)
+        recent = self._recent.get(node.key)
+        at_risk = recent.value(now, self._policy.vouching_us) if recent else 0
         return self._oversight.rate(now, node.row, job.charged, at_risk)
 
     def draw(self, now: int, draw: Draw) -> tuple[Job | None, list[Effect]]:
@@ -395,12 +397,12 @@ class Jobs:
         return effects
 
     def release_old(self, now: int) -> list[Effect]:
-        """At an epoch's close: pay out what was held for long enough."""
+        """At an epoch's close: pay out what is due or has seen `holdback_epochs` of them."""
         effects: list[Effect] = []
         for key, queue in list(self._held.items()):
             if self._registry.nodes[key[0]].row.state == "inquiry":
                 continue
-            while queue and self._held_long(self.jobs[queue.oldest]):
+            while queue and (self._due(now, queue) or self._held_long(self.jobs[queue.oldest])):
                 effects += self.release(now, self.jobs[queue.take()], UNDRAWN)
             if not queue:
                 del self._held[key]
@@ -439,20 +441,20 @@ class Jobs:
     def _add_unpaid(self, job: Job) -> None:
         node = job.ticket.node
         self._unpaid.setdefault(node, {})[job.ticket.ticket] = None
-        if job.verify == "none":
-            self._waived[node] = self._waived.get(node, 0) + job.charged
+        if job.verify != "none":
+            recent = self._recent.setdefault(node, RecentPay())
+            recent.add(job.ticket.ticket, job.charged, job.booked_at)
 
     def _settle(self, job: Job, state: str, verdict: str) -> None:
         job.move(state)
         job.verdict = verdict
-        if job.verify == "none":
-            self._waived[job.ticket.node] -= job.charged
         unpaid = self._unpaid[job.ticket.node]
         del unpaid[job.ticket.ticket]
+        if job.verify != "none":
+            self._recent[job.ticket.node].remove(job.ticket.ticket)
         if not unpaid:
             del self._unpaid[job.ticket.node]
-            left = self._waived.pop(job.ticket.node, 0)
-            assert left == 0, "what is waived is unpaid"
+            self._recent.pop(job.ticket.node, None)
 
     def _set_deadline(self, job: Job, at: int) -> None:
         job.deadline_at = at
@@ -486,11 +488,11 @@ class Jobs:
     def _hold(self, now: int, job: Job) -> list[Effect]:
         """Hold its pay, and pay what is due by that; nothing is while an inquiry is on."""
         queue = self._held.setdefault(_queue(job), Holdback())
-        queue.add(job.ticket.ticket, job.charged)
+        queue.add(_held(job))
         effects: list[Effect] = []
         if self._registry.nodes[job.ticket.node].row.state == "inquiry":
             return effects
-        while queue.due(self._policy.holdback_jobs):
+        while self._due(now, queue):
             effects += self.release(now, self.jobs[queue.take()], UNDRAWN)
         return effects
 
@@ -502,12 +504,19 @@ class Jobs:
         if not queue:
             del self._held[node, True]
 
+    def _due(self, now: int, queue: Holdback) -> bool:
+        return queue.due(now, self._policy.holdback_jobs, self._policy.holdback_us)
+
     def _held_long(self, job: Job) -> bool:
         return job.held_epoch + self._policy.holdback_epochs <= self._epochs.running
 
 
 def _queue(job: Job) -> tuple[bytes, bool]:
     return job.ticket.node, job.verify != "none"
+
+
+def _held(job: Job) -> Held:
+    return Held(job.ticket.ticket, job.charged, job.booked_at)
 
 
 def _purses(client: bytes) -> tuple[Purse, Purse]:

@@ -45,10 +45,10 @@ class Policy:
     probation_audits: int = 20  # V0: every job is audited until this many passed
     audit_bps_min: int = 500  # p_min
     gain_bps: int = 8_000  # of a job's price: the most a cheat is taken to save
-    holdback_jobs: int = (
-        60  # H: undrawn pay is held until so many times as much was earned after it
-    )
-    holdback_epochs: int = 2  # ... or until this many epochs have closed
+    vouching_us: int = 1_800 * SECOND  # pay in escrow counts as at risk for so long
+    holdback_us: int = 3_600 * SECOND  # undrawn pay is held for so long after its receipt
+    holdback_jobs: int = 60  # H: ... and until so many times as much was earned after it; 0: not
+    holdback_epochs: int = 2  # ... but no longer than until this many epochs have closed
     audit_stage_us: int = 60 * SECOND  # each step of an audit
     audit_case_us: int = 900 * SECOND  # a drawn receipt has its verdict by then (L4)
     audit_alone_us: int = 30 * SECOND  # an undecided case with nobody left to ask ends after this
@@ -81,7 +81,8 @@ class Policy:
         return audit_rate(verified, self.probation_audits, self.audit_bps_min)
 
     def audit_due_for(self, verified: int, price: int, at_risk: int) -> tuple[int, int]:
-        """The same for a job of `price`, of a node that has `at_risk` in escrow, `price` included.
+        """The same for a job of `price`, of a node that has `at_risk` in escrow of late, `price`
+        included.
 
         Never less than makes cheating on it a loss, with one auditor in ten a friend: who has
         little at stake, or is asked for much, is audited oftener.

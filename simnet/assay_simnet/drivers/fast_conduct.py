@@ -39,13 +39,6 @@ class Conduct:
         self.buyer: Buyer | None = None  # its owner's, who buys from it
         self.cheated: dict[bytes, None] = {}  # tickets whose answers are not what was promised
 
-    def wastes(self, ticket: bytes) -> bool:
-        """Whether its own buyer takes any answer: that costs no work, and nobody is cheated."""
-        if self.buyer is None or not self.buyer.never_looks(ticket):
-            return False
-        self.cheated[ticket] = None
-        return True
-
     def cheats(self, ticket: bytes, jobs: int, state: str) -> bool:
         """Whether it cheats on this answer, its `jobs`-th; `state` is its standing."""
         cheat, plan = self.cheat, self._plan

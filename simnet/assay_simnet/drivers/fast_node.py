@@ -503,8 +503,6 @@ class FastNode:
         conduct, core = self._conduct, self.core
         if conduct is None or core is None:
             return evidence.HONEST
-        if conduct.wastes(ticket):
-            return conduct.cheat.condition
         if not conduct.cheats(ticket, self.meter.jobs, core.repute.state):
             return evidence.HONEST
         self.world.checks.cheated(ticket)

@@ -1,12 +1,13 @@
 """How often a node's jobs are audited, as tables that production's own function filled.
 
-The rate of a job depends on the node's record (passed audits) and on what it has in escrow, its own
-price included (`Policy.audit_due_for`). Here that function is asked for every record and for every
-number of jobs in escrow, their prices drawn from the workload. How many those are follows from how
-many jobs a node gets: undrawn ones stay until `holdback_epochs` of the policy's epochs have closed
-or `holdback_jobs` times as much was earned, which for jobs from one workload is after so many
-more in the mean. So for each pace (jobs in one of the policy's epochs) there is a
-mean rate for each record, the one that agrees with itself, as what is audited does not stay.
+The rate of a job depends on the node's record (passed audits) and on what it has in escrow of the
+last `vouching_us`, its own price included (`Policy.audit_due_for`). Here that function is asked for
+every record and for every number of jobs in escrow, their prices drawn from the workload. How many
+those are follows from how many jobs a node gets: undrawn ones stay until `holdback_epochs` of the
+policy's epochs have closed, or until `holdback_us` went by and `holdback_jobs` times as much was
+earned, which for jobs from one workload is after so many more in the mean. So for each pace (jobs
+in one of the policy's epochs) there is a mean rate for each record, the one that agrees with
+itself, as what is audited does not stay.
 
     rate[pace, record]    mean share of jobs audited
     reach[pace, record]   jobs until a fresh key has that many passed audits, in the mean
@@ -83,6 +84,7 @@ class Standings:
         by_mean, pay_by_mean = rates @ mixed.T, shares @ mixed.T
         phases = (np.arange(_PHASES) + 0.5) / _PHASES
         waiting = policy.round_us / 2 / policy.epoch_us
+        aged, recent = (us / policy.epoch_us for us in (policy.holdback_us, policy.vouching_us))
         records = np.arange(self.records + 1)
         self.rate = np.empty((PACES, len(records)))
         self.pay, self.kept = np.empty_like(self.rate), np.empty_like(self.rate)
@@ -92,8 +94,11 @@ class Standings:
             rate = rates[:, 0].copy()
             for _ in range(_ROUNDS):
                 stays = (policy.holdback_epochs + phases) * (1 - rate)[:, None]
-                held = np.minimum(policy.holdback_jobs, jobs * stays)
-                means = np.minimum(last, np.rint(4 * (held + jobs * waiting))).astype(np.int64)
+                undrawn = jobs * (1 - rate)[:, None]
+                enough = np.maximum(policy.holdback_jobs, undrawn * aged)
+                held = np.minimum(enough if policy.holdback_jobs else 0.0, jobs * stays)
+                counted = np.minimum(undrawn * recent, held) + jobs * waiting
+                means = np.minimum(last, np.rint(4 * counted)).astype(np.int64)
                 found = np.minimum(1.0, np.take_along_axis(by_mean, means, 1).mean(1))
                 rate = (rate + found) / 2
             pay = np.take_along_axis(pay_by_mean, means, 1).mean(1)

@@ -41,6 +41,7 @@ def check_all(world: World) -> None:
     check_money(world)
     check_charges(world)
     check_deadlines(world)
+    check_held(world)
     check_root(world)
     check_bounds(world)
     check_verdicts(world)
@@ -112,6 +113,31 @@ def check_deadlines(world: World) -> None:
         assert job.deadline_at <= now + policy.ticket_lifetime_us + policy.receipt_grace_us
         if job.state == "drawn":
             assert job.ticket.ticket in world.coordinator.audits.cases, "L4: nobody decides it"
+
+
+def check_held(world: World) -> None:
+    """No undrawn pay is out before its time, whatever was earned since, and only recent pay of jobs
+    that may be audited speaks for its node."""
+    now, policy = world.now, world.policy
+    epochs = {line.ref: line.epoch for line in world.store.rows(LineRow) if line.kind == "job"}
+    paid = {p.ref: p.at for p in world.store.rows(PostingRow) if p.reason == "pay"}
+    recent: Counter[bytes] = Counter()
+    for job in world.store.rows(JobRow):
+        if job.state == "released" and job.verdict == UNDRAWN and job.ticket in paid:
+            aged = paid[job.ticket] - job.booked_at >= policy.holdback_us
+            assert aged or job.held_epoch + policy.holdback_epochs <= epochs[job.ticket]
+        if (
+            job.state in UNPAID
+            and job.verify != "none"
+            and now - job.booked_at < policy.vouching_us
+        ):
+            recent[job.node] += job.charged
+    known = world.coordinator.jobs._recent
+    assert {key: one.value(now, policy.vouching_us) for key, one in known.items()} == {
+        key: recent[key] for key in known
+    }
+    assert set(+recent) <= set(known)
+    assert set(known) <= set(world.coordinator.jobs._unpaid)
 
 
 def check_root(world: World) -> None:

@@ -87,6 +87,7 @@ POLICY = Policy(
     probation_audits=4,
     reaudit_bps=0,
     suspension_us=SUSPENSION_US,
+    holdback_us=0,
     holdback_jobs=3,
     experienced_audits=8,
     open_tickets_max=64,

@@ -77,6 +77,7 @@ class Network(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         policy = replace(POLICY, round_receipts=3, round_us=20 * SECOND)
+        policy = replace(policy, holdback_us=61 * SECOND, vouching_us=31 * SECOND)
         self.world = World(replace(policy, treasury=TREASURER, treasury_reserve=50))
         self.answers: dict[bytes, m.ReceiptBooked] = {}
         self.notices: list[tuple[bytes, object]] = []  # delivered ones, to be sent again
