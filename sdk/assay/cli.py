@@ -132,6 +132,7 @@ def _add_receipt(commands: Any) -> None:
     check = verbs.add_parser("verify", help="check offline; with --model, replay every token")
     check.add_argument("--coordinator", help="public key (hex) the tickets must be signed with")
     check.add_argument("--model", type=Path, help="the model's GGUF file, to replay with")
+    check.add_argument("--projector", type=Path, help="its other file, of one that reads images")
     check.add_argument("--threads", type=int, help="for the replay; all cores but one by default")
     for verb, function in ((shown, "show"), (check, "verify_file")):
         verb.add_argument("file", type=Path)

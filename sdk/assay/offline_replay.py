@@ -24,10 +24,12 @@ from assay.records import ReceiptRecord
 from assay.steps import Step, Verification
 from assay.vector_replay import replay_vectors
 from assay.verify import verify
+from assay_protocol.cards import seeing_model
 from assay_protocol.classes import holds_logprobs, is_exact
 from assay_protocol.errors import AssayError, ProtocolError
 from assay_protocol.extras import missing_text
 from assay_protocol.hashing import job_seed, leaf_hashes
+from assay_protocol.images import holds_images, unpack_images
 from assay_protocol.leaves import Leaves, leaves_of, opened_root
 from assay_protocol.messages import LeavesOpened, Receipt, Ticket
 from assay_protocol.prompt_logprobs import read_told, tells_prompt, told_apart
@@ -65,24 +67,31 @@ def replay(
     *,
     opened: LeavesOpened | None = None,
     threads: int | None = None,
+    projector: Path | None = None,
 ) -> Verification:
     """Replay `record` with the model file at `model`; blocks as long as the prefill takes.
 
-    `opened` (of a VerdictRecord) lets sketches be compared across classes. The first use of a
-    file tries out how this machine computes it, which takes up to minutes. Raises AssayError:
-    "receipt_mismatch" if the record itself does not hold, "model_corrupt" for another file,
-    "engine_missing" without the extra, and what the engine raises.
+    A model that reads images needs the file of its `projector` as well, and a prompt with images
+    their pixels in the record. `opened` (of a VerdictRecord) lets sketches be compared across
+    classes. The first use of a file tries out how this machine computes it, which takes up to
+    minutes. Raises AssayError: "receipt_mismatch" if the record itself does not hold,
+    "model_corrupt" for other files, "image_mismatch" without the pixels, "engine_missing" without
+    the extra, and what the engine raises.
     """
     if failed := verify(record).failed:
         raise AssayError("receipt_mismatch", f"the record does not hold: {', '.join(failed)}")
     ticket, receipt = peek(Ticket, record.ticket), peek(Receipt, record.receipt)
-    if _sha256(model) != ticket.model:
-        raise AssayError("model_corrupt", f"{model.name} is not the file the ticket names")
+    files = _files(model, projector)
+    if files.model != ticket.model:
+        raise AssayError("model_corrupt", f"{files.told} what the ticket names")
+    if not record.images and holds_images(record.prompt_tokens):
+        said = "the record has no pixels of the prompt's images, so it cannot be replayed"
+        raise AssayError("image_mismatch", said)
     if not record.output:
         return Verification(True, (Step("replay", None, "the answer has no tokens"),))
     if ticket.sampler.texts is not None:
         return replay_vectors(record, model, threads)
-    found = _recompute(record, model, threads)
+    found = _recompute(record, files, threads)
     return judge(record, receipt, found, opened)
 
 
@@ -187,7 +196,34 @@ def _sketch_step(found: Recomputed, receipt: Receipt, opened: LeavesOpened) -> S
     return Step(name, None, f"{mean:.1f} % apart; calibration says what is usual for two classes")
 
 
-def _recompute(record: ReceiptRecord, model: Path, threads: int | None) -> Recomputed:
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What is loaded: files and their digests."""
+
+    path: Path
+    digest: bytes
+    projector: tuple[Path, bytes] | None
+
+    @property
+    def model(self) -> bytes:
+        """The name of the model they make."""
+        return (
+            self.digest if self.projector is None else seeing_model(self.digest, self.projector[1])
+        )
+
+    @property
+    def told(self) -> str:
+        if self.projector is None:
+            return f"{self.path.name}, without a projector, is not"
+        return f"{self.path.name} with {self.projector[0].name} is not"
+
+
+def _files(model: Path, projector: Path | None) -> _Files:
+    eyes = None if projector is None else (projector, _sha256(projector))
+    return _Files(model, _sha256(model), eyes)
+
+
+def _recompute(record: ReceiptRecord, files: _Files, threads: int | None) -> Recomputed:
     """Teacher-force the record in a process of the engine's own."""
     try:
         import trio
@@ -209,14 +245,23 @@ def _recompute(record: ReceiptRecord, model: Path, threads: int | None) -> Recom
         job_seed(ticket.seed_ticket, record.nonce),
         normalized=holds_logprobs(receipt.class_id),
         grammar=record.grammar,
+        images=unpack_images(record.images),
     )
     cores = threads or max(1, (os.cpu_count() or 1) - 1)
-    profile = choose(model, ticket.model, "exact", threads=cores, directory=engines())
+    profile = choose(
+        files.path,
+        files.digest,
+        "exact",
+        threads=cores,
+        directory=engines(),
+        projector=files.projector,
+    )
     room = len(prompt) + len(output) + 1
     opening = partial(open_llama_engine, slots=1, context=room, threads=cores, profile=profile)
 
     async def run() -> tuple[str, Replayed, bytes]:
-        async with opening(model, ticket.model, drafts=False) as engine:
+        eyes = None if files.projector is None else files.projector[0]
+        async with opening(files.path, files.digest, drafts=False, projector=eyes) as engine:
             done = await engine.replay(request)
             told = await _tell(engine, ticket, prompt) if tells_prompt(ticket) else b""
             return engine.info.class_id, done, told

@@ -40,7 +40,8 @@ def verify_file(options: argparse.Namespace) -> int:
     for record in read_records(options.file.read_bytes()):
         result = verify(record, key)
         if options.model and result.ok:
-            replayed = replay(record, options.model, threads=options.threads)
+            about = {"threads": options.threads, "projector": options.projector}
+            replayed = replay(record, options.model, **about)
             result = Verification(replayed.ok, (*result.steps, *replayed.steps), result.price)
         results.append(result)
     if options.json:

@@ -5,6 +5,7 @@ gateway, a coordinator, and nodes that compute a small model and a projector of 
 from __future__ import annotations
 
 import base64
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import trio
 from openai import OpenAI
 
-from assay import ReceiptRecord, verify_answer
+from assay import AssayError, ReceiptRecord, replay, verify_answer
 from assay_node import cli
 from assay_protocol.messages import Receipt
 from assay_protocol.signing import peek
@@ -43,17 +44,30 @@ async def test_a_picture_is_answered_about_and_the_answer_audited_bit_for_bit(
         await network.wait_present(["one", "two"])
         url = await start_gateway(network)
         with trio.fail_after(90):
-            await trio.to_thread.run_sync(_see, url)
+            record = await trio.to_thread.run_sync(_see, url)
+    await trio.to_thread.run_sync(_replay, record, model, projector)
 
 
-def _see(url: str) -> None:
+def _replay(record: ReceiptRecord, model: Path, projector: Path) -> None:
+    """Its receipt is enough to draw the answer again, with both files and the pixels it keeps."""
+    with pytest.raises(AssayError, match="model_corrupt"):
+        replay(record, model)
+    with pytest.raises(AssayError, match="image_mismatch"):
+        replay(dataclasses.replace(record, images=b""), model, projector=projector)
+    replayed = replay(record, model, projector=projector)
+    assert [step.ok for step in replayed.steps] == [True, True], replayed
+
+
+def _see(url: str) -> ReceiptRecord:
     red, blue = picture_file((200, 30, 40), (90, 70), "JPEG"), picture_file((0, 0, 90))
     with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         said = [_ask(client, one) for one in (red, blue, red)]
-    assert said[0] == said[2] != said[1]
+    (first, words), (_, others), (_, again) = said
+    assert words == again != others
+    return first
 
 
-def _ask(client: OpenAI, file: bytes) -> tuple[Any, ...]:
+def _ask(client: OpenAI, file: bytes) -> tuple[ReceiptRecord, tuple[bytes, str | None]]:
     """What is drawn, after it was audited and its receipt checked offline."""
     content: Any = [shown(file), {"type": "text", "text": "word1"}]
     raw = client.chat.completions.with_raw_response.create(
@@ -72,4 +86,4 @@ def _ask(client: OpenAI, file: bytes) -> tuple[Any, ...]:
     record = ReceiptRecord.decode(base64.b64decode(told.json()["record"]))
     assert peek(Receipt, record.receipt).class_id.endswith("/E")
     assert verify_answer((record,)).ok
-    return record.output, answer.choices[0].message.content
+    return record, (record.output, answer.choices[0].message.content)

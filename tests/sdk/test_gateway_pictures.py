@@ -220,3 +220,30 @@ async def test_logprobs_of_answers_are_told_with_pictures(tmp_path: Path) -> Non
         assert [one["index"] for one in answer.json()["choices"]] == [0, 1]
         assert len(world.network.firsts) == 2
         assert len({decode_as(StartJob, one).images for one in world.network.firsts}) == 1
+
+
+async def test_a_lost_node_is_followed_by_one_that_gets_the_pictures(tmp_path: Path) -> None:
+    fake = FakeNetwork(end_at=40, lose_after={0: 6})
+    async with gateway(tmp_path, fake, card=SEEING) as world:
+        answer = await world.post(CHAT, {**ASKED[CHAT], "max_tokens": 30})
+        assert answer.json()["usage"]["completion_tokens"] == 30, answer.text
+        first, second = [decode_as(StartJob, one) for one in world.network.firsts]
+        assert second.prompt.startswith(first.prompt)
+        assert len(second.prompt) > len(first.prompt)
+        assert first.images == second.images is not None
+
+
+async def test_a_second_operator_gets_the_pictures_too(tmp_path: Path) -> None:
+    async with gateway(tmp_path, card=SEEING) as world:
+        answer = await world.post(CHAT, {**ASKED[CHAT], "verify": "quorum"})
+        assert answer.status_code == 200, answer.text
+        first, second = [decode_as(StartJob, one) for one in world.network.firsts]
+        assert (first.prompt, first.images) == (second.prompt, second.images)
+
+
+async def test_tokens_of_a_completion_spell_no_picture(tmp_path: Path) -> None:
+    async with gateway(tmp_path, card=SEEING) as world:
+        asked = {"model": "toy", "prompt": [1, 2, IMAGE_TOKEN + 5], "max_tokens": 3}
+        answer = await world.post("/v1/completions", asked)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+        assert not world.network.coordinator.asked
