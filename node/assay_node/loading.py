@@ -231,14 +231,19 @@ async def _open_llama(settings: Settings, prepared: Prepared) -> AsyncIterator[E
             yield engine
 
 
-def images_bytes(projector: Path | None) -> int:
-    """What reading images takes beside the model: the projector, and embedded images."""
+def images_bytes(model: Path, projector: Path | None) -> int:
+    """What reading images takes beside the model: the projector, embedded images, and buffers for
+    decodes that hold a whole one."""
     if projector is None:
         return 0
     from assay_node.engine.gallery import KEPT_BYTES_MAX
+    from assay_node.models.fit import larger_decodes
+    from assay_node.models.gguf import read_header
     from assay_node.models.projectors import read_projector
 
-    return read_projector(projector).memory_bytes + KEPT_BYTES_MAX
+    found = read_projector(projector)
+    larger = larger_decodes(read_header(model), found.tokens) if found.whole else 0
+    return found.memory_bytes + KEPT_BYTES_MAX + larger
 
 
 def fitted_settings(settings: Settings, path: Path, projector: Path | None = None) -> Fit:
@@ -259,7 +264,7 @@ def fitted_settings(settings: Settings, path: Path, projector: Path | None = Non
     free = ram + vram
     if settings.memory_bytes:
         free = min(free, -(-settings.memory_bytes * 100 // (100 - SPARE_PERCENT)))
-    free = max(0, free - images_bytes(projector))
+    free = max(0, free - images_bytes(path, projector))
     found = fit(
         header,
         free,

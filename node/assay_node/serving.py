@@ -87,7 +87,7 @@ def need_bytes(settings: Settings, prepared: Prepared) -> int:
     from assay_node.models.gguf import read_header
 
     header = read_header(prepared.path)
-    images = images_bytes(prepared.projector)
+    images = images_bytes(prepared.path, prepared.projector)
     return images + estimate(header, slots=settings.slots, context=settings.context).total
 
 

@@ -143,13 +143,18 @@ class DecodeLoop:
         self.restores = 0  # of preempted jobs' states
         self._answers: dict[int, _Answer] = {}
         self._replays: deque[_Replaying] = deque()
-        self.info = EngineInfo(
+        self.info = self._about(digest, context, slots)
+        self._grammars = Grammars(self._model.pieces, self._model.eog)
+
+    def _about(self, digest: bytes, context: int, slots: int) -> EngineInfo:
+        quant = self._model.quant
+        return EngineInfo(
             model=digest,
             n_vocab=self._model.n_vocab,
             context=context,
             slots=slots,
-            class_id=profile.named(
-                commit=llama.commit(), device=llama.arithmetic(), quant=self._model.quant
+            class_id=self._profile.named(
+                commit=llama.commit(), device=llama.arithmetic(), quant=quant
             ),
             eog=self._model.eog,
             device=llama.device(),
@@ -158,7 +163,6 @@ class DecodeLoop:
             tells_prompts=True,
             image_tokens=0 if self._gallery is None else self._gallery.tokens,
         )
-        self._grammars = Grammars(self._model.pieces, self._model.eog)
 
     @property
     def idle(self) -> bool:

@@ -93,6 +93,12 @@ def fit(header: GgufHeader, free_bytes: int, *, slots: int, context: int, shrink
     )
 
 
+def larger_decodes(header: GgufHeader, rows: int) -> int:
+    """Bytes that buffers grow by where one decode, of an answer or a replay, may take `rows`."""
+    more = max(0, rows - FLASH.total) + max(0, rows - FLASH.replay_chunk)
+    return _compute(header, FLASH, more, 0)
+
+
 def usable(free_bytes: int) -> int:
     """What models may take of the memory that is free."""
     return free_bytes * (100 - SPARE_PERCENT) // 100

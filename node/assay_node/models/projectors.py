@@ -28,6 +28,7 @@ class _Kind:
     """What of a kind of projector is not in its file, or stands there differently."""
 
     merged: int  # patches a side that become one position, if the file does not say
+    whole: bool  # its positions see each other
     last: str  # the tensor that makes embeddings of the model's width,
     across: int  # in this one of its dimensions
     before: tuple[str, ...] = ()  # markers of the vocabulary around an image
@@ -35,20 +36,26 @@ class _Kind:
 
 
 KINDS: Final = {
-    "mlp": _Kind(1, "mm.2.weight", 1),
-    "gemma3": _Kind(4, "mm.input_projection.weight", 0, ("<start_of_image>",), ("<end_of_image>",)),
+    "mlp": _Kind(1, False, "mm.2.weight", 1),
+    "gemma3": _Kind(
+        4, True, "mm.input_projection.weight", 0, ("<start_of_image>",), ("<end_of_image>",)
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectorFile:
-    """What the header says. `memory_bytes`: weights and the largest tensors of one image."""
+    """What the header says. `memory_bytes`: weights and the largest tensors of one image.
+
+    `whole`: an image's positions must be in one decode.
+    """
 
     kind: str
     tokens: int
     side: int
     width: int
     memory_bytes: int
+    whole: bool
 
 
 def read_projector(path: Path) -> ProjectorFile:
@@ -72,7 +79,7 @@ def read_projector(path: Path) -> ProjectorFile:
     if not IMAGE_TOKENS_MIN <= tokens <= IMAGE_TOKENS_MAX:
         raise AssayError("gguf_invalid", f"{path}: an image would take {tokens} positions")
     memory = _memory(header, (side // patch) ** 2)
-    return ProjectorFile(name, tokens, side, _width(header, kind), memory)
+    return ProjectorFile(name, tokens, side, _width(header, kind), memory, kind.whole)
 
 
 def check_projector(path: Path, model: GgufHeader) -> ProjectorFile:

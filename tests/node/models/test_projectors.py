@@ -21,6 +21,7 @@ from assay_node.engine.trials import Trial
 from assay_node.loading import Prepared, fitted_settings, images_bytes, open_engine, prepare_model
 from assay_node.models.adapters import base_of
 from assay_node.models.card import file_sha256
+from assay_node.models.fit import larger_decodes
 from assay_node.models.gguf import read_header
 from assay_node.models.projectors import check_projector, read_projector
 from assay_node.serving import need_bytes
@@ -173,10 +174,13 @@ def test_memory_for_images_is_set_aside(folder: Path) -> None:
         Prepared(_card(folder), folder / "seer.gguf"),
         prepare_model(settings, _card(folder)),
     )
-    more = images_bytes(sees.projector)
+    more = images_bytes(folder / "seer.gguf", sees.projector)
     assert more > KEPT_BYTES_MAX + (folder / "mlp.gguf").stat().st_size // 2
     assert need_bytes(settings, sees) == need_bytes(settings, blind) + more
     assert fitted_settings(settings, folder / "seer.gguf", sees.projector).slots == settings.slots
+    assert larger_decodes(read_header(folder / "seer.gguf"), FLASH.replay_chunk) == 0
+    vocabulary_bytes = 4 * len(WORDS)
+    assert larger_decodes(read_header(folder / "seer.gguf"), 256) > 300 * vocabulary_bytes
 
 
 def test_an_adapter_s_model_is_the_one_that_reads_images_alike() -> None:
