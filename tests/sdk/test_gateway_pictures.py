@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from assay.chat_template import ChatTemplate
+from assay.gateway.chat_request import read_chat
+from assay.gateway.messages_request import read_message_request
+from assay.gateway.refusal import Refusal
+from assay.gateway.responses_request import read_response_request
+from assay.gateway.settings import Settings
+from assay.pictures import take_pictures
 from assay_protocol.cards import decode_card
 from assay_protocol.codec import decode_as
+from assay_protocol.errors import AssayError
 from assay_protocol.hashing import unpack_tokens
 from assay_protocol.images import IMAGE_TOKEN, spans
 from assay_protocol.messages import StartJob
@@ -220,3 +230,67 @@ async def test_logprobs_of_answers_are_told_with_pictures(tmp_path: Path) -> Non
         assert [one["index"] for one in answer.json()["choices"]] == [0, 1]
         assert len(world.network.firsts) == 2
         assert len({decode_as(StartJob, one).images for one in world.network.firsts}) == 1
+
+
+async def test_a_lost_node_is_followed_by_one_that_gets_the_pictures(tmp_path: Path) -> None:
+    fake = FakeNetwork(end_at=40, lose_after={0: 6})
+    async with gateway(tmp_path, fake, card=SEEING) as world:
+        answer = await world.post(CHAT, {**ASKED[CHAT], "max_tokens": 30})
+        assert answer.json()["usage"]["completion_tokens"] == 30, answer.text
+        first, second = [decode_as(StartJob, one) for one in world.network.firsts]
+        assert second.prompt.startswith(first.prompt)
+        assert len(second.prompt) > len(first.prompt)
+        assert first.images == second.images is not None
+
+
+async def test_a_second_operator_gets_the_pictures_too(tmp_path: Path) -> None:
+    async with gateway(tmp_path, card=SEEING) as world:
+        answer = await world.post(CHAT, {**ASKED[CHAT], "verify": "quorum"})
+        assert answer.status_code == 200, answer.text
+        first, second = [decode_as(StartJob, one) for one in world.network.firsts]
+        assert (first.prompt, first.images) == (second.prompt, second.images)
+
+
+async def test_tokens_of_a_completion_spell_no_picture(tmp_path: Path) -> None:
+    async with gateway(tmp_path, card=SEEING) as world:
+        asked = {"model": "toy", "prompt": [1, 2, IMAGE_TOKEN + 5], "max_tokens": 3}
+        answer = await world.post("/v1/completions", asked)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+        assert not world.network.coordinator.asked
+
+
+_WORDS = st.sampled_from([
+    "image_url", "input_image", "image", "text", "base64", "url", "auto", "low", "image/png",
+    "data:", "data:;base64,", "data:image/png;base64,AAAA", "http://x.example", "AAAA", "",
+])  # fmt: skip
+_NAMES = st.sampled_from([
+    "type", "image_url", "url", "detail", "source", "data", "media_type", "text", "file_id",
+])  # fmt: skip
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=5),
+    max_leaves=12,
+)
+_PARTS = st.dictionaries(_NAMES, _VALUES, max_size=5)
+
+
+@given(st.lists(_PARTS.flatmap(lambda part: st.just({"type": "image_url"} | part)), max_size=3))
+@example([BLOCK])
+@example([INPUT_IMAGE])
+def test_any_parts_are_pictures_or_refused(parts: list[dict[str, Any]]) -> None:
+    settings, statuses = Settings(coordinator="x"), {400}
+    for read, body in (
+        (read_chat, chat(*parts)),
+        (read_response_request, response(*parts)),
+        (read_message_request, chat(*parts)),
+    ):
+        try:
+            made = read(body, settings)
+        except Refusal as refusal:
+            statuses.add(refusal.status)
+            continue
+        asked = made[0] if isinstance(made, tuple) else made.asked
+        with suppress(AssayError):
+            _, files = take_pictures(asked.messages or ())
+            assert all(isinstance(file, bytes) for file in files)
+    assert statuses == {400}

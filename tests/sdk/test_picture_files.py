@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -190,3 +191,10 @@ def test_a_damaged_file_is_pixels_or_refused(noise: bytes, at: int, kind: str) -
 def test_no_room_beside_the_prompt_is_said() -> None:
     with pytest.raises(AssayError, match="no room"):
         one(picture_file(), bytes_max=2)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = picture_file()
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(AssayError, match=r"image_refused.*assay-network\[images\]"):
+        one(file)
