@@ -67,6 +67,8 @@ class Caller:
         }
         exchange = _Exchange(content, leave, trio.current_time() + patience)
         await self._app(scope, exchange.receive, exchange.send)
+        names = exchange.names
+        assert len(set(names)) == len(names), f"a header is told once: {names}"
         return exchange.answer
 
 
@@ -78,6 +80,7 @@ class _Exchange:
         leaves_at: float,
     ) -> None:
         self.answer = Answer()
+        self.names: list[str] = []  # of the headers
         self._leaves_at = leaves_at
         self._content, self._leave = content, leave
         self._asked = False
@@ -102,6 +105,8 @@ class _Exchange:
             self.answer.status_code = message["status"]
             told = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in message["headers"]]
             self.answer.headers = dict(told)
+            self.names = [name for name, _ in told]
+            assert len(self.answer.headers) == len(told), "a header is told once"
             return
         if message["body"]:
             self.answer.pieces.append(message["body"])

@@ -90,6 +90,8 @@ async def test_options_reach_the_ticket(autojump_clock: object, tmp_path: Path) 
         assert 0 < asked.sampler.top_p < 0.01
         assert asked.sampler.logit_bias is not None
         assert [one.token for one in asked.sampler.logit_bias] == [8, 9]
+        streamed = await world.post("/v1/chat/completions", {**ASK, **options, "stream": True})
+        assert streamed.headers["x-assay-ignored"] == "seed"  # once: Caller would not have it twice
 
 
 async def test_a_node_that_dies_is_not_noticed(autojump_clock: object, tmp_path: Path) -> None:

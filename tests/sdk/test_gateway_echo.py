@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from assay.gateway.choice_runs import AT_ONCE_MAX
 from assay.gateway.completions_api import ANSWERS_MAX, PROMPTS_MAX
-from assay.gateway.generation import AT_ONCE_MAX
 from assay.gateway.logprob_words import CompletionLogprobs
 from assay.gateway.upstream import Passage
 from assay_protocol.logprobs import TokenLogprobs

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from assay.gateway.api_keys import ApiKey
-from assay.gateway.generation import Asked, Choice, Fresh, Generation
+from assay.gateway.choice import Choice, Fresh
+from assay.gateway.generation import Asked, Generation
 from assay.gateway.refusal import Refusal
 from assay.gateway.upstream import Passage
 from assay.gateway.upstream_answers import UpstreamAnswer

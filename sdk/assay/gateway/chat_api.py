@@ -13,8 +13,9 @@ from json.encoder import encode_basestring_ascii  # what json.dumps does to a st
 from typing import Any, Final
 
 from assay.gateway.chat_request import ChatRequest, read_chat
+from assay.gateway.choice import Choice, Fresh
 from assay.gateway.exchange import Exchange, network_facts
-from assay.gateway.generation import Choice, Fresh, Generation
+from assay.gateway.generation import Generation
 from assay.gateway.logprob_words import chat_logprobs
 from assay.gateway.refusal import Refusal
 from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text, Thought

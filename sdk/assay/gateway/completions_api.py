@@ -23,9 +23,10 @@ from assay.gateway.chat_request import (
     shape_options,
     wants_usage,
 )
+from assay.gateway.choice import Choice, Fresh
 from assay.gateway.exchange import Exchange, network_facts
 from assay.gateway.fields import Fields
-from assay.gateway.generation import Asked, Choice, Fresh, Generation, Prompt
+from assay.gateway.generation import Asked, Generation, Prompt
 from assay.gateway.idle_fields import check_idle_fields
 from assay.gateway.logprob_words import CompletionLogprobs
 from assay.gateway.refusal import Refusal, invalid, unsupported

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from assay.embedding import Embeddings, EmbeddingsFailed, Text, tokens_of
+from assay.gateway.pricing import paid, vectors_most
 from assay.gateway.refusal import Refusal, invalid, refusal_of, unsupported
 from assay_protocol.errors import AssayError
 
@@ -42,14 +43,13 @@ class Embedding:
 
     @property
     def most(self) -> int:
-        """Micro-credits it can cost. Each job is rounded up; there is one for a text at most."""
-        tokens = sum(map(len, self.texts))
-        return -(-tokens * self.model.summary.price_in // 1000) + len(self.texts)
+        """Micro-credits it can cost."""
+        return vectors_most(self.model.summary, self.texts)
 
     @property
     def cost(self) -> int:
         """Micro-credits, by the receipts that came."""
-        return sum(one.credit for one in self.receipts)
+        return paid(self.receipts)
 
     async def run(self) -> Embeddings:
         """Raises Refusal; what came is paid and its receipts are here."""

@@ -15,7 +15,7 @@ from assay.gateway.embedding_call import TextsAsked
 from assay.gateway.event_stream import until_gone
 from assay.gateway.exchange import Exchange
 from assay.gateway.fields import Fields
-from assay.gateway.generation import receipt_id
+from assay.gateway.receipt_names import receipt_id
 from assay.gateway.refusal import Refusal, invalid
 from assay.gateway.sampling_fields import NETWORK, network_options
 from assay.gateway.settings import Settings

@@ -17,11 +17,11 @@ from assay.gateway.refusal import Refusal
 from assay_network.scopes import single_errors
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-_HEADERS: Final = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-]
+_HEADERS: Final = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+}
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -33,21 +33,20 @@ class EventStream:
     def __init__(self, send: Send) -> None:
         self.begun = False
         self._send = send
-        self._headers = list(_HEADERS)
+        self._headers = dict(_HEADERS)
         self._silent = True
 
     def header(self, name: str, value: str) -> None:
-        """One more header; only before the first event."""
-        if not self.begun:
-            self._headers.append((name.encode("latin-1"), value.encode("latin-1")))
+        """What header `name` (lower case) says; after the first event it is too late, and nothing
+        changes."""
+        self._headers[name] = value
 
     async def send(self, events: bytes) -> None:
         self._silent = False
         if not self.begun:
             self.begun = True
-            await self._send(
-                {"type": "http.response.start", "status": 200, "headers": self._headers}
-            )
+            told = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in self._headers.items()]
+            await self._send({"type": "http.response.start", "status": 200, "headers": told})
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
     async def finish(self) -> None:

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from assay.gateway.api_keys import ApiKey
 from assay.gateway.attempts import Listener, Wanted
+from assay.gateway.choice import Choice, Fresh
 from assay.gateway.event_stream import EventStream, Receive, Send, serve_events, until_gone
 from assay.gateway.fields import parse_body
-from assay.gateway.generation import Asked, Choice, Fresh, Generation
+from assay.gateway.generation import Asked, Generation
 from assay.gateway.refusal import Refusal, invalid
 from assay.gateway.routed import RoutedRequest
 from assay.gateway.service import Service
@@ -105,38 +106,40 @@ class Exchange:
     async def _write(self, asked: Asked, words: Words, events: EventStream) -> dict[str, Any]:
         begun = False
 
-        async def on_fresh(generation: Generation, fresh: Fresh) -> None:
+        def begin(generation: Generation | None, node: bytes = b"") -> bytes:
+            """Headers, and what stands before the first piece; of an upstream nothing does."""
             nonlocal begun
-            data = b""
-            if not begun:
-                begun = True
-                events.header("x-assay-node", fresh.node.hex())
-                events.header("x-assay-route", request.answer.told_by())
-                for name, value in ignored_header(generation.ignored).items():
-                    events.header(name, value)
-                data = words.begin(generation)
-            data += words.fresh(fresh)
-            if data:
+            if begun:
+                return b""
+            begun = True
+            events.header("x-assay-route", request.answer.told_by())
+            if generation is None:
+                return b""
+            if node:
+                events.header("x-assay-node", node.hex())
+            for name, value in ignored_header(generation.ignored).items():
+                events.header(name, value)
+            return words.begin(generation)
+
+        async def on_fresh(generation: Generation, fresh: Fresh) -> None:
+            if data := begin(generation, fresh.node) + words.fresh(fresh):
                 await events.send(data)
 
         async def on_passed(chunk: dict[str, Any]) -> None:
-            nonlocal begun
             if not begun or any(one.get("finish_reason") for one in chunk["choices"]):
                 chunk = {**chunk, "assay": answer_facts(request.facts())}
-            begun = True
-            events.header("x-assay-route", request.answer.told_by())
+            begin(None)
             await events.send(b"data: " + json.dumps(chunk).encode() + b"\n\n")
 
         request = self._routed(asked, Listener(on_fresh, on_passed))
         await request.run()
         generation, choices = request.answer.generation, request.answer.choices
+        beginning = begin(generation)
         if generation is None:
             await events.send(b"data: [DONE]\n\n")
             return {}
         generation.route = request.facts()
         # Its receipts can be asked for from here on.
-        events.header("x-assay-route", request.answer.told_by())
-        beginning = b"" if begun else words.begin(generation)
         await events.send(beginning + words.end(generation, choices))
         return words.whole(generation, choices)
 

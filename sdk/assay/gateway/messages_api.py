@@ -9,8 +9,9 @@ import json
 import secrets
 from typing import Any, Final
 
+from assay.gateway.choice import Choice, Fresh
 from assay.gateway.exchange import Exchange, network_facts
-from assay.gateway.generation import Asked, Choice, Fresh, Generation
+from assay.gateway.generation import Asked, Generation
 from assay.gateway.messages_request import read_count_request, read_message_request
 from assay.gateway.refusal import Refusal
 from assay.gateway.tool_calls import CallArguments, CallBegun, Piece, Text, Thought
@@ -33,7 +34,7 @@ async def count_tokens(exchange: Exchange) -> None:
     """POST /v1/messages/count_tokens."""
     asked = read_count_request(await exchange.body())
     model = await exchange.service.offered(asked.model)
-    (prompt,) = await exchange.service.read_prompts(model, asked)
+    (prompt,), _ = await exchange.service.read_prompts(model, asked)
     await exchange.reply({"input_tokens": len(prompt)})
 
 

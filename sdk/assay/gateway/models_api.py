@@ -66,7 +66,7 @@ async def tokenize(exchange: Exchange) -> None:
     else:
         asked = Asked(name, 1, prompts=(fields.required_text("prompt"),))
     found = await exchange.service.offered(name)
-    (prompt,) = await exchange.service.read_prompts(found, asked)
+    (prompt,), _ = await exchange.service.read_prompts(found, asked)
     tokens = prompt.tokens
     context = min(found.card.context, found.summary.context)
     await exchange.reply({"count": len(tokens), "max_model_len": context, "tokens": tokens})

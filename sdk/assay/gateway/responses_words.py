@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from assay.gateway.choice import Choice, Fresh
 from assay.gateway.exchange import network_facts
-from assay.gateway.generation import Choice, Fresh, Generation
+from assay.gateway.generation import Generation
 from assay.gateway.logprob_words import chat_logprobs
 from assay.gateway.refusal import Refusal
 from assay.gateway.responses_request import ResponseRequest

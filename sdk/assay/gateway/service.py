@@ -20,8 +20,9 @@ from assay.gateway.admission import Admission
 from assay.gateway.api_keys import ApiKey
 from assay.gateway.content_parts import told_details
 from assay.gateway.embedding_call import Embedding, TextsAsked, read_texts
-from assay.gateway.generation import Asked, Generation, Prompt, receipt_id
+from assay.gateway.generation import Asked, Generation, Prompt
 from assay.gateway.kept_responses import KeptResponses
+from assay.gateway.receipt_names import receipt_id
 from assay.gateway.refusal import Refusal, refusal_of
 from assay.gateway.router import Router
 from assay.gateway.settings import Settings
@@ -35,7 +36,6 @@ from assay_protocol.messages import ModelSummary
 
 if TYPE_CHECKING:
     from assay.catalogue import Model
-    from assay.chat_template import Scalar
     from assay.direct import AsyncClient
     from assay.records import ReceiptRecord
 
@@ -130,12 +130,11 @@ class Service:
         if model.summary.dims is not None:
             said = f"{model.summary.name!r} embeds texts and writes no answers"
             raise Refusal(400, "task_refused", said, param="model")
-        prompts = await self.read_prompts(model, asked)
+        prompts, ignored = await self.read_prompts(model, asked)
         if not all(prompts):
             raise Refusal(400, "invalid_value", "the prompt is empty", param="prompt")
         generation = Generation(self._client, asked, model, prompts)
-        generation.ignored += (await _template_variables(model, asked))[1]
-        generation.ignored += told_details(asked.messages or ())
+        generation.ignored += ignored
         async with self._settled(caller, generation) as made:
             yield made
 
@@ -164,23 +163,29 @@ class Service:
             with trio.CancelScope(shield=True):
                 await self.admission.settle(caller, reserved, made.cost)
 
-    async def read_prompts(self, model: Model, asked: Asked) -> list[PromptTokens]:
-        """The prompts as the model reads them, of a chat one; Refusal if its template or tokenizer
-        refuses, or its pictures cannot be read."""
+    async def read_prompts(
+        self, model: Model, asked: Asked
+    ) -> tuple[list[PromptTokens], tuple[str, ...]]:
+        """The prompts as the model reads them, of a chat one, and the fields that have no effect on
+        it; Refusal if its template or tokenizer refuses, or its pictures cannot be read."""
         if has_pictures(asked.messages or ()) and not model.image_tokens:
             said = f"{model.summary.name!r} reads no pictures; see input_modalities in /v1/models"
             raise Refusal(400, "image_refused", said, param="messages")
         try:
-            variables, _ = await _template_variables(model, asked)
             if asked.messages is None:
-                return [PromptTokens(await _tokens_of(model, one)) for one in asked.prompts]
+                return [PromptTokens(await _tokens_of(model, one)) for one in asked.prompts], ()
+            known = await model.template_variables()
+            variables, ignored = asked.thinking.in_template(
+                known, bound=asked.bound, at_once=asked.bound_at_once
+            )
+            ignored += told_details(asked.messages)
             messages, tools = list(asked.messages), [tool.as_told() for tool in asked.tools]
             if model.marks is CHANNELS:
                 messages = [_thought(message) for message in messages]
             if "tools" in model.card.chat_template:
-                return [await model.prompt_of_chat(messages, tools or None, variables)]
+                return [await model.prompt_of_chat(messages, tools or None, variables)], ignored
             chat = _without_tools(messages, asked)
-            return [await model.prompt_of_chat(chat, variables=variables)]
+            return [await model.prompt_of_chat(chat, variables=variables)], ignored
         except AssayError as error:
             raise refusal_of(error) from error
 
@@ -227,17 +232,6 @@ async def _told(question: Any) -> Any:
         return await question
     except AssayError as error:
         raise refusal_of(error) from error
-
-
-async def _template_variables(
-    model: Model, asked: Asked
-) -> tuple[dict[str, Scalar], tuple[str, ...]]:
-    """Variables for the model's chat template, and the fields it has none for. Raises AssayError
-    if the template is broken."""
-    if asked.messages is None:
-        return {}, ()
-    known = await model.template_variables()
-    return asked.thinking.in_template(known, bound=asked.bound, at_once=asked.bound_at_once)
 
 
 def _no_model(name: str) -> Refusal:

@@ -42,7 +42,7 @@ class Spending:
                 for table in _TABLES:
                     store.execute(table)
                 self.by_name |= store.execute("select name, micro from spent")
-            self._upstream |= read_spent_upstream(path)
+                self._upstream |= _spent_upstream(store)
         except sqlite3.Error as error:
             raise AssayError("storage_failed", f"{path}: {error}") from error
 
@@ -82,10 +82,14 @@ def read_spent_upstream(path: Path) -> dict[tuple[str, str], int]:
             known = "select 1 from sqlite_master where name = 'spent_upstream'"
             if not store.execute(known).fetchone():
                 return {}
-            rows = store.execute("select name, upstream, micro from spent_upstream")
-            return {(name, upstream): micro for name, upstream, micro in rows}
+            return _spent_upstream(store)
     except sqlite3.Error as error:
         raise AssayError("storage_failed", f"{path}: {error}") from error
+
+
+def _spent_upstream(store: sqlite3.Connection) -> dict[tuple[str, str], int]:
+    rows = store.execute("select name, upstream, micro from spent_upstream")
+    return {(name, upstream): micro for name, upstream, micro in rows}
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -9,7 +9,8 @@ import pytest
 
 from assay.gateway.admission import ANYBODY
 from assay.gateway.attempts import Asker, Attempt, Listener, Wanted
-from assay.gateway.generation import Asked, Fresh, Generation
+from assay.gateway.choice import Fresh
+from assay.gateway.generation import Asked, Generation
 from assay.gateway.refusal import Refusal
 from assay.gateway.upstream import Passage
 from assay.routing.core.events import Start
