@@ -28,7 +28,7 @@ const OUTCOMES = {
 
 const JOBS = {
   booked: ["", "booked", "Its receipt is booked; its round of the lottery is not drawn yet."],
-  held: ["accent", "pay held", "Not drawn; the price is in escrow until later jobs or epochs went by."],
+  held: ["accent", "pay held", "Not drawn; the price is in escrow for a while, until enough was earned since or epochs closed."],
   drawn: ["accent", "under audit", "The price is in escrow until the verdict."],
   released: ["good", "paid", "The price was paid out."],
   refunded: ["bad", "refunded", "The client has its money back."],
