@@ -104,7 +104,6 @@ class ChatTemplate:
             "tools": None if tools is None else guard.value(tools),
             "add_generation_prompt": add_generation_prompt,
             "strftime_now": DateWriter(self._today()),
-            WORK: Work(),
         }
         rendered = self._render(context | self._names)
         ids: list[int] = []
@@ -121,7 +120,7 @@ class ChatTemplate:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(context):
+            for piece in self._template.generate(context | {WORK: Work()}):
                 size += len(piece)
                 if size > RENDERED_CHARACTERS_MAX:
                     raise AssayError("malformed", "the rendered prompt is too long")
