@@ -84,6 +84,7 @@ class FastYamux(IMuxedConn):  # type: ignore[misc]  # libp2p is untyped
         self.buffer_bytes_max = buffer_bytes_max
         self.buffered_bytes = 0
         self.streams: dict[int, FastStream] = {}
+        self.idle_at: float | None = None  # since when it has had no stream; None: it has one
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
         self.event_shutting_down = trio.Event()
@@ -135,7 +136,7 @@ class FastYamux(IMuxedConn):  # type: ignore[misc]  # libp2p is untyped
 
     async def start(self) -> None:
         """Run the connection until it ends. Returns, whatever ended it."""
-        self._heard_at = trio.current_time()
+        self._heard_at = self.idle_at = trio.current_time()
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -173,6 +174,7 @@ class FastYamux(IMuxedConn):  # type: ignore[misc]  # libp2p is untyped
             raise MuxedConnUnavailable("too many open streams")
         stream_id, self._next_id = self._next_id, self._next_id + 2
         stream = self.streams[stream_id] = FastStream(stream_id, self, initiator=True)
+        self.idle_at = None
         self.enqueue(HEADER.pack(0, WINDOW_UPDATE, SYN, stream_id, 0))
         return stream
 
@@ -195,6 +197,8 @@ class FastYamux(IMuxedConn):  # type: ignore[misc]  # libp2p is untyped
         """A stream has ended in both directions."""
         if self.streams.pop(stream.stream_id, None) is not None and not stream.is_initiator:
             self._inbound -= 1
+        if not self.streams:
+            self.idle_at = trio.current_time()
 
     async def _write_loop(self) -> None:
         while True:
@@ -318,6 +322,7 @@ class FastYamux(IMuxedConn):  # type: ignore[misc]  # libp2p is untyped
             self._refuse(stream_id)
             return None
         self.streams[stream_id] = stream
+        self.idle_at = None
         self._inbound += 1
         self.enqueue(HEADER.pack(0, WINDOW_UPDATE, ACK, stream_id, 0))
         return stream
@@ -352,11 +357,13 @@ class FastMuxer(MuxerMultistream):  # type: ignore[misc]  # libp2p is untyped
     """Negotiates /yamux/1.0.0 and builds the class it was given (stock ignores that choice)."""
 
     async def new_conn(self, conn: Any, peer_id: Any) -> Any:
-        mark_authenticated()
+        socket = mark_authenticated()
         protocol, muxer = await self._selector.select(
             conn, conn.is_initiator, self.negotiate_timeout
         )
         muxed = muxer(conn, peer_id, is_initiator=conn.is_initiator)
+        if socket is not None:
+            socket.muxed = muxed
         return self._annotate_connection(muxed, conn, protocol)
 
 

@@ -77,7 +77,7 @@ async def open_host(
     """
     silence_libp2p()
     addresses = [_read_address(text) for text in listen]
-    tcp = SafeTCP()
+    tcp = SafeTCP(connections_max)
     swarm = build_swarm(
         keys or identity.keypair(seed),
         muxer=muxer,

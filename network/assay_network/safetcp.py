@@ -5,6 +5,7 @@ connection for every stream), keeps an inbound slot until the host stops, and sh
 port silently (SO_REUSEPORT). This one
 - shields every write, with a bound on how long a stalled socket may hold a cancellation back;
 - frees the inbound slot soon after the socket closed;
+- cuts who says nothing for who comes, when nearly all places are taken (crowd.py);
 - holds at most HANDSHAKES_MAX sockets that have not proved who they are, and drops the oldest
   first;
 - refuses an address it cannot have for itself.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 from libp2p.abc import IListener
@@ -27,6 +28,7 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.utils.multiaddr_utils import extract_ip_from_multiaddr, multiaddr_from_socket
 from multiaddr import Multiaddr
 
+from assay_network.crowd import to_cut
 from assay_network.scopes import shielded
 
 WRITE_SECONDS_MAX: Final = 30.0
@@ -48,6 +50,12 @@ class Sent:
     bytes: int = 0
 
 
+class Muxed(Protocol):
+    """What runs over a socket, as far as its listener asks."""
+
+    idle_at: float | None  # since when there has been no stream
+
+
 class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
     """A TCP socket whose writes are whole or end the connection, and whose reads are buffered."""
 
@@ -56,6 +64,7 @@ class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
         self._sent = sent or Sent()
         self.closed = trio.Event()
         self.authenticated = False
+        self.muxed: Muxed | None = None  # once the peer has proved its identity
         self.released = trio.Event()  # its inbound slot in the swarm is free again
         self._remote: tuple[str, int] | None = None
         self._buffer = bytearray()
@@ -102,6 +111,15 @@ class SafeStream(TrioTCPStream):  # type: ignore[misc]  # libp2p is untyped
             self._remote = (str(host), int(port))
         return self._remote
 
+    @property
+    def host(self) -> str:
+        remote = self.get_remote_address()
+        return "" if remote is None else remote[0]
+
+    @property
+    def idle_at(self) -> float | None:
+        return None if self.muxed is None else self.muxed.idle_at
+
     async def close(self) -> None:
         """Close the socket now; never raises and is not held back by a cancellation."""
         self.closed.set()
@@ -122,8 +140,9 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
 
     background_nursery: trio.Nursery | None = None  # set by Swarm.listen()
 
-    def __init__(self, handler: Handler, sent: Sent) -> None:
-        self._handler, self._sent = handler, sent
+    def __init__(self, handler: Handler, sent: Sent, places: int) -> None:
+        self._handler, self._sent, self._places = handler, sent, places
+        self._guests: dict[SafeStream, None] = {}
         self._listeners: list[trio.SocketListener] = []
         self._scope = trio.CancelScope()
         self._admission = trio.Lock()
@@ -157,6 +176,7 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
         stream = SafeStream(socket, self._sent)
         async with self._admission:  # in turn, so that evicted sockets leave before others enter
             await self._admit(stream)
+        self._guests[stream] = None
         try:
             async with trio.open_nursery() as nursery:
                 _upgrading.set(stream)
@@ -168,6 +188,7 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
                 nursery.cancel_scope.cancel()
         finally:
             self._handshaking.pop(stream, None)
+            del self._guests[stream]
             stream.released.set()
             await stream.close()
 
@@ -190,17 +211,20 @@ class SafeListener(IListener):  # type: ignore[misc]  # libp2p is untyped
             with trio.move_on_after(SLOT_GRACE_SECONDS):
                 await oldest.released.wait()
         self._handshaking[stream] = None
+        held = [guest for guest in self._guests if not guest.closed.is_set()]
+        for guest in to_cut(held, self._places):
+            await guest.close()
 
 
 class SafeTCP(TCP):  # type: ignore[misc]  # libp2p is untyped
     """The TCP transport to give to a swarm; DNS names are resolved by the stock base class."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections_max: int) -> None:
         super().__init__()
-        self.sent = Sent()
+        self.sent, self._places = Sent(), connections_max
 
     def create_listener(self, handler_function: Handler) -> SafeListener:
-        return SafeListener(handler_function, self.sent)
+        return SafeListener(handler_function, self.sent, self._places)
 
     async def _dial_resolved(
         self, maddr: Multiaddr, source: tuple[str, int] | None = None
@@ -215,8 +239,10 @@ class SafeTCP(TCP):  # type: ignore[misc]  # libp2p is untyped
         return RawConnection(SafeStream(socket, self.sent), True)
 
 
-def mark_authenticated() -> None:
-    """Called in the task of an upgrade once the peer has proved its identity."""
+def mark_authenticated() -> SafeStream | None:
+    """Called in the task of an upgrade once the peer has proved its identity; its socket, if
+    somebody else opened it."""
     stream = _upgrading.get()
     if stream is not None:
         stream.authenticated = True
+    return stream

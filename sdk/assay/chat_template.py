@@ -141,7 +141,6 @@ class ChatTemplate:
             "tools": None if tools is None else guard.value(tools),
             "add_generation_prompt": add_generation_prompt,
             "strftime_now": DateWriter(self._today()),
-            WORK: Work(),
         }
         rendered = self._render(context | self._names)
         texts, places = guard.cut(rendered)
@@ -187,7 +186,7 @@ class ChatTemplate:
         pieces: list[str] = []
         size = 0
         try:
-            for piece in self._template.generate(context):
+            for piece in self._template.generate(context | {WORK: Work()}):
                 size += len(piece)
                 if size > RENDERED_CHARACTERS_MAX:
                     raise AssayError("malformed", "the rendered prompt is too long")

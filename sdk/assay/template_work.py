@@ -17,7 +17,7 @@ from jinja2.utils import Namespace
 
 from assay_protocol.errors import AssayError
 
-STEPS_MAX: Final = 1 << 21  # of one rendering: one or two seconds
+STEPS_MAX: Final = 1 << 21  # of one rendering: one to three seconds
 TEXT_STEP: Final = 16
 BITS_MAX: Final = 1_024  # of an integer
 DEPTH_MAX: Final = 64  # of values in values

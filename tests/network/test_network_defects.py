@@ -57,7 +57,7 @@ async def stock_host(**options: Any) -> AsyncIterator[Any]:
 async def attacker(seed: bytes = SEEDS[5], upgrader: Any = None) -> AsyncIterator[Any]:
     """A swarm with its bare streams, for bytes our hosts would never send."""
     swarm = build_swarm(
-        identity.keypair(seed), muxer="fast", transports=[SafeTCP()], connections_max=100
+        identity.keypair(seed), muxer="fast", transports=[SafeTCP(100)], connections_max=100
     )
     if upgrader is not None:
         swarm.upgrader = upgrader
@@ -93,7 +93,7 @@ async def test_1_a_public_key_alone_is_no_identity() -> None:
         claim = InsecureTransport(KeyPair(NoPrivateKey(), victim.public_key))
         upgrader = TransportUpgrader({PLAINTEXT_PROTOCOL_ID: claim}, {})
         upgrader.muxer_multistream = build_swarm(
-            identity.keypair(SEEDS[5]), muxer="fast", transports=[SafeTCP()], connections_max=9
+            identity.keypair(SEEDS[5]), muxer="fast", transports=[SafeTCP(9)], connections_max=9
         ).upgrader.muxer_multistream
         return upgrader
 

@@ -334,6 +334,10 @@ class Audits:
             return self._shown_nothing(case, self._missing(now, case.job))
         if peer != case.replay.auditor:
             return [], []
+        if case.replay.stage not in ("task", "transcript"):
+            # It was shown prompt and answer. Who could give them back for nothing would read all
+            # that is drawn, and never work.
+            return self._at_fault(now, case, "given_up")
         if case.replay.stage == "task":
             operator = self._registry.nodes[peer].row.operator
             case.asked -= {peer, operator}  # busy is no fault; ask again later

@@ -287,6 +287,29 @@ def test_an_auditor_that_never_ends_is_replaced() -> None:
     assert world.row(c).audit_faults == 1
 
 
+def test_who_reads_transcripts_and_audits_none_is_soon_asked_no_more() -> None:
+    class Peeker(ScriptedNode):
+        def receive(self, message: object) -> list[object]:
+            if isinstance(message, m.Transcript):
+                return [m.AuditDecline(audit=message.audit, code="engine_failed")]
+            return super().receive(message)
+
+    a, peeker = node(10), Peeker(identity(11), identity(1011).public_key)
+    world = world_of(a, peeker)
+    for _ in range(24):
+        world.run_job(CLIENT, only=(a.key,))
+        world.pass_time(POLICY.audit_case_us / SECOND, step=20)
+        world.join(a)
+        world.join(peeker)
+    assert world.row(peeker).audit_faults == 17, "the sixteen that are free, and one"
+    assert world.row(peeker).audits_done == 0
+    honest = node(12)
+    world.join(honest)
+    held = world.run_job(CLIENT, only=(a.key,))
+    assert world.job(held).verdict == "passed"
+    assert world.row(honest).audits_done == 1
+
+
 def test_a_busy_auditor_is_asked_again_but_not_at_once() -> None:
     a, b = node(10), node(11, busy=True)
     world = world_of(a, b)
