@@ -16,6 +16,7 @@ import pytest
 TESTS: Final = Path(__file__).parent
 FILES: Final = (  # 10 s or more of wall time on two cores, in that order
     "simnet/test_epochs_fidelity.py",
+    "end_to_end/test_governance.py",
     "simnet/test_pythons.py",
     "end_to_end/test_demo.py",
     "node/engine/test_exact_formats.py",
@@ -24,7 +25,6 @@ FILES: Final = (  # 10 s or more of wall time on two cores, in that order
     "end_to_end/test_real_level.py",
     "end_to_end/test_readme.py",
     "end_to_end/test_coordinator_kills.py",
-    "end_to_end/test_governance.py",
     "simnet/test_live.py",
     "simnet/test_shrink.py",
     "end_to_end/test_examples.py",
@@ -60,7 +60,6 @@ FILES: Final = (  # 10 s or more of wall time on two cores, in that order
     "contracts/test_outbox.py",
     "contracts/test_sealed.py",
     "test_wheel.py",
-    "node/core/test_embedding_jobs.py",
 )
 
 

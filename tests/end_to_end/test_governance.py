@@ -22,6 +22,7 @@ from assay_contracts.adapters.rpc_chain import RpcChain
 from assay_contracts.adapters.transact import transact
 from assay_contracts.adapters.wallet import Wallet, read_address
 from assay_contracts.ed25519_hints import signed as hinted
+from assay_contracts.govern.governance import Governance
 from assay_coordinator.moderation_command import read_policy_file
 from assay_coordinator.operator import ask
 from assay_network.keystore import load_key
@@ -160,9 +161,15 @@ def _key(network: RealNetwork) -> list[str]:
 
 
 async def _until(network: RealNetwork, number: str, state: str) -> None:
+    """Until the contract says so; then the command must. A program for each question would take the
+    processor from those who are waited for."""
+    chain = RpcChain(_url(network))
+    governance = Governance(chain, read_address(network.contracts["Governance"]))
     with trio.fail_after(3 * VOTE_SECONDS):
-        while (await _command(network, "show", number))["state"] != state:
+        while (await governance.proposal(int(number))).state != state:
             await trio.sleep(0.5)
+    await chain.aclose()
+    assert (await _command(network, "show", number))["state"] == state
 
 
 async def _command(network: RealNetwork, verb: str, *words: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from other_pythons import Python, PythonError, Version, declared, others, this
 from simnet.scenario_texts import ran
 
 SEED = "7"
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 VERSIONS = [one for one in declared() if one != this().version]
 
 
@@ -66,9 +66,11 @@ def test_every_scenario_has_one_digest_twice(scenarios: list[str], digests: str)
 def test_other_pythons_have_the_same_digests(
     version: Version, scenarios: list[str], digests: str, tmp_path: Path
 ) -> None:
-    python = other(version)
-    assert checked(python, scenarios, workers=1, PYTHONHASHSEED="3") == digests
-    assert checked(python, scenarios, workers=2, PYTHONHASHSEED="4") == digests
+    """One of them with one worker, the next with two: that the number does not matter is asked of
+    the Python that runs this."""
+    python, which = other(version), VERSIONS.index(version)
+    found = checked(python, scenarios, workers=1 + which % 2, PYTHONHASHSEED=str(3 + which))
+    assert found == digests
     ours, theirs = (_summary(one, scenarios[0], tmp_path) for one in (this(), python))
     assert ours == theirs
 
