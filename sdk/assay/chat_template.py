@@ -172,11 +172,7 @@ class ChatTemplate:
     def _shows(self, content: object) -> bool:
         """Whether a user's content of that kind is in the rendered text."""
         about = {"messages": [{"role": "user", "content": content}], "tools": None}
-        told = {
-            "add_generation_prompt": True,
-            "strftime_now": DateWriter(self._today()),
-            WORK: Work(),
-        }
+        told = {"add_generation_prompt": True, "strftime_now": DateWriter(self._today())}
         try:
             return _PROBE in self._render(about | told | self._names)
         except AssayError:
