@@ -18,7 +18,7 @@ from assay_simnet.prompts import PROMPTS
 def test_the_demo_shows_everything_it_promises(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     command = [sys.executable, "-m", "assay_simnet", "demo", "--report", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     report = json.loads(path.read_text())
     assert (done.returncode, report["ok"], report["failure"]) == (0, True, ""), done.stdout
     assert report["chats"] == report["receipts_verified"] == len(PROMPTS)
