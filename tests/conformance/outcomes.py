@@ -46,7 +46,9 @@ def of_json_lines(text: str) -> list[Outcome]:
 
 
 def of_llm_comply(text: str) -> list[Outcome]:
-    """Its --json."""
+    """Its --json; where it broke off before that, the end of what it said."""
+    if "{" not in text:
+        return [Outcome("the whole suite", "failed", said(text[-WHY_CHARACTERS_MAX:]))]
     told = json.loads(text[text.index("{") :])
     return [
         Outcome(
