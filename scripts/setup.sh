@@ -46,15 +46,16 @@ exec 9>"$cache/setup.lock"
 flock 9  # two set-ups at once would both compile
 version=$(sed -n 's/.*llama-cpp-python==\([0-9.]*\).*/\1/p' pyproject.toml)
 shopt -s nullglob
-built() { wheels=("$cache"/wheels/llama_cpp_python-"$version"-*_"$(uname -m)".whl); ((${#wheels[@]})); }
+kept=$cache/wheels/mtmd  # with libmtmd, which reads images: older ones, a folder above, lack it
+built() { wheels=("$kept"/llama_cpp_python-"$version"-*_"$(uname -m)".whl); ((${#wheels[@]})); }
 compile() {  # in a process of its own
-    mkdir -p "$cache/wheels"
-    fresh=$(mktemp -d "$cache/wheels/build.XXXXXX")
+    mkdir -p "$kept"
+    fresh=$(mktemp -d "$kept/build.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
     only="'-DCMAKE_PROJECT_llama.cpp_INCLUDE=$PWD/scripts/llama_only.cmake'"
-    CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF $only" "${pip[@]}" wheel --no-deps --no-cache-dir \
+    CMAKE_ARGS="-DGGML_NATIVE=OFF $only" "${pip[@]}" wheel --no-deps --no-cache-dir \
         --no-binary llama-cpp-python -w "$fresh" "llama-cpp-python==$version" || return
-    mv "$fresh"/*.whl "$cache/wheels/"
+    mv "$fresh"/*.whl "$kept/"
 }
 compiling=
 if ! built; then
@@ -77,6 +78,9 @@ if [[ $compiling ]]; then
     built
 fi
 "${pip[@]}" install "${wheels[0]}"
+# An environment from before has the same version without libmtmd.
+"$venv/bin/python" -c 'import llama_cpp.mtmd_cpp' 2>/dev/null ||
+    "${pip[@]}" install --force-reinstall --no-deps "${wheels[0]}"
 "${pip[@]}" install -e '.[all]'
 # Vocabularies and chat templates that llama.cpp tests itself with; tests of ours are skipped without.
 "$venv/bin/python" -m assay_node.engine.vocabularies >/dev/null ||
