@@ -7,10 +7,12 @@ from typing import Any, Final, TypeVar
 
 import trio
 
+from assay.run_places import RunPlaces
+
 LARGE_CHARACTERS: Final = 1 << 15  # some 20 ms
 READ_AT_ONCE_MAX: Final = 2  # large ones, in threads; the others wait
 _Read = TypeVar("_Read")
-_places: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("large_texts")
+_places = RunPlaces("large_texts", READ_AT_ONCE_MAX)
 
 
 async def beside(read: Callable[[], _Read], *texts: object) -> _Read:
@@ -19,13 +21,8 @@ async def beside(read: Callable[[], _Read], *texts: object) -> _Read:
     A thread goes on when its caller is cancelled, and keeps its place till it ends."""
     if sum(map(_characters, texts)) < LARGE_CHARACTERS:
         return read()
-    try:
-        places = _places.get()
-    except LookupError:
-        places = trio.CapacityLimiter(READ_AT_ONCE_MAX)
-        _places.set(places)
     return await trio.to_thread.run_sync(  # type: ignore[call-arg]  # older stubs
-        read, limiter=places, abandon_on_cancel=True
+        read, limiter=_places.limiter(), abandon_on_cancel=True
     )
 
 

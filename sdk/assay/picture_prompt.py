@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from assay.picture_files import pixels_of
+from assay.run_places import RunPlaces
 from assay_protocol.images import spelled
 from assay_protocol.limits import IMAGE_JOB_BYTES_MAX, IMAGES_BYTES_MAX, OUTPUT_TOKENS_MAX
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from assay_protocol.messages import Image
 
 DECODERS_MAX: Final = 2  # threads of a process; each may hold 200 MB
-_decoders: Final = trio.lowlevel.RunVar[trio.CapacityLimiter]("picture_decoders")
+_decoders: Final = RunPlaces("picture_decoders", DECODERS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,8 @@ async def spell_pictures(
     def decode() -> tuple[Image, ...]:
         return pixels_of(files, side=vision.side, bytes_max=room)
 
-    images = await trio.to_thread.run_sync(decode, limiter=_limiter())
+    images = await trio.to_thread.run_sync(decode, limiter=_decoders.limiter())
     tokens = list(pieces[0])
     for image, following in zip(images, pieces[1:], strict=True):
         tokens += (*vision.before, *spelled(image, vision.tokens), *vision.after, *following)
     return PromptTokens(tuple(tokens), images)
-
-
-def _limiter() -> trio.CapacityLimiter:
-    try:
-        return _decoders.get()
-    except LookupError:
-        _decoders.set(trio.CapacityLimiter(DECODERS_MAX))
-        return _decoders.get()

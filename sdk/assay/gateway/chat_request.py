@@ -10,7 +10,7 @@ from assay.gateway.content_parts import read_content
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
 from assay.gateway.idle_fields import check_idle_fields
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import invalid, missing, unsupported
 from assay.gateway.sampling_fields import (
     ANSWER_TOKENS_MAX,
     NETWORK,
@@ -137,8 +137,7 @@ def shape_options(fields: Fields, name: str, tools: bool, must: bool) -> dict[st
 def _check_schema(named: Fields | None, path: str) -> None:
     """A schema has a name, as OpenAI demands; it has no effect here."""
     if named is None or named.object("schema") is None:
-        path = f"{path}.schema"
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+        raise missing(f"{path}.schema")
     if not NAME.fullmatch(named.required_text("name")):
         raise invalid(named.at("name"), "a name has 1 to 64 letters, digits, '_' or '-'")
     named.text("description")
@@ -150,7 +149,7 @@ def read_messages(fields: Fields) -> list[dict[str, Any]]:
     objects."""
     given = fields.items("messages", MESSAGES_MAX)
     if not fields.has("messages"):
-        raise Refusal(400, "missing_required_parameter", "messages is missing", param="messages")
+        raise missing("messages")
     if not given:
         raise invalid("messages", "messages must not be empty")
     return [_message(Fields.of(one, f"messages[{i}]")) for i, one in enumerate(given)]
@@ -172,8 +171,7 @@ def _message(fields: Fields) -> dict[str, Any]:
             _call(Fields.of(one, f"{fields.at('tool_calls')}[{i}]")) for i, one in calls
         ]
     elif not fields.has("content") and role != "assistant":
-        path = fields.at("content")
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+        raise missing(fields.at("content"))
     reasoning = fields.text("reasoning_content") or fields.text("reasoning")
     if reasoning and role == "assistant":  # whether earlier reasoning is kept is the template's say
         message["reasoning_content"] = reasoning

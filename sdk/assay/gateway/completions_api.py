@@ -29,7 +29,7 @@ from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked, Generation, Prompt
 from assay.gateway.idle_fields import check_idle_fields
 from assay.gateway.logprob_words import CompletionLogprobs
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import Refusal, invalid, missing, unsupported
 from assay.gateway.sampling_fields import (
     ANSWER_TOKENS_MAX,
     NETWORK,
@@ -224,7 +224,7 @@ def _prompts(fields: Fields) -> Sequence[Prompt]:
     """One text or list of the model's own tokens, or several of them."""
     prompt = fields.raw("prompt")
     if prompt is None:
-        raise Refusal(400, "missing_required_parameter", "prompt is missing", param="prompt")
+        raise missing("prompt")
     if isinstance(prompt, str):
         return (prompt,)
     items = fields.items("prompt", PROMPT_TOKENS_MAX, 1)

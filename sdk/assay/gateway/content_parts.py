@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from assay.gateway.fields import Fields
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import invalid, unsupported
 
 PARTS_MAX: Final = 1_024
 NOT_FETCHED: Final = "pictures come as data URLs (data:image/png;base64,...): no URL is fetched"
@@ -43,10 +43,7 @@ def text_part(text: str) -> dict[str, Any]:
 
 def anthropic_picture(block: Fields) -> dict[str, Any]:
     """An image block of Anthropic's."""
-    source = block.object("source")
-    if source is None:
-        path = block.at("source")
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+    source = block.required_object("source")
     if source.required_text("type") != "base64":
         raise invalid(source.at("type"), NOT_FETCHED, "invalid_image_url")
     kind = source.required_text("media_type", _MEDIA_CHARACTERS_MAX)
@@ -74,10 +71,7 @@ def _part(part: Fields, pictures: bool) -> dict[str, Any]:
         case "refusal":
             return text_part(part.required_text("refusal"))
         case "image_url" if pictures:
-            named = part.object("image_url")
-            if named is None:
-                path = part.at("image_url")
-                raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+            named = part.required_object("image_url")
             return _picture(named.required_text("url"), named.at("url"), named)
         case "input_image" if pictures:
             if part.has("file_id"):

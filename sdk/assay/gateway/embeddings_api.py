@@ -16,7 +16,7 @@ from assay.gateway.event_stream import until_gone
 from assay.gateway.exchange import Exchange
 from assay.gateway.fields import Fields
 from assay.gateway.receipt_names import receipt_id
-from assay.gateway.refusal import Refusal, invalid
+from assay.gateway.refusal import invalid, missing
 from assay.gateway.sampling_fields import NETWORK, network_options
 from assay.gateway.settings import Settings
 from assay_protocol.limits import DIMS_MAX, PROMPT_TOKENS_MAX
@@ -85,7 +85,7 @@ def _texts(fields: Fields) -> Sequence[Text]:
     """One text or list of tokens, or a list of either."""
     given = fields.raw("input")
     if given is None:
-        raise Refusal(400, "missing_required_parameter", "input is missing", param="input")
+        raise missing("input")
     if isinstance(given, str):
         given = [given]
     if isinstance(given, list) and given and all(type(one) is int for one in given):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import Refusal, invalid, missing, unsupported
 
 DEPTH_MAX: Final = 64
 SHOWN_CHARACTERS: Final = 64  # of a value that is quoted back
@@ -90,7 +90,7 @@ class Fields:
     def required_text(self, name: str, most: int = 1 << 24, least: int = 0) -> str:
         value = self.text(name, None, most)
         if value is None:
-            raise _missing(self.at(name))
+            raise missing(self.at(name))
         if len(value) < least:
             raise invalid(self.at(name), f"{self.at(name)} must not be empty")
         return value
@@ -159,6 +159,11 @@ class Fields:
         value = self.body.get(name)
         return None if value is None else Fields.of(value, self.at(name))
 
+    def required_object(self, name: str) -> Fields:
+        if (found := self.object(name)) is None:
+            raise missing(self.at(name))
+        return found
+
     def only(self, known: frozenset[str], refused: Mapping[str, str] | None = None) -> None:
         """Refuse what is not `known`; `refused` says why of fields that cannot be served.
 
@@ -178,10 +183,6 @@ class Fields:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         shown = self.at(name[:SHOWN_CHARACTERS])
         return Refusal(400, "unknown_parameter", f"unknown field {shown!r}{hint}", param=shown)
-
-
-def _missing(path: str) -> Refusal:
-    return Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
 
 
 def _wrong_type(path: str, wanted: str) -> Refusal:

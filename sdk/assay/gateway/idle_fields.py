@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from assay.gateway.fields import Fields
-from assay.gateway.refusal import Refusal, invalid
+from assay.gateway.refusal import invalid, missing
 
 METADATA_MAX: Final = 16
 LABEL_CHARACTERS_MAX: Final = 1_024
@@ -54,8 +54,7 @@ def _check_prediction(prediction: Fields) -> None:
     if prediction.required_text("type") != "content":
         raise invalid(prediction.at("type"), "a prediction is of the type content")
     if not prediction.has("content"):
-        path = prediction.at("content")
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+        raise missing(prediction.at("content"))
     if not isinstance(prediction.raw("content"), str):
         for index, one in enumerate(prediction.items("content", PARTS_MAX, 1)):
             part = Fields.of(one, f"{prediction.at('content')}[{index}]")

@@ -15,7 +15,7 @@ from assay.gateway.content_parts import (
 )
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import invalid, missing, unsupported
 from assay.gateway.sampling_fields import (
     ANSWER_TOKENS_MAX,
     NETWORK,
@@ -51,9 +51,7 @@ def read_message_request(body: dict[str, Any], settings: Settings) -> tuple[Aske
     fields.only(_KNOWN, _REFUSED)
     most = fields.integer("max_tokens", 1, ANSWER_TOKENS_MAX)
     if most is None:
-        raise Refusal(
-            400, "missing_required_parameter", "max_tokens is missing", param="max_tokens"
-        )
+        raise missing("max_tokens")
     options = sampling_options(fields) | network_options(fields, settings)
     options["stop"] = stop_strings(fields, "stop_sequences")
     tools, must = anthropic_choice(fields, anthropic_tools(fields))

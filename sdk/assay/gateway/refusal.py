@@ -130,6 +130,11 @@ def invalid(param: str, message: str, code: str = "invalid_value") -> Refusal:
     return Refusal(400, code, message, param=param)
 
 
+def missing(param: str) -> Refusal:
+    """A field that must be there is not."""
+    return Refusal(400, "missing_required_parameter", f"{param} is missing", param=param)
+
+
 def unsupported(param: str, message: str) -> Refusal:
     """A field that means something the network cannot do; doing without it would be a lie."""
     return Refusal(400, "unsupported_parameter", message, param=param)

@@ -17,7 +17,7 @@ from assay.gateway.content_parts import PARTS_MAX, Content, read_content
 from assay.gateway.fields import Fields
 from assay.gateway.generation import Asked
 from assay.gateway.idle_fields import check_idle_fields
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import invalid, missing, unsupported
 from assay.gateway.sampling_fields import (
     NETWORK,
     SAMPLING,
@@ -186,7 +186,7 @@ def _shape(fields: Fields, tools: bool, must: bool) -> dict[str, Any]:
 def _items(fields: Fields) -> list[dict[str, Any]]:
     given = fields.raw("input")
     if given is None:
-        raise Refusal(400, "missing_required_parameter", "input is missing", param="input")
+        raise missing("input")
     if isinstance(given, str):
         content = [{"type": "input_text", "text": given}]
         return [{"id": _item_id(), "type": "message", "role": "user", "content": content}]
@@ -235,8 +235,7 @@ def _thoughts(fields: Fields) -> str:
 
 def _output(fields: Fields) -> Content:
     if not fields.has("output"):
-        path = fields.at("output")
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+        raise missing(fields.at("output"))
     return read_content(fields, pictures=True, name="output")
 
 
@@ -245,8 +244,7 @@ def _message(fields: Fields) -> dict[str, Any]:
     if role not in _ROLES:
         raise invalid(fields.at("role"), f"a role is one of {', '.join(_ROLES)}")
     if not fields.has("content"):
-        path = fields.at("content")
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
+        raise missing(fields.at("content"))
     said = read_content(fields, pictures=role == "user")
     return {"role": "system" if role == "developer" else role, "content": said}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from assay.gateway.fields import Fields
-from assay.gateway.refusal import Refusal, invalid, unsupported
+from assay.gateway.refusal import invalid, missing, unsupported
 from assay.gateway.tool_calls import NAME, TOOLS_MAX, Tool
 
 ANY_ARGUMENTS: Final = {"type": "object"}
@@ -22,7 +22,7 @@ def openai_tools(fields: Fields, *, flat: bool) -> tuple[Tool, ...]:
         tool = Fields.of(value, f"{fields.at('tools')}[{index}]")
         if tool.required_text("type") != "function":
             raise unsupported(tool.at("type"), "only functions can be offered to the model")
-        inner = tool if flat else _object(tool, "function")
+        inner = tool if flat else tool.required_object("function")
         found.append(_tool(inner, "parameters"))
     return _distinct(found, fields.at("tools"))
 
@@ -52,7 +52,7 @@ def openai_choice(fields: Fields, tools: tuple[Tool, ...], *, flat: bool) -> Cho
     named = Fields.of(choice, fields.at("tool_choice"))
     if named.required_text("type") != "function":
         raise unsupported(named.at("type"), "only a function can be demanded")
-    inner = named if flat else _object(named, "function")
+    inner = named if flat else named.required_object("function")
     return _demand(fields, tools, inner.required_text("name"))
 
 
@@ -70,9 +70,7 @@ def anthropic_choice(fields: Fields, tools: tuple[Tool, ...]) -> Chosen:
             return _demand(fields, tools, choice.required_text("name"))
         case "auto":
             return tools, False
-    raise Refusal(
-        400, "missing_required_parameter", "tool_choice.type is missing", param=choice.at("type")
-    )
+    raise missing(choice.at("type"))
 
 
 def call_arguments(text: str, path: str) -> dict[str, Any]:
@@ -102,14 +100,6 @@ def _tool(fields: Fields, schema_name: str) -> Tool:
     schema = fields.object(schema_name)
     fields.flag("strict")
     return Tool(name, about, dict(ANY_ARGUMENTS if schema is None else schema.body))
-
-
-def _object(fields: Fields, name: str) -> Fields:
-    found = fields.object(name)
-    if found is None:
-        path = fields.at(name)
-        raise Refusal(400, "missing_required_parameter", f"{path} is missing", param=path)
-    return found
 
 
 def _distinct(tools: Sequence[Tool], path: str) -> tuple[Tool, ...]:
