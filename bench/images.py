@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -86,13 +87,13 @@ def _measured(options: argparse.Namespace, projector: Path) -> dict[str, object]
     for number in range(-1, options.rounds):  # the first round warms up
         image = _image(number + 1, SHAPES[options.kind][0])
         ways: list[tuple[str, Callable[[], object]]] = [
-            ("first", lambda image=image: _ours(loop, image)),  # type: ignore[misc]
-            ("mtmd", lambda image=image: theirs.answer(image)),  # type: ignore[misc]
+            ("first", partial(_ours, loop, image)),
+            ("mtmd", partial(theirs.answer, image)),
         ]
         for name, way in ways if number % 2 else ways[::-1]:
             _timed(rows, name, number, way)
-        _timed(rows, "again", number, lambda image=image: _ours(loop, image))  # type: ignore[misc]
-        _timed(rows, "encode", number, lambda image=image: theirs.eyes.encode(image))  # type: ignore[misc]
+        _timed(rows, "again", number, partial(_ours, loop, image))
+        _timed(rows, "encode", number, partial(theirs.eyes.encode, image))
     class_id = loop.info.class_id
     loop.close()
     theirs.close()

@@ -105,10 +105,7 @@ class Settings:
         _require(refused, "refused_clients must be 64 hexadecimal digits each")
         one_only = self.engine != "llama" and self.models
         _require(not one_only, f"an engine {self.engine} serves one model")
-        _require(
-            all(_card_and_file(one)[0] for one in self.models),
-            "models must be CARD[=FILE]",
-        )
+        _require(all(_card_and_file(one)[0] for one in self.models), "models must be CARD[=FILE]")
         _require(
             len(self.each()) <= MODELS_PER_NODE_MAX, f"a node serves {MODELS_PER_NODE_MAX} models"
         )
