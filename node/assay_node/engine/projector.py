@@ -26,7 +26,7 @@ from assay_protocol.messages import Image
 try:
     from llama_cpp import llama_cpp as _c
     from llama_cpp import mtmd_cpp as _m
-except ImportError as missing:  # pragma: no cover - depends on the installation
+except (ImportError, OSError) as missing:  # pragma: no cover - depends on the installation
     raise AssayError("engine_missing", f"libmtmd cannot be loaded: {missing}") from None
 
 # Fields for which such a number would be found are not looked at: other shapes tell.
